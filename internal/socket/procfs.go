@@ -1,0 +1,194 @@
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/prometheus/procfs"
+	"golang.org/x/sys/cpu"
+)
+
+// Socket states as the tables print them (include/net/tcp_states.h). A UDP socket that is bound and not connected is in
+// the state CLOSE: the state decides, a remote address may be left over from an earlier connect().
+const (
+	stateClose  = 0x07
+	stateListen = 0x0A
+)
+
+// table is one of the kernel's socket tables.
+type table struct {
+	file  string // below a process's net/ directory
+	state uint64 // of the sockets that listen
+	ipv6  bool   // IPv6 can be missing from a kernel (ipv6.disable=1), IPv4 cannot
+	rows  rowForm
+	read  func(procfs.FS) (procfs.NetIPSocket, error)
+}
+
+// tablesOf returns the tables that hold a protocol's sockets.
+//
+//nolint:staticcheck // SA1019: NetTCP and NetTCP6 are deprecated in favour of netlink, which needs the socket's own namespace and a diag module; the tables are the portable way, and work without either.
+func tablesOf(proto Protocol) []table {
+	switch proto {
+	case TCP:
+		return []table{
+			{"tcp", stateListen, false, tcpRow, func(fs procfs.FS) (procfs.NetIPSocket, error) {
+				rows, err := fs.NetTCP()
+				return procfs.NetIPSocket(rows), err
+			}},
+			{"tcp6", stateListen, true, tcpRow, func(fs procfs.FS) (procfs.NetIPSocket, error) {
+				rows, err := fs.NetTCP6()
+				return procfs.NetIPSocket(rows), err
+			}},
+		}
+	case UDP:
+		return []table{
+			{"udp", stateClose, false, udpRow, func(fs procfs.FS) (procfs.NetIPSocket, error) {
+				rows, err := fs.NetUDP()
+				return procfs.NetIPSocket(rows), err
+			}},
+			{"udp6", stateClose, true, udpRow, func(fs procfs.FS) (procfs.NetIPSocket, error) {
+				rows, err := fs.NetUDP6()
+				return procfs.NetIPSocket(rows), err
+			}},
+		}
+	default:
+		return nil
+	}
+}
+
+// Procfs reads the socket tables below /proc/<pid>/net. It works for any namespace of which a process can be seen, needs
+// no privilege, and costs as much as the host has sockets, listening or not.
+type Procfs struct {
+	dir string // /proc/<pid>
+	// sysctls is the procfs mount that holds the namespace's sysctls; empty where they cannot be seen.
+	sysctls string
+}
+
+var _ Source = (*Procfs)(nil)
+
+// NewProcfs returns a source that reads the tables of the process with the directory dir. sysctls is the procfs mount whose
+// sys/net speaks of the same namespace, or empty if there is none.
+func NewProcfs(dir, sysctls string) *Procfs {
+	return &Procfs{dir: dir, sysctls: sysctls}
+}
+
+// Name returns "procfs".
+func (p *Procfs) Name() string { return "procfs" }
+
+// PortRanges returns the namespace's port ranges, or the kernel's defaults where its sysctls cannot be seen.
+func (p *Procfs) PortRanges() (PortRanges, error) {
+	if p.sysctls == "" {
+		return defaultPortRanges, nil
+	}
+	return readPortRanges(p.sysctls)
+}
+
+// Append implements Source.
+func (p *Procfs) Append(dst []Socket, proto Protocol) ([]Socket, error) {
+	tables := tablesOf(proto)
+	if tables == nil {
+		return nil, fmt.Errorf("read listening sockets: %s has no table in procfs", proto)
+	}
+	dir, closeDir, err := p.open()
+	if err != nil {
+		return nil, err
+	}
+	defer closeDir()
+	for _, t := range tables {
+		if dst, err = p.appendTable(dst, dir, t); err != nil {
+			return nil, err
+		}
+	}
+	return dst, nil
+}
+
+// open returns the path by which the tables are read. The procfs library takes every file whose path contains "udp" for a
+// UDP table, and then fails on TCP rows; a procfs mounted at such a path is entered through a descriptor.
+func (p *Procfs) open() (dir string, closeDir func(), err error) {
+	if !strings.Contains(p.dir, "udp") {
+		return p.dir, func() {}, nil
+	}
+	f, err := os.Open(p.dir)
+	if err != nil {
+		return "", nil, fmt.Errorf("read listening sockets: %w", err)
+	}
+	return fmt.Sprintf("/proc/self/fd/%d", f.Fd()), func() { _ = f.Close() }, nil
+}
+
+// appendTable reads the table t below dir, and names it in errors by the path that the user knows.
+func (p *Procfs) appendTable(dst []Socket, dir string, t table) ([]Socket, error) {
+	path := filepath.Join(p.dir, "net", t.file)
+	if err := checkHeader(filepath.Join(dir, "net", t.file)); err != nil {
+		if t.ipv6 && errors.Is(err, fs.ErrNotExist) {
+			return dst, nil
+		}
+		return nil, fmt.Errorf("read %s: %w", path, withoutPath(err))
+	}
+	proc, err := procfs.NewFS(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	rows, err := t.readGuarded(proc)
+	if err != nil {
+		if onPath := new(fs.PathError); errors.As(err, &onPath) {
+			return nil, fmt.Errorf("read %s: %w", path, onPath.Err)
+		}
+		return nil, fmt.Errorf("read %s: %s: %w", path, locateBadRow(filepath.Join(dir, "net", t.file), t.rows), err)
+	}
+	for i, row := range rows {
+		addr, ok := address(row.LocalAddr, cpu.IsBigEndian)
+		if !ok || addr.Is4() == t.ipv6 || row.LocalPort > 65535 {
+			// The header is line 1.
+			return nil, fmt.Errorf("read %s: line %d: local address %s port %d does not belong into this table", path, i+2, row.LocalAddr, row.LocalPort)
+		}
+		if row.St != t.state {
+			continue
+		}
+		s := Socket{
+			Addr:  netip.AddrPortFrom(addr, uint16(row.LocalPort)),
+			Inode: row.Inode,
+			Queue: row.RxQueue,
+		}
+		if row.Drops != nil {
+			s.Drops = uint32(*row.Drops)
+		}
+		dst = append(dst, s)
+	}
+	return dst, nil
+}
+
+// readGuarded reads the table. The library panics on rows that are shorter than it expects: that is a failed read.
+func (t table) readGuarded(proc procfs.FS) (rows procfs.NetIPSocket, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the procfs library panicked: %v", r)
+		}
+	}()
+	return t.read(proc)
+}
+
+// address turns a table's address into one that can be compared. The kernel prints each 32-bit word of an address as a
+// number in its own byte order; the library reverses the bytes always, which is right on little-endian machines alone.
+func address(ip net.IP, bigEndian bool) (netip.Addr, bool) {
+	if bigEndian {
+		ip = append(net.IP(nil), ip...)
+		for word := ip; len(word) >= 4; word = word[4:] {
+			word[0], word[1], word[2], word[3] = word[3], word[2], word[1], word[0]
+		}
+	}
+	return netip.AddrFromSlice(ip)
+}
+
+// withoutPath takes the path off an error of package os, for a message that names it already.
+func withoutPath(err error) error {
+	if onPath := new(fs.PathError); errors.As(err, &onPath) {
+		return onPath.Err
+	}
+	return err
+}

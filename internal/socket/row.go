@@ -1,0 +1,95 @@
+package socket
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+)
+
+// rowForm is how a row of a socket table begins. The columns that the library reads are held to their form; what stands
+// between and behind them is free.
+type rowForm struct {
+	columns int // at least so many
+	form    *regexp.Regexp
+}
+
+// The columns sl, local_address, rem_address, st, tx_queue:rx_queue, tr:tm->when, retrnsmt, uid, timeout, inode; in a UDP
+// table ref, pointer and drops too (get_tcp4_sock in net/ipv4/tcp_ipv4.c, udp4_format_sock in net/ipv4/udp.c).
+const firstColumns = `^\s*\d+:\s+([0-9A-Fa-f]{8}|[0-9A-Fa-f]{32}):[0-9A-Fa-f]{1,4}\s+([0-9A-Fa-f]{8}|[0-9A-Fa-f]{32}):[0-9A-Fa-f]{1,4}` +
+	`\s+[0-9A-Fa-f]{1,2}\s+[0-9A-Fa-f]{1,16}:[0-9A-Fa-f]{1,16}\s+\S+\s+\S+\s+\d+\s+\S+\s+\d{1,20}`
+
+var (
+	tcpRow = rowForm{columns: 10, form: regexp.MustCompile(firstColumns + `(\s|$)`)}
+	udpRow = rowForm{columns: 13, form: regexp.MustCompile(firstColumns + `\s+\S+\s+\S+\s+\d{1,20}(\s|$)`)}
+)
+
+const (
+	// headerStart is the first column's title, on the first line of every table.
+	headerStart = "sl"
+	// maxRow is the longest line that the library takes (bufio.MaxScanTokenSize).
+	maxRow = bufio.MaxScanTokenSize
+	// quotedRow is how much of a bad row is shown: the kernel's own rows are shorter.
+	quotedRow = 160
+)
+
+// checkHeader fails if the file at path does not begin as a socket table does. The library skips the first line unseen, so
+// that an empty file would read as a host on which nothing listens.
+func checkHeader(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	// The kernel renders no more rows than are asked for: so short a read costs the header alone.
+	start := make([]byte, 16)
+	n, err := io.ReadFull(f, start)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
+	}
+	if start = start[:n]; !bytes.HasPrefix(bytes.TrimLeft(start, " "), []byte(headerStart)) {
+		return fmt.Errorf("line 1: %q is not the header of a socket table", start)
+	}
+	return nil
+}
+
+// locateBadRow says where the table at path first departs from its form, for the error of a read that failed. The table of a
+// live kernel may have changed since.
+func locateBadRow(path string, form rowForm) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return "bad row"
+	}
+	defer func() { _ = f.Close() }()
+	return findBadRow(f, form)
+}
+
+// findBadRow returns the line number and the text of the first row of a table that is not in its form.
+func findBadRow(table io.Reader, form rowForm) string {
+	lines := bufio.NewReaderSize(table, maxRow)
+	for number := 1; ; number++ {
+		row, more, err := lines.ReadLine()
+		switch {
+		case err != nil:
+			return "bad row, gone when looked for"
+		case more:
+			return fmt.Sprintf("line %d: longer than %d bytes: %q", number, maxRow, shortened(row))
+		case number == 1: // the header
+		case len(bytes.Fields(row)) < form.columns:
+			return fmt.Sprintf("line %d: %d columns, want at least %d: %q", number, len(bytes.Fields(row)), form.columns, shortened(row))
+		case !form.form.Match(row):
+			return fmt.Sprintf("line %d: malformed: %q", number, shortened(row))
+		}
+	}
+}
+
+func shortened(row []byte) []byte {
+	row = bytes.TrimSpace(row)
+	if len(row) > quotedRow {
+		return append(row[:quotedRow:quotedRow], "…"...)
+	}
+	return row
+}
