@@ -1,0 +1,194 @@
+// Package inventory joins what is known of the listening sockets into one stable Snapshot, and holds everything that is
+// remembered between two of them.
+package inventory
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	"golang.org/x/sync/singleflight"
+
+	"listen_exporter/internal/socket"
+)
+
+// Options say what is read, and what of it is reported.
+type Options struct {
+	// Procfs is where the procfs is mounted.
+	Procfs string
+	// Netns is whose network namespace is observed: host or self.
+	Netns string
+	// Source is how the kernel is asked: procfs.
+	Source string
+
+	// TCP and UDP say which protocols are read.
+	TCP, UDP bool
+	// EphemeralMinAge is how long a UDP socket on an ephemeral port must have been open before it is reported: until then it
+	// is most often a client.
+	EphemeralMinAge time.Duration
+	// MaxPorts is how many listeners are reported at most; the lowest ports stay.
+	MaxPorts int
+
+	// PortInclude leaves only these ports, if it is not empty; PortExclude and ScopeExclude leave out.
+	PortInclude, PortExclude PortSet
+	ScopeExclude             ScopeSet
+}
+
+// Inventory makes snapshots. It may be used by several goroutines; those that overlap share one read.
+type Inventory struct {
+	source  socket.Source
+	options Options
+	logger  log.Logger
+	now     func() time.Time
+
+	flight singleflight.Group
+	// What follows is written by the flight alone.
+	ledgers   []*ledger
+	rows      []socket.Socket // the buffer of all reads
+	troubles  map[string]string
+	omissions bool
+}
+
+// Open returns an inventory of the sockets that o names, and logs which those are. It reads nothing yet.
+func Open(o Options, logger log.Logger) (*Inventory, error) {
+	source, observed, err := socket.Open(socket.Config{Procfs: o.Procfs, Netns: o.Netns, Source: o.Source})
+	if err != nil {
+		return nil, err
+	}
+	for _, warning := range observed.Warnings {
+		_ = level.Warn(logger).Log("msg", warning)
+	}
+	_ = level.Info(logger).Log("msg", "observing a network namespace",
+		"netns", o.Netns, "seen_through", observed.Dir, "own", observed.Own, "source", source.Name())
+	return newInventory(source, o, logger, time.Now), nil
+}
+
+func newInventory(source socket.Source, o Options, logger log.Logger, now func() time.Time) *Inventory {
+	i := &Inventory{source: source, options: o, logger: logger, now: now, troubles: make(map[string]string)}
+	if o.TCP {
+		i.ledgers = append(i.ledgers, newLedger(socket.TCP, o.MaxPorts))
+	}
+	if o.UDP {
+		i.ledgers = append(i.ledgers, newLedger(socket.UDP, o.MaxPorts))
+	}
+	return i
+}
+
+// Snapshot reads what listens now. A read that fails is told in Snapshot.Reads and logged; the other protocol is not
+// touched by it.
+func (i *Inventory) Snapshot() *Snapshot {
+	snapshot, _, _ := i.flight.Do("", func() (any, error) { return i.read(), nil })
+	return snapshot.(*Snapshot)
+}
+
+func (i *Inventory) read() *Snapshot {
+	ranges, err := i.source.PortRanges()
+	i.report("port ranges (the kernel's defaults are used)", err)
+	snapshot := &Snapshot{Source: i.source.Name()}
+	for _, l := range i.ledgers {
+		start := time.Now()
+		err := i.update(l, ranges)
+		i.report("listening "+l.proto.String()+" sockets", err)
+		snapshot.Reads = append(snapshot.Reads, Read{Proto: l.proto.String(), Err: err, Duration: time.Since(start)})
+		if err == nil {
+			i.add(snapshot, l, ranges)
+		}
+	}
+	i.arrange(snapshot)
+	return snapshot
+}
+
+// update brings a ledger up to date. A panic is a failed read: it must not take the success gauge with it.
+func (i *Inventory) update(l *ledger, ranges socket.PortRanges) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("read %s sockets: panic: %v", l.proto, r)
+		}
+	}()
+	l.begin()
+	for range 2 {
+		rows, err := i.source.Append(i.rows[:0], l.proto)
+		if err != nil {
+			return err
+		}
+		i.rows = rows
+		l.absorb(rows, i.now())
+		if !l.doubtful() {
+			break
+		}
+	}
+	l.settle(i.now(), func(port uint16, open time.Duration) bool {
+		return l.proto == socket.UDP && open < i.options.EphemeralMinAge && rangeOf(port, ranges) == RangeEphemeral
+	})
+	return nil
+}
+
+// add appends a ledger's listeners to a snapshot.
+func (i *Inventory) add(snapshot *Snapshot, l *ledger, ranges socket.PortRanges) {
+	for addr, of := range l.listeners {
+		key := Key{Proto: l.proto.String(), Addr: addr, Scope: scopeOf(addr.Addr()), Range: rangeOf(addr.Port(), ranges)}
+		if !i.options.reports(key) {
+			continue
+		}
+		entry := Listener{Key: key, Drops: of.drops}
+		switch {
+		case of.reported:
+			entry.Sockets = of.sockets
+			entry.FirstSeen = of.firstSeen
+			if l.proto == socket.TCP {
+				entry.AcceptQueueLength = of.acceptQueueLength
+			} else {
+				entry.ReceiveQueueBytes = of.receiveQueueBytes
+			}
+			snapshot.Listeners = append(snapshot.Listeners, entry)
+		case l.keeps(of, i.now()):
+			snapshot.Gone = append(snapshot.Gone, entry)
+		}
+	}
+}
+
+// arrange sorts a snapshot and cuts it to size.
+func (i *Inventory) arrange(snapshot *Snapshot) {
+	slices.SortFunc(snapshot.Listeners, byPort)
+	slices.SortFunc(snapshot.Gone, byPort)
+	if excess := len(snapshot.Listeners) - i.options.MaxPorts; excess > 0 {
+		snapshot.Listeners = snapshot.Listeners[:i.options.MaxPorts]
+		snapshot.Omitted = excess
+	}
+	if omits := snapshot.Omitted > 0; omits != i.omissions {
+		i.omissions = omits
+		if omits {
+			_ = level.Warn(i.logger).Log("msg", "more listeners than --collector.max-ports: the highest ports are left out",
+				"max_ports", i.options.MaxPorts, "omitted", snapshot.Omitted)
+		} else {
+			_ = level.Info(i.logger).Log("msg", "no listener is left out any more")
+		}
+	}
+}
+
+// reports tells whether a listener passes the filters.
+func (o *Options) reports(k Key) bool {
+	port := k.Addr.Port()
+	return (o.PortInclude.Empty() || o.PortInclude.Contains(port)) &&
+		!o.PortExclude.Contains(port) &&
+		!o.ScopeExclude.Contains(k.Scope)
+}
+
+// report logs a trouble when it begins, when it changes and when it ends, and not at each scrape.
+func (i *Inventory) report(subject string, err error) {
+	trouble := ""
+	if err != nil {
+		trouble = err.Error()
+	}
+	if trouble == i.troubles[subject] {
+		return
+	}
+	i.troubles[subject] = trouble
+	if err == nil {
+		_ = level.Info(i.logger).Log("msg", "can read "+subject+" again")
+		return
+	}
+	_ = level.Error(i.logger).Log("msg", "cannot read "+subject, "err", err)
+}

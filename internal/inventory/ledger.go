@@ -1,0 +1,201 @@
+package inventory
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"listen_exporter/internal/socket"
+)
+
+// goneKept is how long the drop count of a listener that went is kept, so that a restart does not look like a counter reset.
+const goneKept = time.Hour
+
+// ledger remembers one protocol's sockets from read to read. The kernel's tables are no consistent snapshot: while
+// neighbours open and close, a read can pass over a socket that never closed, or give it twice. So a socket is gone only
+// when two reads in a row lack it, and rows of the same socket are one.
+//
+// A round is one or two reads (absorb), then the judgement of what they say (settle).
+type ledger struct {
+	proto     socket.Protocol
+	maxGone   int // how many listeners that went are kept at most
+	sockets   map[identity]*member
+	listeners map[netip.AddrPort]*listener
+	reads     uint64 // how many reads were absorbed
+	round     uint64 // the value of reads when the present round began
+	settled   bool   // a first round was settled: what appears from now on is new
+}
+
+// identity tells one socket from another.
+type identity struct {
+	addr  netip.AddrPort
+	inode uint64
+	// nameless numbers the sockets of one read that share an address and have the inode 0. They are never one socket.
+	nameless int
+}
+
+// member is a socket, as one of those that make a listener.
+type member struct {
+	row      socket.Socket // as last read
+	lastRead uint64        // the read that last had it
+	since    time.Time     // when it was first read
+	atStart  bool          // it was there in the first round
+	counted  uint32        // the part of row.Drops that its listener has counted
+	of       *listener     // the listener that last counted it; nil before
+}
+
+// listener is what the sockets on one address and port come to.
+type listener struct {
+	counted           uint64 // the value of ledger.reads when it last had sockets
+	sockets           int
+	acceptQueueLength uint64
+	receiveQueueBytes uint64
+	opened            time.Time // when its oldest socket was first read
+	atStart           bool      // one of its sockets was there in the first round
+	sticky            bool      // one of its sockets has been reported before
+
+	reported  bool      // it is in the snapshot
+	firstSeen time.Time // when it began to be, or zero
+	drops     uint64
+	gone      time.Time // when it was last reported; zero if it never was
+}
+
+func newLedger(proto socket.Protocol, maxGone int) *ledger {
+	return &ledger{
+		proto:     proto,
+		maxGone:   maxGone,
+		sockets:   make(map[identity]*member),
+		listeners: make(map[netip.AddrPort]*listener),
+	}
+}
+
+// begin starts a round.
+func (l *ledger) begin() { l.round = l.reads }
+
+// absorb enters the rows of one whole read.
+func (l *ledger) absorb(rows []socket.Socket, now time.Time) {
+	l.reads++
+	var nameless map[netip.AddrPort]int
+	for _, row := range rows {
+		id := identity{addr: row.Addr, inode: row.Inode}
+		if row.Inode == 0 {
+			if nameless == nil {
+				nameless = make(map[netip.AddrPort]int)
+			}
+			nameless[row.Addr]++
+			id.nameless = nameless[row.Addr]
+		}
+		m := l.sockets[id]
+		if m == nil {
+			m = &member{since: now, atStart: !l.settled}
+			if m.atStart {
+				m.counted = row.Drops
+			}
+			l.sockets[id] = m
+		}
+		m.row = row
+		m.lastRead = l.reads
+	}
+}
+
+// doubtful tells whether the round needs another read before it can be settled: because it is the first, which has nothing
+// to be held against, or because a socket is missing that the last snapshot reported.
+func (l *ledger) doubtful() bool {
+	if !l.settled {
+		return true
+	}
+	for _, m := range l.sockets {
+		if m.lastRead <= l.round && m.of != nil && m.of.reported {
+			return true
+		}
+	}
+	return false
+}
+
+// settle ends a round: it drops the sockets that are gone and brings the listeners up to date. young tells whether a port
+// that has been open for that long is still too young to be reported.
+func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duration) bool) {
+	for id, m := range l.sockets {
+		if m.lastRead <= l.round {
+			if l.reads-m.lastRead >= 2 {
+				delete(l.sockets, id)
+			}
+			continue
+		}
+		of := l.listeners[id.addr]
+		if of == nil {
+			of = new(listener)
+			l.listeners[id.addr] = of
+		}
+		of.count(m, l.reads)
+	}
+	gone := make(map[netip.AddrPort]time.Time)
+	for addr, of := range l.listeners {
+		open := of.counted == l.reads && (of.sticky || !young(addr.Port(), now.Sub(of.opened)))
+		switch {
+		case open && !of.reported:
+			of.reported = true
+			of.firstSeen = time.Time{}
+			if !of.atStart {
+				of.firstSeen = of.opened
+			}
+		case !open && of.reported:
+			of.reported = false
+			of.gone = now
+		case !open && of.counted != l.reads && !l.keeps(of, now):
+			delete(l.listeners, addr)
+			continue
+		}
+		if of.counted != l.reads {
+			gone[addr] = of.gone
+		}
+	}
+	l.forgetOldest(gone)
+	l.settled = true
+}
+
+// forgetOldest drops what went first of the listeners that went, where there are too many: whoever opens and closes ports
+// without end must not fill the memory.
+func (l *ledger) forgetOldest(gone map[netip.AddrPort]time.Time) {
+	excess := len(gone) - l.maxGone
+	if excess <= 0 {
+		return
+	}
+	oldestFirst := slices.SortedFunc(maps.Keys(gone), func(a, b netip.AddrPort) int { return gone[a].Compare(gone[b]) })
+	for _, addr := range oldestFirst[:excess] {
+		delete(l.listeners, addr)
+	}
+}
+
+// keeps tells whether the drop count of a listener that is not reported must be kept.
+func (l *ledger) keeps(of *listener, now time.Time) bool {
+	return l.proto == socket.UDP && !of.gone.IsZero() && now.Sub(of.gone) < goneKept
+}
+
+// count adds a socket that the present round has seen.
+func (of *listener) count(m *member, reads uint64) {
+	if of.counted != reads {
+		of.counted = reads
+		of.sockets, of.acceptQueueLength, of.receiveQueueBytes = 0, 0, 0
+		of.opened, of.atStart, of.sticky = m.since, false, false
+	}
+	of.sockets++
+	of.acceptQueueLength = max(of.acceptQueueLength, m.row.Queue)
+	of.receiveQueueBytes += m.row.Queue
+	if m.row.Inode != 0 { // otherwise the count may be another socket's
+		of.drops += risen(m.counted, m.row.Drops)
+		m.counted = m.row.Drops
+	}
+	if m.since.Before(of.opened) {
+		of.opened = m.since
+	}
+	of.atStart = of.atStart || m.atStart
+	of.sticky = of.sticky || of.reported && m.of == of
+	m.of = of
+}
+
+// risen returns by how much a socket's drop count rose. The kernel's counter is 32 bits wide and may wrap.
+func risen(from, to uint32) uint64 {
+	return uint64(to - from)
+}
