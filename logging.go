@@ -1,0 +1,55 @@
+package main
+
+import (
+	"io"
+	stdlog "log"
+	"log/slog"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+	sloggokit "github.com/tjhop/slog-gokit"
+)
+
+// callerDepth is how many calls lie between a statement that logs and the key "caller": log.DefaultCaller's 3, and the
+// level's two.
+const callerDepth = 5
+
+// loggers are the ways in which the program's parts write to one log.
+type loggers struct {
+	kit  log.Logger     // for the program's own code
+	slog *slog.Logger   // for the exporter toolkit
+	std  *stdlog.Logger // for net/http and promhttp, which only have errors to tell
+}
+
+// newLoggers returns loggers that write lines of at least the given level to w. Whichever way a line comes, it bears one
+// timestamp and one caller.
+func newLoggers(w io.Writer, minimum, format string) loggers {
+	w = log.NewSyncWriter(w)
+	base := log.NewLogfmtLogger(w)
+	if format == "json" {
+		base = log.NewJSONLogger(w)
+	}
+	with := func(keyvals ...any) log.Logger {
+		allowed := level.Allow(level.ParseDefault(minimum, level.InfoValue()))
+		return level.NewFilter(log.With(base, keyvals...), allowed)
+	}
+	plain := with("ts", log.DefaultTimestampUTC)
+	return loggers{
+		kit:  with("ts", log.DefaultTimestampUTC, "caller", log.Caller(callerDepth)),
+		slog: slog.New(sloggokit.NewGoKitHandler(withoutTime(plain), slog.LevelDebug)),
+		std:  stdlog.New(log.NewStdlibAdapter(level.Error(plain)), "", 0),
+	}
+}
+
+// withoutTime takes off the time that the slog bridge adds, in favour of the log's own.
+func withoutTime(next log.Logger) log.Logger {
+	return log.LoggerFunc(func(keyvals ...any) error {
+		kept := make([]any, 0, len(keyvals))
+		for i := 0; i+1 < len(keyvals); i += 2 {
+			if keyvals[i] != slog.TimeKey {
+				kept = append(kept, keyvals[i], keyvals[i+1])
+			}
+		}
+		return next.Log(kept...)
+	})
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os/signal"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/go-kit/log/level"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+
+	"listen_exporter/collector"
+	"listen_exporter/internal/inventory"
+)
+
+const (
+	healthyPath = "/-/healthy"
+	readyPath   = "/-/ready"
+)
+
+// The server's patience. Nobody may hold a connection, or one of the few places for a scrape, by being slow.
+const (
+	readHeaderTimeout = 5 * time.Second
+	readTimeout       = 10 * time.Second
+	writeTimeout      = time.Minute     // longer than any scrape timeout in use
+	idleTimeout       = 5 * time.Minute // longer than the scrape intervals in use, so that connections are kept
+	shutdownTimeout   = 20 * time.Second
+)
+
+// serve answers scrapes until SIGTERM or SIGINT comes; those under way then are finished.
+func serve(c *config, logs loggers) error {
+	_ = level.Info(logs.kit).Log("msg", "starting "+program, "version", version.Info(), "build_context", version.BuildContext())
+	runtime.GOMAXPROCS(c.gomaxprocs)
+	if err := web.Validate(*c.web.WebConfigFile); err != nil {
+		return fmt.Errorf("--web.config.file: %w", err)
+	}
+	ports, err := inventory.Open(c.inventory, logs.kit)
+	if err != nil {
+		return fmt.Errorf("--path.procfs: %w", err)
+	}
+
+	var ready atomic.Bool
+	handler, err := newHandler(c, ports.Snapshot, ready.Load, logs)
+	if err != nil {
+		return err
+	}
+	// What listens when the exporter starts is the ground on which later news rests: it is read at once, not at the first
+	// scrape, and after the exporter's own port is open.
+	var first sync.Once
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          logs.std,
+		BaseContext: func(net.Listener) context.Context {
+			first.Do(func() {
+				go func() {
+					ports.Snapshot()
+					ready.Store(true)
+				}()
+			})
+			return context.Background()
+		},
+	}
+
+	signalled, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	served := make(chan error, 1)
+	go func() { served <- web.ListenAndServe(server, c.web, logs.slog) }()
+	select {
+	case err := <-served:
+		return err
+	case <-signalled.Done():
+	}
+	_ = level.Info(logs.kit).Log("msg", "stopping: no new scrapes, those under way are finished")
+	timeout, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer cancel()
+	if err := server.Shutdown(timeout); err != nil {
+		return fmt.Errorf("stop within %s: %w", shutdownTimeout, err)
+	}
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// newHandler returns the handler of all requests.
+func newHandler(c *config, snapshot func() *inventory.Snapshot, ready func() bool, logs loggers) (http.Handler, error) {
+	metrics, err := newMetricsHandler(c, snapshot, logs)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET "+c.telemetryPath, metrics)
+	mux.HandleFunc("GET "+healthyPath, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintf(w, "%s is healthy.\n", program)
+	})
+	mux.HandleFunc("GET "+readyPath, func(w http.ResponseWriter, _ *http.Request) {
+		if !ready() {
+			http.Error(w, program+" has not read the sockets yet.", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = fmt.Fprintf(w, "%s is ready.\n", program)
+	})
+	if c.telemetryPath == "/" {
+		return mux, nil
+	}
+	landing, err := web.NewLandingPage(web.LandingConfig{
+		Name:        program,
+		Description: "Which TCP and UDP ports this host listens on, for Prometheus.",
+		Version:     version.Info(),
+		Profiling:   "false",
+		Links: []web.LandingLinks{
+			{Address: c.telemetryPath, Text: "Metrics"},
+			{Address: healthyPath, Text: "Health"},
+			{Address: readyPath, Text: "Readiness"},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("build the landing page: %w", err)
+	}
+	mux.Handle("GET /{$}", landing)
+	return mux, nil
+}
+
+// newMetricsHandler returns the handler of scrapes.
+func newMetricsHandler(c *config, snapshot func() *inventory.Snapshot, logs loggers) (http.Handler, error) {
+	registry := prometheus.NewRegistry()
+	if err := errors.Join(
+		registry.Register(versioncollector.NewCollector(program)),
+		registry.Register(collector.New(snapshot)),
+	); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	options := promhttp.HandlerOpts{
+		ErrorLog:            logs.std,
+		ErrorHandling:       promhttp.ContinueOnError, // one bad family must not blank the page
+		MaxRequestsInFlight: c.maxRequests,
+	}
+	if c.disableExporterMetrics {
+		return promhttp.HandlerFor(registry, options), nil
+	}
+	self := prometheus.NewRegistry()
+	if err := errors.Join(
+		self.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
+		self.Register(collectors.NewGoCollector()),
+	); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	options.Registry = self
+	return promhttp.InstrumentMetricHandler(self, promhttp.HandlerFor(prometheus.Gatherers{registry, self}, options)), nil
+}
