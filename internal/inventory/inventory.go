@@ -58,9 +58,9 @@ func Open(o Options, logger log.Logger) (*Inventory, error) {
 		return nil, err
 	}
 	for _, warning := range observed.Warnings {
-		_ = level.Warn(logger).Log("msg", warning)
+		level.Warn(logger).Log("msg", warning)
 	}
-	_ = level.Info(logger).Log("msg", "observing a network namespace",
+	level.Info(logger).Log("msg", "observing a network namespace",
 		"netns", o.Netns, "seen_through", observed.Dir, "own", observed.Own, "source", source.Name())
 	return newInventory(source, o, logger, time.Now), nil
 }
@@ -160,10 +160,10 @@ func (i *Inventory) arrange(snapshot *Snapshot) {
 	if omits := snapshot.Omitted > 0; omits != i.omissions {
 		i.omissions = omits
 		if omits {
-			_ = level.Warn(i.logger).Log("msg", "more listeners than --collector.max-ports: the highest ports are left out",
+			level.Warn(i.logger).Log("msg", "more listeners than --collector.max-ports: the highest ports are left out",
 				"max_ports", i.options.MaxPorts, "omitted", snapshot.Omitted)
 		} else {
-			_ = level.Info(i.logger).Log("msg", "no listener is left out any more")
+			level.Info(i.logger).Log("msg", "no listener is left out any more")
 		}
 	}
 }
@@ -187,8 +187,8 @@ func (i *Inventory) report(subject string, err error) {
 	}
 	i.troubles[subject] = trouble
 	if err == nil {
-		_ = level.Info(i.logger).Log("msg", "can read "+subject+" again")
+		level.Info(i.logger).Log("msg", "can read "+subject+" again")
 		return
 	}
-	_ = level.Error(i.logger).Log("msg", "cannot read "+subject, "err", err)
+	level.Error(i.logger).Log("msg", "cannot read "+subject, "err", err)
 }

@@ -18,7 +18,7 @@ type span struct{ first, last uint16 }
 // Set adds a list of ports and port ranges to the set.
 func (s *PortSet) Set(list string) error {
 	var added []span
-	for _, item := range strings.Split(list, ",") {
+	for item := range strings.SplitSeq(list, ",") {
 		first, last, isRange := strings.Cut(strings.TrimSpace(item), "-")
 		if !isRange {
 			last = first

@@ -58,7 +58,7 @@ type ScopeSet struct {
 // Set adds a list of scopes to the set.
 func (s *ScopeSet) Set(list string) error {
 	var added []Scope
-	for _, item := range strings.Split(list, ",") {
+	for item := range strings.SplitSeq(list, ",") {
 		scope := Scope(strings.TrimSpace(item))
 		if !slices.Contains(scopes, scope) {
 			return fmt.Errorf("%q is not a scope: want one of %s", item, joinScopes(scopes))

@@ -116,7 +116,7 @@ func (p *Procfs) open() (dir string, closeDir func(), err error) {
 	}
 	f, err := os.Open(p.dir)
 	if err != nil {
-		return "", nil, fmt.Errorf("read listening sockets: %w", err)
+		return "", nil, fmt.Errorf("read %s: %w", p.dir, withoutPath(err))
 	}
 	return fmt.Sprintf("/proc/self/fd/%d", f.Fd()), func() { _ = f.Close() }, nil
 }

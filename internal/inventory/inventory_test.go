@@ -1,0 +1,577 @@
+package inventory
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/google/go-cmp/cmp"
+
+	"listen_exporter/internal/socket"
+)
+
+// answer is what a source says to one read of one protocol.
+type answer struct {
+	rows     []socket.Socket
+	err      error
+	panicked bool
+}
+
+// scripted is a source that gives prepared answers. The last answer for a protocol is given again and again; a protocol
+// without any has no sockets.
+type scripted struct {
+	mu        sync.Mutex
+	answers   map[socket.Protocol][]answer
+	reads     map[socket.Protocol]int
+	ranges    socket.PortRanges
+	rangesErr error
+	hold      chan struct{} // if not nil, reads wait until it is closed
+}
+
+func (s *scripted) Name() string { return "scripted" }
+
+func (s *scripted) PortRanges() (socket.PortRanges, error) { return s.ranges, s.rangesErr }
+
+func (s *scripted) Append(dst []socket.Socket, proto socket.Protocol) ([]socket.Socket, error) {
+	if s.hold != nil {
+		<-s.hold
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads[proto]++
+	if len(s.answers[proto]) == 0 {
+		return dst, nil
+	}
+	next := s.answers[proto][0]
+	if len(s.answers[proto]) > 1 {
+		s.answers[proto] = s.answers[proto][1:]
+	}
+	if next.panicked {
+		panic("index out of range")
+	}
+	return append(dst, next.rows...), next.err
+}
+
+// say makes answers what a protocol's next reads give.
+func (s *scripted) say(proto socket.Protocol, answers ...answer) { s.answers[proto] = answers }
+
+func has(rows ...socket.Socket) answer { return answer{rows: rows} }
+
+// bench is an inventory of a scripted source at a time of the test's own.
+type bench struct {
+	*Inventory
+	source *scripted
+	clock  time.Time
+	log    bytes.Buffer
+}
+
+func newBench(edit ...func(*Options)) *bench {
+	b := &bench{
+		source: &scripted{
+			answers: make(map[socket.Protocol][]answer),
+			reads:   make(map[socket.Protocol]int),
+			ranges:  socket.PortRanges{UnprivilegedStart: 1024, EphemeralFirst: 32768, EphemeralLast: 60999},
+		},
+		clock: time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC),
+	}
+	o := Options{TCP: true, UDP: true, MaxPorts: 20000, EphemeralMinAge: time.Minute}
+	for _, f := range edit {
+		f(&o)
+	}
+	b.Inventory = newInventory(b.source, o, log.NewLogfmtLogger(&b.log), func() time.Time { return b.clock })
+	return b
+}
+
+// at makes a socket on an address.
+func at(address string, inode uint64) socket.Socket {
+	return socket.Socket{Addr: netip.MustParseAddrPort(address), Inode: inode}
+}
+
+func dropping(s socket.Socket, drops uint32) socket.Socket {
+	s.Drops = drops
+	return s
+}
+
+// ports returns a snapshot's listeners as short texts.
+func ports(s *Snapshot) []string {
+	texts := []string{}
+	for _, l := range s.Listeners {
+		text := fmt.Sprintf("%s %s", l.Proto, l.Addr)
+		if l.Sockets != 1 {
+			text += fmt.Sprintf(" x%d", l.Sockets)
+		}
+		texts = append(texts, text)
+	}
+	return texts
+}
+
+func wantPorts(t *testing.T, s *Snapshot, want ...string) {
+	t.Helper()
+	if diff := cmp.Diff(append([]string{}, want...), ports(s)); diff != "" {
+		t.Errorf("listeners (-want +got):\n%s", diff)
+	}
+}
+
+// only returns the one listener of a snapshot.
+func only(t *testing.T, s *Snapshot) Listener {
+	t.Helper()
+	if len(s.Listeners) != 1 {
+		t.Fatalf("want one listener, got %v", ports(s))
+	}
+	return s.Listeners[0]
+}
+
+func TestTheFirstSnapshotIsTheUnionOfTwoReads(t *testing.T) {
+	b := newBench()
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)), has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2)), has(at("0.0.0.0:443", 3)))
+	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
+	if got := b.source.reads[socket.TCP]; got != 2 {
+		t.Errorf("%d reads, want 2", got)
+	}
+}
+
+func TestASnapshotWithNothingMissingTakesOneRead(t *testing.T) {
+	b := newBench()
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
+	for range 3 {
+		b.Snapshot()
+	}
+	if got := b.source.reads[socket.TCP]; got != 2+1+1 {
+		t.Errorf("%d reads, want 4", got)
+	}
+}
+
+func TestAListenerIsGoneOnlyWhenGoneTwice(t *testing.T) {
+	both := has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2))
+	b := newBench()
+	b.source.say(socket.TCP, both)
+	b.Snapshot()
+
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)), both)
+	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
+
+	b.source.say(socket.TCP, has(at("0.0.0.0:80", 2)), has(at("0.0.0.0:22", 1))) // each read lacks another one
+	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
+
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
+	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22")
+}
+
+func TestASiblingThatARowHidesIsStillCounted(t *testing.T) {
+	b := newBench()
+	b.source.say(socket.TCP, has(at("0.0.0.0:80", 1), at("0.0.0.0:80", 2)))
+	b.Snapshot()
+	b.source.say(socket.TCP, has(at("0.0.0.0:80", 1)), has(at("0.0.0.0:80", 1), at("0.0.0.0:80", 2)))
+	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:80 x2")
+}
+
+func TestALossThatCannotBeConfirmedIsAFailedRead(t *testing.T) {
+	b := newBench()
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
+	b.Snapshot()
+	b.source.say(socket.TCP, has(), answer{err: errors.New("interrupted")})
+	s := b.Snapshot()
+	wantPorts(t, s)
+	if s.Reads[0].Err == nil {
+		t.Error("the read did not fail")
+	}
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
+	if l := only(t, b.Snapshot()); !l.FirstSeen.IsZero() {
+		t.Error("a listener that was never gone is taken for a new one")
+	}
+}
+
+func TestAFailedReadLeavesTheOtherProtocolAlone(t *testing.T) {
+	for name, failure := range map[string]answer{
+		"error":       {err: errors.New("permission denied")},
+		"panic":       {panicked: true},
+		"half a list": {rows: []socket.Socket{at("0.0.0.0:22", 1)}, err: errors.New("line 3: malformed")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench()
+			b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2)))
+			b.source.say(socket.UDP, has(at("0.0.0.0:53", 3)))
+			b.Snapshot()
+
+			b.source.say(socket.TCP, failure)
+			for range 3 {
+				s := b.Snapshot()
+				wantPorts(t, s, "udp 0.0.0.0:53")
+				if s.Reads[0].Proto != TCP || s.Reads[0].Err == nil || s.Reads[1].Proto != UDP || s.Reads[1].Err != nil {
+					t.Errorf("reads: %+v", s.Reads)
+				}
+			}
+
+			b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2)))
+			wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "udp 0.0.0.0:53", "tcp 0.0.0.0:80")
+			if got := strings.Count(b.log.String(), "level=error"); got != 1 {
+				t.Errorf("%d errors were logged, want 1:\n%s", got, b.log.String())
+			}
+			if !strings.Contains(b.log.String(), `level=info msg="can read listening tcp sockets again"`) {
+				t.Errorf("the recovery was not logged:\n%s", b.log.String())
+			}
+		})
+	}
+}
+
+func TestAListenerThatWentWhileReadsFailedIsGoneAfterwards(t *testing.T) {
+	b := newBench()
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2)))
+	b.Snapshot()
+	b.source.say(socket.TCP, answer{err: errors.New("no")})
+	b.Snapshot()
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
+	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22")
+}
+
+func TestDuplicateRowsAreOneSocket(t *testing.T) {
+	b := newBench()
+	b.source.say(socket.TCP, has(
+		at("0.0.0.0:80", 1), at("0.0.0.0:80", 1), at("0.0.0.0:80", 2), // two sockets, one of them twice
+		at("[::]:80", 3), // another family
+	))
+	for range 2 {
+		wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:80 x2", "tcp [::]:80")
+	}
+}
+
+func TestSocketsWithoutAnInodeAreNeverOne(t *testing.T) {
+	b := newBench()
+	b.source.say(socket.UDP, has(dropping(at("0.0.0.0:53", 0), 5), at("0.0.0.0:53", 0), at("0.0.0.0:54", 0)))
+	wantPorts(t, b.Snapshot(), "udp 0.0.0.0:53 x2", "udp 0.0.0.0:54")
+
+	// Nor is the second read of a doubtful round added to the first, and drops that moved to another row are not counted.
+	b.source.say(socket.UDP,
+		has(at("0.0.0.0:53", 0), at("0.0.0.0:54", 0)),
+		has(at("0.0.0.0:53", 0), dropping(at("0.0.0.0:53", 0), 5), at("0.0.0.0:54", 0)))
+	s := b.Snapshot()
+	wantPorts(t, s, "udp 0.0.0.0:53 x2", "udp 0.0.0.0:54")
+	if s.Listeners[0].Drops != 0 {
+		t.Errorf("%d drops counted", s.Listeners[0].Drops)
+	}
+
+	b.source.say(socket.UDP, has(at("0.0.0.0:53", 0), at("0.0.0.0:54", 0)))
+	wantPorts(t, b.Snapshot(), "udp 0.0.0.0:53", "udp 0.0.0.0:54")
+}
+
+func TestQueuesAreTheFullestForTCPAndTheSumForUDP(t *testing.T) {
+	queued := func(inode, queue uint64) socket.Socket {
+		s := at("0.0.0.0:53", inode)
+		s.Queue = queue
+		return s
+	}
+	b := newBench()
+	b.source.say(socket.TCP, has(queued(1, 3), queued(2, 7), queued(3, 0)))
+	b.source.say(socket.UDP, has(queued(1, 300), queued(2, 700)))
+	s := b.Snapshot()
+	if got := s.Listeners[0]; got.AcceptQueueLength != 7 || got.ReceiveQueueBytes != 0 {
+		t.Errorf("tcp: %+v", got)
+	}
+	if got := s.Listeners[1]; got.ReceiveQueueBytes != 1000 || got.AcceptQueueLength != 0 {
+		t.Errorf("udp: %+v", got)
+	}
+}
+
+func TestAListenerIsFirstSeenWhenItAppears(t *testing.T) {
+	b := newBench()
+	old := at("0.0.0.0:22", 1)
+	b.source.say(socket.TCP, has(old))
+	if l := only(t, b.Snapshot()); !l.FirstSeen.IsZero() {
+		t.Error("what was there at the start has a time")
+	}
+
+	b.clock = b.clock.Add(time.Hour)
+	appeared := b.clock
+	b.source.say(socket.TCP, has(old, at("0.0.0.0:80", 2)))
+	b.Snapshot()
+	b.clock = b.clock.Add(time.Hour)
+	if got := b.Snapshot().Listeners[1].FirstSeen; !got.Equal(appeared) {
+		t.Errorf("first seen %s, want %s", got, appeared)
+	}
+
+	// Another socket takes the port over between two reads: the port was always there.
+	b.source.say(socket.TCP, has(old, at("0.0.0.0:80", 3)))
+	if got := b.Snapshot().Listeners[1].FirstSeen; !got.Equal(appeared) {
+		t.Errorf("first seen %s after a change of sockets, want %s", got, appeared)
+	}
+
+	b.source.say(socket.TCP, has(at("0.0.0.0:80", 3)))
+	b.Snapshot()
+	b.clock = b.clock.Add(time.Hour)
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 4), at("0.0.0.0:80", 3)))
+	if got := b.Snapshot().Listeners[0].FirstSeen; !got.Equal(b.clock) {
+		t.Errorf("first seen %s after a return, want %s", got, b.clock)
+	}
+}
+
+func TestAFailureAtTheStartDoesNotMakeOldListenersNew(t *testing.T) {
+	b := newBench()
+	b.source.say(socket.UDP, answer{err: errors.New("no")})
+	b.Snapshot()
+	b.clock = b.clock.Add(time.Hour)
+	b.source.say(socket.UDP, has(dropping(at("0.0.0.0:53", 1), 1000)))
+	if l := only(t, b.Snapshot()); !l.FirstSeen.IsZero() || l.Drops != 0 {
+		t.Errorf("got %+v", l)
+	}
+}
+
+func TestAYoungSocketOnAnEphemeralUDPPortIsNotReported(t *testing.T) {
+	b := newBench()
+	resolver, wireguard := at("0.0.0.0:40000", 1), at("0.0.0.0:51820", 2)
+	b.source.say(socket.TCP, has(at("0.0.0.0:40000", 3))) // TCP LISTEN is never a client
+	b.source.say(socket.UDP, has(at("0.0.0.0:53", 4), resolver, wireguard))
+	wantPorts(t, b.Snapshot(), "udp 0.0.0.0:53", "tcp 0.0.0.0:40000")
+
+	b.clock = b.clock.Add(59 * time.Second)
+	other := at("0.0.0.0:40000", 5) // the same port, another client
+	b.source.say(socket.UDP, has(at("0.0.0.0:53", 4), other, wireguard))
+	wantPorts(t, b.Snapshot(), "udp 0.0.0.0:53", "tcp 0.0.0.0:40000")
+
+	b.clock = b.clock.Add(time.Second)
+	wantPorts(t, b.Snapshot(), "udp 0.0.0.0:53", "tcp 0.0.0.0:40000", "udp 0.0.0.0:51820")
+}
+
+func TestAnEphemeralSocketThatOneReadHidesKeepsItsAge(t *testing.T) {
+	b := newBench()
+	wireguard := at("0.0.0.0:51820", 1)
+	b.source.say(socket.UDP, has())
+	b.Snapshot()
+	opened := b.clock
+	b.source.say(socket.UDP, has(wireguard))
+	b.Snapshot()
+	b.clock = b.clock.Add(30 * time.Second)
+	b.source.say(socket.UDP, has())
+	b.Snapshot()
+	b.clock = b.clock.Add(30 * time.Second)
+	b.source.say(socket.UDP, has(wireguard))
+	if l := only(t, b.Snapshot()); !l.FirstSeen.Equal(opened) {
+		t.Errorf("first seen %s, want the time it was opened, %s", l.FirstSeen, opened)
+	}
+}
+
+func TestTheOldestOfSeveralSocketsDecidesTheAge(t *testing.T) {
+	b := newBench()
+	b.source.say(socket.UDP, has())
+	b.Snapshot()
+	opened := b.clock
+	workers := []socket.Socket{}
+	for n := range 12 { // many, because a map gives them in any order
+		workers = append(workers, at("0.0.0.0:51820", uint64(n+1)))
+		b.source.say(socket.UDP, has(workers...))
+		wantPorts(t, b.Snapshot())
+		b.clock = b.clock.Add(5 * time.Second)
+	}
+	if l := only(t, b.Snapshot()); !l.FirstSeen.Equal(opened) || l.Sockets != len(workers) {
+		t.Errorf("got %+v", l)
+	}
+}
+
+func TestAnEditedSysctlHidesNothingThatWasReported(t *testing.T) {
+	b := newBench()
+	b.source.say(socket.UDP, has(at("0.0.0.0:4789", 1)))
+	if got := only(t, b.Snapshot()).Range; got != RangeUser {
+		t.Errorf("range %s", got)
+	}
+	b.source.ranges.EphemeralFirst = 4000
+	for range 2 {
+		if got := only(t, b.Snapshot()).Range; got != RangeEphemeral {
+			t.Errorf("range %s", got)
+		}
+	}
+}
+
+func TestPortRangesThatCannotBeReadAreLoggedOnce(t *testing.T) {
+	b := newBench()
+	b.source.rangesErr = errors.New("no such file")
+	for range 3 {
+		b.Snapshot()
+	}
+	if got := strings.Count(b.log.String(), "cannot read port ranges"); got != 1 {
+		t.Errorf("logged %d times:\n%s", got, b.log.String())
+	}
+}
+
+func TestDropsCountFromTheStartAndFromTheBirthOfLaterSockets(t *testing.T) {
+	b := newBench()
+	first, second := at("0.0.0.0:53", 1), at("0.0.0.0:53", 2)
+	for step, test := range []struct {
+		say  answer
+		want uint64
+	}{
+		{has(dropping(first, 100)), 0},                         // there at the start
+		{has(dropping(first, 105)), 5},                         // rises
+		{has(dropping(first, 105), dropping(second, 7)), 12},   // a second worker, with its drops since birth
+		{has(dropping(second, 8)), 13},                         // the first one closes and takes nothing back
+		{has(dropping(second, 8), dropping(second, 8)), 13},    // a duplicate row
+		{has(dropping(second, 1<<32-3)), 13 + 1<<32 - 3 - 8},   // nearly at the end of 32 bits
+		{has(dropping(second, 2)), 13 + 1<<32 - 3 - 8 + 3 + 2}, // and beyond
+	} {
+		b.source.say(socket.UDP, test.say)
+		if got := only(t, b.Snapshot()).Drops; got != test.want {
+			t.Errorf("step %d: %d drops, want %d", step, got, test.want)
+		}
+	}
+}
+
+func TestDropsOutliveTheListenerForAnHour(t *testing.T) {
+	b := newBench()
+	b.source.say(socket.UDP, has(at("0.0.0.0:53", 1)))
+	b.Snapshot()
+	b.source.say(socket.UDP, has(dropping(at("0.0.0.0:53", 1), 9)))
+	b.Snapshot()
+	b.source.say(socket.UDP, has())
+	gone := func() []uint64 {
+		s := b.Snapshot()
+		wantPorts(t, s)
+		drops := []uint64{}
+		for _, l := range s.Gone {
+			drops = append(drops, l.Drops)
+		}
+		return drops
+	}
+	if diff := cmp.Diff([]uint64{9}, gone()); diff != "" {
+		t.Errorf("drops of what went (-want +got):\n%s", diff)
+	}
+	b.clock = b.clock.Add(59 * time.Minute)
+	b.source.say(socket.UDP, has(dropping(at("0.0.0.0:53", 2), 1)))
+	if s := b.Snapshot(); only(t, s).Drops != 10 || len(s.Gone) != 0 {
+		t.Errorf("after a return: %+v", s)
+	}
+	b.source.say(socket.UDP, has())
+	gone()
+	b.clock = b.clock.Add(59 * time.Minute)
+	if diff := cmp.Diff([]uint64{10}, gone()); diff != "" {
+		t.Errorf("59 minutes later (-want +got):\n%s", diff)
+	}
+	b.clock = b.clock.Add(time.Minute)
+	if got := gone(); len(got) != 0 {
+		t.Errorf("an hour later: %v", got)
+	}
+	if left := len(b.ledgers[1].listeners); left != 0 {
+		t.Errorf("%d listeners are still remembered", left)
+	}
+}
+
+func TestAnEphemeralSocketThatWasNeverReportedLeavesNothingBehind(t *testing.T) {
+	b := newBench()
+	b.source.say(socket.UDP, has(at("0.0.0.0:40000", 1)))
+	b.Snapshot()
+	b.source.say(socket.UDP, has())
+	b.Snapshot()
+	if s := b.Snapshot(); len(s.Gone) != 0 {
+		t.Errorf("gone: %v", s.Gone)
+	}
+	if l := b.ledgers[1]; len(l.listeners) != 0 || len(l.sockets) != 0 {
+		t.Errorf("%d listeners and %d sockets are still remembered", len(l.listeners), len(l.sockets))
+	}
+}
+
+func TestPortsThatComeAndGoDoNotFillTheMemory(t *testing.T) {
+	b := newBench(func(o *Options) { o.MaxPorts = 50 })
+	for n := range 500 {
+		b.clock = b.clock.Add(time.Second)
+		b.source.say(socket.UDP, has(at(fmt.Sprintf("0.0.0.0:%d", 1+n), uint64(n+1))))
+		b.source.say(socket.TCP, has(at(fmt.Sprintf("0.0.0.0:%d", 1+n), uint64(n+1))))
+		b.Snapshot()
+	}
+	for _, l := range b.ledgers {
+		if len(l.listeners) > 51 || len(l.sockets) > 1 {
+			t.Errorf("%s: %d listeners and %d sockets are remembered", l.proto, len(l.listeners), len(l.sockets))
+		}
+	}
+	if s := b.Snapshot(); len(s.Gone) != 50 || s.Gone[0].Addr.Port() != 450 {
+		t.Errorf("%d kept, from port %d: want the 50 that went last", len(s.Gone), s.Gone[0].Addr.Port())
+	}
+}
+
+func TestTooManyListenersAreCutToTheLowestPorts(t *testing.T) {
+	b := newBench(func(o *Options) { o.MaxPorts = 3 })
+	b.source.say(socket.TCP, has(at("0.0.0.0:443", 1), at("[::]:22", 2), at("0.0.0.0:22", 3)))
+	b.source.say(socket.UDP, has(at("0.0.0.0:53", 4), at("0.0.0.0:500", 5)))
+	for range 2 {
+		s := b.Snapshot()
+		wantPorts(t, s, "tcp 0.0.0.0:22", "tcp [::]:22", "udp 0.0.0.0:53")
+		if s.Omitted != 2 {
+			t.Errorf("%d omitted, want 2", s.Omitted)
+		}
+	}
+	if got := strings.Count(b.log.String(), "--collector.max-ports"); got != 1 {
+		t.Errorf("logged %d times:\n%s", got, b.log.String())
+	}
+	b.source.say(socket.UDP, has())
+	if s := b.Snapshot(); s.Omitted != 0 || !strings.Contains(b.log.String(), "no listener is left out any more") {
+		t.Errorf("%d omitted:\n%s", s.Omitted, b.log.String())
+	}
+}
+
+func TestFiltersLeaveOutWhatTheyName(t *testing.T) {
+	everything := has(at("0.0.0.0:22", 1), at("127.0.0.1:25", 2), at("[fe80::1]:546", 3), at("0.0.0.0:8080", 4))
+	for name, test := range map[string]struct {
+		include, exclude, scopes string
+		want                     []string
+	}{
+		"none":           {"", "", "", []string{"tcp 0.0.0.0:22", "tcp 127.0.0.1:25", "tcp [fe80::1]:546", "tcp 0.0.0.0:8080"}},
+		"include":        {"22,8000-9000", "", "", []string{"tcp 0.0.0.0:22", "tcp 0.0.0.0:8080"}},
+		"exclude":        {"", "1-1023", "", []string{"tcp 0.0.0.0:8080"}},
+		"exclude wins":   {"22,25", "22", "", []string{"tcp 127.0.0.1:25"}},
+		"scopes":         {"", "", "loopback,link-local", []string{"tcp 0.0.0.0:22", "tcp 0.0.0.0:8080"}},
+		"ports and more": {"1-1023", "25", "link-local", []string{"tcp 0.0.0.0:22"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(func(o *Options) {
+				for value, set := range map[string]func(string) error{test.include: o.PortInclude.Set, test.exclude: o.PortExclude.Set, test.scopes: o.ScopeExclude.Set} {
+					if value == "" {
+						continue
+					}
+					if err := set(value); err != nil {
+						t.Fatal(err)
+					}
+				}
+			})
+			b.source.say(socket.TCP, everything)
+			s := b.Snapshot()
+			wantPorts(t, s, test.want...)
+			if s.Omitted != 0 {
+				t.Errorf("%d omitted: a filter omits nothing that was wanted", s.Omitted)
+			}
+		})
+	}
+}
+
+func TestAProtocolThatIsSwitchedOffIsNotRead(t *testing.T) {
+	b := newBench(func(o *Options) { o.UDP = false })
+	s := b.Snapshot()
+	if len(s.Reads) != 1 || s.Reads[0].Proto != TCP || b.source.reads[socket.UDP] != 0 {
+		t.Errorf("reads: %+v", s.Reads)
+	}
+}
+
+func TestOverlappingReadersShareOneRead(t *testing.T) {
+	b := newBench()
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
+	b.Snapshot()
+	b.source.hold = make(chan struct{})
+	const readers = 50
+	var asking, done sync.WaitGroup
+	for range readers {
+		asking.Add(1)
+		done.Go(func() {
+			asking.Done()
+			wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22")
+		})
+	}
+	asking.Wait()
+	time.Sleep(50 * time.Millisecond) // let the last of them reach the flight
+	close(b.source.hold)
+	done.Wait()
+	// The first snapshot took two. A reader that the machine held up for so long may have one of its own.
+	if got := b.source.reads[socket.TCP] - 2; got > readers/2 {
+		t.Errorf("%d reads for %d readers", got, readers)
+	}
+}

@@ -1,0 +1,102 @@
+package inventory
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"listen_exporter/internal/socket"
+)
+
+func TestScopeIsHowFarAnAddressReaches(t *testing.T) {
+	for address, want := range map[string]Scope{
+		"0.0.0.0":              ScopeAny,
+		"::":                   ScopeAny,
+		"::ffff:0.0.0.0":       ScopeAny,
+		"127.0.0.1":            ScopeLoopback,
+		"127.255.255.254":      ScopeLoopback,
+		"::1":                  ScopeLoopback,
+		"::ffff:127.0.0.1":     ScopeLoopback,
+		"169.254.0.1":          ScopeLinkLocal,
+		"fe80::1":              ScopeLinkLocal,
+		"febf::1":              ScopeLinkLocal,
+		"255.255.255.255":      ScopeLinkLocal,
+		"10.0.0.1":             ScopePrivate,
+		"172.16.0.1":           ScopePrivate,
+		"172.31.255.254":       ScopePrivate,
+		"192.168.0.1":          ScopePrivate,
+		"100.64.0.1":           ScopePrivate,
+		"100.127.255.254":      ScopePrivate,
+		"::ffff:192.168.0.1":   ScopePrivate,
+		"fc00::1":              ScopePrivate,
+		"fdff::1":              ScopePrivate,
+		"100.63.255.254":       ScopePublic,
+		"100.128.0.1":          ScopePublic,
+		"172.15.0.1":           ScopePublic,
+		"172.32.0.1":           ScopePublic,
+		"203.0.113.1":          ScopePublic,
+		"2001:db8::1":          ScopePublic,
+		"::ffff:203.0.113.1":   ScopePublic,
+		"224.0.0.251":          ScopeMulticast,
+		"239.255.255.250":      ScopeMulticast,
+		"ff02::fb":             ScopeMulticast,
+		"::ffff:224.0.0.251":   ScopeMulticast,
+		"::ffff:169.254.169.2": ScopeLinkLocal,
+	} {
+		if got := scopeOf(netip.MustParseAddr(address)); got != want {
+			t.Errorf("%s: got %s, want %s", address, got, want)
+		}
+	}
+}
+
+func TestRangeFollowsTheKernelsSettings(t *testing.T) {
+	defaults := socket.PortRanges{UnprivilegedStart: 1024, EphemeralFirst: 32768, EphemeralLast: 60999}
+	container := socket.PortRanges{UnprivilegedStart: 0, EphemeralFirst: 32768, EphemeralLast: 60999}
+	raised := socket.PortRanges{UnprivilegedStart: 9000, EphemeralFirst: 10000, EphemeralLast: 65535}
+	low := socket.PortRanges{UnprivilegedStart: 1024, EphemeralFirst: 1000, EphemeralLast: 2000}
+	for _, test := range []struct {
+		port   uint16
+		ranges socket.PortRanges
+		want   Range
+	}{
+		{1, defaults, RangePrivileged},
+		{1023, defaults, RangePrivileged},
+		{1024, defaults, RangeUser},
+		{32767, defaults, RangeUser},
+		{32768, defaults, RangeEphemeral},
+		{60999, defaults, RangeEphemeral},
+		{61000, defaults, RangeUser},
+		{65535, defaults, RangeUser},
+		{22, container, RangePrivileged},
+		{1024, container, RangeUser},
+		{8999, raised, RangePrivileged},
+		{9000, raised, RangeUser},
+		{65535, raised, RangeEphemeral},
+		{1001, low, RangePrivileged},
+		{1024, low, RangeEphemeral},
+	} {
+		if got := rangeOf(test.port, test.ranges); got != test.want {
+			t.Errorf("%d in %+v: got %s, want %s", test.port, test.ranges, got, test.want)
+		}
+	}
+}
+
+func TestScopeSetIsAList(t *testing.T) {
+	var set ScopeSet
+	for _, list := range []string{"loopback, link-local", "multicast"} {
+		if err := set.Set(list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := set.String(); got != "loopback,link-local,multicast" {
+		t.Errorf("got %s", got)
+	}
+	if !set.Contains(ScopeLinkLocal) || set.Contains(ScopeAny) {
+		t.Error("contains the wrong scopes")
+	}
+	for _, list := range []string{"", "loopback,", "everywhere", "any,,any"} {
+		if err := new(ScopeSet).Set(list); err == nil || !strings.Contains(err.Error(), "want one of any,public,multicast,private,link-local,loopback") {
+			t.Errorf("%q: got %v", list, err)
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package netns
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// fakeProc makes a procfs with the given process directories. Processes that name the same file share a network namespace.
+func fakeProc(t *testing.T, processes map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for pid, namespace := range processes {
+		table := filepath.Join(dir, "namespaces", namespace)
+		if err := os.MkdirAll(filepath.Dir(table), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(table, os.O_CREATE, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Join(dir, pid, "net"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Link(table, filepath.Join(dir, pid, "net/tcp")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// linkPIDNamespace makes self a member of a PID namespace.
+func linkPIDNamespace(t *testing.T, procfs, link string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Join(procfs, "self/ns"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(link, filepath.Join(procfs, "self/ns/pid")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFindTellsWhoseNamespaceIsObserved(t *testing.T) {
+	onHost := fakeProc(t, map[string]string{"1": "host", "self": "host"})
+	linkPIDNamespace(t, onHost, initialPIDNamespace)
+	inNamespace := fakeProc(t, map[string]string{"1": "host", "self": "mine"})
+	linkPIDNamespace(t, inNamespace, initialPIDNamespace)
+	inContainer := fakeProc(t, map[string]string{"1": "container", "self": "container"})
+	linkPIDNamespace(t, inContainer, "pid:[4026532201]")
+	pid1Hidden := fakeProc(t, map[string]string{"self": "host"})
+	elsewhere := fakeProc(t, map[string]string{"1": "host"})
+
+	for name, test := range map[string]struct {
+		procfs, own string
+		mode        Mode
+		wantPID     string
+		wantOwn     bool
+		wantWarning string
+	}{
+		"host on a host":                      {onHost, onHost, Host, "1", true, ""},
+		"self on a host":                      {onHost, onHost, Self, "self", true, ""},
+		"host from another network namespace": {inNamespace, inNamespace, Host, "1", false, "not the exporter's own"},
+		"self in another network namespace":   {inNamespace, inNamespace, Self, "self", true, ""},
+		"host in a container":                 {inContainer, inContainer, Host, "1", true, `"host" is this container`},
+		"host where PID 1 is hidden":          {pid1Hidden, pid1Hidden, Host, "self", true, "PID 1 cannot be seen"},
+		"the host's procfs elsewhere":         {elsewhere, inContainer, Host, "1", false, "not the exporter's own"},
+		"PID 1 hidden elsewhere":              {pid1Hidden, inContainer, Host, "1", false, "not the exporter's own"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := find(test.procfs, test.own, test.mode)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := filepath.Join(test.procfs, test.wantPID); got.Dir != want {
+				t.Errorf("observes %s, want %s", got.Dir, want)
+			}
+			if got.Own != test.wantOwn {
+				t.Errorf("own = %t, want %t", got.Own, test.wantOwn)
+			}
+			warnings := strings.Join(got.Warnings, "\n")
+			if (warnings == "") != (test.wantWarning == "") || !strings.Contains(warnings, test.wantWarning) {
+				t.Errorf("warnings %q, want %q", warnings, test.wantWarning)
+			}
+		})
+	}
+}
+
+func TestFindFailsWhereThereIsNoProcfs(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, procfs := range []string{filepath.Join(t.TempDir(), "missing"), file} {
+		if _, err := Find(procfs, Host); err == nil || !strings.Contains(err.Error(), procfs) {
+			t.Errorf("%s: got %v", procfs, err)
+		}
+	}
+}
+
+func TestFindKnowsTheRealHost(t *testing.T) {
+	self, err := Find("/proc", Self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !self.Own || self.Dir != "/proc/self" || len(self.Warnings) != 0 {
+		t.Errorf("got %+v", self)
+	}
+}
