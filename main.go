@@ -2,25 +2,11 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path"
-	"strings"
 
-	"github.com/alecthomas/kingpin/v2"
 	"github.com/go-kit/log/level"
-	"github.com/prometheus/common/version"
-	"github.com/prometheus/exporter-toolkit/web"
-	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
-
-	"listen_exporter/internal/inventory"
-)
-
-const (
-	program        = "listen_exporter"
-	defaultAddress = ":10190"
 )
 
 // Exit codes. A wrong command line is told apart from a program that cannot do its work, as shells and systemd expect.
@@ -31,17 +17,6 @@ const (
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
-
-// config is the command line.
-type config struct {
-	web                    *web.FlagConfig
-	telemetryPath          string
-	maxRequests            int
-	disableExporterMetrics bool
-	gomaxprocs             int
-	logLevel, logFormat    string
-	inventory              inventory.Options
-}
 
 // run is the program: it returns the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
@@ -55,112 +30,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	logs := newLoggers(stderr, c.logLevel, c.logFormat)
 	if err := serve(c, logs); err != nil {
-		_ = level.Error(logs.kit).Log("msg", "cannot serve", "err", err)
+		level.Error(logs.kit).Log("msg", "cannot serve", "err", err)
 		return exitFailure
 	}
 	return exitOK
-}
-
-// parse reads the command line. done tells that it asked for no more than a text, which has been printed.
-func parse(args []string, stdout, stderr io.Writer) (c *config, done bool, err error) {
-	if version.Version == "" { // not built by make: go run, go install
-		version.Version = "devel"
-	}
-	app := kingpin.New(program, "Tells Prometheus which TCP and UDP ports this host listens on.")
-	app.UsageWriter(stdout)
-	app.ErrorWriter(stderr)
-	app.HelpFlag.Short('h')
-	app.Version(version.Print(program))
-	app.Terminate(func(int) { done = true })
-
-	c = new(config)
-	c.web = kingpinflag.AddFlags(app, defaultAddress)
-	app.Flag("web.telemetry-path", "Path under which to expose metrics.").
-		Default("/metrics").StringVar(&c.telemetryPath)
-	app.Flag("web.max-requests", "How many scrapes may run at the same time; more are refused with status 503. 0 for no limit.").
-		Default("40").IntVar(&c.maxRequests)
-	app.Flag("web.disable-exporter-metrics", "Leave out the metrics about the exporter itself (go_*, process_*, promhttp_*).").
-		BoolVar(&c.disableExporterMetrics)
-
-	o := &c.inventory
-	app.Flag("path.procfs", "Where the procfs is mounted.").
-		Default("/proc").StringVar(&o.Procfs)
-	app.Flag("collector.tcp", "Read TCP sockets.").
-		Default("true").BoolVar(&o.TCP)
-	app.Flag("collector.udp", "Read UDP sockets.").
-		Default("true").BoolVar(&o.UDP)
-	app.Flag("collector.source", "How the kernel is asked for its sockets: procfs.").
-		Default("procfs").EnumVar(&o.Source, "procfs")
-	app.Flag("collector.netns", "Whose network namespace is observed: host (that of PID 1 under --path.procfs) or self (the exporter's own).").
-		Default("host").EnumVar(&o.Netns, "host", "self")
-	app.Flag("collector.port-include", "Report only these ports, such as 22,8000-8100. Repeatable.").
-		PlaceHolder("PORTS").SetValue(&o.PortInclude)
-	app.Flag("collector.port-exclude", "Leave out these ports, such as 22,8000-8100. Repeatable.").
-		PlaceHolder("PORTS").SetValue(&o.PortExclude)
-	app.Flag("collector.scope-exclude", "Leave out listeners whose address reaches so far: any, public, multicast, private, link-local, loopback. Repeatable.").
-		PlaceHolder("SCOPES").SetValue(&o.ScopeExclude)
-	app.Flag("collector.max-ports", "How many listeners to report at most; the lowest ports stay.").
-		Default("20000").IntVar(&o.MaxPorts)
-	app.Flag("collector.udp.ephemeral-min-age", "How long a UDP socket on an ephemeral port must have been open before it is reported.").
-		Default("1m").DurationVar(&o.EphemeralMinAge)
-
-	app.Flag("runtime.gomaxprocs", "How many CPUs the exporter may use at the same time (GOMAXPROCS).").
-		Default("1").IntVar(&c.gomaxprocs)
-	app.Flag("log.level", "Only log messages of this severity or above: debug, info, warn, error.").
-		Default("info").EnumVar(&c.logLevel, "debug", "info", "warn", "error")
-	app.Flag("log.format", "Format of log messages: logfmt, json.").
-		Default("logfmt").EnumVar(&c.logFormat, "logfmt", "json")
-
-	if _, err := app.Parse(args); err != nil {
-		return nil, false, nameFlag(app, args, err)
-	}
-	if done {
-		return nil, true, nil
-	}
-	return c, false, c.validate()
-}
-
-// nameFlag puts the flag's name before the error of a value that did not fit, which kingpin leaves out.
-func nameFlag(app *kingpin.Application, args []string, err error) error {
-	context, parseErr := app.ParseContext(args)
-	if parseErr != nil {
-		return err
-	}
-	for _, element := range context.Elements {
-		flag, isFlag := element.Clause.(*kingpin.FlagClause)
-		if !isFlag || element.Value == nil {
-			continue
-		}
-		if valueErr := flag.Model().Value.Set(*element.Value); valueErr != nil {
-			return fmt.Errorf("--%s: %w", flag.Model().Name, valueErr)
-		}
-	}
-	return err
-}
-
-// validate refuses what the flags' own types let through.
-func (c *config) validate() error {
-	switch {
-	case !c.inventory.TCP && !c.inventory.UDP:
-		return errors.New("--no-collector.tcp and --no-collector.udp together leave nothing to read")
-	case c.inventory.MaxPorts < 1:
-		return fmt.Errorf("--collector.max-ports must be at least 1, not %d", c.inventory.MaxPorts)
-	case c.inventory.EphemeralMinAge < 0:
-		return fmt.Errorf("--collector.udp.ephemeral-min-age must not be negative, but is %s", c.inventory.EphemeralMinAge)
-	case c.maxRequests < 0:
-		return fmt.Errorf("--web.max-requests must not be negative, but is %d", c.maxRequests)
-	case c.gomaxprocs < 1:
-		return fmt.Errorf("--runtime.gomaxprocs must be at least 1, not %d", c.gomaxprocs)
-	}
-	return validateTelemetryPath(c.telemetryPath)
-}
-
-func validateTelemetryPath(p string) error {
-	switch {
-	case !strings.HasPrefix(p, "/"), path.Clean(p) != p, strings.ContainsAny(p, "{} \t\r\n?#%"):
-		return fmt.Errorf("--web.telemetry-path must be a plain absolute path such as /metrics, not %q", p)
-	case p == healthyPath, p == readyPath:
-		return fmt.Errorf("--web.telemetry-path must not be %s, which has a meaning of its own", p)
-	}
-	return nil
 }

@@ -25,11 +25,6 @@ import (
 	"listen_exporter/internal/inventory"
 )
 
-const (
-	healthyPath = "/-/healthy"
-	readyPath   = "/-/ready"
-)
-
 // The server's patience. Nobody may hold a connection, or one of the few places for a scrape, by being slow.
 const (
 	readHeaderTimeout = 5 * time.Second
@@ -41,7 +36,7 @@ const (
 
 // serve answers scrapes until SIGTERM or SIGINT comes; those under way then are finished.
 func serve(c *config, logs loggers) error {
-	_ = level.Info(logs.kit).Log("msg", "starting "+program, "version", version.Info(), "build_context", version.BuildContext())
+	level.Info(logs.kit).Log("msg", "starting "+program, "version", version.Info(), "build_context", version.BuildContext())
 	runtime.GOMAXPROCS(c.gomaxprocs)
 	if err := web.Validate(*c.web.WebConfigFile); err != nil {
 		return fmt.Errorf("--web.config.file: %w", err)
@@ -86,7 +81,7 @@ func serve(c *config, logs loggers) error {
 		return err
 	case <-signalled.Done():
 	}
-	_ = level.Info(logs.kit).Log("msg", "stopping: no new scrapes, those under way are finished")
+	level.Info(logs.kit).Log("msg", "stopping: no new scrapes, those under way are finished")
 	timeout, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer cancel()
 	if err := server.Shutdown(timeout); err != nil {
