@@ -117,7 +117,7 @@ func newHandler(c *config, snapshot func() *inventory.Snapshot, ready func() boo
 	landing, err := web.NewLandingPage(web.LandingConfig{
 		Name:        program,
 		Description: "Which TCP and UDP ports this host listens on, for Prometheus.",
-		Version:     version.Info(),
+		Version:     version.Version,
 		Profiling:   "false",
 		Links: []web.LandingLinks{
 			{Address: c.telemetryPath, Text: "Metrics"},
