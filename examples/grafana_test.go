@@ -1,0 +1,329 @@
+package examples
+
+import (
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+type dashboard struct {
+	ID            *int
+	UID, Title    string
+	SchemaVersion int
+	Panels        []panel
+	Templating    struct{ List []variable }
+}
+
+type panel struct {
+	ID          int
+	Type, Title string
+	Description string
+	Datasource  datasource
+	GridPos     struct{ X, Y, W, H int }
+	FieldConfig struct{ Defaults struct{ Unit string } }
+	Targets     []target
+	Panels      []panel // of a row that is collapsed
+}
+
+type target struct {
+	RefID          string
+	Expr           string
+	LegendFormat   string
+	Datasource     datasource
+	Instant, Range bool
+}
+
+type datasource struct{ Type, UID string }
+
+type variable struct {
+	Name, Type, Definition string
+	Multi, IncludeAll      bool
+	Datasource             datasource
+	Query                  any
+}
+
+func readDashboard(t *testing.T) *dashboard {
+	t.Helper()
+	d := &dashboard{}
+	if err := json.Unmarshal([]byte(read(t, "grafana/listen_exporter.json")), d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// chosen is the data source that the user chooses at the top of the dashboard.
+var chosen = datasource{Type: "prometheus", UID: "${datasource}"}
+
+func TestTheDashboardCanBeImported(t *testing.T) {
+	d := readDashboard(t)
+	if d.ID != nil || d.UID == "" || d.Title == "" {
+		t.Errorf("id %v, uid %q, title %q: want no id, which is the database's, and the others", d.ID, d.UID, d.Title)
+	}
+	const grafana10 = 38
+	if d.SchemaVersion < grafana10 {
+		t.Errorf("schemaVersion %d, want at least %d", d.SchemaVersion, grafana10)
+	}
+	var names []string
+	for _, v := range d.Templating.List {
+		names = append(names, v.Name)
+		switch v.Name {
+		case "datasource":
+			if v.Type != "datasource" || v.Query != "prometheus" {
+				t.Errorf("the variable datasource is %+v", v)
+			}
+		default:
+			if v.Type != "query" || v.Datasource != chosen || !v.Multi || !v.IncludeAll || !strings.HasPrefix(v.Definition, "label_values(") {
+				t.Errorf("the variable %s is %+v, want several values of a label, from the chosen data source", v.Name, v)
+			}
+		}
+	}
+	if strings.Join(names, " ") != "datasource job instance" {
+		t.Errorf("the variables are %v", names)
+	}
+}
+
+func TestEveryPanelSaysWhatItShows(t *testing.T) {
+	ids, titles := make(map[int]bool), make(map[string]bool)
+	for _, p := range readDashboard(t).Panels {
+		if ids[p.ID] || p.ID == 0 {
+			t.Errorf("%q: the id %d is not its own", p.Title, p.ID)
+		}
+		ids[p.ID] = true
+		if titles[p.Title] || p.Title == "" {
+			t.Errorf("panel %d: the title %q is not its own", p.ID, p.Title)
+		}
+		titles[p.Title] = true
+		if p.Type == "row" {
+			if len(p.Panels) > 0 {
+				t.Errorf("%q is collapsed: the panels in it are not checked", p.Title)
+			}
+			continue
+		}
+		if p.Description == "" || p.FieldConfig.Defaults.Unit == "" || p.Datasource != chosen || len(p.Targets) == 0 {
+			t.Errorf("%q: description %q, unit %q, data source %v, %d queries", p.Title, p.Description, p.FieldConfig.Defaults.Unit, p.Datasource, len(p.Targets))
+		}
+		refs := make(map[string]bool)
+		for _, q := range p.Targets {
+			if q.Expr == "" || refs[q.RefID] || q.Datasource != chosen || q.Instant == q.Range {
+				t.Errorf("%q: a query is %+v", p.Title, q)
+			}
+			refs[q.RefID] = true
+			if !strings.Contains(q.Expr, `job=~"$job",instance=~"$instance"`) {
+				t.Errorf("%q: %s ignores the chosen jobs and hosts", p.Title, q.Expr)
+			}
+		}
+	}
+}
+
+func TestNoPanelCoversAnother(t *testing.T) {
+	type cell struct{ x, y int }
+	taken := make(map[cell]string)
+	for _, p := range readDashboard(t).Panels {
+		g := p.GridPos
+		if g.X < 0 || g.Y < 0 || g.W < 1 || g.H < 1 || g.X+g.W > 24 {
+			t.Errorf("%q: %+v is not within the 24 columns", p.Title, g)
+		}
+		for x := g.X; x < g.X+g.W; x++ {
+			for y := g.Y; y < g.Y+g.H; y++ {
+				if other := taken[cell{x, y}]; other != "" {
+					t.Fatalf("%q covers %q at column %d, line %d", p.Title, other, x, y)
+				}
+				taken[cell{x, y}] = p.Title
+			}
+		}
+	}
+}
+
+// ruleTest is a file for `promtool test rules`.
+type ruleTest struct {
+	EvaluationInterval string        `yaml:"evaluation_interval"`
+	Tests              []ruleTestSet `yaml:"tests"`
+}
+
+type ruleTestSet struct {
+	Name        string       `yaml:"name"`
+	Interval    string       `yaml:"interval"`
+	InputSeries []testSeries `yaml:"input_series"`
+	Expressions []testQuery  `yaml:"promql_expr_test"`
+}
+
+type testSeries struct {
+	Series string `yaml:"series"`
+	Values string `yaml:"values"`
+}
+
+type testQuery struct {
+	Expr     string       `yaml:"expr"`
+	EvalTime string       `yaml:"eval_time"`
+	Samples  []testSample `yaml:"exp_samples"`
+}
+
+type testSample struct {
+	Labels string  `yaml:"labels"`
+	Value  float64 `yaml:"value"`
+}
+
+// evaluate has promtool run the queries and compare their answers.
+func evaluate(t *testing.T, sets ...ruleTestSet) {
+	t.Helper()
+	promtool := tool(t, "promtool")
+	text, err := yaml.Marshal(ruleTest{EvaluationInterval: "1m", Tests: sets})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "queries.test.yml")
+	write(t, file, string(text))
+	if output, err := exec.Command(promtool, "test", "rules", file).CombinedOutput(); err != nil {
+		t.Errorf("promtool test rules: %v\n%s", err, output)
+	}
+}
+
+// interpolate puts values in place of the dashboard's variables: every job, every host, the last six hours.
+func interpolate(t *testing.T, expr string) string {
+	t.Helper()
+	expr = strings.NewReplacer(
+		`"$job"`, `".+"`, `"$instance"`, `".+"`, `[$__rate_interval]`, `[5m]`, `$__range_s`, `21600`, `"$1"`, "\x00",
+	).Replace(expr)
+	if left := regexp.MustCompile(`\$\w+`).FindString(expr); left != "" {
+		t.Errorf("%s: the test knows no value for %s", expr, left)
+	}
+	return strings.ReplaceAll(expr, "\x00", `"$1"`)
+}
+
+// TestEveryQueryHasAnAnswer runs each query over the series that a real exporter exports, so that a wrong metric, a wrong
+// label or a join that never matches is an empty answer.
+func TestEveryQueryHasAnAnswer(t *testing.T) {
+	tool(t, "promtool")
+	const target = `job="listen_exporter",instance="a:10190"`
+	// Values that make something happen, by metric; all others are what the exporter exported. An hour has 61 samples.
+	lively := map[string]string{
+		"host_listen_port_accept_queue_length":          "3x60",
+		"host_listen_port_receive_queue_bytes":          "768x60",
+		"host_listen_port_drops_total":                  "0+10x60",
+		"host_listen_port_first_seen_timestamp_seconds": "1800x60",
+	}
+	set := ruleTestSet{
+		Name:     "an hour of a host",
+		Interval: "1m",
+		InputSeries: []testSeries{
+			{Series: "up{" + target + "}", Values: "1x60"},
+			{Series: `host_listen_ports_omitted{job="listen_exporter",instance="b:10190"}`, Values: "2x60"},
+			{
+				Series: "host_listen_port{" + target + `,proto="tcp",family="ipv4",address="0.0.0.0",port="22",scope="any",range="privileged"}`,
+				Values: "1x60",
+			},
+			{
+				Series: "host_listen_port{" + target + `,proto="tcp",family="ipv4",address="0.0.0.0",port="443",scope="any",range="privileged"}`,
+				Values: "1x30 stale",
+			},
+		},
+	}
+	for _, s := range everySeries(t) {
+		if strings.Contains(s.labels, `port="22"`) || strings.Contains(s.labels, `port="443"`) {
+			continue // of this machine, in the way of those above
+		}
+		values := s.value + "x60"
+		if other, found := lively[s.name]; found {
+			values = other
+		}
+		labels := strings.Trim(target+","+s.labels, ",")
+		set.InputSeries = append(set.InputSeries, testSeries{Series: s.name + "{" + labels + "}", Values: values})
+	}
+	for _, p := range readDashboard(t).Panels {
+		for _, q := range p.Targets {
+			set.Expressions = append(set.Expressions, testQuery{
+				Expr:     "count(" + interpolate(t, q.Expr) + ") > bool 0",
+				EvalTime: "1h",
+				Samples:  []testSample{{Labels: "{}", Value: 1}},
+			})
+		}
+	}
+	evaluate(t, set)
+}
+
+// TestEveryLabelInAQueryExists catches what an answer does not show: to group by a label that nothing has is no error.
+func TestEveryLabelInAQueryExists(t *testing.T) {
+	known := map[string]bool{"job": true, "instance": true}
+	for _, s := range everySeries(t) {
+		for _, found := range regexp.MustCompile(`([a-z_]+)="`).FindAllStringSubmatch(s.labels, -1) {
+			known[found[1]] = true
+		}
+	}
+	lists := regexp.MustCompile(`\b(?:by|on|without|ignoring|group_left|group_right) \(([^)]*)\)`)
+	matchers := regexp.MustCompile(`[{,]([a-z_]+)(?:=|!=|=~|!~)"`)
+	for _, p := range readDashboard(t).Panels {
+		for _, q := range p.Targets {
+			var labels []string
+			for _, found := range lists.FindAllStringSubmatch(q.Expr, -1) {
+				labels = append(labels, strings.Split(found[1], ", ")...)
+			}
+			for _, found := range matchers.FindAllStringSubmatch(q.Expr, -1) {
+				labels = append(labels, found[1])
+			}
+			for _, found := range regexp.MustCompile(`{{(\w+)}}`).FindAllStringSubmatch(q.LegendFormat, -1) {
+				labels = append(labels, found[1])
+			}
+			for _, label := range labels {
+				if !known[label] {
+					t.Errorf("%q: no series has the label %q of %s", p.Title, label, q.Expr)
+				}
+			}
+		}
+	}
+}
+
+// TestVanishedListsRealLossesAlone has one host that lost a port, and others that only seem to have.
+func TestVanishedListsRealLossesAlone(t *testing.T) {
+	port := func(host, address, portRange, values string) testSeries {
+		return testSeries{
+			Series: fmt.Sprintf(`host_listen_port{job="listen_exporter",instance=%q,proto="tcp",address=%q,port="443",range=%q}`, host, address, portRange),
+			Values: values,
+		}
+	}
+	success := func(host, values string) testSeries {
+		return testSeries{
+			Series: fmt.Sprintf(`host_listen_collector_success{job="listen_exporter",instance=%q,collector="tcp"}`, host),
+			Values: values,
+		}
+	}
+	evaluate(t, ruleTestSet{
+		Name:     "vanished",
+		Interval: "1m",
+		InputSeries: []testSeries{
+			port("lost", "0.0.0.0", "privileged", "1x29 stale"), success("lost", "1x70"),
+			port("kept", "0.0.0.0", "privileged", "1x70"), success("kept", "1x70"),
+			port("lost long ago", "0.0.0.0", "privileged", "1x5 stale"), success("lost long ago", "1x70"),
+			port("failed", "0.0.0.0", "privileged", "1x29 stale"), success("failed", "1x29 0x40"),
+			port("down", "0.0.0.0", "privileged", "1x29 stale"), success("down", "1x29 stale"),
+			port("moved", "0.0.0.0", "privileged", "1x29 stale"), port("moved", "::", "privileged", "_x30 1x39"), success("moved", "1x70"),
+			port("sysctl", "0.0.0.0", "privileged", "1x29 stale"), port("sysctl", "0.0.0.0", "ephemeral", "_x30 1x39"), success("sysctl", "1x70"),
+			port("cut off", "0.0.0.0", "privileged", "1x29 stale"), success("cut off", "1x70"),
+			{Series: `host_listen_ports_omitted{job="listen_exporter",instance="cut off"}`, Values: "0x29 1x40"},
+			{Series: `host_listen_ports_omitted{job="listen_exporter",instance="lost"}`, Values: "0x70"},
+			port("noise", "0.0.0.0", "ephemeral", "1x29 stale"), success("noise", "1x70"),
+		},
+		Expressions: []testQuery{{
+			Expr:     interpolate(t, queryOf(t, "Vanished in the last hour")),
+			EvalTime: "70m",
+			Samples:  []testSample{{Labels: `{instance="lost",proto="tcp",port="443"}`, Value: 29 * 60 * 1000}},
+		}},
+	})
+}
+
+// queryOf returns the one query of a panel.
+func queryOf(t *testing.T, title string) string {
+	t.Helper()
+	for _, p := range readDashboard(t).Panels {
+		if p.Title == title && len(p.Targets) == 1 {
+			return p.Targets[0].Expr
+		}
+	}
+	t.Fatalf("no panel %q with one query", title)
+	return ""
+}

@@ -1,0 +1,200 @@
+package examples
+
+import (
+	"net/http"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestTheDaemonSetRunsAsNobodyWithNothingButTheHostsNamespaces(t *testing.T) {
+	no := false
+	pod := readManifests(t).daemonSet.Spec.Template.Spec
+	if !pod.HostNetwork || !pod.HostPID {
+		t.Errorf("hostNetwork is %v, hostPID is %v, want both", pod.HostNetwork, pod.HostPID)
+	}
+	if pod.AutomountServiceAccountToken == nil || *pod.AutomountServiceAccountToken {
+		t.Error("the pod mounts a service account token")
+	}
+	if diff := cmp.Diff(podSecurity{
+		RunAsNonRoot: true, RunAsUser: 65534, RunAsGroup: 65534, SeccompProfile: map[string]string{"type": "RuntimeDefault"},
+	}, pod.SecurityContext); diff != "" {
+		t.Errorf("the pod's securityContext: -want +got:\n%s", diff)
+	}
+	if len(pod.Containers) != 1 {
+		t.Fatalf("%d containers, want 1", len(pod.Containers))
+	}
+	if diff := cmp.Diff(containerSecurity{
+		AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: true, Capabilities: map[string][]string{"drop": {"ALL"}},
+	}, pod.Containers[0].SecurityContext); diff != "" {
+		t.Errorf("the container's securityContext: -want +got:\n%s", diff)
+	}
+}
+
+func TestTheDaemonSetReachesEveryNode(t *testing.T) {
+	m := readManifests(t)
+	spec := m.daemonSet.Spec
+	if diff := cmp.Diff([]map[string]string{{"operator": "Exists"}}, spec.Template.Spec.Tolerations); diff != "" {
+		t.Errorf("tolerations: -want +got:\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]string{"kubernetes.io/os": "linux"}, spec.Template.Spec.NodeSelector); diff != "" {
+		t.Errorf("nodeSelector: -want +got:\n%s", diff)
+	}
+	if spec.UpdateStrategy.Type != "RollingUpdate" || spec.UpdateStrategy.RollingUpdate.MaxUnavailable == "" {
+		t.Errorf("updateStrategy %+v, want a bounded RollingUpdate", spec.UpdateStrategy)
+	}
+	if spec.Template.Spec.PriorityClassName != m.priorityClass.Metadata.Name {
+		t.Errorf("priorityClassName %q is not the one that is defined, %q", spec.Template.Spec.PriorityClassName, m.priorityClass.Metadata.Name)
+	}
+	// Every value that a user may give is below the two system classes.
+	if m.priorityClass.Value <= 0 || m.priorityClass.Value > 1_000_000_000 || m.priorityClass.GlobalDefaultValue {
+		t.Errorf("%+v: want a priority above the default of 0, and not for all pods", m.priorityClass)
+	}
+}
+
+func TestTheManifestsFitTogether(t *testing.T) {
+	m := readManifests(t)
+	name := m.namespace.Metadata.Name
+	for kind, namespace := range map[string]string{
+		"ServiceAccount": m.serviceAccount.Metadata.Namespace,
+		"DaemonSet":      m.daemonSet.Metadata.Namespace,
+		"PodMonitor":     m.podMonitor.Metadata.Namespace,
+	} {
+		if namespace != name {
+			t.Errorf("the %s is in the namespace %q, want %q", kind, namespace, name)
+		}
+	}
+	// Pod Security refuses host namespaces at the levels baseline and restricted.
+	if level := m.namespace.Metadata.Labels["pod-security.kubernetes.io/enforce"]; level != "privileged" {
+		t.Errorf("the namespace enforces %q, want privileged", level)
+	}
+	if token := m.serviceAccount.AutomountServiceAccountToken; token == nil || *token {
+		t.Error("the service account mounts a token")
+	}
+	template := m.daemonSet.Spec.Template
+	if template.Spec.ServiceAccountName != m.serviceAccount.Metadata.Name {
+		t.Errorf("the pod's service account is %q, want %q", template.Spec.ServiceAccountName, m.serviceAccount.Metadata.Name)
+	}
+	for kind, chosen := range map[string]selector{"DaemonSet": m.daemonSet.Spec.Selector, "PodMonitor": m.podMonitor.Spec.Selector} {
+		if diff := cmp.Diff(template.Metadata.Labels, chosen.MatchLabels); diff != "" {
+			t.Errorf("the %s does not choose the pods by their labels: -pod +selector:\n%s", kind, diff)
+		}
+	}
+	ports := template.Spec.Containers[0].Ports
+	if len(ports) != 1 || len(m.podMonitor.Spec.PodMetricsEndpoints) != 1 || m.podMonitor.Spec.PodMetricsEndpoints[0].Port != ports[0].Name {
+		t.Errorf("the PodMonitor's endpoints %+v are not the container's ports %+v", m.podMonitor.Spec.PodMetricsEndpoints, ports)
+	}
+}
+
+// kubernetesJob returns the job that the PodMonitor's pods are given.
+func kubernetesJob(t *testing.T) string {
+	t.Helper()
+	m := readManifests(t)
+	job := m.daemonSet.Spec.Template.Metadata.Labels[m.podMonitor.Spec.JobLabel]
+	if job == "" {
+		t.Fatalf("the pods have no label %q, which the PodMonitor takes the job from", m.podMonitor.Spec.JobLabel)
+	}
+	return job
+}
+
+func TestTheDaemonSetLeavesRoomBelowItsMemoryLimit(t *testing.T) {
+	c := readManifests(t).daemonSet.Spec.Template.Spec.Containers[0]
+	for _, key := range []string{"cpu", "memory"} {
+		if c.Resources.Requests[key] == "" {
+			t.Errorf("no request of %s", key)
+		}
+	}
+	mebibytes := func(quantity, unit string) int {
+		n, err := strconv.Atoi(strings.TrimSuffix(quantity, unit))
+		if err != nil {
+			t.Fatalf("%q is not a number of %s", quantity, unit)
+		}
+		return n
+	}
+	hard := mebibytes(c.Resources.Limits["memory"], "Mi")
+	soft := 0
+	for _, variable := range c.Env {
+		if variable.Name == "GOMEMLIMIT" {
+			soft = mebibytes(variable.Value, "MiB")
+		}
+	}
+	if soft == 0 || soft*100 > hard*95 {
+		t.Errorf("GOMEMLIMIT is %d MiB, want it set and at least 5%% below the limit of %d Mi", soft, hard)
+	}
+}
+
+// daemonSetArguments returns the container's arguments as they are on a node whose address is 127.0.0.1, and a free port
+// in place of the one that they name.
+func daemonSetArguments(t *testing.T) []string {
+	t.Helper()
+	c := readManifests(t).daemonSet.Spec.Template.Spec.Containers[0]
+	arguments := strings.Join(c.Args, "\n")
+	for _, variable := range c.Env {
+		if variable.ValueFrom.FieldRef.FieldPath == "status.hostIP" {
+			arguments = strings.ReplaceAll(arguments, "$("+variable.Name+")", "127.0.0.1")
+		}
+	}
+	if left := regexp.MustCompile(`\$\([^)]*\)`).FindString(arguments); left != "" {
+		t.Fatalf("%s is not a variable that the container defines", left)
+	}
+	port := ":" + strconv.Itoa(c.Ports[0].ContainerPort)
+	if !strings.Contains(arguments, port) {
+		t.Fatalf("the arguments %q do not listen on the container's port %s", c.Args, port)
+	}
+	return strings.Split(strings.ReplaceAll(arguments, port, ":0"), "\n")
+}
+
+func TestTheDaemonSetsProbesAreAnswered(t *testing.T) {
+	m := readManifests(t)
+	c := m.daemonSet.Spec.Template.Spec.Containers[0]
+	address := start(t, exec.Command(exporter(t), daemonSetArguments(t)...))
+	for what, p := range map[string]probe{"livenessProbe": c.LivenessProbe, "readinessProbe": c.ReadinessProbe} {
+		if p.HTTPGet.Port != c.Ports[0].Name {
+			t.Errorf("%s: port %q, want %q", what, p.HTTPGet.Port, c.Ports[0].Name)
+		}
+		eventually(t, what, func() bool {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+p.HTTPGet.Path, http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			status, _ := get(t, http.DefaultClient, request)
+			return status == http.StatusOK // not ready before the first read
+		})
+	}
+	if c.LivenessProbe.HTTPGet.Path != "/-/healthy" || c.ReadinessProbe.HTTPGet.Path != "/-/ready" {
+		t.Errorf("probes of %q and %q, want /-/healthy and /-/ready", c.LivenessProbe.HTTPGet.Path, c.ReadinessProbe.HTTPGet.Path)
+	}
+	if metrics := getOK(t, "http://"+address+m.podMonitor.Spec.PodMetricsEndpoints[0].Path); !strings.Contains(metrics, "\nhost_listen_port{") {
+		t.Errorf("the PodMonitor's path shows no host_listen_port:\n%s", metrics)
+	}
+}
+
+// TestTheDaemonSetsShapeReadsTheHost runs the binary as the container does: as nobody, with no capability, in a mount
+// namespace and with a /proc of its own that shows the host's processes, and no other mount of the host's /proc.
+func TestTheDaemonSetsShapeReadsTheHost(t *testing.T) {
+	unshare, setpriv := tool(t, "unshare"), tool(t, "setpriv")
+	ownProc := []string{"--mount", "--propagation=private", "sh", "-euc", `mount -t proc -o nosuid,nodev,noexec proc /proc; exec "$@"`, "sh"}
+	if output, err := exec.Command(unshare, slices.Concat(ownProc, []string{"true"})...).CombinedOutput(); err != nil {
+		t.Skipf("a mount namespace with a /proc of its own takes root: %v: %s", err, output)
+	}
+	asNobody := []string{
+		setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs",
+	}
+	address := start(t, exec.Command(unshare, slices.Concat(ownProc, asNobody, []string{exporter(t)}, daemonSetArguments(t))...))
+	_, port, _ := strings.Cut(address, ":")
+	metrics := getOK(t, "http://"+address+"/metrics")
+	for _, want := range []string{
+		`host_listen_collector_success{collector="tcp"} 1`,
+		`host_listen_collector_success{collector="udp"} 1`,
+		`host_listen_port{address="127.0.0.1",family="ipv4",port="` + port + `",proto="tcp"`,
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("not in /metrics: %s\n%s", want, metrics)
+		}
+	}
+}

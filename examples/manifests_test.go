@@ -1,0 +1,197 @@
+package examples
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// What follows is as much of the Kubernetes API as the examples use. A field that is not here (as one that is misspelled,
+// or hostPath volumes and privileged, which the exporter does not need) is an error.
+
+type metadata struct {
+	Name, Namespace string
+	Labels          map[string]string
+}
+
+type namespaceManifest struct {
+	APIVersion string `yaml:"apiVersion"`
+	Kind       string
+	Metadata   metadata
+}
+
+type serviceAccountManifest struct {
+	APIVersion                   string `yaml:"apiVersion"`
+	Kind                         string
+	Metadata                     metadata
+	AutomountServiceAccountToken *bool `yaml:"automountServiceAccountToken"`
+}
+
+type priorityClassManifest struct {
+	APIVersion         string `yaml:"apiVersion"`
+	Kind               string
+	Metadata           metadata
+	Value              int
+	Description        string
+	PreemptionPolicy   string `yaml:"preemptionPolicy"`
+	GlobalDefaultValue bool   `yaml:"globalDefault"`
+}
+
+type selector struct {
+	MatchLabels map[string]string `yaml:"matchLabels"`
+}
+
+type daemonSetManifest struct {
+	APIVersion string `yaml:"apiVersion"`
+	Kind       string
+	Metadata   metadata
+	Spec       struct {
+		Selector       selector
+		UpdateStrategy struct {
+			Type          string
+			RollingUpdate struct {
+				MaxUnavailable string `yaml:"maxUnavailable"`
+			} `yaml:"rollingUpdate"`
+		} `yaml:"updateStrategy"`
+		Template struct {
+			Metadata metadata
+			Spec     podSpec
+		}
+	}
+}
+
+type podSpec struct {
+	ServiceAccountName           string            `yaml:"serviceAccountName"`
+	AutomountServiceAccountToken *bool             `yaml:"automountServiceAccountToken"`
+	EnableServiceLinks           *bool             `yaml:"enableServiceLinks"`
+	PriorityClassName            string            `yaml:"priorityClassName"`
+	HostNetwork                  bool              `yaml:"hostNetwork"`
+	HostPID                      bool              `yaml:"hostPID"`
+	DNSPolicy                    string            `yaml:"dnsPolicy"`
+	NodeSelector                 map[string]string `yaml:"nodeSelector"`
+	Tolerations                  []map[string]string
+	SecurityContext              podSecurity `yaml:"securityContext"`
+	Containers                   []container
+}
+
+type podSecurity struct {
+	RunAsNonRoot   bool              `yaml:"runAsNonRoot"`
+	RunAsUser      int               `yaml:"runAsUser"`
+	RunAsGroup     int               `yaml:"runAsGroup"`
+	SeccompProfile map[string]string `yaml:"seccompProfile"`
+}
+
+type containerSecurity struct {
+	AllowPrivilegeEscalation *bool               `yaml:"allowPrivilegeEscalation"`
+	ReadOnlyRootFilesystem   bool                `yaml:"readOnlyRootFilesystem"`
+	Capabilities             map[string][]string `yaml:"capabilities"`
+}
+
+type container struct {
+	Name, Image     string
+	ImagePullPolicy string `yaml:"imagePullPolicy"`
+	Args            []string
+	Env             []struct {
+		Name, Value string
+		ValueFrom   struct {
+			FieldRef struct {
+				FieldPath string `yaml:"fieldPath"`
+			} `yaml:"fieldRef"`
+		} `yaml:"valueFrom"`
+	}
+	Ports []struct {
+		Name          string
+		ContainerPort int `yaml:"containerPort"`
+		Protocol      string
+	}
+	SecurityContext containerSecurity `yaml:"securityContext"`
+	LivenessProbe   probe             `yaml:"livenessProbe"`
+	ReadinessProbe  probe             `yaml:"readinessProbe"`
+	Resources       struct{ Requests, Limits map[string]string }
+}
+
+type probe struct {
+	HTTPGet        struct{ Path, Port string } `yaml:"httpGet"`
+	PeriodSeconds  int                         `yaml:"periodSeconds"`
+	TimeoutSeconds int                         `yaml:"timeoutSeconds"`
+}
+
+type podMonitorManifest struct {
+	APIVersion string `yaml:"apiVersion"`
+	Kind       string
+	Metadata   metadata
+	Spec       struct {
+		JobLabel            string `yaml:"jobLabel"`
+		Selector            selector
+		PodMetricsEndpoints []struct {
+			Port, Path, Interval string
+			Relabelings          []struct {
+				Action, Regex string
+				SourceLabels  []string `yaml:"sourceLabels"`
+				TargetLabel   string   `yaml:"targetLabel"`
+			}
+		} `yaml:"podMetricsEndpoints"`
+	}
+}
+
+// manifests are the documents of daemonset.yaml and podmonitor.yaml.
+type manifests struct {
+	namespace      namespaceManifest
+	serviceAccount serviceAccountManifest
+	priorityClass  priorityClassManifest
+	daemonSet      daemonSetManifest
+	podMonitor     podMonitorManifest
+}
+
+// readManifests decodes both files and fails on any field or kind that it does not know.
+func readManifests(t *testing.T) *manifests {
+	t.Helper()
+	m := &manifests{}
+	into := map[string]any{
+		"v1 Namespace":                        &m.namespace,
+		"v1 ServiceAccount":                   &m.serviceAccount,
+		"scheduling.k8s.io/v1 PriorityClass":  &m.priorityClass,
+		"apps/v1 DaemonSet":                   &m.daemonSet,
+		"monitoring.coreos.com/v1 PodMonitor": &m.podMonitor,
+	}
+	for _, file := range []string{"kubernetes/daemonset.yaml", "kubernetes/podmonitor.yaml"} {
+		documents := yaml.NewDecoder(strings.NewReader(read(t, file)))
+		for {
+			var document yaml.Node
+			if err := documents.Decode(&document); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			var head struct {
+				APIVersion string `yaml:"apiVersion"`
+				Kind       string
+			}
+			if err := document.Decode(&head); err != nil {
+				t.Fatalf("%s: %v", file, err)
+			}
+			kind := head.APIVersion + " " + head.Kind
+			if into[kind] == nil {
+				t.Fatalf("%s: %q is there twice, or not expected", file, kind)
+			}
+			text, err := yaml.Marshal(&document)
+			if err != nil {
+				t.Fatal(err)
+			}
+			strict := yaml.NewDecoder(bytes.NewReader(text))
+			strict.KnownFields(true)
+			if err := strict.Decode(into[kind]); err != nil {
+				t.Fatalf("%s: %s: %v", file, kind, err)
+			}
+			delete(into, kind)
+		}
+	}
+	for kind := range into {
+		t.Errorf("%s is missing", kind)
+	}
+	return m
+}
