@@ -4,10 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
@@ -51,7 +55,7 @@ func parse(args []string, stdout, stderr io.Writer) (c *config, done bool, err e
 	app.Flag("web.telemetry-path", "Path under which to expose metrics.").
 		Default("/metrics").StringVar(&c.telemetryPath)
 	app.Flag("web.max-requests", "How many scrapes may run at the same time; more are refused with status 503. 0 for no limit.").
-		Default("40").IntVar(&c.maxRequests)
+		Default("40").SetValue((*number)(&c.maxRequests))
 	app.Flag("web.disable-exporter-metrics", "Leave out the metrics about the exporter itself (go_*, process_*, promhttp_*).").
 		BoolVar(&c.disableExporterMetrics)
 
@@ -73,12 +77,12 @@ func parse(args []string, stdout, stderr io.Writer) (c *config, done bool, err e
 	app.Flag("collector.scope-exclude", "Leave out listeners whose address reaches so far: any, public, multicast, private, link-local, loopback. Repeatable.").
 		PlaceHolder("SCOPES").SetValue(&o.ScopeExclude)
 	app.Flag("collector.max-ports", "How many listeners to report at most; the lowest ports stay.").
-		Default("20000").IntVar(&o.MaxPorts)
+		Default("20000").SetValue((*number)(&o.MaxPorts))
 	app.Flag("collector.udp.ephemeral-min-age", "How long a UDP socket on an ephemeral port must have been open before it is reported.").
-		Default("1m").DurationVar(&o.EphemeralMinAge)
+		Default("1m").SetValue((*duration)(&o.EphemeralMinAge))
 
 	app.Flag("runtime.gomaxprocs", "How many CPUs the exporter may use at the same time (GOMAXPROCS).").
-		Default("1").IntVar(&c.gomaxprocs)
+		Default("1").SetValue((*number)(&c.gomaxprocs))
 	app.Flag("log.level", "Only log messages of this severity or above: debug, info, warn, error.").
 		Default("info").EnumVar(&c.logLevel, "debug", "info", "warn", "error")
 	app.Flag("log.format", "Format of log messages: logfmt, json.").
@@ -111,15 +115,48 @@ func nameFlag(app *kingpin.Application, args []string, err error) error {
 	return err
 }
 
+// number is a flag value: a whole number.
+type number int
+
+// Set implements kingpin.Value. The library's own integers take fractions and cut them off.
+func (n *number) Set(text string) error {
+	parsed, err := strconv.ParseInt(text, 10, 32)
+	if err != nil {
+		return fmt.Errorf("%q: want a whole number, at most %d", text, math.MaxInt32)
+	}
+	*n = number(parsed)
+	return nil
+}
+
+// String implements kingpin.Value.
+func (n *number) String() string { return strconv.Itoa(int(*n)) }
+
+// duration is a flag value, written as Prometheus writes durations.
+type duration model.Duration
+
+// Set implements kingpin.Value.
+func (d *duration) Set(text string) error {
+	parsed, err := model.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf("%q: want a duration such as 30s, 5m or 1h30m", text)
+	}
+	*d = duration(parsed)
+	return nil
+}
+
+// String implements kingpin.Value.
+func (d *duration) String() string { return model.Duration(*d).String() }
+
 // validate refuses what the flags' own types let through.
 func (c *config) validate() error {
 	switch {
 	case !c.inventory.TCP && !c.inventory.UDP:
 		return errors.New("--no-collector.tcp and --no-collector.udp together leave nothing to read")
+	case slices.Contains(*c.web.WebListenAddresses, ""):
+		// The net package takes it for a free port of every interface.
+		return fmt.Errorf("--web.listen-address must not be empty: want one such as %s", defaultAddress)
 	case c.inventory.MaxPorts < 1:
 		return fmt.Errorf("--collector.max-ports must be at least 1, not %d", c.inventory.MaxPorts)
-	case c.inventory.EphemeralMinAge < 0:
-		return fmt.Errorf("--collector.udp.ephemeral-min-age must not be negative, but is %s", c.inventory.EphemeralMinAge)
 	case c.maxRequests < 0:
 		return fmt.Errorf("--web.max-requests must not be negative, but is %d", c.maxRequests)
 	case c.gomaxprocs < 1:

@@ -4,6 +4,7 @@ import (
 	"io"
 	stdlog "log"
 	"log/slog"
+	"strings"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -37,7 +38,7 @@ func newLoggers(w io.Writer, minimum, format string) loggers {
 	return loggers{
 		kit:  with("ts", log.DefaultTimestampUTC, "caller", log.Caller(callerDepth)),
 		slog: slog.New(sloggokit.NewGoKitHandler(withoutTime(plain), slog.LevelDebug)),
-		std:  stdlog.New(log.NewStdlibAdapter(level.Error(plain)), "", 0),
+		std:  stdlog.New(messages{level.Error(plain)}, "", 0),
 	}
 }
 
@@ -52,4 +53,15 @@ func withoutTime(next log.Logger) log.Logger {
 		}
 		return next.Log(kept...)
 	})
+}
+
+// messages makes a log line of each message that is written to it. log.NewStdlibAdapter would do so too, but takes what
+// stands before the first number of a message ("http: TLS handshake error from 192.0.2.1:40000") for its caller.
+type messages struct{ next log.Logger }
+
+func (m messages) Write(p []byte) (int, error) {
+	if err := m.next.Log("msg", strings.TrimSuffix(string(p), "\n")); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/go-kit/log/level"
 )
@@ -22,7 +23,8 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 func run(args []string, stdout, stderr io.Writer) int {
 	c, done, err := parse(args, stdout, stderr)
 	if err != nil {
-		_, _ = fmt.Fprintf(stderr, "%s: error: %s, try --help\n", program, err)
+		// An error quotes what the user wrote, which may have several lines.
+		_, _ = fmt.Fprintf(stderr, "%s: error: %s, try --help\n", program, strings.ReplaceAll(err.Error(), "\n", `\n`))
 		return exitUsage
 	}
 	if done {

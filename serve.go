@@ -80,6 +80,7 @@ func serve(c *config, logs loggers) error {
 	case err := <-served:
 		return err
 	case <-signalled.Done():
+		stop() // a second signal ends the program at once
 	}
 	level.Info(logs.kit).Log("msg", "stopping: no new scrapes, those under way are finished")
 	timeout, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
@@ -100,7 +101,11 @@ func newHandler(c *config, snapshot func() *inventory.Snapshot, ready func() boo
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET "+c.telemetryPath, metrics)
+	metricsPattern := "GET " + c.telemetryPath
+	if c.telemetryPath == "/" {
+		metricsPattern += "{$}" // and not every path below it
+	}
+	mux.Handle(metricsPattern, metrics)
 	mux.HandleFunc("GET "+healthyPath, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintf(w, "%s is healthy.\n", program)
 	})

@@ -1,0 +1,333 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// allFlags are the flags of the program.
+var allFlags = []string{
+	"collector.max-ports",
+	"collector.netns",
+	"collector.port-exclude",
+	"collector.port-include",
+	"collector.scope-exclude",
+	"collector.source",
+	"collector.tcp",
+	"collector.udp",
+	"collector.udp.ephemeral-min-age",
+	"help",
+	"log.format",
+	"log.level",
+	"path.procfs",
+	"runtime.gomaxprocs",
+	"version",
+	"web.config.file",
+	"web.disable-exporter-metrics",
+	"web.listen-address",
+	"web.max-requests",
+	"web.systemd-socket",
+	"web.telemetry-path",
+}
+
+func TestAWrongCommandLineIsOneClearLineAndExitCode2(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		args []string
+		want []string // all in the line
+	}{
+		{"unknown flag", []string{"--nope"}, []string{"--nope", "--help"}},
+		{"unknown short flag", []string{"-x"}, []string{"-x", "--help"}},
+		{"flag of a later version", []string{"--registry.file=ports.yml"}, []string{"--registry.file"}},
+		{"stray argument", []string{"stray"}, []string{`stray`, "--help"}},
+		{"flag without its value", []string{"--path.procfs"}, []string{"--path.procfs", "expected argument"}},
+		{"switch with a value", []string{"--collector.tcp=maybe"}, []string{"maybe"}},
+		{"include: port 0", []string{"--collector.port-include=0"}, []string{"--collector.port-include", `"0"`, "1 to 65535"}},
+		{"include: port 65536", []string{"--collector.port-include=65536"}, []string{"--collector.port-include", `"65536"`, "1 to 65535"}},
+		{"include: port range backwards", []string{"--collector.port-include=80-70"}, []string{"--collector.port-include", "80-70", "70-80"}},
+		{"include: no number", []string{"--collector.port-include=ssh"}, []string{"--collector.port-include", `"ssh"`, "22,8000-8100"}},
+		{"include: empty", []string{"--collector.port-include="}, []string{"--collector.port-include", "22,8000-8100"}},
+		{"include: empty item", []string{"--collector.port-include=1,,2"}, []string{"--collector.port-include", "22,8000-8100"}},
+		{"exclude: three ends", []string{"--collector.port-exclude=1-2-3"}, []string{"--collector.port-exclude", "22,8000-8100"}},
+		{"exclude: negative", []string{"--collector.port-exclude=-5"}, []string{"--collector.port-exclude", "22,8000-8100"}},
+		{"exclude: second of two values", []string{"--collector.port-exclude=1", "--collector.port-exclude=x"}, []string{"--collector.port-exclude", `"x"`}},
+		{"scope", []string{"--collector.scope-exclude=internet"}, []string{"--collector.scope-exclude", `"internet"`, "loopback"}},
+		{"netns", []string{"--collector.netns=all"}, []string{"--collector.netns", "all", "host", "self"}},
+		{"source", []string{"--collector.source=netlink"}, []string{"--collector.source", "netlink", "procfs"}},
+		{"minimum age: no duration", []string{"--collector.udp.ephemeral-min-age=soon"}, []string{"--collector.udp.ephemeral-min-age", `"soon"`, "30s"}},
+		{"minimum age: no unit", []string{"--collector.udp.ephemeral-min-age=60"}, []string{"--collector.udp.ephemeral-min-age", `"60"`, "30s"}},
+		{"minimum age: negative", []string{"--collector.udp.ephemeral-min-age=-1s"}, []string{"--collector.udp.ephemeral-min-age", "-1s"}},
+		{"maximum of ports: negative", []string{"--collector.max-ports=-1"}, []string{"--collector.max-ports", "-1", "at least 1"}},
+		{"maximum of ports: 0", []string{"--collector.max-ports=0"}, []string{"--collector.max-ports", "at least 1"}},
+		{"maximum of ports: no number", []string{"--collector.max-ports=many"}, []string{"--collector.max-ports", `"many"`, "whole number"}},
+		{"maximum of ports: fraction", []string{"--collector.max-ports=1.5"}, []string{"--collector.max-ports", "1.5", "whole number"}},
+		{"maximum of requests: negative", []string{"--web.max-requests=-1"}, []string{"--web.max-requests", "-1"}},
+		{"maximum of requests: a fraction that would be no limit", []string{"--web.max-requests=0.5"}, []string{"--web.max-requests", "0.5", "whole number"}},
+		{"gomaxprocs: 0", []string{"--runtime.gomaxprocs=0"}, []string{"--runtime.gomaxprocs", "at least 1"}},
+		{"gomaxprocs: more than an int holds", []string{"--runtime.gomaxprocs=99999999999999999999"}, []string{"--runtime.gomaxprocs", "99999999999999999999"}},
+		{"log level", []string{"--log.level=loud"}, []string{"--log.level", "loud", "debug", "info", "warn", "error"}},
+		{"log level twice", []string{"--log.level=info", "--log.level=warn"}, []string{"log.level", "repeated"}},
+		{"log format", []string{"--log.format=xml"}, []string{"--log.format", "xml", "logfmt", "json"}},
+		{"value of two lines", []string{"--log.level=info\nlevel=error"}, []string{"--log.level", "debug"}},
+		{"telemetry path: relative", []string{"--web.telemetry-path=metrics"}, []string{"--web.telemetry-path", `"metrics"`, "/metrics"}},
+		{"telemetry path: empty", []string{"--web.telemetry-path="}, []string{"--web.telemetry-path", "/metrics"}},
+		{"telemetry path: slash at its end", []string{"--web.telemetry-path=/metrics/"}, []string{"--web.telemetry-path", "/metrics/"}},
+		{"telemetry path: double slash", []string{"--web.telemetry-path=//metrics"}, []string{"--web.telemetry-path", "//metrics"}},
+		{"telemetry path: pattern", []string{"--web.telemetry-path=/{x"}, []string{"--web.telemetry-path", "/{x"}},
+		{"telemetry path: relative pattern", []string{"--web.telemetry-path={x"}, []string{"--web.telemetry-path", "{x"}},
+		{"telemetry path: whole pattern", []string{"--web.telemetry-path=/{path...}"}, []string{"--web.telemetry-path", "/{path...}"}},
+		{"telemetry path: space", []string{"--web.telemetry-path=/a b"}, []string{"--web.telemetry-path", "/a b"}},
+		{"telemetry path: newline", []string{"--web.telemetry-path=/a\nb"}, []string{"--web.telemetry-path", `/a\nb`}},
+		{"telemetry path: query", []string{"--web.telemetry-path=/a?b"}, []string{"--web.telemetry-path", "/a?b"}},
+		{"telemetry path: readiness", []string{"--web.telemetry-path=/-/ready"}, []string{"--web.telemetry-path", "/-/ready"}},
+		{"telemetry path: health", []string{"--web.telemetry-path=/-/healthy"}, []string{"--web.telemetry-path", "/-/healthy"}},
+		{"listen address: empty", []string{"--web.listen-address="}, []string{"--web.listen-address", ":10190"}},
+		{"both collectors off", []string{"--no-collector.tcp", "--no-collector.udp"}, []string{"--no-collector.tcp", "--no-collector.udp"}},
+		{"missing file of arguments", []string{"@/does/not/exist"}, []string{"/does/not/exist"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			// The first address is nobody's: a command line that is taken by mistake ends at once.
+			args := append([]string{"--web.listen-address=nonsense", "--web.systemd-socket"}, test.args...)
+			if code := run(args, &stdout, &stderr); code != 2 {
+				t.Errorf("exit code %d, want 2", code)
+			}
+			if stdout.Len() > 0 {
+				t.Errorf("on stdout: %s", &stdout)
+			}
+			line, isLine := strings.CutSuffix(stderr.String(), "\n")
+			if !isLine || strings.Contains(line, "\n") {
+				t.Errorf("on stderr is not one line:\n%s", &stderr)
+			}
+			if want := "listen_exporter: error: "; !strings.HasPrefix(line, want) {
+				t.Errorf("%q does not begin with %q", line, want)
+			}
+			for _, want := range test.want {
+				if !strings.Contains(line, want) {
+					t.Errorf("%q does not contain %q", line, want)
+				}
+			}
+		})
+	}
+}
+
+func TestAProgramThatCannotStartLogsOneErrorAndExitsWith1(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	file := func(name, content string) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	const anywhere = "--web.listen-address=127.0.0.1:0"
+
+	for _, test := range []struct {
+		name string
+		args []string
+		want []string // all in the error
+	}{
+		{"address in use", []string{"--web.listen-address=" + taken.Addr().String()}, []string{taken.Addr().String(), "address already in use"}},
+		{"second address in use", []string{anywhere, "--web.listen-address=" + taken.Addr().String()}, []string{taken.Addr().String(), "address already in use"}},
+		{"address without a port", []string{"--web.listen-address=nonsense"}, []string{"nonsense", "missing port"}},
+		{"port of an address too high", []string{"--web.listen-address=127.0.0.1:99999"}, []string{"99999", "invalid port"}},
+		{"address that is not this host's", []string{"--web.listen-address=192.0.2.1:0"}, []string{"192.0.2.1", "cannot assign requested address"}},
+		{"no socket from systemd", []string{"--web.systemd-socket"}, []string{"no socket activation"}},
+		{"missing web config", []string{anywhere, "--web.config.file=/does/not/exist"}, []string{"--web.config.file", "/does/not/exist", "no such file"}},
+		{"web config is a directory", []string{anywhere, "--web.config.file=" + t.TempDir()}, []string{"--web.config.file", "is a directory"}},
+		{"web config with an unknown key", []string{anywhere, "--web.config.file=" + file("web.yml", "tls: {}\nusers: {}\n")}, []string{"--web.config.file", "tls", "line 1"}},
+		{"web config that is no YAML", []string{anywhere, "--web.config.file=" + file("web.yml", "a: b: c\n")}, []string{"--web.config.file", "yaml: "}},
+		{"web config without the certificate", []string{anywhere, "--web.config.file=" + file("web.yml", "tls_server_config: {cert_file: gone.crt, key_file: gone.key}\n")}, []string{"--web.config.file", "gone.crt"}},
+		{"web config with a password in clear", []string{anywhere, "--web.config.file=" + file("web.yml", "basic_auth_users: {prometheus: secret}\n")}, []string{"--web.config.file", "bcrypt"}},
+		{"missing procfs", []string{anywhere, "--path.procfs=/does/not/exist"}, []string{"--path.procfs", "/does/not/exist", "no such file"}},
+		{"procfs is a file", []string{anywhere, "--path.procfs=" + file("proc", "")}, []string{"--path.procfs", "is not a directory"}},
+		{"missing procfs, own namespace", []string{anywhere, "--path.procfs=/does/not/exist", "--collector.netns=self"}, []string{"--path.procfs", "/does/not/exist"}},
+	} {
+		for _, format := range []string{"logfmt", "json"} {
+			t.Run(test.name+", "+format, func(t *testing.T) {
+				code, stdout, stderr := runToEnd(t, append(test.args, "--log.format="+format)...)
+				if code != 1 {
+					t.Errorf("exit code %d, want 1", code)
+				}
+				if stdout != "" {
+					t.Errorf("on stdout: %s", stdout)
+				}
+				var errs []string
+				for _, line := range completeLines(stderr) {
+					if fields := checkLine(t, format, line); fields.get("level") == "error" {
+						errs = append(errs, fields.get("err"))
+					}
+				}
+				if len(errs) != 1 {
+					t.Fatalf("%d lines of the level error, want 1:\n%s", len(errs), stderr)
+				}
+				for _, want := range test.want {
+					if !strings.Contains(errs[0], want) {
+						t.Errorf("the error %q does not contain %q", errs[0], want)
+					}
+				}
+				if strings.Contains(stderr, "secret") {
+					t.Errorf("a password is in the log:\n%s", stderr)
+				}
+			})
+		}
+	}
+}
+
+func TestHelpNamesEveryFlag(t *testing.T) {
+	for _, flag := range []string{"--help", "-h"} {
+		if diff := cmp.Diff(allFlags, helpFlags(t, flag)); diff != "" {
+			t.Errorf("flags in %s differ (-want +got):\n%s", flag, diff)
+		}
+	}
+}
+
+// helpFlags returns the names of the flags that the program's help lists.
+func helpFlags(t *testing.T, flag string) []string {
+	t.Helper()
+	var names []string
+	for _, match := range regexp.MustCompile(`(?m)^(?:      |  -h, )--(?:\[no-\])?([a-z.-]+)`).FindAllStringSubmatch(runForText(t, flag), -1) {
+		names = append(names, match[1])
+	}
+	slices.Sort(names)
+	return names
+}
+
+// runForText runs the program with flags that ask for a text, and returns it.
+func runForText(t *testing.T, args ...string) string {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	if code := run(args, &stdout, &stderr); code != 0 {
+		t.Fatalf("%q: exit code %d, want 0", args, code)
+	}
+	if stderr.Len() > 0 {
+		t.Errorf("%q: on stderr: %s", args, &stderr)
+	}
+	return stdout.String()
+}
+
+func TestHelpShowsTheDefaultsThatTheDocumentationPromises(t *testing.T) {
+	help := runForText(t, "--help")
+	for _, want := range []string{
+		"--web.listen-address=:10190", `--web.telemetry-path="/metrics"`, "--web.max-requests=40", `--path.procfs="/proc"`,
+		"--collector.source=procfs", "--collector.netns=host", "--collector.max-ports=20000",
+		"--collector.udp.ephemeral-min-age=1m", "--runtime.gomaxprocs=1", "--log.level=info", "--log.format=logfmt",
+	} {
+		if !strings.Contains(help, want) {
+			t.Errorf("--help does not contain %q", want)
+		}
+	}
+}
+
+func TestVersionIsPrintedToStdout(t *testing.T) {
+	version := runForText(t, "--version")
+	if want := "listen_exporter, version "; !strings.HasPrefix(version, want) {
+		t.Errorf("%q does not begin with %q", version, want)
+	}
+	if want := "go version:"; !strings.Contains(version, want) {
+		t.Errorf("%q does not contain %q", version, want)
+	}
+}
+
+func TestTheCompletionScriptIsTakenByBashAndCompletesFlags(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("bash is not on the PATH")
+	}
+	// The flag library writes it to the process's stdout.
+	code, script, stderr := runToEnd(t, "--completion-script-bash")
+	if code != 0 || stderr != "" {
+		t.Errorf("exit code %d, want 0; on stderr: %s", code, stderr)
+	}
+	if output, err := bashCommand(bash, script, "-n").CombinedOutput(); err != nil || len(output) > 0 {
+		t.Errorf("bash -n: %v: %s", err, output)
+	}
+
+	// The script asks the program itself for the words.
+	script = "PATH=/nonexistent\nlisten_exporter() { " + mainMark + "=1 \"$LISTEN_EXPORTER\" \"$@\"; }\n" + script + `
+COMP_WORDS=(listen_exporter --log.)
+COMP_CWORD=1
+_listen_exporter_bash_autocomplete
+printf '%s\n' "${COMPREPLY[@]}"`
+	cmd := bashCommand(bash, script)
+	cmd.Env = append(os.Environ(), "LISTEN_EXPORTER="+programCommand(t, nil).Path, "GOCOVERDIR="+t.TempDir())
+	output, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("bash: %v: %s", err, output)
+	}
+	if diff := cmp.Diff("--log.level\n--log.format\n", string(output)); diff != "" {
+		t.Errorf("completions of --log. differ (-want +got):\n%s", diff)
+	}
+}
+
+func bashCommand(bash, script string, args ...string) *exec.Cmd {
+	cmd := exec.Command(bash, args...)
+	cmd.Stdin = strings.NewReader(script)
+	return cmd
+}
+
+func TestFlagsChooseWhatIsReported(t *testing.T) {
+	procfs := newProcfs(t)
+	everything := []string{"tcp 22", "tcp 443", "tcp 8080", "udp 53", "udp 546"}
+	for _, test := range []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"by default, ephemeral UDP aside", nil, everything},
+		{"no TCP", []string{"--no-collector.tcp"}, []string{"udp 53", "udp 546"}},
+		{"no UDP", []string{"--no-collector.udp"}, []string{"tcp 22", "tcp 443", "tcp 8080"}},
+		{"included ports", []string{"--collector.port-include=22,500-600", "--collector.port-include=53"}, []string{"tcp 22", "udp 53", "udp 546"}},
+		{"excluded ports", []string{"--collector.port-exclude=22,500-600", "--collector.port-exclude=53"}, []string{"tcp 443", "tcp 8080"}},
+		{"included and excluded", []string{"--collector.port-include=1-1023", "--collector.port-exclude=53"}, []string{"tcp 22", "tcp 443", "udp 546"}},
+		{"excluded scopes", []string{"--collector.scope-exclude=loopback", "--collector.scope-exclude=link-local,multicast"}, []string{"tcp 22", "tcp 443", "udp 53"}},
+		{"at most two, the lowest", []string{"--collector.max-ports=2"}, []string{"tcp 22", "udp 53"}},
+		{"ephemeral UDP at once", []string{"--collector.udp.ephemeral-min-age=0s"}, append(slices.Clone(everything), "udp 40000")},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			e := startExporter(t, append(test.args, "--path.procfs="+procfs)...)
+			want := slices.Sorted(slices.Values(test.want))
+			if diff := cmp.Diff(want, ports(t, e.scrape())); diff != "" {
+				t.Errorf("ports differ (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestACommandLineThatIsRightIsTaken(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		args []string
+	}{
+		{"none", nil},
+		{"other telemetry path", []string{"--web.telemetry-path=/federate/listen"}},
+		{"telemetry path that is the root", []string{"--web.telemetry-path=/"}},
+		{"no limit of requests", []string{"--web.max-requests=0"}},
+		{"flags given as words of their own", []string{"--collector.max-ports", "5", "--log.level", "debug"}},
+		{"spaces in a list of ports", []string{"--collector.port-include=22, 80 , 8000-8100"}},
+		{"two addresses", []string{"--web.listen-address=:1", "--web.listen-address=[::1]:2"}},
+		{"an age of days", []string{"--collector.udp.ephemeral-min-age=1d"}},
+		{"a compound age", []string{"--collector.udp.ephemeral-min-age=1m30s"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if _, done, err := parse(test.args, io.Discard, io.Discard); err != nil || done {
+				t.Errorf("parse: done %t, error %v, want false and none", done, err)
+			}
+		})
+	}
+}
