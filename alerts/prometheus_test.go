@@ -1,0 +1,369 @@
+//go:build linux
+
+package alerts
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"listen_exporter/internal/netnstest"
+)
+
+const (
+	exporterAddress   = "127.0.0.1:10190"
+	prometheusAddress = "127.0.0.1:9090"
+)
+
+// TestPortVanishedFiresInPrometheusWhenAListenerCloses runs the real exporter and a real Prometheus with the shipped rules.
+// Listeners are held open, and no alert fires; one of them is closed, and PortVanished fires for it, and nothing else does.
+func TestPortVanishedFiresInPrometheusWhenAListenerCloses(t *testing.T) {
+	prometheus := lookPath(t, "prometheus")
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make a network namespace")
+	}
+	exporter := buildExporter(t)
+	netnstest.Run(t, func(t *testing.T) {
+		vanishing := listen(t, "tcp", "0.0.0.0:8080")
+		staying := listen(t, "tcp", "0.0.0.0:8443")
+		expected := listen(t, "tcp", "[::]:22")
+		loopback := listen(t, "tcp", "127.0.0.1:25")
+		dropping, err := net.ListenPacket("udp", "0.0.0.0:1514") // has a drop counter
+		if err != nil {
+			t.Fatal(err)
+		}
+		start(t, exporter, "--collector.netns=self", "--web.listen-address="+exporterAddress)
+		await(t, "the exporter is ready", func() bool { return get(t, "http://"+exporterAddress+"/-/ready", nil) == nil })
+		checkMetricsOfTheRules(t)
+
+		start(t, prometheus, "--config.file="+configure(t), "--storage.tsdb.path="+t.TempDir(),
+			"--web.listen-address="+prometheusAddress, "--log.level=warn")
+		await(t, "Prometheus is ready", func() bool { return get(t, "http://"+prometheusAddress+"/-/ready", nil) == nil })
+
+		// A healthy host, for longer than any alert's for, and for long enough that the alert on the loss then lasts.
+		await(t, "15 scrapes have shown the port", func() bool {
+			checkSilent(t)
+			return query(t, `count_over_time(host_listen_port{port="8080"}[1m])`) >= 15
+		})
+		if r := ruleNamed(t, "PortVanished"); r.State != "inactive" {
+			t.Fatalf("PortVanished is %s while the port is open", r.State)
+		}
+
+		if err := vanishing.Close(); err != nil {
+			t.Fatal(err)
+		}
+		states := []string{"inactive"}
+		await(t, "PortVanished fires", func() bool {
+			state := ruleNamed(t, "PortVanished").State
+			if states[len(states)-1] != state {
+				states = append(states, state)
+			}
+			return state == "firing"
+		})
+		// A scrape that a busy machine delayed sets the alert back to inactive, and it is pending once more.
+		if states[len(states)-2] != "pending" {
+			t.Errorf("states of PortVanished are %q, want pending before firing", states)
+		}
+		// It goes on, and in all the time it was the only one.
+		await(t, "PortVanished has fired in three rounds", func() bool {
+			return query(t, `count_over_time(ALERTS{alertname="PortVanished",alertstate="firing"}[1m])`) >= 3
+		})
+		want := []map[string]string{{
+			"alertname": "PortVanished", "alertstate": "firing", "severity": "warning", "instance": exporterAddress,
+			"job": "listen_exporter", "env": "test", "proto": "tcp", "port": "8080",
+		}}
+		if diff := cmp.Diff(want, seriesOf(t, `max_over_time(ALERTS{alertstate="firing"}[5m])`)); diff != "" {
+			t.Errorf("alerts that fired at any time (-want +got):\n%s", diff)
+		}
+
+		// The garbage collector closes a listener that nobody refers to.
+		for _, held := range []any{staying, expected, loopback, dropping} {
+			runtime.KeepAlive(held)
+		}
+	})
+}
+
+// buildExporter builds the program as it is in this checkout.
+func buildExporter(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "listen_exporter")
+	cmd := exec.Command(lookPath(t, "go"), "build", "-o", binary, ".")
+	cmd.Dir = ".."
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if output, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, output)
+	}
+	return binary
+}
+
+// configure writes a configuration of Prometheus with the shipped rules, sped up, and returns its path.
+func configure(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	rules := filepath.Join(dir, "rules.yml")
+	if err := os.WriteFile(rules, []byte(spedUp(read(t, mainRules))), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "prometheus.yml")
+	text := fmt.Sprintf(`
+global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
+rule_files: [%q]
+scrape_configs:
+  - job_name: listen_exporter
+    static_configs: [{targets: [%q], labels: {env: test}}]
+`, rules, exporterAddress)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return config
+}
+
+// duration finds a window or a for of a rule file, such as [1h] or for: 2m.
+var duration = regexp.MustCompile(`(\[|\bfor: )(\d+)([hm])\b`)
+
+// spedUp returns rules in which time runs sixty times as fast: an hour is a minute, and a minute is a second.
+func spedUp(rules string) string {
+	return duration.ReplaceAllStringFunc(rules, func(found string) string {
+		parts := duration.FindStringSubmatch(found)
+		return parts[1] + parts[2] + map[string]string{"h": "m", "m": "s"}[parts[3]]
+	})
+}
+
+func TestRulesAreSpedUpByAFactorOfSixty(t *testing.T) {
+	for _, tc := range []struct{ name, rules, want string }{
+		{"hours of a window", "rate(x[1h])", "rate(x[1m])"},
+		{"minutes of a window", "rate(x[5m]) / rate(x[30m])", "rate(x[5s]) / rate(x[30s])"},
+		{"how long to wait", "        for: 2m\n", "        for: 2s\n"},
+		{"nothing else", "after 5m # wait for 2m\nport=~\"[1-9]\"", "after 5m # wait for 2m\nport=~\"[1-9]\""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if diff := cmp.Diff(tc.want, spedUp(tc.rules)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+// checkMetricsOfTheRules reports metrics of ours that a rule names and the running exporter does not serve.
+func checkMetricsOfTheRules(t *testing.T) {
+	t.Helper()
+	var served string
+	if err := get(t, "http://"+exporterAddress+"/metrics", &served); err != nil {
+		t.Fatal(err)
+	}
+	named := make(map[string]bool)
+	for _, file := range ruleFiles {
+		for _, r := range rulesOf(t, file) {
+			for _, name := range regexp.MustCompile(`\b(host_listen|promhttp)_\w+`).FindAllString(r.Expr, -1) {
+				named[name] = true
+			}
+		}
+	}
+	if len(named) == 0 {
+		t.Error("the rules name no metric")
+	}
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		if !regexp.MustCompile(`(?m)^# TYPE ` + name + ` `).MatchString(served) {
+			t.Errorf("the rules name %s, which the exporter does not serve", name)
+		}
+	}
+}
+
+// alertRule is an alerting rule as Prometheus reports it at /api/v1/rules.
+type alertRule struct {
+	Name, State, Health, LastError string
+	Alerts                         []struct {
+		State  string
+		Labels map[string]string
+	}
+}
+
+// alertRules asks Prometheus for its alerting rules, and fails where one of them could not be evaluated.
+func alertRules(t *testing.T) []alertRule {
+	t.Helper()
+	var data struct {
+		Groups []struct{ Rules []alertRule }
+	}
+	api(t, "rules?type=alert", &data)
+	var rules []alertRule
+	for _, group := range data.Groups {
+		rules = append(rules, group.Rules...)
+	}
+	for _, r := range rules {
+		if r.Health == "err" {
+			t.Fatalf("Prometheus cannot evaluate %s: %s", r.Name, r.LastError)
+		}
+	}
+	return rules
+}
+
+func ruleNamed(t *testing.T, name string) alertRule {
+	t.Helper()
+	for _, r := range alertRules(t) {
+		if r.Name == name {
+			return r
+		}
+	}
+	t.Fatalf("Prometheus knows no rule %s", name)
+	return alertRule{}
+}
+
+// firing returns the labels of all alerts that fire.
+func firing(t *testing.T) []map[string]string {
+	t.Helper()
+	var labels []map[string]string
+	for _, r := range alertRules(t) {
+		for _, alert := range r.Alerts {
+			if alert.State == "firing" {
+				labels = append(labels, alert.Labels)
+			}
+		}
+	}
+	return labels
+}
+
+func checkSilent(t *testing.T) {
+	t.Helper()
+	if alerts := firing(t); len(alerts) > 0 {
+		t.Fatalf("alerts fire for a healthy host: %v", alerts)
+	}
+}
+
+// sample is one element of an instant vector: its time and, as text, its value.
+type sample struct {
+	Metric map[string]string
+	Value  [2]any
+}
+
+// evaluate evaluates an expression now.
+func evaluate(t *testing.T, expression string) []sample {
+	t.Helper()
+	var data struct{ Result []sample }
+	api(t, "query?query="+url.QueryEscape(expression), &data)
+	return data.Result
+}
+
+// query evaluates an expression of one sample, and returns its value, or 0 where there is none.
+func query(t *testing.T, expression string) float64 {
+	t.Helper()
+	samples := evaluate(t, expression)
+	if len(samples) == 0 {
+		return 0
+	}
+	var value float64
+	if _, err := fmt.Sscan(fmt.Sprint(samples[0].Value[1]), &value); err != nil {
+		t.Fatalf("%s: %v", expression, err)
+	}
+	return value
+}
+
+// seriesOf evaluates an expression, and returns the labels of its samples.
+func seriesOf(t *testing.T, expression string) []map[string]string {
+	t.Helper()
+	var labels []map[string]string
+	for _, s := range evaluate(t, expression) {
+		labels = append(labels, s.Metric)
+	}
+	return labels
+}
+
+// api asks Prometheus, and decodes the data of its answer.
+func api(t *testing.T, path string, data any) {
+	t.Helper()
+	var text string
+	if err := get(t, "http://"+prometheusAddress+"/api/v1/"+path, &text); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(text), &struct{ Data any }{data}); err != nil {
+		t.Fatalf("%s: %v\n%s", path, err, text)
+	}
+}
+
+// get fetches a page that must answer with status 200, and stores its text unless it is nil.
+func get(t *testing.T, address string, text *string) error {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := http.Client{Timeout: 5 * time.Second}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", address, err)
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s: %s", address, response.Status, body)
+	}
+	if text != nil {
+		*text = string(body)
+	}
+	return nil
+}
+
+// await asks again and again, and fails the test where the answer is no for 30 seconds.
+func await(t *testing.T, what string, reached func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !reached(); time.Sleep(200 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited 30 seconds in vain until %s", what)
+		}
+	}
+}
+
+func listen(t *testing.T, network, address string) net.Listener {
+	t.Helper()
+	listener, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return listener
+}
+
+// start runs a program until the end of the test, and shows its output if the test failed.
+func start(t *testing.T, program string, arguments ...string) {
+	t.Helper()
+	var output bytes.Buffer
+	cmd := exec.Command(program, arguments...)
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		var err error
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case err = <-ended:
+		case <-time.After(10 * time.Second):
+			_ = cmd.Process.Kill()
+			err = <-ended
+			t.Errorf("%s did not end within 10 seconds of SIGTERM", filepath.Base(program))
+		}
+		if err != nil || t.Failed() {
+			t.Errorf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, &output)
+		}
+	})
+}
