@@ -1,0 +1,290 @@
+package inventory_test
+
+import (
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"listen_exporter/internal/inventory"
+	"listen_exporter/internal/netnstest"
+)
+
+// open returns an inventory of the test's own network namespace.
+func open(t *testing.T, ephemeralMinAge time.Duration) *inventory.Inventory {
+	t.Helper()
+	i, err := inventory.Open(inventory.Options{
+		Procfs: "/proc", Netns: "self", Source: "procfs", TCP: true, UDP: true,
+		EphemeralMinAge: ephemeralMinAge, MaxPorts: 20_000,
+	}, log.NewNopLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// read returns a snapshot of which no read failed and in which no listener is twice, and its listeners by key.
+func read(t *testing.T, i *inventory.Inventory) (*inventory.Snapshot, map[inventory.Key]inventory.Listener) {
+	t.Helper()
+	snapshot := i.Snapshot()
+	for _, r := range snapshot.Reads {
+		if r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	listeners := make(map[inventory.Key]inventory.Listener, len(snapshot.Listeners))
+	for _, l := range snapshot.Listeners {
+		if _, twice := listeners[l.Key]; twice {
+			t.Fatalf("%v is in the snapshot twice", l.Key)
+		}
+		listeners[l.Key] = l
+	}
+	return snapshot, listeners
+}
+
+// listen opens a socket that the test's end closes. Like all sockets of these tests it is a bare descriptor, which no garbage
+// collector closes before.
+func listen(t *testing.T, proto, address string, options ...netnstest.Option) (fd int) {
+	t.Helper()
+	fd, err := netnstest.Listen(proto, address, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
+}
+
+// bind opens a socket that the test's end closes, and leaves it at that.
+func bind(t *testing.T, proto, address string) (fd int) {
+	t.Helper()
+	fd, err := netnstest.Bind(proto, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
+}
+
+// connect opens a socket that is bound to one address and connected to another, and that the test's end closes.
+func connect(t *testing.T, proto, from, to string) (fd int) {
+	t.Helper()
+	fd = bind(t, proto, from)
+	if err := netnstest.Connect(fd, to); err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+// disconnect undoes the connect of a UDP socket.
+func disconnect(t *testing.T, fd int) {
+	t.Helper()
+	if err := netnstest.Disconnect(fd); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// accept takes a connection from a listener.
+func accept(t *testing.T, listener int) {
+	t.Helper()
+	fd, _, err := unix.Accept(listener)
+	if err != nil {
+		t.Fatalf("accept: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+}
+
+// count tells listeners apart by what identifies them, and says how many sockets each has.
+type count map[inventory.Key]int
+
+func key(proto, address string, scope inventory.Scope, portRange inventory.Range) inventory.Key {
+	end := netip.MustParseAddrPort(address)
+	return inventory.Key{
+		Proto: proto, Addr: netip.AddrPortFrom(end.Addr().WithZone(""), end.Port()), Scope: scope, Range: portRange,
+	}
+}
+
+func counted(listeners map[inventory.Key]inventory.Listener) count {
+	counts := make(count)
+	for key, l := range listeners {
+		counts[key] = l.Sockets
+	}
+	return counts
+}
+
+// Sockets of every kind that listens.
+var listening = []struct {
+	name    string
+	proto   string
+	address string
+	sockets int // 0 for one
+	options []netnstest.Option
+	scope   inventory.Scope
+	ranged  inventory.Range
+}{
+	{name: "wildcard", proto: "tcp", address: "0.0.0.0:22", scope: "any", ranged: "privileged"},
+	{name: "last_privileged_port", proto: "tcp", address: "0.0.0.0:1023", scope: "any", ranged: "privileged"},
+	{name: "first_user_port", proto: "tcp", address: "0.0.0.0:1024", scope: "any", ranged: "user"},
+	{name: "byte_order_of_the_port", proto: "tcp", address: "0.0.0.0:258", scope: "any", ranged: "privileged"},
+	{name: "byte_order_of_the_port_reversed", proto: "tcp", address: "0.0.0.0:513", scope: "any", ranged: "privileged"},
+	{name: "private_address", proto: "tcp", address: "10.0.0.1:8080", scope: "private", ranged: "user"},
+	{name: "public_address_on_the_same_port", proto: "tcp", address: "203.0.113.1:8080", scope: "public", ranged: "user"},
+	{name: "loopback", proto: "tcp", address: "127.0.0.1:9000", scope: "loopback", ranged: "user"},
+	{name: "byte_order_of_the_address", proto: "tcp", address: "127.1.2.3:9000", scope: "loopback", ranged: "user"},
+	{name: "ephemeral_tcp_is_no_noise", proto: "tcp", address: "127.0.0.1:40000", scope: "loopback", ranged: "ephemeral"},
+	{name: "dual_stack", proto: "tcp", address: "[::]:80", scope: "any", ranged: "privileged"},
+	{
+		name: "ipv6_only", proto: "tcp", address: "[::]:443", scope: "any", ranged: "privileged",
+		options: []netnstest.Option{netnstest.IPv6Only()},
+	},
+	{name: "ipv4_beside_ipv6_only", proto: "tcp", address: "0.0.0.0:443", scope: "any", ranged: "privileged"},
+	{name: "ipv6_loopback", proto: "tcp", address: "[::1]:9001", scope: "loopback", ranged: "user"},
+	{name: "ipv6_link_local", proto: "tcp", address: "[fe80::1%test0]:9002", scope: "link-local", ranged: "user"},
+	{name: "ipv4_mapped_loopback", proto: "tcp", address: "[::ffff:127.0.0.1]:9003", scope: "loopback", ranged: "user"},
+	{name: "ipv4_mapped_private", proto: "tcp", address: "[::ffff:10.0.0.1]:9003", scope: "private", ranged: "user"},
+	{name: "ipv6_private", proto: "tcp", address: "[fd00::1]:9004", scope: "private", ranged: "user"},
+	{name: "ipv6_public", proto: "tcp", address: "[2001:db8::1]:9005", scope: "public", ranged: "user"},
+	{
+		name: "shared_by_four", proto: "tcp", address: "0.0.0.0:9006", sockets: 4, scope: "any", ranged: "user",
+		options: []netnstest.Option{netnstest.ReusePort()},
+	},
+	{name: "tcp_and_udp", proto: "tcp", address: "0.0.0.0:53", scope: "any", ranged: "privileged"},
+	{name: "udp_and_tcp", proto: "udp", address: "0.0.0.0:53", scope: "any", ranged: "privileged"},
+	{name: "udp_dual_stack", proto: "udp", address: "[::]:123", scope: "any", ranged: "privileged"},
+	{
+		name: "udp_ipv6_only", proto: "udp", address: "[::]:53", scope: "any", ranged: "privileged",
+		options: []netnstest.Option{netnstest.IPv6Only()},
+	},
+	{name: "udp_loopback", proto: "udp", address: "127.0.0.1:8125", scope: "loopback", ranged: "user"},
+	{name: "udp_private", proto: "udp", address: "10.0.0.1:8125", scope: "private", ranged: "user"},
+	{name: "udp_public", proto: "udp", address: "203.0.113.1:8125", scope: "public", ranged: "user"},
+	{name: "udp_link_local", proto: "udp", address: "[fe80::1%test0]:546", scope: "link-local", ranged: "privileged"},
+	{name: "udp_ipv4_mapped", proto: "udp", address: "[::ffff:127.0.0.1]:8126", scope: "loopback", ranged: "user"},
+	{name: "multicast", proto: "udp", address: "224.0.0.251:5353", scope: "multicast", ranged: "user"},
+	{name: "ipv6_multicast", proto: "udp", address: "[ff02::fb%test0]:5353", scope: "multicast", ranged: "user"},
+	{name: "broadcast", proto: "udp", address: "255.255.255.255:68", scope: "link-local", ranged: "privileged"},
+	{name: "broadcast_of_a_network", proto: "udp", address: "10.0.0.255:138", scope: "private", ranged: "privileged"},
+	{
+		name: "udp_shared_by_four", proto: "udp", address: "0.0.0.0:8127", sockets: 4, scope: "any", ranged: "user",
+		options: []netnstest.Option{netnstest.ReusePort()},
+	},
+}
+
+// openWorld opens sockets of every kind, those that listen and those that do not.
+func openWorld(t *testing.T) {
+	for _, l := range listening {
+		for range max(l.sockets, 1) {
+			listen(t, l.proto, l.address, l.options...)
+		}
+	}
+	// A connection has two sockets beside its listener, and they share its port.
+	listener := listen(t, "tcp", "127.0.0.1:9300")
+	connect(t, "tcp", "127.0.0.1:9301", "127.0.0.1:9300")
+	accept(t, listener)
+	bind(t, "tcp", "127.0.0.1:9302") // it never listens
+	connect(t, "udp", "127.0.0.1:9400", "127.0.0.1:8125")
+	connect(t, "udp", "[::1]:9400", "[::1]:9401")
+	disconnect(t, connect(t, "udp", "127.0.0.1:9402", "127.0.0.1:8125"))
+	disconnect(t, connect(t, "udp", "[::1]:9402", "[::1]:9401")) // the kernel leaves the remote address in place
+	// Most often a client: it is not reported before it has an age.
+	listen(t, "udp", "0.0.0.0:51820")
+}
+
+// expected is what of openWorld's sockets is a listener.
+func expected() count {
+	want := count{
+		key("tcp", "127.0.0.1:9300", "loopback", "user"): 1,
+		key("udp", "127.0.0.1:9402", "loopback", "user"): 1,
+		key("udp", "[::1]:9402", "loopback", "user"):     1,
+	}
+	for _, l := range listening {
+		want[key(l.proto, l.address, l.scope, l.ranged)] = max(l.sockets, 1)
+	}
+	return want
+}
+
+func TestASnapshotHasTheListenersThatTheKernelHas(t *testing.T) {
+	netnstest.RunAsRootAndNobody(t, openWorld, func(t *testing.T) {
+		i := open(t, time.Hour)
+		for range 3 {
+			_, listeners := read(t, i)
+			if diff := cmp.Diff(expected(), counted(listeners), cmp.Comparer(sameAddress)); diff != "" {
+				t.Errorf("listeners (-opened +reported):\n%s", diff)
+			}
+		}
+	})
+}
+
+func TestASnapshotEqualsWhatSSReports(t *testing.T) {
+	netnstest.RunAsRootAndNobody(t, openWorld, func(t *testing.T) {
+		if _, err := exec.LookPath("ss"); err != nil {
+			t.Skip("needs ss, of iproute2")
+		}
+		for name, ephemeralMinAge := range map[string]time.Duration{"without_young_ephemeral_udp": time.Hour, "with_all_udp": 0} {
+			t.Run(name, func(t *testing.T) {
+				before := socketsOfSS(t, ephemeralMinAge != 0)
+				_, listeners := read(t, open(t, ephemeralMinAge))
+				after := socketsOfSS(t, ephemeralMinAge != 0)
+
+				got := make(map[string]int)
+				for key, l := range listeners {
+					got[key.Proto+" "+key.Addr.String()] = l.Sockets
+				}
+				if diff := cmp.Diff(before, after); diff != "" {
+					t.Fatalf("the sockets changed meanwhile (-before +after):\n%s", diff)
+				}
+				if diff := cmp.Diff(before, got); diff != "" {
+					t.Errorf("sockets by protocol and address (-ss +snapshot):\n%s", diff)
+				}
+			})
+		}
+	})
+}
+
+func sameAddress(a, b netip.AddrPort) bool { return a == b }
+
+// socketsOfSS returns how many sockets ss shows on each protocol, address and port.
+func socketsOfSS(t *testing.T, withoutEphemeralUDP bool) map[string]int {
+	t.Helper()
+	output, err := exec.Command("ss", "-Htuln").Output()
+	if err != nil {
+		t.Fatalf("ss -Htuln: %v", err)
+	}
+	sockets := make(map[string]int)
+	for line := range strings.Lines(string(output)) {
+		var proto, state, receiveQueue, sendQueue, local string
+		if _, err := fmt.Sscan(line, &proto, &state, &receiveQueue, &sendQueue, &local); err != nil {
+			t.Fatalf("ss printed %q: %v", line, err)
+		}
+		end := addressOfSS(t, local)
+		// The kernel's default range: the namespace is a fresh one.
+		if withoutEphemeralUDP && proto == "udp" && 32768 <= end.Port() && end.Port() <= 60999 {
+			continue
+		}
+		sockets[proto+" "+end.String()]++
+	}
+	if len(sockets) == 0 {
+		t.Fatal("ss shows no socket")
+	}
+	return sockets
+}
+
+// addressOfSS reads an address as ss writes it: 127.0.0.1:22, [::1]:22, *:22 for a dual-stack [::]:22, [fe80::1]%eth0:22.
+func addressOfSS(t *testing.T, text string) netip.AddrPort {
+	t.Helper()
+	colon := strings.LastIndexByte(text, ':')
+	host, _, _ := strings.Cut(text[:colon], "%")
+	if host == "*" {
+		host = "[::]"
+	}
+	end, err := netip.ParseAddrPort(host + text[colon:])
+	if err != nil {
+		t.Fatalf("ss printed the address %q: %v", text, err)
+	}
+	return end
+}

@@ -1,0 +1,37 @@
+package inventory
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/go-kit/log"
+
+	"listen_exporter/internal/netnstest"
+	"listen_exporter/internal/socket"
+)
+
+// One snapshot of another process's sockets, TCP and UDP, while nothing changes.
+func BenchmarkSnapshot(b *testing.B) {
+	for _, load := range []struct{ listeners, connections int }{
+		{100, 0},
+		{10_000, 0},
+		{100, 8_000},
+	} {
+		b.Run(fmt.Sprintf("listeners=%d,connections=%d", load.listeners, load.connections), func(b *testing.B) {
+			procfs := netnstest.HoldMany(b, load.listeners, load.connections)
+			// With the sysctls that are read on a host, though these are not that namespace's own.
+			source := socket.NewProcfs(filepath.Join(procfs, "1"), "/proc")
+			options := Options{TCP: true, UDP: true, EphemeralMinAge: time.Minute, MaxPorts: 20_000}
+			i := newInventory(source, options, log.NewNopLogger(), time.Now)
+			if got := len(i.Snapshot().Listeners); got < load.listeners {
+				b.Fatalf("%d listeners, want %d", got, load.listeners)
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				i.Snapshot()
+			}
+		})
+	}
+}

@@ -1,0 +1,282 @@
+// Package netnstest runs tests in network namespaces of their own, where they can open what they like and meet nobody else's
+// sockets. It is for tests alone.
+//
+// A namespace belongs to a thread, and goroutines move between threads. So a namespace is entered by running the test binary
+// once more, with the same test selected: the functions of this package do that when go test calls them, and call the test's
+// own code when they find themselves in that second process.
+//
+// Beside a loopback interface that is up, each namespace has the interface [Device] with the addresses that stand below.
+package netnstest
+
+import (
+	"bufio"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Device is the name of an interface of the namespace. It is one end of a veth pair, the other end lies in the same namespace.
+const Device = "test0"
+
+// Addresses of [Device], one for each way in which an address can reach.
+const (
+	PrivateIPv4   = "10.0.0.1"    // RFC 1918; the network is 10.0.0.0/24
+	PublicIPv4    = "203.0.113.1" // RFC 5737, TEST-NET-3
+	LinkLocalIPv6 = "fe80::1"
+	PrivateIPv6   = "fd00::1"     // RFC 4193
+	PublicIPv6    = "2001:db8::1" // RFC 3849
+)
+
+// interfaces is what makes them, for ip -batch. nodad: an address is there at once, nobody else could have it.
+const interfaces = `link set lo up
+link add ` + Device + ` type veth peer name test1
+link set ` + Device + ` up
+link set test1 up
+addr add ` + PrivateIPv4 + `/24 broadcast + dev ` + Device + `
+addr add ` + PublicIPv4 + `/24 dev ` + Device + `
+addr add ` + LinkLocalIPv6 + `/64 dev ` + Device + ` nodad
+addr add ` + PrivateIPv6 + `/64 dev ` + Device + ` nodad
+addr add ` + PublicIPv6 + `/64 dev ` + Device + ` nodad
+`
+
+// roleVariable tells a process that this package started what it is for.
+const roleVariable = "LISTEN_EXPORTER_NETNSTEST"
+
+// The roles of a process. The one that go test started has none.
+const (
+	roleInside = "inside" // runs a test's body in the namespace, as root
+	roleNobody = "nobody" // runs what a test does as nobody, in the same namespace
+	roleHolder = "holder" // holds sockets for another process
+)
+
+// heldMark is what a holder prints when it is ready.
+const heldMark = "netnstest: held"
+
+// graceTime is how much earlier than the test itself the second process gives up, so that its goroutines are shown.
+const graceTime = 5 * time.Second
+
+// Run runs body as root in a fresh network namespace, and in a mount namespace whose mounts nobody else sees.
+//
+// Where that cannot be done the test is skipped. There can be one Run a test, and what stands before it is run in both
+// processes. The output of the second process is logged.
+func Run(t *testing.T, body func(t *testing.T)) {
+	t.Helper()
+	switch os.Getenv(roleVariable) {
+	case "":
+		needRoot(t)
+		cmd := again(t, roleInside)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
+		finish(t, t.Name(), cmd)
+	case roleInside:
+		configure(t)
+		body(t)
+	default:
+		body(t)
+	}
+}
+
+// RunAsRootAndNobody runs hold and then read as root in a fresh network namespace, like [Run], and then read once more, in
+// the same namespace, as nobody: with no privilege and no way to gain one. What hold opened stays open meanwhile, but the
+// variables that it set are not those of the process that runs as nobody. hold may be nil.
+func RunAsRootAndNobody(t *testing.T, hold, read func(t *testing.T)) {
+	t.Helper()
+	if os.Getenv(roleVariable) == roleNobody {
+		checkNobody(t)
+		read(t)
+		return
+	}
+	Run(t, func(t *testing.T) {
+		if hold != nil {
+			hold(t)
+		}
+		t.Run("as root", read)
+		whole := t
+		t.Run("as nobody", func(t *testing.T) {
+			cmd := again(whole, roleNobody)
+			binary, arguments := cmd.Path, cmd.Args[1:]
+			environment := cmd.Env
+			cmd = Nobody(t, binary, arguments...)
+			cmd.Env = environment
+			finish(t, whole.Name(), cmd)
+		})
+	})
+}
+
+// Nobody returns a command that runs a program as nobody: in no group, with no capability and no way to gain one. The program
+// may lie where nobody cannot reach it.
+func Nobody(tb testing.TB, program string, arguments ...string) *exec.Cmd {
+	tb.Helper()
+	setpriv, err := exec.LookPath("setpriv")
+	if err != nil {
+		tb.Skip("needs setpriv, of util-linux, to run a program as nobody")
+	}
+	file, err := os.Open(program)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = file.Close() })
+	cmd := exec.Command(setpriv, append([]string{
+		"--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs",
+		"--", "/proc/self/fd/3",
+	}, arguments...)...)
+	cmd.ExtraFiles = []*os.File{file}
+	return cmd
+}
+
+// Hold starts a process in a fresh network namespace, has it call hold there, and returns its pid when hold has returned. The
+// process ends with the test or benchmark.
+//
+// cloneFlags are further namespaces for it, such as CLONE_NEWPID, which makes it PID 1. There can be one Hold a test, and
+// what stands before it is run by the holder too.
+func Hold(tb testing.TB, cloneFlags uintptr, hold func()) (pid int) {
+	tb.Helper()
+	if os.Getenv(roleVariable) == roleHolder {
+		configure(tb)
+		hold()
+		fmt.Println(heldMark)
+		_, _ = io.Copy(io.Discard, os.Stdin) // until the test closes it, or is no more
+		os.Exit(0)
+	}
+	needRoot(tb)
+	cmd := again(tb, roleHolder)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | cloneFlags}
+	end, err := cmd.StdinPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		skipIfRefused(tb, err)
+		tb.Fatalf("start a process that holds sockets: %v", err)
+	}
+	tb.Cleanup(func() {
+		_ = end.Close()
+		_ = cmd.Wait()
+	})
+	var said strings.Builder
+	for lines := bufio.NewScanner(output); lines.Scan(); {
+		if strings.HasSuffix(lines.Text(), heldMark) { // a benchmark's name may stand before it
+			return cmd.Process.Pid
+		}
+		said.WriteString(lines.Text() + "\n")
+	}
+	tb.Fatalf("the process that should hold sockets ended:\n%s", &said)
+	return 0
+}
+
+// needRoot skips the test where no namespace can be made.
+func needRoot(tb testing.TB) {
+	tb.Helper()
+	if os.Geteuid() != 0 {
+		tb.Skip("needs root to make a network namespace")
+	}
+	if _, err := exec.LookPath("ip"); err != nil {
+		tb.Skip("needs ip, of iproute2, to configure a network namespace")
+	}
+}
+
+// skipIfRefused skips the test if err is how a container's root is told that it may not make namespaces.
+func skipIfRefused(tb testing.TB, err error) {
+	tb.Helper()
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EINVAL) {
+		tb.Skipf("the kernel refuses to make a network namespace: %v", err)
+	}
+}
+
+// again returns the command that runs the same test once more.
+func again(tb testing.TB, role string) *exec.Cmd {
+	tb.Helper()
+	binary, err := os.Executable()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	arguments := []string{"-test.v", "-test.count=1"}
+	switch tb := tb.(type) {
+	case *testing.T:
+		arguments = append(arguments, "-test.run="+pattern(tb.Name()))
+		if deadline, ok := tb.Deadline(); ok && role != roleHolder {
+			arguments = append(arguments, fmt.Sprintf("-test.timeout=%s", max(time.Until(deadline)-graceTime, time.Second)))
+		}
+	default:
+		arguments = append(arguments, "-test.run=^$", "-test.bench="+pattern(tb.Name()), "-test.benchtime=1x")
+	}
+	if testing.Short() {
+		arguments = append(arguments, "-test.short")
+	}
+	// Where coverage goes that several processes have part in. Nobody could not write there.
+	if coverage := flag.Lookup("test.gocoverdir"); coverage != nil && coverage.Value.String() != "" && role != roleNobody {
+		arguments = append(arguments, "-test.gocoverdir="+coverage.Value.String())
+	}
+	cmd := exec.Command(binary, arguments...)
+	cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	return cmd
+}
+
+// pattern returns what -test.run or -test.bench must be to select exactly the test with a name.
+func pattern(name string) string {
+	levels := strings.Split(name, "/")
+	for i, level := range levels {
+		levels[i] = "^" + regexp.QuoteMeta(level) + "$"
+	}
+	return strings.Join(levels, "/")
+}
+
+// finish runs the command that again made for the test called name, and makes its end that of t.
+func finish(t *testing.T, name string, cmd *exec.Cmd) {
+	t.Helper()
+	output, err := cmd.CombinedOutput()
+	exit := new(exec.ExitError)
+	if err != nil && !errors.As(err, &exit) {
+		skipIfRefused(t, err)
+		t.Fatalf("run %s: %v", cmd, err)
+	}
+	// Not at the start of a line, where the tools that read the output of go test would take it for this process's own.
+	t.Logf("another process:\n| %s", strings.ReplaceAll(strings.TrimSpace(string(output)), "\n", "\n| "))
+	switch {
+	case err != nil:
+		t.Fatalf("another process: %v", err)
+	case regexp.MustCompile(`(?m)^[ |]*--- SKIP: `).Match(output):
+		t.Skip("all or a part of it was skipped in another process, for the reason that stands above")
+	case !regexp.MustCompile(`(?m)^ *--- PASS: ` + regexp.QuoteMeta(name) + ` `).Match(output):
+		t.Fatalf("another process ran no test called %s", name)
+	}
+}
+
+// configure makes the namespace's interfaces.
+func configure(tb testing.TB) {
+	tb.Helper()
+	cmd := exec.Command("ip", "-batch", "-")
+	cmd.Stdin = strings.NewReader(interfaces)
+	if output, err := cmd.CombinedOutput(); err != nil {
+		tb.Fatalf("configure a network namespace: ip -batch: %v\n%s", err, output)
+	}
+}
+
+// checkNobody fails the test if it has kept a privilege.
+func checkNobody(t *testing.T) {
+	t.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`Uid:\t65534\t65534\t65534\t65534`, `Gid:\t65534\t65534\t65534\t65534`, `Groups:\s*`,
+		`CapInh:\t0+`, `CapPrm:\t0+`, `CapEff:\t0+`, `CapBnd:\t0+`, `CapAmb:\t0+`, `NoNewPrivs:\t1`,
+	} {
+		if !regexp.MustCompile(`(?m)^` + want + `$`).Match(status) {
+			t.Fatalf("/proc/self/status has no line %q:\n%s", want, status)
+		}
+	}
+}
