@@ -1,0 +1,93 @@
+# `make help` lists the targets. Needed: Go, make and git. Further tools are fetched into .tools/ by .ci/tools.
+
+GO       ?= go
+DOCKER   ?= docker
+FUZZTIME ?= 30s
+BENCH    ?= .
+ARCHES   ?= amd64 arm64 arm 386 ppc64le s390x riscv64
+# More arguments for `go test`, for example TESTFLAGS='-v -count=1'.
+TESTFLAGS ?=
+
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+
+# The version is the newest one in the changelog, the rest is git's. Nothing of the machine or the hour of the build
+# goes in, so that one commit always builds one binary.
+VERSION    := $(or $(shell sed -n 's/^\#\# \([0-9][^ ]*\).*/\1/p;' CHANGELOG.md 2>/dev/null | head -n 1),unknown)
+REVISION   := $(or $(shell git describe --always --abbrev=40 --exclude='*' --dirty=-modified 2>/dev/null),unknown)
+BRANCH     := $(or $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null),unknown)
+BUILD_USER ?= make@listen_exporter
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),0)
+BUILD_DATE := $(shell date -u -d @$(SOURCE_DATE_EPOCH) +%Y%m%d-%H:%M:%S)
+
+VERSION_PKG := github.com/prometheus/common/version
+LDFLAGS     := -s -w \
+	-X $(VERSION_PKG).Version=$(VERSION) \
+	-X $(VERSION_PKG).Revision=$(REVISION) \
+	-X $(VERSION_PKG).Branch=$(BRANCH) \
+	-X $(VERSION_PKG).BuildUser=$(BUILD_USER) \
+	-X $(VERSION_PKG).BuildDate=$(BUILD_DATE)
+
+# GOARM=6 runs on every Raspberry Pi.
+export GOARM ?= 6
+
+BINARIES := $(ARCHES:%=.build/linux-%/listen_exporter)
+# FuzzX of ./internal/y reads ./internal/y:FuzzX here.
+FUZZ_TARGETS = $(shell grep -rEo '^func Fuzz[[:alnum:]_]+' --include='*_test.go' --exclude-dir='.[a-z]*' . | \
+	sed -E 's|/[^/]+_test\.go:func |:|')
+# The race detector needs cgo and a C compiler.
+RACE = $(shell $(GO) list -race runtime/race >/dev/null 2>&1 && command -v $$($(GO) env CC) >/dev/null && echo -race)
+
+.PHONY: help
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: .build/linux-$(shell $(GO) env GOARCH)/listen_exporter ## Build the binary for this machine into .build/.
+
+.PHONY: crossbuild
+crossbuild: $(BINARIES) ## Build the binary for every supported architecture.
+
+# Go itself knows what has changed.
+.PHONY: FORCE
+.build/linux-%/listen_exporter: FORCE
+	CGO_ENABLED=0 GOOS=linux GOARCH=$* $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $@ .
+
+.PHONY: test
+test: ## Run all tests; fetches promtool and prometheus when they are missing.
+	@.ci/tools promtool prometheus || echo 'The tests that need promtool or prometheus will be skipped.'
+	@$(if $(RACE),,echo 'No cgo or no C compiler: the tests run without the race detector.')
+	$(GO) test $(RACE) $(TESTFLAGS) ./...
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME (30s).
+	@set -e; $(foreach target,$(FUZZ_TARGETS),\
+		echo '$(subst :, ,$(target))'; \
+		$(GO) test -run '^$$' -fuzz '^$(lastword $(subst :, ,$(target)))$$' -fuzztime $(FUZZTIME) \
+			$(firstword $(subst :, ,$(target)));)
+
+.PHONY: bench
+bench: ## Run the benchmarks that match BENCH (all).
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(TESTFLAGS) ./...
+
+.PHONY: lint
+lint: ## Check the Go code with golangci-lint and gofumpt.
+	@.ci/tools golangci-lint gofumpt
+	golangci-lint config verify
+	golangci-lint run
+	@unformatted=$$(gofumpt -l .) && [ -z "$$unformatted" ] || { echo "gofumpt is needed on: $$unformatted"; exit 1; }
+
+.PHONY: tools
+tools: ## Fetch every tool into .tools/.
+	@.ci/tools
+
+.PHONY: docker
+docker: build ## Build the container image for this machine.
+	$(DOCKER) build -t listen_exporter:$(VERSION) \
+		--build-arg ARCH=$$($(GO) env GOARCH) \
+		--build-arg VERSION=$(VERSION) \
+		--build-arg REVISION=$(REVISION) \
+		--build-arg CREATED=$$(date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ) .
+
+.PHONY: clean
+clean: ## Remove what was built; the fetched tools stay.
+	rm -rf .build
