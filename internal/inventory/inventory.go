@@ -108,14 +108,14 @@ func (i *Inventory) update(l *ledger, ranges socket.PortRanges) (err error) {
 		}
 	}()
 	l.begin()
-	for range 2 {
+	for start := i.now(); ; {
 		rows, err := i.source.Append(i.rows[:0], l.proto)
 		if err != nil {
 			return err
 		}
 		i.rows = rows
 		l.absorb(rows, i.now())
-		if !l.doubtful() {
+		if !l.doubtful() || (l.settled || l.reads-l.round > 1) && i.now().Sub(start) > confirmTime {
 			break
 		}
 	}

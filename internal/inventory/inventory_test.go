@@ -31,6 +31,7 @@ type scripted struct {
 	reads     map[socket.Protocol]int
 	ranges    socket.PortRanges
 	rangesErr error
+	onRead    func()
 	hold      chan struct{} // if not nil, reads wait until it is closed
 }
 
@@ -44,6 +45,9 @@ func (s *scripted) Append(dst []socket.Socket, proto socket.Protocol) ([]socket.
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.onRead != nil {
+		s.onRead()
+	}
 	s.reads[proto]++
 	if len(s.answers[proto]) == 0 {
 		return dst, nil
@@ -127,9 +131,18 @@ func only(t *testing.T, s *Snapshot) Listener {
 	return s.Listeners[0]
 }
 
-func TestTheFirstSnapshotIsTheUnionOfTwoReads(t *testing.T) {
+func TestTheFirstSnapshotIsTheUnionOfSeveralReads(t *testing.T) {
+	ssh, both := has(at("0.0.0.0:22", 1)), has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2))
 	b := newBench()
-	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)), has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2)), has(at("0.0.0.0:443", 3)))
+	b.source.say(socket.TCP, ssh, ssh, ssh, both, has(at("0.0.0.0:443", 3)))
+	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
+	if got := b.source.reads[socket.TCP]; got != 4 {
+		t.Errorf("%d reads, want 4", got)
+	}
+
+	b = newBench() // of two, where a read takes long
+	b.source.onRead = func() { b.clock = b.clock.Add(4 * time.Second) }
+	b.source.say(socket.TCP, ssh, both)
 	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
 	if got := b.source.reads[socket.TCP]; got != 2 {
 		t.Errorf("%d reads, want 2", got)
@@ -142,25 +155,50 @@ func TestASnapshotWithNothingMissingTakesOneRead(t *testing.T) {
 	for range 3 {
 		b.Snapshot()
 	}
-	if got := b.source.reads[socket.TCP]; got != 2+1+1 {
-		t.Errorf("%d reads, want 4", got)
+	if got := b.source.reads[socket.TCP]; got != 4+1+1 {
+		t.Errorf("%d reads, want 6", got)
 	}
 }
 
-func TestAListenerIsGoneOnlyWhenGoneTwice(t *testing.T) {
+func TestAListenerIsGoneOnlyWhenFourReadsInARowLackIt(t *testing.T) {
 	both := has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2))
+	ssh, http := has(at("0.0.0.0:22", 1)), has(at("0.0.0.0:80", 2))
 	b := newBench()
 	b.source.say(socket.TCP, both)
 	b.Snapshot()
 
-	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)), both)
-	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
+	for _, answers := range [][]answer{
+		{ssh, both},
+		{ssh, ssh, ssh, both},
+		{http, ssh}, // each read lacks another one
+		{has(), has(), http},
+	} {
+		b.source.say(socket.TCP, append(answers, both)...)
+		wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
+	}
 
-	b.source.say(socket.TCP, has(at("0.0.0.0:80", 2)), has(at("0.0.0.0:22", 1))) // each read lacks another one
-	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
-
-	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
+	before := b.source.reads[socket.TCP]
+	b.source.say(socket.TCP, ssh)
 	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22")
+	if got := b.source.reads[socket.TCP] - before; got != 4 {
+		t.Errorf("%d reads to make sure, want 4", got)
+	}
+}
+
+func TestWhereReadsTakeLongAMissingListenerStaysUntilLaterRoundsAreSure(t *testing.T) {
+	b := newBench()
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2)))
+	b.Snapshot()
+	b.source.onRead = func() { b.clock = b.clock.Add(4 * time.Second) }
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
+	for range 3 {
+		wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
+	}
+	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22")
+	// Four for the first snapshot, then one each.
+	if got := b.source.reads[socket.TCP]; got != 4+4 {
+		t.Errorf("%d reads, want 8", got)
+	}
 }
 
 func TestASiblingThatARowHidesIsStillCounted(t *testing.T) {
@@ -463,7 +501,9 @@ func TestAnEphemeralSocketThatWasNeverReportedLeavesNothingBehind(t *testing.T) 
 	b.source.say(socket.UDP, has(at("0.0.0.0:40000", 1)))
 	b.Snapshot()
 	b.source.say(socket.UDP, has())
-	b.Snapshot()
+	for range goneAfter - 1 {
+		b.Snapshot()
+	}
 	if s := b.Snapshot(); len(s.Gone) != 0 {
 		t.Errorf("gone: %v", s.Gone)
 	}
@@ -570,8 +610,8 @@ func TestOverlappingReadersShareOneRead(t *testing.T) {
 	time.Sleep(50 * time.Millisecond) // let the last of them reach the flight
 	close(b.source.hold)
 	done.Wait()
-	// The first snapshot took two. A reader that the machine held up for so long may have one of its own.
-	if got := b.source.reads[socket.TCP] - 2; got > readers/2 {
+	// The first snapshot took four. A reader that the machine held up for so long may have one of its own.
+	if got := b.source.reads[socket.TCP] - 4; got > readers/2 {
 		t.Errorf("%d reads for %d readers", got, readers)
 	}
 }

@@ -12,11 +12,20 @@ import (
 // goneKept is how long the drop count of a listener that went is kept, so that a restart does not look like a counter reset.
 const goneKept = time.Hour
 
+// goneAfter is how many reads in a row must lack a socket before it is gone. The kernel gives its tables page by page, and
+// goes on by counting: a socket at the seam of two pages is passed over again and again while its neighbours come and go.
+// Two reads were seen to lack the same one.
+const goneAfter = 4
+
+// confirmTime bounds the reads of one round. Where a read takes long, because the host has very many sockets, a socket that
+// is missing stays as it was until later rounds have made sure.
+const confirmTime = time.Second
+
 // ledger remembers one protocol's sockets from read to read. The kernel's tables are no consistent snapshot: while
 // neighbours open and close, a read can pass over a socket that never closed, or give it twice. So a socket is gone only
-// when two reads in a row lack it, and rows of the same socket are one.
+// when several reads in a row lack it, and rows of the same socket are one.
 //
-// A round is one or two reads (absorb), then the judgement of what they say (settle).
+// A round is one read or more (absorb), while it is doubtful what they say, and then the judgement (settle).
 type ledger struct {
 	proto     socket.Protocol
 	maxGone   int // how many listeners that went are kept at most
@@ -100,25 +109,30 @@ func (l *ledger) absorb(rows []socket.Socket, now time.Time) {
 }
 
 // doubtful tells whether the round needs another read before it can be settled: because it is the first, which has nothing
-// to be held against, or because a socket is missing that the last snapshot reported.
+// to be held against, or because a socket may be gone that the last snapshot reported.
 func (l *ledger) doubtful() bool {
 	if !l.settled {
-		return true
+		return l.reads-l.round < goneAfter
 	}
 	for _, m := range l.sockets {
-		if m.lastRead <= l.round && m.of != nil && m.of.reported {
+		if l.wavers(m) {
 			return true
 		}
 	}
 	return false
 }
 
+// wavers tells whether a socket that was reported is missing, and not for long enough to be gone.
+func (l *ledger) wavers(m *member) bool {
+	return m.lastRead <= l.round && m.of != nil && m.of.reported && l.reads-m.lastRead < goneAfter
+}
+
 // settle ends a round: it drops the sockets that are gone and brings the listeners up to date. young tells whether a port
 // that has been open for that long is still too young to be reported.
 func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duration) bool) {
 	for id, m := range l.sockets {
-		if m.lastRead <= l.round {
-			if l.reads-m.lastRead >= 2 {
+		if m.lastRead <= l.round && !l.wavers(m) {
+			if l.reads-m.lastRead >= goneAfter {
 				delete(l.sockets, id)
 			}
 			continue
@@ -173,7 +187,7 @@ func (l *ledger) keeps(of *listener, now time.Time) bool {
 	return l.proto == socket.UDP && !of.gone.IsZero() && now.Sub(of.gone) < goneKept
 }
 
-// count adds a socket that the present round has seen.
+// count adds a socket that is there.
 func (of *listener) count(m *member, reads uint64) {
 	if of.counted != reads {
 		of.counted = reads
