@@ -1,10 +1,13 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	stdlog "log"
 	"log/slog"
 	"strings"
+	"syscall"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -18,8 +21,9 @@ const callerDepth = 5
 // loggers are the ways in which the program's parts write to one log.
 type loggers struct {
 	kit  log.Logger     // for the program's own code
+	http scrapeLog      // for promhttp
 	slog *slog.Logger   // for the exporter toolkit
-	std  *stdlog.Logger // for net/http and promhttp, which only have errors to tell
+	std  *stdlog.Logger // for net/http, which only has errors to tell
 }
 
 // newLoggers returns loggers that write lines of at least the given level to w. Whichever way a line comes, it bears one
@@ -38,6 +42,7 @@ func newLoggers(w io.Writer, minimum, format string) loggers {
 	return loggers{
 		kit:  with("ts", log.DefaultTimestampUTC, "caller", log.Caller(callerDepth)),
 		slog: slog.New(sloggokit.NewGoKitHandler(withoutTime(plain), slog.LevelDebug)),
+		http: scrapeLog{plain},
 		std:  stdlog.New(messages{level.Error(plain)}, "", 0),
 	}
 }
@@ -64,4 +69,19 @@ func (m messages) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// scrapeLog writes the errors of promhttp.
+type scrapeLog struct{ next log.Logger }
+
+// Println implements promhttp.Logger. That a client hung up is told once for each metric that it did not take: it is the
+// client's trouble, and nobody else's.
+func (s scrapeLog) Println(values ...any) {
+	next := level.Error(s.next)
+	for _, value := range values {
+		if err, ok := value.(error); ok && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)) {
+			next = level.Debug(s.next)
+		}
+	}
+	next.Log("msg", strings.TrimSuffix(fmt.Sprintln(values...), "\n"))
 }

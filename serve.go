@@ -51,25 +51,18 @@ func serve(c *config, logs loggers) error {
 	if err != nil {
 		return err
 	}
+	server := newServer(handler, logs)
 	// What listens when the exporter starts is the ground on which later news rests: it is read at once, not at the first
 	// scrape, and after the exporter's own port is open.
 	var first sync.Once
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: readHeaderTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
-		ErrorLog:          logs.std,
-		BaseContext: func(net.Listener) context.Context {
-			first.Do(func() {
-				go func() {
-					ports.Snapshot()
-					ready.Store(true)
-				}()
-			})
-			return context.Background()
-		},
+	server.BaseContext = func(net.Listener) context.Context {
+		first.Do(func() {
+			go func() {
+				ports.Snapshot()
+				ready.Store(true)
+			}()
+		})
+		return context.Background()
 	}
 
 	signalled, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
@@ -92,6 +85,18 @@ func serve(c *config, logs loggers) error {
 		return err
 	}
 	return nil
+}
+
+// newServer returns the server, with its limits.
+func newServer(handler http.Handler, logs loggers) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		ErrorLog:          logs.std,
+	}
 }
 
 // newHandler returns the handler of all requests.
@@ -147,7 +152,7 @@ func newMetricsHandler(c *config, snapshot func() *inventory.Snapshot, logs logg
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	options := promhttp.HandlerOpts{
-		ErrorLog:            logs.std,
+		ErrorLog:            logs.http,
 		ErrorHandling:       promhttp.ContinueOnError, // one bad family must not blank the page
 		MaxRequestsInFlight: c.maxRequests,
 	}

@@ -157,12 +157,13 @@ func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duratio
 		case !open && of.reported:
 			of.reported = false
 			of.gone = now
-		case !open && of.counted != l.reads && !l.keeps(of, now):
-			delete(l.listeners, addr)
-			continue
 		}
-		if of.counted != l.reads {
-			gone[addr] = of.gone
+		if of.counted != l.reads { // no socket is left
+			if l.keeps(of, now) {
+				gone[addr] = of.gone
+			} else {
+				delete(l.listeners, addr)
+			}
 		}
 	}
 	l.forgetOldest(gone)
@@ -182,9 +183,9 @@ func (l *ledger) forgetOldest(gone map[netip.AddrPort]time.Time) {
 	}
 }
 
-// keeps tells whether the drop count of a listener that is not reported must be kept.
+// keeps tells whether the drop count of a listener that is not reported must be kept. A count of 0 is no loss.
 func (l *ledger) keeps(of *listener, now time.Time) bool {
-	return l.proto == socket.UDP && !of.gone.IsZero() && now.Sub(of.gone) < goneKept
+	return of.drops > 0 && !of.gone.IsZero() && now.Sub(of.gone) < goneKept
 }
 
 // count adds a socket that is there.

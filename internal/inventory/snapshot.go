@@ -20,7 +20,7 @@ type Snapshot struct {
 	Reads []Read
 	// Listeners are the ports that listen, lowest port first.
 	Listeners []Listener
-	// Gone are UDP listeners that went within the last hour. Only their Drops mean anything.
+	// Gone are UDP listeners that went within the last hour and had lost packets. Only their Drops mean anything.
 	Gone []Listener
 	// Omitted is how many listeners were left out because there are more than Options.MaxPorts.
 	Omitted int

@@ -74,7 +74,10 @@ func find(procfs, own string, mode Mode) (Namespace, error) {
 		}
 	}
 	host.Own = same(host.Dir, filepath.Join(own, "self"))
-	if !host.Own {
+	if _, err := inode(host.Dir); err != nil {
+		host.Warnings = append(host.Warnings, fmt.Sprintf(
+			"PID 1 cannot be seen in %s: nothing can be read until it can (%v)", procfs, err))
+	} else if !host.Own {
 		host.Warnings = append(host.Warnings,
 			"the observed network namespace is not the exporter's own: port ranges are the kernel's defaults, whatever its sysctls say")
 	}

@@ -68,7 +68,7 @@ func TestFindTellsWhoseNamespaceIsObserved(t *testing.T) {
 		"host in a container":                 {inContainer, inContainer, Host, "1", true, `"host" is this container`},
 		"host where PID 1 is hidden":          {pid1Hidden, pid1Hidden, Host, "self", true, "PID 1 cannot be seen"},
 		"the host's procfs elsewhere":         {elsewhere, inContainer, Host, "1", false, "not the exporter's own"},
-		"PID 1 hidden elsewhere":              {pid1Hidden, inContainer, Host, "1", false, "not the exporter's own"},
+		"PID 1 hidden elsewhere":              {pid1Hidden, inContainer, Host, "1", false, "nothing can be read until it can"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := find(test.procfs, test.own, test.mode)
