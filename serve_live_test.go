@@ -165,9 +165,9 @@ func testNothingGrows(t *testing.T, binary string) {
 	}
 	e := liveStart(t, binary, "--collector.netns=self")
 	use := func(n int) map[string]float64 {
-		for range n {
+		for i := range n {
 			e.scrape()
-			if n%3 == 0 { // Prometheus keeps its connections, others do not
+			if i%3 == 0 { // Prometheus keeps its connections, others do not
 				e.client.CloseIdleConnections()
 			}
 		}

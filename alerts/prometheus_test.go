@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,6 +31,16 @@ import (
 const (
 	exporterAddress   = "127.0.0.1:10190"
 	prometheusAddress = "127.0.0.1:9090"
+)
+
+const (
+	// speed is how much faster than in the shipped rules time runs here. A machine that stands still for some seconds is to
+	// fire nothing: the shortest time after which a down exporter is an alert, 5 minutes, is still 15 seconds.
+	speed = 20
+	// interval is the time between two scrapes, and their timeout.
+	interval = 2 * time.Second
+	// patience is how long a busy machine may take for what takes an idle one less than a minute.
+	patience = 3 * time.Minute
 )
 
 // TestPortVanishedFiresInPrometheusWhenAListenerCloses runs the real exporter and a real Prometheus with the shipped rules.
@@ -57,10 +68,11 @@ func TestPortVanishedFiresInPrometheusWhenAListenerCloses(t *testing.T) {
 			"--web.listen-address="+prometheusAddress, "--log.level=warn")
 		await(t, "Prometheus is ready", func() bool { return get(t, "http://"+prometheusAddress+"/-/ready", nil) == nil })
 
-		// A healthy host, for longer than any alert's for, and for long enough that the alert on the loss then lasts.
-		await(t, "15 scrapes have shown the port", func() bool {
+		// A healthy host, for longer than any alert's for, and for long enough that the alert on the loss then lasts: as
+		// many scrapes as these may follow before the port was no longer open most of the time.
+		await(t, "24 scrapes have shown the port", func() bool {
 			checkSilent(t)
-			return query(t, `count_over_time(host_listen_port{port="8080"}[1m])`) >= 15
+			return query(t, `count_over_time(host_listen_port{port="8080"}[1h])`) >= 24
 		})
 		if r := ruleNamed(t, "PortVanished"); r.State != "inactive" {
 			t.Fatalf("PortVanished is %s while the port is open", r.State)
@@ -69,27 +81,20 @@ func TestPortVanishedFiresInPrometheusWhenAListenerCloses(t *testing.T) {
 		if err := vanishing.Close(); err != nil {
 			t.Fatal(err)
 		}
-		states := []string{"inactive"}
-		await(t, "PortVanished fires", func() bool {
-			state := ruleNamed(t, "PortVanished").State
-			if states[len(states)-1] != state {
-				states = append(states, state)
-			}
-			return state == "firing"
-		})
-		// A scrape that a busy machine delayed sets the alert back to inactive, and it is pending once more.
-		if states[len(states)-2] != "pending" {
-			t.Errorf("states of PortVanished are %q, want pending before firing", states)
+		await(t, "PortVanished fires", func() bool { return ruleNamed(t, "PortVanished").State == "firing" })
+		// Prometheus itself has written down what a busy test would miss between two questions.
+		if rounds := query(t, `count_over_time(ALERTS{alertname="PortVanished",alertstate="pending"}[1h])`); rounds == 0 {
+			t.Error("PortVanished fires without having been pending")
 		}
 		// It goes on, and in all the time it was the only one.
 		await(t, "PortVanished has fired in three rounds", func() bool {
-			return query(t, `count_over_time(ALERTS{alertname="PortVanished",alertstate="firing"}[1m])`) >= 3
+			return query(t, `count_over_time(ALERTS{alertname="PortVanished",alertstate="firing"}[1h])`) >= 3
 		})
 		want := []map[string]string{{
 			"alertname": "PortVanished", "alertstate": "firing", "severity": "warning", "instance": exporterAddress,
 			"job": "listen_exporter", "env": "test", "proto": "tcp", "port": "8080",
 		}}
-		if diff := cmp.Diff(want, seriesOf(t, `max_over_time(ALERTS{alertstate="firing"}[5m])`)); diff != "" {
+		if diff := cmp.Diff(want, seriesOf(t, `max_over_time(ALERTS{alertstate="firing"}[1h])`)); diff != "" {
 			t.Errorf("alerts that fired at any time (-want +got):\n%s", diff)
 		}
 
@@ -123,12 +128,12 @@ func configure(t *testing.T) string {
 	}
 	config := filepath.Join(dir, "prometheus.yml")
 	text := fmt.Sprintf(`
-global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
-rule_files: [%q]
+global: {scrape_interval: %[1]s, scrape_timeout: %[1]s, evaluation_interval: 1s}
+rule_files: [%[2]q]
 scrape_configs:
   - job_name: listen_exporter
-    static_configs: [{targets: [%q], labels: {env: test}}]
-`, rules, exporterAddress)
+    static_configs: [{targets: [%[3]q], labels: {env: test}}]
+`, interval, rules, exporterAddress)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -138,19 +143,21 @@ scrape_configs:
 // duration finds a window or a for of a rule file, such as [1h] or for: 2m.
 var duration = regexp.MustCompile(`(\[|\bfor: )(\d+)([hm])\b`)
 
-// spedUp returns rules in which time runs sixty times as fast: an hour is a minute, and a minute is a second.
+// spedUp returns rules in which time runs faster: an hour is 3 minutes, and a minute is 3 seconds.
 func spedUp(rules string) string {
 	return duration.ReplaceAllStringFunc(rules, func(found string) string {
 		parts := duration.FindStringSubmatch(found)
-		return parts[1] + parts[2] + map[string]string{"h": "m", "m": "s"}[parts[3]]
+		number, _ := strconv.Atoi(parts[2]) // digits, by the pattern
+		seconds := map[string]int{"h": 3600, "m": 60}[parts[3]]
+		return fmt.Sprintf("%s%ds", parts[1], number*seconds/speed)
 	})
 }
 
-func TestRulesAreSpedUpByAFactorOfSixty(t *testing.T) {
+func TestRulesAreSpedUpByAFactorOfTwenty(t *testing.T) {
 	for _, tc := range []struct{ name, rules, want string }{
-		{"hours of a window", "rate(x[1h])", "rate(x[1m])"},
-		{"minutes of a window", "rate(x[5m]) / rate(x[30m])", "rate(x[5s]) / rate(x[30s])"},
-		{"how long to wait", "        for: 2m\n", "        for: 2s\n"},
+		{"hours of a window", "rate(x[1h])", "rate(x[180s])"},
+		{"minutes of a window", "rate(x[5m]) / rate(x[30m])", "rate(x[15s]) / rate(x[90s])"},
+		{"how long to wait", "        for: 2m\n", "        for: 6s\n"},
 		{"nothing else", "after 5m # wait for 2m\nport=~\"[1-9]\"", "after 5m # wait for 2m\nport=~\"[1-9]\""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -303,7 +310,7 @@ func get(t *testing.T, address string, text *string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := http.Client{Timeout: 5 * time.Second}
+	client := http.Client{Timeout: 30 * time.Second}
 	response, err := client.Do(request)
 	if err != nil {
 		return err
@@ -322,12 +329,12 @@ func get(t *testing.T, address string, text *string) error {
 	return nil
 }
 
-// await asks again and again, and fails the test where the answer is no for 30 seconds.
+// await asks again and again, and fails the test where the answer is no for too long.
 func await(t *testing.T, what string, reached func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !reached(); time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !reached(); time.Sleep(500 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited 30 seconds in vain until %s", what)
+			t.Fatalf("waited %s in vain until %s", patience, what)
 		}
 	}
 }
@@ -357,10 +364,10 @@ func start(t *testing.T, program string, arguments ...string) {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		select {
 		case err = <-ended:
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			_ = cmd.Process.Kill()
 			err = <-ended
-			t.Errorf("%s did not end within 10 seconds of SIGTERM", filepath.Base(program))
+			t.Errorf("%s did not end within 30 seconds of SIGTERM", filepath.Base(program))
 		}
 		if err != nil || t.Failed() {
 			t.Errorf("%s: %v\n%s", strings.Join(cmd.Args, " "), err, &output)

@@ -91,6 +91,21 @@ func TestTheManifestsFitTogether(t *testing.T) {
 	}
 }
 
+// TestAnAlertOnANodeNamesAnAddressThatCanBeTyped holds the instance to the form NODE:PORT, with the exporter's own port.
+func TestAnAlertOnANodeNamesAnAddressThatCanBeTyped(t *testing.T) {
+	m := readManifests(t)
+	instance := "10.0.0.7:10190" // what Prometheus takes unless it is relabelled
+	for _, r := range m.podMonitor.Spec.PodMetricsEndpoints[0].Relabelings {
+		if r.Action == "replace" && r.TargetLabel == "instance" && slices.Equal(r.SourceLabels, []string{"__meta_kubernetes_pod_node_name"}) {
+			instance = regexp.MustCompile("^(?:"+r.Regex+")$").ReplaceAllString("node-1.example", r.Replacement)
+		}
+	}
+	port := m.daemonSet.Spec.Template.Spec.Containers[0].Ports[0].ContainerPort
+	if want := "node-1.example:" + strconv.Itoa(port); instance != want {
+		t.Errorf("the instance of node-1.example is %q, want %q", instance, want)
+	}
+}
+
 // kubernetesJob returns the job that the PodMonitor's pods are given.
 func kubernetesJob(t *testing.T) string {
 	t.Helper()

@@ -130,9 +130,9 @@ type podMonitorManifest struct {
 		PodMetricsEndpoints []struct {
 			Port, Path, Interval string
 			Relabelings          []struct {
-				Action, Regex string
-				SourceLabels  []string `yaml:"sourceLabels"`
-				TargetLabel   string   `yaml:"targetLabel"`
+				Action, Regex, Replacement string
+				SourceLabels               []string `yaml:"sourceLabels"`
+				TargetLabel                string   `yaml:"targetLabel"`
 			}
 		} `yaml:"podMetricsEndpoints"`
 	}

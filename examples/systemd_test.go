@@ -68,6 +68,7 @@ func TestTheServiceHasNoRightsAndStillSeesTheHost(t *testing.T) {
 		"ProtectProc":           "default", // else PID 1 cannot be seen, and so not the host's network namespace
 		"ProcSubset":            "all",     // else /proc/sys cannot be seen
 		"Restart":               "always",
+		"MemoryMax":             "512M",
 	} {
 		if got := settings[key]; len(got) != 1 || got[0] != want {
 			t.Errorf("%s=%q, want %q", key, got, want)
