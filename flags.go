@@ -66,8 +66,8 @@ func parse(args []string, stdout, stderr io.Writer) (c *config, done bool, err e
 		Default("true").BoolVar(&o.TCP)
 	app.Flag("collector.udp", "Read UDP sockets.").
 		Default("true").BoolVar(&o.UDP)
-	app.Flag("collector.source", "How the kernel is asked for its sockets: procfs.").
-		Default("procfs").EnumVar(&o.Source, "procfs")
+	app.Flag("collector.source", "How the kernel is asked for its sockets: netlink, procfs, or auto for netlink where it works.").
+		Default("auto").EnumVar(&o.Source, "auto", "netlink", "procfs")
 	app.Flag("collector.netns", "Whose network namespace is observed: host (that of PID 1 under --path.procfs) or self (the exporter's own).").
 		Default("host").EnumVar(&o.Netns, "host", "self")
 	app.Flag("collector.port-include", "Report only these ports, such as 22,8000-8100. Repeatable.").

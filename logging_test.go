@@ -15,13 +15,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-kit/log/level"
 	"github.com/google/go-cmp/cmp"
-
-	"listen_exporter/internal/inventory"
 )
 
 // field is one key of a log line, with its value.
@@ -293,7 +292,7 @@ func TestTheRunningProgramLogsWholeLinesInTheFormatThatWasAskedFor(t *testing.T)
 			}
 			want := []string{
 				`info "starting listen_exporter" serve.go`,
-				`warn "the observed network namespace is not the exporter's own: port ranges are the kernel's defaults, whatever its sysctls say" inventory.go`,
+				`warn "the observed network namespace is not the exporter's own: it is read through procfs, and port ranges are the kernel's defaults, whatever its sysctls say" inventory.go`,
 				`info "observing a network namespace" inventory.go`,
 				`info "Listening on" tls_config.go`,
 				`info "TLS is enabled." tls_config.go`,
@@ -339,29 +338,27 @@ func TestTheLevelOfTheRunningProgramsLogIsTheOneThatWasAskedFor(t *testing.T) {
 	}
 }
 
-func TestMetricsThatContradictEachOtherAreLoggedAndDoNotBlankThePage(t *testing.T) {
-	for _, format := range []string{"logfmt", "json"} {
-		t.Run(format, func(t *testing.T) {
+func TestAClientThatHangsUpIsNoError(t *testing.T) {
+	for name, test := range map[string]struct {
+		err  error
+		want string
+	}{
+		"broken pipe":      {fmt.Errorf("write: %w", syscall.EPIPE), "debug"},
+		"connection reset": {fmt.Errorf("write: %w", syscall.ECONNRESET), "debug"},
+		"anything else":    {errors.New("inconsistent label names"), "error"},
+	} {
+		t.Run(name, func(t *testing.T) {
 			var text bytes.Buffer
-			listener := inventory.Listener{Key: inventory.Key{Proto: inventory.TCP, Scope: inventory.ScopeAny, Range: inventory.RangeUser}}
-			snapshot := &inventory.Snapshot{Source: "procfs", Listeners: []inventory.Listener{listener, listener}}
-			handler, err := newHandler(defaultConfig(t), func() *inventory.Snapshot { return snapshot }, func() bool { return true }, newLoggers(&text, "info", format))
-			if err != nil {
-				t.Fatal(err)
-			}
-			page := serveOnce(t, handler, "/metrics")
-			if page.Code != http.StatusOK {
-				t.Errorf("status %d, want 200", page.Code)
-			}
-			if want := "listen_exporter_build_info{"; !strings.Contains(page.Body.String(), want) {
-				t.Errorf("the page has no %s…", want)
-			}
-			lines := checkLines(t, format, text.String())
+			newLoggers(&text, "debug", "logfmt").http.Println("error encoding and sending metric family:", test.err)
+			lines := checkLines(t, "logfmt", text.String())
 			if len(lines) != 1 {
 				t.Fatalf("%d lines, want 1:\n%s", len(lines), &text)
 			}
-			if want := "error gathering metrics: "; !strings.HasPrefix(lines[0].get("msg"), want) {
-				t.Errorf("message %q, want one that begins with %q", lines[0].get("msg"), want)
+			if got := lines[0].get("level"); got != test.want {
+				t.Errorf("level %s, want %s", got, test.want)
+			}
+			if got, want := lines[0].get("msg"), "error encoding and sending metric family: "+test.err.Error(); got != want {
+				t.Errorf("message %q, want %q", got, want)
 			}
 		})
 	}

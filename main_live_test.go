@@ -124,6 +124,9 @@ func TestLive(t *testing.T) {
 		{"fifty_scrapes_at_once_are_all_complete_and_share_reads", testManyScrapesAtOnce},
 		{"descriptors_goroutines_and_threads_do_not_grow", testNothingGrows},
 		{"a_read_that_fails_while_running_takes_its_own_protocol_only", testFailedRead},
+		{"where_netlink_is_refused_procfs_is_read", testWithoutNetlink},
+		{"another_namespace_is_read_through_procfs", testSourceOfAnotherNamespace},
+		{"the_source_stays_as_long_as_the_program_runs", testSourceStays},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			netnstest.Run(t, func(t *testing.T) { test.body(t, binary) })

@@ -63,7 +63,7 @@ func TestAWrongCommandLineIsOneClearLineAndExitCode2(t *testing.T) {
 		{"exclude: second of two values", []string{"--collector.port-exclude=1", "--collector.port-exclude=x"}, []string{"--collector.port-exclude", `"x"`}},
 		{"scope", []string{"--collector.scope-exclude=internet"}, []string{"--collector.scope-exclude", `"internet"`, "loopback"}},
 		{"netns", []string{"--collector.netns=all"}, []string{"--collector.netns", "all", "host", "self"}},
-		{"source", []string{"--collector.source=netlink"}, []string{"--collector.source", "netlink", "procfs"}},
+		{"source", []string{"--collector.source=ebpf"}, []string{"--collector.source", "auto,netlink,procfs", "ebpf"}},
 		{"minimum age: no duration", []string{"--collector.udp.ephemeral-min-age=soon"}, []string{"--collector.udp.ephemeral-min-age", `"soon"`, "30s"}},
 		{"minimum age: no unit", []string{"--collector.udp.ephemeral-min-age=60"}, []string{"--collector.udp.ephemeral-min-age", `"60"`, "30s"}},
 		{"minimum age: negative", []string{"--collector.udp.ephemeral-min-age=-1s"}, []string{"--collector.udp.ephemeral-min-age", "-1s"}},
@@ -224,7 +224,7 @@ func TestHelpShowsTheDefaultsThatTheDocumentationPromises(t *testing.T) {
 	help := runForText(t, "--help")
 	for _, want := range []string{
 		"--web.listen-address=:10190", `--web.telemetry-path="/metrics"`, "--web.max-requests=40", `--path.procfs="/proc"`,
-		"--collector.source=procfs", "--collector.netns=host", "--collector.max-ports=20000",
+		"--collector.source=auto", "--collector.netns=host", "--collector.max-ports=20000",
 		"--collector.udp.ephemeral-min-age=1m", "--runtime.gomaxprocs=1", "--log.level=info", "--log.format=logfmt",
 	} {
 		if !strings.Contains(help, want) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/netip"
 	"net/url"
 	"os"
 	"path"
@@ -9,11 +10,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"listen_exporter/collector"
+	"listen_exporter/internal/inventory"
 )
 
 // documents are held to the program by the tests of this file.
@@ -151,21 +153,30 @@ func TestTheReadmeNamesEveryFlag(t *testing.T) {
 	}
 }
 
-// exportedMetrics returns the names of the metrics that the collector describes.
+// exportedMetrics returns the names of the metrics that the collector exports of a host that has one of everything.
 func exportedMetrics(t *testing.T) []string {
 	t.Helper()
-	descs := make(chan *prometheus.Desc)
-	go func() {
-		collector.New(nil).Describe(descs)
-		close(descs)
-	}()
-	var names []string
-	for desc := range descs {
-		match := regexp.MustCompile(`fqName: "([^"]+)"`).FindStringSubmatch(desc.String())
-		if match == nil {
-			t.Fatalf("no name in %s", desc)
+	listener := func(proto string) inventory.Listener {
+		return inventory.Listener{
+			Key:       inventory.Key{Proto: proto, Addr: netip.MustParseAddrPort("[::]:53")},
+			HasDrops:  true,
+			FirstSeen: time.Now(),
 		}
-		names = append(names, match[1])
+	}
+	families, done, err := collector.New(func() *inventory.Snapshot {
+		return &inventory.Snapshot{
+			Detailed:  true,
+			Reads:     []inventory.Read{{Proto: inventory.TCP}},
+			Listeners: []inventory.Listener{listener(inventory.TCP), listener(inventory.UDP)},
+		}
+	}).Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer done()
+	var names []string
+	for _, family := range families {
+		names = append(names, family.GetName())
 	}
 	return names
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"net/http"
 	"os/signal"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -18,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 
@@ -43,7 +47,7 @@ func serve(c *config, logs loggers) error {
 	}
 	ports, err := inventory.Open(c.inventory, logs.kit)
 	if err != nil {
-		return fmt.Errorf("--path.procfs: %w", err)
+		return err
 	}
 
 	var ready atomic.Bool
@@ -110,7 +114,7 @@ func newHandler(c *config, snapshot func() *inventory.Snapshot, ready func() boo
 	if c.telemetryPath == "/" {
 		metricsPattern += "{$}" // and not every path below it
 	}
-	mux.Handle(metricsPattern, metrics)
+	mux.Handle(metricsPattern, inLargeWrites(metrics))
 	mux.HandleFunc("GET "+healthyPath, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintf(w, "%s is healthy.\n", program)
 	})
@@ -142,13 +146,35 @@ func newHandler(c *config, snapshot func() *inventory.Snapshot, ready func() boo
 	return mux, nil
 }
 
+// pageBuffer is how much of a page is written at once. The encoder's own buffer makes a system call of every 4 KiB.
+const pageBuffer = 256 << 10
+
+// inLargeWrites collects what a handler writes.
+func inLargeWrites(next http.Handler) http.Handler {
+	buffers := sync.Pool{New: func() any { return bufio.NewWriterSize(nil, pageBuffer) }}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		buffer := buffers.Get().(*bufio.Writer)
+		buffer.Reset(w)
+		next.ServeHTTP(bufferedResponse{w, buffer}, r)
+		_ = buffer.Flush() // a client that hung up is nobody's trouble
+		buffer.Reset(nil)
+		buffers.Put(buffer)
+	})
+}
+
+// bufferedResponse is a response whose body goes through a buffer.
+type bufferedResponse struct {
+	http.ResponseWriter
+	buffer *bufio.Writer
+}
+
+// Write implements io.Writer.
+func (b bufferedResponse) Write(p []byte) (int, error) { return b.buffer.Write(p) }
+
 // newMetricsHandler returns the handler of scrapes.
 func newMetricsHandler(c *config, snapshot func() *inventory.Snapshot, logs loggers) (http.Handler, error) {
 	registry := prometheus.NewRegistry()
-	if err := errors.Join(
-		registry.Register(versioncollector.NewCollector(program)),
-		registry.Register(collector.New(snapshot)),
-	); err != nil {
+	if err := registry.Register(versioncollector.NewCollector(program)); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
 	options := promhttp.HandlerOpts{
@@ -156,16 +182,37 @@ func newMetricsHandler(c *config, snapshot func() *inventory.Snapshot, logs logg
 		ErrorHandling:       promhttp.ContinueOnError, // one bad family must not blank the page
 		MaxRequestsInFlight: c.maxRequests,
 	}
+	metrics := gatherers{collector.New(snapshot), prometheus.ToTransactionalGatherer(registry)}
 	if c.disableExporterMetrics {
-		return promhttp.HandlerFor(registry, options), nil
+		return promhttp.HandlerForTransactional(metrics, options), nil
 	}
-	self := prometheus.NewRegistry()
 	if err := errors.Join(
-		self.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
-		self.Register(collectors.NewGoCollector()),
+		registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
+		registry.Register(collectors.NewGoCollector()),
 	); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	options.Registry = self
-	return promhttp.InstrumentMetricHandler(self, promhttp.HandlerFor(prometheus.Gatherers{registry, self}, options)), nil
+	options.Registry = registry
+	return promhttp.InstrumentMetricHandler(registry, promhttp.HandlerForTransactional(metrics, options)), nil
+}
+
+// gatherers gives the families of all, sorted by name. No two give one of the same name: prometheus.Gatherers would make
+// sure of that anew at each scrape, sample by sample.
+type gatherers []prometheus.TransactionalGatherer
+
+// Gather implements prometheus.TransactionalGatherer.
+func (g gatherers) Gather() (families []*dto.MetricFamily, done func(), err error) {
+	var dones []func()
+	for _, one := range g {
+		more, doneOne, errOne := one.Gather()
+		families = append(families, more...)
+		dones = append(dones, doneOne)
+		err = errors.Join(err, errOne)
+	}
+	slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
+	return families, func() {
+		for _, doneOne := range dones {
+			doneOne()
+		}
+	}, err
 }

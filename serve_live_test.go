@@ -63,7 +63,8 @@ func testNobody(t *testing.T, binary string) {
 	}
 	for _, name := range []string{
 		"host_listen_port", "host_listen_port_sockets", "host_listen_port_accept_queue_length",
-		"host_listen_port_receive_queue_bytes", "host_listen_port_drops_total", "host_listen_port_first_seen_timestamp_seconds",
+		"host_listen_port_accept_queue_limit", "host_listen_port_receive_queue_bytes", "host_listen_port_receive_buffer_limit_bytes",
+		"host_listen_port_drops_total", "host_listen_port_ipv6_only", "host_listen_port_first_seen_timestamp_seconds",
 		"host_listen_collector_success", "host_listen_collector_duration_seconds", "host_listen_source_info",
 		"host_listen_ports_omitted", "listen_exporter_build_info", "go_goroutines", "process_open_fds",
 		"process_resident_memory_bytes", "promhttp_metric_handler_requests_total",
@@ -216,7 +217,7 @@ func testFailedRead(t *testing.T, binary string) {
 	if err := os.Symlink("/proc/sys", filepath.Join(procfs, "sys")); err != nil {
 		t.Fatal(err)
 	}
-	e := liveStart(t, binary, "--path.procfs="+procfs)
+	e := liveStart(t, binary, "--path.procfs="+procfs, "--collector.source=procfs")
 	const tcpPort, udpPort = "tcp ipv4 0.0.0.0:7001 any user", "udp ipv4 0.0.0.0:7002 any user"
 	e.wantListeners(e.scrape(), "own", tcpPort, udpPort)
 

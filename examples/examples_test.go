@@ -71,7 +71,7 @@ func TestEveryMetricThatIsNamedIsExported(t *testing.T) {
 		names[s.name] = true
 	}
 	for file, text := range documents(t) {
-		for _, name := range regexp.MustCompile(`\bhost_listen_[a-z_]*|\blisten_exporter_build_info\b`).FindAllString(text, -1) {
+		for _, name := range regexp.MustCompile(`\bhost_listen_[a-z0-9_]*|\blisten_exporter_build_info\b`).FindAllString(text, -1) {
 			if strings.HasSuffix(name, "_") {
 				continue // the prefix itself
 			}

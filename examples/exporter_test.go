@@ -162,6 +162,11 @@ func everySeries(t *testing.T) []series {
 	metrics := func() string { return getOK(t, "http://"+address+"/metrics") }
 	metrics() // what listens from here on is seen to appear
 
+	ipv6, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ipv6.Close()
 	tcp, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -180,6 +185,7 @@ func everySeries(t *testing.T) []series {
 		udpSeen := strings.Contains(exposition, seenBy("udp", udp.LocalAddr()))
 		return tcpSeen && udpSeen
 	})
+	runtime.KeepAlive(ipv6)
 	runtime.KeepAlive(tcp)
 	runtime.KeepAlive(udp)
 	return parseSeries(exposition)

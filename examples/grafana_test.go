@@ -316,6 +316,56 @@ func TestVanishedListsRealLossesAlone(t *testing.T) {
 	})
 }
 
+// TestAQueueIsInUseWhollyWhenTheKernelDropsNewConnections has listeners of several backlogs, and one that procfs read.
+func TestAQueueIsInUseWhollyWhenTheKernelDropsNewConnections(t *testing.T) {
+	series := func(metric, port, address, values string) testSeries {
+		return testSeries{
+			Series: fmt.Sprintf(`%s{job="listen_exporter",instance="a",proto="tcp",address=%q,port=%q}`, metric, address, port),
+			Values: values,
+		}
+	}
+	length, limit := "host_listen_port_accept_queue_length", "host_listen_port_accept_queue_limit"
+	evaluate(t, ruleTestSet{
+		Name:     "the share in use",
+		Interval: "1m",
+		InputSeries: []testSeries{
+			series(length, "full", "::", "128"), series(limit, "full", "::", "127"),
+			series(length, "full", "127.0.0.1", "1"), series(limit, "full", "127.0.0.1", "4096"),
+			series(length, "half", "::", "64"), series(limit, "half", "::", "127"),
+			series(length, "empty", "::", "0"), series(limit, "empty", "::", "128"),
+			series(length, "listen(0), idle", "::", "0"), series(limit, "listen(0), idle", "::", "0"),
+			series(length, "listen(0), full", "::", "1"), series(limit, "listen(0), full", "::", "0"),
+			series(length, "procfs", "::", "4"),
+		},
+		Expressions: []testQuery{{
+			Expr:     interpolate(t, queryOf(t, "TCP accept queue, share in use")),
+			EvalTime: "0m",
+			Samples: []testSample{
+				{Labels: `{instance="a",port="full"}`, Value: 1},
+				{Labels: `{instance="a",port="half"}`, Value: 0.5},
+				{Labels: `{instance="a",port="listen(0), full"}`, Value: 1},
+			},
+		}},
+	})
+}
+
+// TestDropsAreDrawnInThePanelOfTheirProtocol asks both panels about one host that drops both.
+func TestDropsAreDrawnInThePanelOfTheirProtocol(t *testing.T) {
+	set := ruleTestSet{Name: "drops", Interval: "1m"}
+	for _, proto := range []string{"tcp", "udp"} {
+		set.InputSeries = append(set.InputSeries, testSeries{
+			Series: fmt.Sprintf(`host_listen_port_drops_total{job="listen_exporter",instance="a",proto=%q,port="of %s"}`, proto, proto),
+			Values: "0+60x10",
+		})
+		set.Expressions = append(set.Expressions, testQuery{
+			Expr:     interpolate(t, queryOf(t, strings.ToUpper(proto)+" drops")),
+			EvalTime: "10m",
+			Samples:  []testSample{{Labels: fmt.Sprintf(`{instance="a",port="of %s"}`, proto), Value: 1}},
+		})
+	}
+	evaluate(t, set)
+}
+
 // queryOf returns the one query of a panel.
 func queryOf(t *testing.T, title string) string {
 	t.Helper()

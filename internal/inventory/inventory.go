@@ -20,7 +20,7 @@ type Options struct {
 	Procfs string
 	// Netns is whose network namespace is observed: host or self.
 	Netns string
-	// Source is how the kernel is asked: procfs.
+	// Source is how the kernel is asked: netlink, procfs, or auto for the better of them that works.
 	Source string
 
 	// TCP and UDP say which protocols are read.
@@ -46,19 +46,26 @@ type Inventory struct {
 	flight singleflight.Group
 	// What follows is written by the flight alone.
 	ledgers   []*ledger
-	rows      []socket.Socket // the buffer of all reads
+	missing   []socket.Socket // the buffer of all confirmations
+	ranges    socket.PortRanges
+	last      *Snapshot // of which no read failed; nil before
 	troubles  map[string]string
 	omissions bool
 }
 
 // Open returns an inventory of the sockets that o names, and logs which those are. It reads nothing yet.
 func Open(o Options, logger log.Logger) (*Inventory, error) {
-	source, observed, err := socket.Open(socket.Config{Procfs: o.Procfs, Netns: o.Netns, Source: o.Source})
+	source, observed, err := socket.Open(socket.Config{
+		Procfs: o.Procfs, Netns: o.Netns, Source: o.Source, Protocols: o.protocols(),
+	})
 	if err != nil {
 		return nil, err
 	}
 	for _, warning := range observed.Warnings {
 		level.Warn(logger).Log("msg", warning)
+	}
+	if observed.NotNetlink != nil {
+		level.Warn(logger).Log("msg", "reading through procfs, whose cost grows with all sockets of the host: netlink cannot be used", "err", observed.NotNetlink)
 	}
 	level.Info(logger).Log("msg", "observing a network namespace",
 		"netns", o.Netns, "seen_through", observed.Dir, "own", observed.Own, "source", source.Name())
@@ -67,11 +74,8 @@ func Open(o Options, logger log.Logger) (*Inventory, error) {
 
 func newInventory(source socket.Source, o Options, logger log.Logger, now func() time.Time) *Inventory {
 	i := &Inventory{source: source, options: o, logger: logger, now: now, troubles: make(map[string]string)}
-	if o.TCP {
-		i.ledgers = append(i.ledgers, newLedger(socket.TCP, o.MaxPorts))
-	}
-	if o.UDP {
-		i.ledgers = append(i.ledgers, newLedger(socket.UDP, o.MaxPorts))
+	for _, proto := range o.protocols() {
+		i.ledgers = append(i.ledgers, newLedger(proto, o.MaxPorts))
 	}
 	return i
 }
@@ -86,61 +90,88 @@ func (i *Inventory) Snapshot() *Snapshot {
 func (i *Inventory) read() *Snapshot {
 	ranges, err := i.source.PortRanges()
 	i.report("port ranges (the kernel's defaults are used)", err)
-	snapshot := &Snapshot{Source: i.source.Name()}
+	same := i.last != nil && ranges == i.ranges
+	i.ranges = ranges
+
+	snapshot := &Snapshot{Source: i.source.Name(), Detailed: i.source.Detailed()}
+	failed := false
 	for _, l := range i.ledgers {
 		start := time.Now()
-		err := i.update(l, ranges)
+		sameSockets, err := i.update(l, ranges)
 		i.report("listening "+l.proto.String()+" sockets", err)
 		snapshot.Reads = append(snapshot.Reads, Read{Proto: l.proto.String(), Err: err, Duration: time.Since(start)})
-		if err == nil {
+		l.failed = err != nil
+		failed = failed || l.failed
+		same = same && sameSockets
+	}
+	if same {
+		snapshot.Listeners, snapshot.Gone, snapshot.Omitted = i.last.Listeners, i.last.Gone, i.last.Omitted
+		return snapshot
+	}
+	for _, l := range i.ledgers {
+		if !l.failed {
 			i.add(snapshot, l, ranges)
 		}
 	}
 	i.arrange(snapshot)
+	if i.last = snapshot; failed {
+		i.last = nil
+	}
 	return snapshot
 }
 
-// update brings a ledger up to date. A panic is a failed read: it must not take the success gauge with it.
-func (i *Inventory) update(l *ledger, ranges socket.PortRanges) (err error) {
+// update brings a ledger up to date, and tells whether that changed nothing. A panic is a failed read: it must not take the
+// success gauge with it.
+func (i *Inventory) update(l *ledger, ranges socket.PortRanges) (same bool, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("read %s sockets: panic: %v", l.proto, r)
+			same, err = false, fmt.Errorf("read %s sockets: panic: %v", l.proto, r)
 		}
 	}()
-	l.begin()
-	for start := i.now(); ; {
-		rows, err := i.source.Append(i.rows[:0], l.proto)
-		if err != nil {
-			return err
-		}
-		i.rows = rows
-		l.absorb(rows, i.now())
-		if !l.doubtful() || (l.settled || l.reads-l.round > 1) && i.now().Sub(start) > confirmTime {
-			break
-		}
+	start := i.now()
+	sockets, same, err := i.source.Read(l.proto)
+	if err != nil {
+		return false, err
 	}
+	if same && l.still && ranges == l.ranges {
+		return true, nil
+	}
+	l.begin()
+	l.absorb(sockets, i.now())
+	for l.doubtful() && (l.reads-l.round < 2 && !l.settled || i.now().Sub(start) <= confirmTime) {
+		i.missing = l.missing(i.missing[:0])
+		if sockets, err = i.source.Confirm(l.proto, i.missing); err != nil {
+			return false, err
+		}
+		l.absorb(sockets, i.now())
+	}
+	l.ranges = ranges
 	l.settle(i.now(), func(port uint16, open time.Duration) bool {
 		return l.proto == socket.UDP && open < i.options.EphemeralMinAge && rangeOf(port, ranges) == RangeEphemeral
 	})
-	return nil
+	return false, nil
 }
 
 // add appends a ledger's listeners to a snapshot.
 func (i *Inventory) add(snapshot *Snapshot, l *ledger, ranges socket.PortRanges) {
-	for addr, of := range l.listeners {
-		key := Key{Proto: l.proto.String(), Addr: addr, Scope: scopeOf(addr.Addr()), Range: rangeOf(addr.Port(), ranges)}
+	for at, of := range l.listeners {
+		key := Key{
+			Proto: l.proto.String(), Addr: at.addr, Device: at.device,
+			Scope: scopeOf(at.addr.Addr()), Range: rangeOf(at.addr.Port(), ranges),
+		}
 		if !i.options.reports(key) {
 			continue
 		}
-		entry := Listener{Key: key, Drops: of.drops}
+		entry := Listener{Key: key, Drops: of.drops, HasDrops: l.proto == socket.UDP || snapshot.Detailed}
 		switch {
 		case of.reported:
 			entry.Sockets = of.sockets
+			entry.IPv6Only = of.ipv6Only
 			entry.FirstSeen = of.firstSeen
 			if l.proto == socket.TCP {
-				entry.AcceptQueueLength = of.acceptQueueLength
+				entry.AcceptQueueLength, entry.AcceptQueueLimit = of.fullest.Queue, of.fullest.QueueLimit
 			} else {
-				entry.ReceiveQueueBytes = of.receiveQueueBytes
+				entry.ReceiveQueueBytes, entry.ReceiveBufferLimitBytes = of.queue, of.queueLimit
 			}
 			snapshot.Listeners = append(snapshot.Listeners, entry)
 		case l.keeps(of, i.now()):
@@ -166,6 +197,18 @@ func (i *Inventory) arrange(snapshot *Snapshot) {
 			level.Info(i.logger).Log("msg", "no listener is left out any more")
 		}
 	}
+}
+
+// protocols returns what is read.
+func (o *Options) protocols() []socket.Protocol {
+	var protocols []socket.Protocol
+	if o.TCP {
+		protocols = append(protocols, socket.TCP)
+	}
+	if o.UDP {
+		protocols = append(protocols, socket.UDP)
+	}
+	return protocols
 }
 
 // reports tells whether a listener passes the filters.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 // answer is what a source says to one read of one protocol.
 type answer struct {
 	rows     []socket.Socket
+	same     bool // as the source says it
 	err      error
 	panicked bool
 }
@@ -31,15 +33,25 @@ type scripted struct {
 	reads     map[socket.Protocol]int
 	ranges    socket.PortRanges
 	rangesErr error
+	detailed  bool
+	missing   [][]socket.Socket // what each Confirm was asked for
 	onRead    func()
 	hold      chan struct{} // if not nil, reads wait until it is closed
+}
+
+func (s *scripted) Detailed() bool { return s.detailed }
+
+func (s *scripted) Confirm(proto socket.Protocol, missing []socket.Socket) ([]socket.Socket, error) {
+	s.missing = append(s.missing, missing)
+	sockets, _, err := s.Read(proto)
+	return sockets, err
 }
 
 func (s *scripted) Name() string { return "scripted" }
 
 func (s *scripted) PortRanges() (socket.PortRanges, error) { return s.ranges, s.rangesErr }
 
-func (s *scripted) Append(dst []socket.Socket, proto socket.Protocol) ([]socket.Socket, error) {
+func (s *scripted) Read(proto socket.Protocol) (sockets []socket.Socket, same bool, err error) {
 	if s.hold != nil {
 		<-s.hold
 	}
@@ -50,7 +62,7 @@ func (s *scripted) Append(dst []socket.Socket, proto socket.Protocol) ([]socket.
 	}
 	s.reads[proto]++
 	if len(s.answers[proto]) == 0 {
-		return dst, nil
+		return nil, false, nil
 	}
 	next := s.answers[proto][0]
 	if len(s.answers[proto]) > 1 {
@@ -59,7 +71,7 @@ func (s *scripted) Append(dst []socket.Socket, proto socket.Protocol) ([]socket.
 	if next.panicked {
 		panic("index out of range")
 	}
-	return append(dst, next.rows...), next.err
+	return slices.Clone(next.rows), next.same, next.err
 }
 
 // say makes answers what a protocol's next reads give.
@@ -94,7 +106,7 @@ func newBench(edit ...func(*Options)) *bench {
 
 // at makes a socket on an address.
 func at(address string, inode uint64) socket.Socket {
-	return socket.Socket{Addr: netip.MustParseAddrPort(address), Inode: inode}
+	return socket.Socket{Addr: netip.MustParseAddrPort(address), ID: inode}
 }
 
 func dropping(s socket.Socket, drops uint32) socket.Socket {
@@ -134,10 +146,10 @@ func only(t *testing.T, s *Snapshot) Listener {
 func TestTheFirstSnapshotIsTheUnionOfSeveralReads(t *testing.T) {
 	ssh, both := has(at("0.0.0.0:22", 1)), has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2))
 	b := newBench()
-	b.source.say(socket.TCP, ssh, ssh, ssh, both, has(at("0.0.0.0:443", 3)))
+	b.source.say(socket.TCP, ssh, ssh, ssh, ssh, ssh, ssh, ssh, both, has(at("0.0.0.0:443", 3)))
 	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
-	if got := b.source.reads[socket.TCP]; got != 4 {
-		t.Errorf("%d reads, want 4", got)
+	if got := b.source.reads[socket.TCP]; got != goneAfter {
+		t.Errorf("%d reads, want %d", got, goneAfter)
 	}
 
 	b = newBench() // of two, where a read takes long
@@ -155,12 +167,12 @@ func TestASnapshotWithNothingMissingTakesOneRead(t *testing.T) {
 	for range 3 {
 		b.Snapshot()
 	}
-	if got := b.source.reads[socket.TCP]; got != 4+1+1 {
-		t.Errorf("%d reads, want 6", got)
+	if got := b.source.reads[socket.TCP]; got != goneAfter+1+1 {
+		t.Errorf("%d reads, want %d", got, goneAfter+2)
 	}
 }
 
-func TestAListenerIsGoneOnlyWhenFourReadsInARowLackIt(t *testing.T) {
+func TestAListenerIsGoneOnlyWhenManyReadsInARowLackIt(t *testing.T) {
 	both := has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2))
 	ssh, http := has(at("0.0.0.0:22", 1)), has(at("0.0.0.0:80", 2))
 	b := newBench()
@@ -169,7 +181,7 @@ func TestAListenerIsGoneOnlyWhenFourReadsInARowLackIt(t *testing.T) {
 
 	for _, answers := range [][]answer{
 		{ssh, both},
-		{ssh, ssh, ssh, both},
+		{ssh, ssh, ssh, ssh, ssh, ssh, ssh, both},
 		{http, ssh}, // each read lacks another one
 		{has(), has(), http},
 	} {
@@ -180,8 +192,8 @@ func TestAListenerIsGoneOnlyWhenFourReadsInARowLackIt(t *testing.T) {
 	before := b.source.reads[socket.TCP]
 	b.source.say(socket.TCP, ssh)
 	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22")
-	if got := b.source.reads[socket.TCP] - before; got != 4 {
-		t.Errorf("%d reads to make sure, want 4", got)
+	if got := b.source.reads[socket.TCP] - before; got != goneAfter {
+		t.Errorf("%d reads to make sure, want %d", got, goneAfter)
 	}
 }
 
@@ -191,13 +203,153 @@ func TestWhereReadsTakeLongAMissingListenerStaysUntilLaterRoundsAreSure(t *testi
 	b.Snapshot()
 	b.source.onRead = func() { b.clock = b.clock.Add(4 * time.Second) }
 	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
-	for range 3 {
+	for range goneAfter - 1 {
 		wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
 	}
 	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22")
-	// Four for the first snapshot, then one each.
-	if got := b.source.reads[socket.TCP]; got != 4+4 {
-		t.Errorf("%d reads, want 8", got)
+	// Several for the first snapshot, then one each.
+	if got := b.source.reads[socket.TCP]; got != goneAfter+goneAfter {
+		t.Errorf("%d reads, want %d", got, goneAfter+goneAfter)
+	}
+}
+
+func TestOnlyMissingSocketsAreConfirmed(t *testing.T) {
+	b := newBench()
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2), at("0.0.0.0:80", 3)))
+	b.Snapshot()
+	b.source.missing = nil
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2)), has(at("0.0.0.0:80", 3)))
+	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80 x2")
+	want := [][]socket.Socket{{at("0.0.0.0:80", 3)}}
+	if diff := cmp.Diff(want, b.source.missing, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+		t.Errorf("asked for (-want +got):\n%s", diff)
+	}
+}
+
+// unchanged is an answer of a source that knows that nothing changed.
+func unchanged(rows ...socket.Socket) answer { return answer{rows: rows, same: true} }
+
+func TestAnUnchangedReadIsTheLastSnapshotOnlyWhileNothingWaits(t *testing.T) {
+	ssh, http, wireguard := at("0.0.0.0:22", 1), at("0.0.0.0:80", 2), at("0.0.0.0:51820", 3)
+	shared := func(a, b *Snapshot) bool { return &a.Listeners[0] == &b.Listeners[0] }
+
+	b := newBench()
+	b.source.say(socket.TCP, has(ssh, http))
+	b.source.say(socket.UDP, has(wireguard))
+	b.Snapshot()
+	b.source.say(socket.TCP, unchanged(ssh, http))
+	b.source.say(socket.UDP, unchanged(wireguard))
+	b.clock = b.clock.Add(59 * time.Second)
+	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
+	b.clock = b.clock.Add(time.Second) // the age is reached though no read changed
+	last := b.Snapshot()
+	wantPorts(t, last, "tcp 0.0.0.0:22", "tcp 0.0.0.0:80", "udp 0.0.0.0:51820")
+	next := b.Snapshot()
+	wantPorts(t, next, "tcp 0.0.0.0:22", "tcp 0.0.0.0:80", "udp 0.0.0.0:51820")
+	if !shared(last, next) {
+		t.Error("nothing changed, but the listeners were put together anew")
+	}
+
+	// A socket that wavers goes, even if the reads that lack it are all the same.
+	b.source.onRead = func() { b.clock = b.clock.Add(4 * time.Second) }
+	b.source.say(socket.TCP, has(ssh), unchanged(ssh))
+	for range goneAfter - 1 {
+		wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80", "udp 0.0.0.0:51820")
+	}
+	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "udp 0.0.0.0:51820")
+	b.source.onRead = nil
+
+	// An edited sysctl changes what was put together.
+	b.Snapshot()
+	b.source.ranges.UnprivilegedStart = 55000
+	if got := b.Snapshot().Listeners[1].Range; got != RangePrivileged {
+		t.Errorf("range %s after an edited sysctl", got)
+	}
+
+	// A failed read between takes its listeners away, and gives them back.
+	b.source.say(socket.TCP, answer{err: errors.New("no")})
+	wantPorts(t, b.Snapshot(), "udp 0.0.0.0:51820")
+	b.source.say(socket.TCP, unchanged(ssh))
+	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "udp 0.0.0.0:51820")
+	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "udp 0.0.0.0:51820")
+}
+
+func TestDropsOfAListenerThatWentEndAlthoughNothingElseChanges(t *testing.T) {
+	ssh := at("0.0.0.0:22", 1)
+	b := newBench()
+	b.source.say(socket.TCP, has(ssh))
+	b.Snapshot()
+	b.source.say(socket.UDP, has(dropping(at("0.0.0.0:53", 2), 5)))
+	b.Snapshot()
+	b.source.say(socket.TCP, unchanged(ssh))
+	b.source.say(socket.UDP, has(), unchanged())
+	b.Snapshot()
+	b.Snapshot()
+	if got := b.Snapshot().Gone; len(got) != 1 {
+		t.Errorf("gone: %v", got)
+	}
+	b.clock = b.clock.Add(time.Hour)
+	if got := b.Snapshot().Gone; len(got) != 0 {
+		t.Errorf("an hour later: %v", got)
+	}
+}
+
+func TestTheDeviceTellsListenersApart(t *testing.T) {
+	b := newBench()
+	b.source.detailed = true
+	on := func(device string, id uint64) socket.Socket {
+		s := at("[fe80::1]:546", id)
+		s.Device = device
+		return s
+	}
+	b.source.say(socket.UDP, has(on("eth0", 1), on("eth1", 2), on("eth1", 3)))
+	s := b.Snapshot()
+	wantPorts(t, s, "udp [fe80::1]:546", "udp [fe80::1]:546 x2")
+	if s.Listeners[0].Device != "eth0" || s.Listeners[1].Device != "eth1" {
+		t.Errorf("devices %q and %q", s.Listeners[0].Device, s.Listeners[1].Device)
+	}
+}
+
+func TestTheFullestSocketIsTheOneNearestToItsLimit(t *testing.T) {
+	queued := func(id, queue, limit uint64) socket.Socket {
+		s := at("0.0.0.0:80", id)
+		s.Queue, s.QueueLimit = queue, limit
+		return s
+	}
+	for name, test := range map[string]struct {
+		rows                  []socket.Socket
+		wantLength, wantLimit uint64
+	}{
+		"one stuck among large ones": {[]socket.Socket{queued(1, 200, 4096), queued(2, 129, 128), queued(3, 0, 4096)}, 129, 128},
+		"listen(0), idle":            {[]socket.Socket{queued(1, 0, 0), queued(2, 1, 128)}, 1, 128},
+		"listen(0), full":            {[]socket.Socket{queued(1, 1, 0), queued(2, 128, 128)}, 1, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench()
+			b.source.detailed = true
+			b.source.say(socket.TCP, has(test.rows...))
+			if l := only(t, b.Snapshot()); l.AcceptQueueLength != test.wantLength || l.AcceptQueueLimit != test.wantLimit {
+				t.Errorf("%d of %d, want %d of %d", l.AcceptQueueLength, l.AcceptQueueLimit, test.wantLength, test.wantLimit)
+			}
+		})
+	}
+}
+
+func TestTCPDropsCountWhereTheSourceHasThem(t *testing.T) {
+	b := newBench()
+	b.source.detailed = true
+	b.source.say(socket.TCP, has(dropping(at("0.0.0.0:80", 1), 100)))
+	b.Snapshot()
+	// A worker restarts: another one opens the port, and the first one closes.
+	b.source.say(socket.TCP, has(dropping(at("0.0.0.0:80", 1), 107), dropping(at("0.0.0.0:80", 2), 2)))
+	b.Snapshot()
+	b.source.say(socket.TCP, has(dropping(at("0.0.0.0:80", 2), 3)))
+	if l := only(t, b.Snapshot()); l.Drops != 7+3 || !l.HasDrops {
+		t.Errorf("%d drops, want 10", l.Drops)
+	}
+	b.source.say(socket.TCP, has())
+	if s := b.Snapshot(); len(s.Gone) != 1 || s.Gone[0].Drops != 10 {
+		t.Errorf("gone: %+v", s.Gone)
 	}
 }
 
@@ -620,8 +772,8 @@ func TestOverlappingReadersShareOneRead(t *testing.T) {
 	time.Sleep(50 * time.Millisecond) // let the last of them reach the flight
 	close(b.source.hold)
 	done.Wait()
-	// The first snapshot took four. A reader that the machine held up for so long may have one of its own.
-	if got := b.source.reads[socket.TCP] - 4; got > readers/2 {
+	// The first snapshot took its own. A reader that the machine held up for so long may have one of its own.
+	if got := b.source.reads[socket.TCP] - goneAfter; got > readers/2 {
 		t.Errorf("%d reads for %d readers", got, readers)
 	}
 }

@@ -14,8 +14,8 @@ const goneKept = time.Hour
 
 // goneAfter is how many reads in a row must lack a socket before it is gone. The kernel gives its tables page by page, and
 // goes on by counting: a socket at the seam of two pages is passed over again and again while its neighbours come and go.
-// Two reads were seen to lack the same one.
-const goneAfter = 4
+// In 5 686 reads of procfs beside very busy neighbours, 145 times two in a row lacked the same socket, and once five.
+const goneAfter = 8
 
 // confirmTime bounds the reads of one round. Where a read takes long, because the host has very many sockets, a socket that
 // is missing stays as it was until later rounds have made sure.
@@ -30,17 +30,29 @@ type ledger struct {
 	proto     socket.Protocol
 	maxGone   int // how many listeners that went are kept at most
 	sockets   map[identity]*member
-	listeners map[netip.AddrPort]*listener
+	listeners map[place]*listener
 	reads     uint64 // how many reads were absorbed
 	round     uint64 // the value of reads when the present round began
 	settled   bool   // a first round was settled: what appears from now on is new
+
+	ranges socket.PortRanges // by which the last round was settled
+	still  bool              // the last round saw every socket, in one read, and nothing waits for its time to come
+	failed bool              // the last round could not be ended
 }
 
-// identity tells one socket from another.
+// place is where a listener is.
+type place struct {
+	addr   netip.AddrPort
+	device string
+}
+
+func placeOf(s socket.Socket) place { return place{s.Addr, s.Device} }
+
+// identity tells one socket from another: by its ID, wherever it moves.
 type identity struct {
-	addr  netip.AddrPort
-	inode uint64
-	// nameless numbers the sockets of one read that share an address and have the inode 0. They are never one socket.
+	id uint64
+	// Sockets with the ID 0 are told apart by their place, and by counting those of one read. They are never one socket.
+	at       place
 	nameless int
 }
 
@@ -58,11 +70,12 @@ type member struct {
 type listener struct {
 	counted           uint64 // the value of ledger.reads when it last had sockets
 	sockets           int
-	acceptQueueLength uint64
-	receiveQueueBytes uint64
-	opened            time.Time // when its oldest socket was first read
-	atStart           bool      // one of its sockets was there in the first round
-	sticky            bool      // one of its sockets has been reported before
+	fullest           socket.Socket // the one whose queue is the longest for its limit
+	queue, queueLimit uint64        // summed
+	ipv6Only          bool          // every one of its sockets is
+	opened            time.Time     // when its oldest socket was first read
+	atStart           bool          // one of its sockets was there in the first round
+	sticky            bool          // one of its sockets has been reported before
 
 	reported  bool      // it is in the snapshot
 	firstSeen time.Time // when it began to be, or zero
@@ -75,25 +88,26 @@ func newLedger(proto socket.Protocol, maxGone int) *ledger {
 		proto:     proto,
 		maxGone:   maxGone,
 		sockets:   make(map[identity]*member),
-		listeners: make(map[netip.AddrPort]*listener),
+		listeners: make(map[place]*listener),
 	}
 }
 
 // begin starts a round.
-func (l *ledger) begin() { l.round = l.reads }
+func (l *ledger) begin() { l.round, l.still = l.reads, false }
 
 // absorb enters the rows of one whole read.
 func (l *ledger) absorb(rows []socket.Socket, now time.Time) {
 	l.reads++
-	var nameless map[netip.AddrPort]int
+	var nameless map[place]int
 	for _, row := range rows {
-		id := identity{addr: row.Addr, inode: row.Inode}
-		if row.Inode == 0 {
+		id := identity{id: row.ID}
+		if row.ID == 0 {
 			if nameless == nil {
-				nameless = make(map[netip.AddrPort]int)
+				nameless = make(map[place]int)
 			}
-			nameless[row.Addr]++
-			id.nameless = nameless[row.Addr]
+			id.at = placeOf(row)
+			nameless[id.at]++
+			id.nameless = nameless[id.at]
 		}
 		m := l.sockets[id]
 		if m == nil {
@@ -122,6 +136,16 @@ func (l *ledger) doubtful() bool {
 	return false
 }
 
+// missing appends the sockets that make the round doubtful.
+func (l *ledger) missing(dst []socket.Socket) []socket.Socket {
+	for _, m := range l.sockets {
+		if l.wavers(m) {
+			dst = append(dst, m.row)
+		}
+	}
+	return dst
+}
+
 // wavers tells whether a socket that was reported is missing, and not for long enough to be gone.
 func (l *ledger) wavers(m *member) bool {
 	return m.lastRead <= l.round && m.of != nil && m.of.reported && l.reads-m.lastRead < goneAfter
@@ -130,23 +154,28 @@ func (l *ledger) wavers(m *member) bool {
 // settle ends a round: it drops the sockets that are gone and brings the listeners up to date. young tells whether a port
 // that has been open for that long is still too young to be reported.
 func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duration) bool) {
+	still := l.reads == l.round+1
 	for id, m := range l.sockets {
-		if m.lastRead <= l.round && !l.wavers(m) {
-			if l.reads-m.lastRead >= goneAfter {
-				delete(l.sockets, id)
+		if m.lastRead <= l.round {
+			still = false
+			if !l.wavers(m) {
+				if l.reads-m.lastRead >= goneAfter {
+					delete(l.sockets, id)
+				}
+				continue
 			}
-			continue
 		}
-		of := l.listeners[id.addr]
+		at := placeOf(m.row)
+		of := l.listeners[at]
 		if of == nil {
 			of = new(listener)
-			l.listeners[id.addr] = of
+			l.listeners[at] = of
 		}
 		of.count(m, l.reads)
 	}
-	gone := make(map[netip.AddrPort]time.Time)
-	for addr, of := range l.listeners {
-		open := of.counted == l.reads && (of.sticky || !young(addr.Port(), now.Sub(of.opened)))
+	gone := make(map[place]time.Time)
+	for at, of := range l.listeners {
+		open := of.counted == l.reads && (of.sticky || !young(at.addr.Port(), now.Sub(of.opened)))
 		switch {
 		case open && !of.reported:
 			of.reported = true
@@ -159,27 +188,28 @@ func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duratio
 			of.gone = now
 		}
 		if of.counted != l.reads { // no socket is left
-			if l.keeps(of, now) {
-				gone[addr] = of.gone
-			} else {
-				delete(l.listeners, addr)
+			if !l.keeps(of, now) {
+				delete(l.listeners, at)
+				continue
 			}
+			gone[at] = of.gone
 		}
+		still = still && of.reported
 	}
 	l.forgetOldest(gone)
-	l.settled = true
+	l.settled, l.still = true, still
 }
 
 // forgetOldest drops what went first of the listeners that went, where there are too many: whoever opens and closes ports
 // without end must not fill the memory.
-func (l *ledger) forgetOldest(gone map[netip.AddrPort]time.Time) {
+func (l *ledger) forgetOldest(gone map[place]time.Time) {
 	excess := len(gone) - l.maxGone
 	if excess <= 0 {
 		return
 	}
-	oldestFirst := slices.SortedFunc(maps.Keys(gone), func(a, b netip.AddrPort) int { return gone[a].Compare(gone[b]) })
-	for _, addr := range oldestFirst[:excess] {
-		delete(l.listeners, addr)
+	oldestFirst := slices.SortedFunc(maps.Keys(gone), func(a, b place) int { return gone[a].Compare(gone[b]) })
+	for _, at := range oldestFirst[:excess] {
+		delete(l.listeners, at)
 	}
 }
 
@@ -192,13 +222,18 @@ func (l *ledger) keeps(of *listener, now time.Time) bool {
 func (of *listener) count(m *member, reads uint64) {
 	if of.counted != reads {
 		of.counted = reads
-		of.sockets, of.acceptQueueLength, of.receiveQueueBytes = 0, 0, 0
+		of.sockets, of.queue, of.queueLimit = 0, 0, 0
+		of.fullest, of.ipv6Only = m.row, true
 		of.opened, of.atStart, of.sticky = m.since, false, false
 	}
 	of.sockets++
-	of.acceptQueueLength = max(of.acceptQueueLength, m.row.Queue)
-	of.receiveQueueBytes += m.row.Queue
-	if m.row.Inode != 0 { // otherwise the count may be another socket's
+	if m.row.Queue*(of.fullest.QueueLimit+1) > of.fullest.Queue*(m.row.QueueLimit+1) {
+		of.fullest = m.row
+	}
+	of.queue += m.row.Queue
+	of.queueLimit += m.row.QueueLimit
+	of.ipv6Only = of.ipv6Only && m.row.IPv6Only
+	if m.row.ID != 0 { // otherwise the count may be another socket's
 		of.drops += risen(m.counted, m.row.Drops)
 		m.counted = m.row.Drops
 	}

@@ -30,86 +30,90 @@ func only(t *testing.T, i *inventory.Inventory, key inventory.Key) inventory.Lis
 
 func TestTheAcceptQueueIsThatOfTheFullestSocket(t *testing.T) {
 	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
-		i := open(t, time.Hour)
-		listener := listen(t, "tcp", "127.0.0.1:9000")
-		key := key("tcp", "127.0.0.1:9000", "loopback", "user")
+		eachSource(t, func(t *testing.T, source string) {
+			i := open(t, source, time.Hour)
+			listener := listen(t, "tcp", "127.0.0.1:9000")
+			key := key("tcp", "127.0.0.1:9000", "loopback", "user")
 
-		if got := only(t, i, key).AcceptQueueLength; got != 0 {
-			t.Errorf("accept queue of an idle listener: %d, want 0", got)
-		}
-		for range 3 {
-			connect(t, "tcp", "127.0.0.1:0", "127.0.0.1:9000")
-		}
-		if got := only(t, i, key).AcceptQueueLength; got != 3 {
-			t.Errorf("accept queue after 3 connections: %d, want 3", got)
-		}
-		accept(t, listener)
-		if got := only(t, i, key).AcceptQueueLength; got != 2 {
-			t.Errorf("accept queue after 3 connections and 1 accept: %d, want 2", got)
-		}
+			if got := only(t, i, key).AcceptQueueLength; got != 0 {
+				t.Errorf("accept queue of an idle listener: %d, want 0", got)
+			}
+			for range 3 {
+				connect(t, "tcp", "127.0.0.1:0", "127.0.0.1:9000")
+			}
+			if got := only(t, i, key).AcceptQueueLength; got != 3 {
+				t.Errorf("accept queue after 3 connections: %d, want 3", got)
+			}
+			accept(t, listener)
+			if got := only(t, i, key).AcceptQueueLength; got != 2 {
+				t.Errorf("accept queue after 3 connections and 1 accept: %d, want 2", got)
+			}
+		})
 	})
 }
 
 func TestUDPPacketsThatAreNotReadFillTheQueueAndAreThenDropped(t *testing.T) {
 	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
-		const address = "127.0.0.1:8125"
-		key := key("udp", address, "loopback", "user")
-		sender := bind(t, "udp", "127.0.0.1:8124")
+		eachSource(t, func(t *testing.T, source string) {
+			const address = "127.0.0.1:8125"
+			key := key("udp", address, "loopback", "user")
+			sender := bind(t, "udp", "127.0.0.1:8124")
 
-		// The first worker is there when the exporter starts, and has dropped packets before.
-		first := worker(t, address)
-		flood(t, sender, address)
-		start := kernelDrops(t, 8125)
-		if start == 0 {
-			t.Fatal("the kernel dropped nothing")
-		}
-		i := open(t, time.Hour)
-		l := only(t, i, key)
-		if l.Drops != 0 {
-			t.Errorf("%d drops at the first snapshot, want 0: the exporter counts from its own start", l.Drops)
-		}
-		if l.ReceiveQueueBytes == 0 {
-			t.Error("no byte in the receive queue of a socket that nobody reads")
-		}
+			// The first worker is there when the exporter starts, and has dropped packets before.
+			first := worker(t, address)
+			flood(t, sender, address)
+			start := kernelDrops(t, 8125)
+			if start == 0 {
+				t.Fatal("the kernel dropped nothing")
+			}
+			i := open(t, source, time.Hour)
+			l := only(t, i, key)
+			if l.Drops != 0 {
+				t.Errorf("%d drops at the first snapshot, want 0: the exporter counts from its own start", l.Drops)
+			}
+			if l.ReceiveQueueBytes == 0 {
+				t.Error("no byte in the receive queue of a socket that nobody reads")
+			}
 
-		flood(t, sender, address)
-		firstsDrops := kernelDrops(t, 8125) - start
-		if firstsDrops == 0 {
-			t.Fatal("the kernel dropped nothing more")
-		}
-		if got := only(t, i, key).Drops; got != firstsDrops {
-			t.Errorf("%d drops, the kernel counted %d", got, firstsDrops)
-		}
+			flood(t, sender, address)
+			firstsDrops := kernelDrops(t, 8125) - start
+			if firstsDrops == 0 {
+				t.Fatal("the kernel dropped nothing more")
+			}
+			if got := only(t, i, key).Drops; got != firstsDrops {
+				t.Errorf("%d drops, the kernel counted %d", got, firstsDrops)
+			}
 
-		// It restarts as such workers do: the next one opens the port before the last one closes it.
-		second := worker(t, address)
-		if got := only(t, i, key); got.Drops != firstsDrops || got.Sockets != 2 {
-			t.Errorf("%d drops of %d sockets beside the new worker, want %d of 2", got.Drops, got.Sockets, firstsDrops)
-		}
-		closeSocket(t, first)
-		if got := only(t, i, key); got.Drops != firstsDrops || got.Sockets != 1 {
-			t.Errorf("%d drops of %d sockets after the old worker went, want %d of 1", got.Drops, got.Sockets, firstsDrops)
-		}
-		flood(t, sender, address)
-		secondsDrops := kernelDrops(t, 8125)
-		if secondsDrops == 0 {
-			t.Fatal("the kernel dropped nothing at the new worker")
-		}
-		if got, want := only(t, i, key).Drops, firstsDrops+secondsDrops; got != want {
-			t.Errorf("%d drops after the restart, want %d of the old worker and %d of the new one", got, firstsDrops, secondsDrops)
-		}
+			// It restarts as such workers do: the next one opens the port before the last one closes it.
+			second := worker(t, address)
+			if got := only(t, i, key); got.Drops != firstsDrops || got.Sockets != 2 {
+				t.Errorf("%d drops of %d sockets beside the new worker, want %d of 2", got.Drops, got.Sockets, firstsDrops)
+			}
+			closeSocket(t, first)
+			if got := only(t, i, key); got.Drops != firstsDrops || got.Sockets != 1 {
+				t.Errorf("%d drops of %d sockets after the old worker went, want %d of 1", got.Drops, got.Sockets, firstsDrops)
+			}
+			flood(t, sender, address)
+			secondsDrops := kernelDrops(t, 8125)
+			if secondsDrops == 0 {
+				t.Fatal("the kernel dropped nothing at the new worker")
+			}
+			if got, want := only(t, i, key).Drops, firstsDrops+secondsDrops; got != want {
+				t.Errorf("%d drops after the restart, want %d of the old worker and %d of the new one", got, firstsDrops, secondsDrops)
+			}
 
-		// It stops, for a while: the count is kept. When it comes back it counts on.
-		closeSocket(t, second)
-		snapshot, listeners := read(t, i)
-		if len(listeners) != 1 || len(snapshot.Gone) != 1 || snapshot.Gone[0].Drops != firstsDrops+secondsDrops {
-			t.Errorf("after the last worker went: listeners %v, gone %v; want the sender alone, and %d drops", listeners, snapshot.Gone, firstsDrops+secondsDrops)
-		}
-		third := worker(t, address)
-		if got, want := only(t, i, key).Drops, firstsDrops+secondsDrops; got != want {
-			t.Errorf("%d drops when a worker came back, want %d as before", got, want)
-		}
-		closeSocket(t, third)
+			// It stops, for a while: the count is kept. When it comes back it counts on.
+			closeSocket(t, second)
+			snapshot, listeners := read(t, i)
+			if len(listeners) != 1 || len(snapshot.Gone) != 1 || snapshot.Gone[0].Drops != firstsDrops+secondsDrops {
+				t.Errorf("after the last worker went: listeners %v, gone %v; want the sender alone, and %d drops", listeners, snapshot.Gone, firstsDrops+secondsDrops)
+			}
+			third := worker(t, address)
+			if got, want := only(t, i, key).Drops, firstsDrops+secondsDrops; got != want {
+				t.Errorf("%d drops when a worker came back, want %d as before", got, want)
+			}
+			closeSocket(t, third)
+		})
 	})
 }
 
@@ -189,62 +193,66 @@ func dropsColumn(t *testing.T, port int) uint64 {
 
 func TestAListenerThatAppearsHasAFirstSeenTime(t *testing.T) {
 	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
-		i := open(t, time.Hour)
-		listen(t, "tcp", "127.0.0.1:9000")
-		listen(t, "udp", "127.0.0.1:9000")
-		read(t, i)
-		opened := time.Now()
-		listen(t, "tcp", "127.0.0.1:9001")
-		listen(t, "udp", "127.0.0.1:9001")
-		_, listeners := read(t, i)
-		seen := time.Now()
-		for key, l := range listeners {
-			switch key.Addr.Port() {
-			case 9000:
-				if !l.FirstSeen.IsZero() {
-					t.Errorf("%v was there at the start, but is first seen at %s", key, l.FirstSeen)
-				}
-			default:
-				if l.FirstSeen.Before(opened) || l.FirstSeen.After(seen) {
-					t.Errorf("%v is first seen at %s, want a time from %s to %s", key, l.FirstSeen, opened, seen)
+		eachSource(t, func(t *testing.T, source string) {
+			i := open(t, source, time.Hour)
+			listen(t, "tcp", "127.0.0.1:9000")
+			listen(t, "udp", "127.0.0.1:9000")
+			read(t, i)
+			opened := time.Now()
+			listen(t, "tcp", "127.0.0.1:9001")
+			listen(t, "udp", "127.0.0.1:9001")
+			_, listeners := read(t, i)
+			seen := time.Now()
+			for key, l := range listeners {
+				switch key.Addr.Port() {
+				case 9000:
+					if !l.FirstSeen.IsZero() {
+						t.Errorf("%v was there at the start, but is first seen at %s", key, l.FirstSeen)
+					}
+				default:
+					if l.FirstSeen.Before(opened) || l.FirstSeen.After(seen) {
+						t.Errorf("%v is first seen at %s, want a time from %s to %s", key, l.FirstSeen, opened, seen)
+					}
 				}
 			}
-		}
-		if len(listeners) != 4 {
-			t.Errorf("%d listeners, want 4", len(listeners))
-		}
-		_, later := read(t, i)
-		for key, l := range listeners {
-			if got := later[key].FirstSeen; !got.Equal(l.FirstSeen) {
-				t.Errorf("%v is first seen at %s, and later at %s", key, l.FirstSeen, got)
+			if len(listeners) != 4 {
+				t.Errorf("%d listeners, want 4", len(listeners))
 			}
-		}
+			_, later := read(t, i)
+			for key, l := range listeners {
+				if got := later[key].FirstSeen; !got.Equal(l.FirstSeen) {
+					t.Errorf("%v is first seen at %s, and later at %s", key, l.FirstSeen, got)
+				}
+			}
+		})
 	})
 }
 
 func TestAnEphemeralUDPSocketIsReportedWhenItIsOldEnough(t *testing.T) {
 	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
-		const minAge = 300 * time.Millisecond
-		key := key("udp", "0.0.0.0:51820", "any", "ephemeral")
-		i := open(t, minAge)
-		read(t, i)
-		opened := time.Now()
-		listen(t, "udp", "0.0.0.0:51820")
-		for deadline := opened.Add(patience); ; time.Sleep(10 * time.Millisecond) {
-			_, listeners := read(t, i)
-			now := time.Now()
-			l, reported := listeners[key]
-			switch age := now.Sub(opened); {
-			case reported && age < minAge:
-				t.Fatalf("reported %s after it was opened, want at least %s", age, minAge)
-			case reported:
-				if l.FirstSeen.Before(opened) || l.FirstSeen.After(now.Add(-minAge)) {
-					t.Errorf("first seen at %s, want when it was first read, between %s and %s", l.FirstSeen, opened, now.Add(-minAge))
+		eachSource(t, func(t *testing.T, source string) {
+			const minAge = 300 * time.Millisecond
+			key := key("udp", "0.0.0.0:51820", "any", "ephemeral")
+			i := open(t, source, minAge)
+			read(t, i)
+			opened := time.Now()
+			listen(t, "udp", "0.0.0.0:51820")
+			for deadline := opened.Add(patience); ; time.Sleep(10 * time.Millisecond) {
+				_, listeners := read(t, i)
+				now := time.Now()
+				l, reported := listeners[key]
+				switch age := now.Sub(opened); {
+				case reported && age < minAge:
+					t.Fatalf("reported %s after it was opened, want at least %s", age, minAge)
+				case reported:
+					if l.FirstSeen.Before(opened) || l.FirstSeen.After(now.Add(-minAge)) {
+						t.Errorf("first seen at %s, want when it was first read, between %s and %s", l.FirstSeen, opened, now.Add(-minAge))
+					}
+					return
+				case now.After(deadline):
+					t.Fatal("never reported")
 				}
-				return
-			case now.After(deadline):
-				t.Fatal("never reported")
 			}
-		}
+		})
 	})
 }

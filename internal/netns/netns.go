@@ -79,7 +79,7 @@ func find(procfs, own string, mode Mode) (Namespace, error) {
 			"PID 1 cannot be seen in %s: nothing can be read until it can (%v)", procfs, err))
 	} else if !host.Own {
 		host.Warnings = append(host.Warnings,
-			"the observed network namespace is not the exporter's own: port ranges are the kernel's defaults, whatever its sysctls say")
+			"the observed network namespace is not the exporter's own: it is read through procfs, and port ranges are the kernel's defaults, whatever its sysctls say")
 	}
 	return host, nil
 }

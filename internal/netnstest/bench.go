@@ -2,7 +2,6 @@ package netnstest
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -28,8 +27,10 @@ func HoldMany(tb testing.TB, listeners, connections int) (procfs string) {
 				tb.Fatal(err)
 			}
 		}
-		if err := connectMany(connections); err != nil {
-			tb.Fatal(err)
+		if connections > 0 {
+			if err := ConnectMany("127.0.0.1", connections); err != nil {
+				tb.Fatal(err)
+			}
 		}
 	})
 	procfs = tb.TempDir()
@@ -39,12 +40,10 @@ func HoldMany(tb testing.TB, listeners, connections int) (procfs string) {
 	return procfs
 }
 
-// connectMany opens established connections over loopback, from a listener that is one more.
-func connectMany(connections int) error {
-	if connections == 0 {
-		return nil
-	}
-	listener, err := Listen("tcp", "127.0.0.1:0")
+// ConnectMany opens established connections from a loopback address to itself, by a listener that is one more. On one address
+// there are ports for some 25 000.
+func ConnectMany(address string, connections int) error {
+	listener, err := Listen("tcp", address+":0")
 	if err != nil {
 		return err
 	}
@@ -52,9 +51,9 @@ func connectMany(connections int) error {
 	if err != nil {
 		return fmt.Errorf("getsockname: %w", err)
 	}
-	local := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(name.(*unix.SockaddrInet4).Port)).String()
+	local := fmt.Sprintf("%s:%d", address, name.(*unix.SockaddrInet4).Port)
 	for range connections {
-		client, err := Bind("tcp", "127.0.0.1:0")
+		client, err := Bind("tcp", address+":0")
 		if err != nil {
 			return err
 		}

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,6 +57,9 @@ const (
 	roleNobody = "nobody" // runs what a test does as nobody, in the same namespace
 	roleHolder = "holder" // holds sockets for another process
 )
+
+// numberVariable tells a holder of [HoldInside] its number.
+const numberVariable = "LISTEN_EXPORTER_NETNSTEST_NUMBER"
 
 // heldMark is what a holder prints when it is ready.
 const heldMark = "netnstest: held"
@@ -141,13 +145,45 @@ func Hold(tb testing.TB, cloneFlags uintptr, hold func()) (pid int) {
 	if os.Getenv(roleVariable) == roleHolder {
 		configure(tb)
 		hold()
-		fmt.Println(heldMark)
-		_, _ = io.Copy(io.Discard, os.Stdin) // until the test closes it, or is no more
-		os.Exit(0)
+		held()
 	}
 	needRoot(tb)
 	cmd := again(tb, roleHolder)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | cloneFlags}
+	return startHolder(tb, cmd)
+}
+
+// HoldInside starts processes in the namespace that the test is in, one after the other, and has each call hold with its own
+// number, from 0. It returns when hold has returned in the last one. They end with the test.
+//
+// There can be one HoldInside a test, inside [Run], and what stands before it is run by each holder too.
+func HoldInside(t *testing.T, processes int, hold func(number int)) {
+	t.Helper()
+	if os.Getenv(roleVariable) == roleHolder {
+		number, err := strconv.Atoi(os.Getenv(numberVariable))
+		if err != nil {
+			t.Fatal(err)
+		}
+		hold(number)
+		held()
+	}
+	for number := range processes {
+		cmd := again(t, roleHolder)
+		cmd.Env = append(cmd.Env, numberVariable+"="+strconv.Itoa(number))
+		startHolder(t, cmd)
+	}
+}
+
+// held tells that the process holds what it should, and ends it with the test.
+func held() {
+	fmt.Println(heldMark)
+	_, _ = io.Copy(io.Discard, os.Stdin) // until the test closes it, or is no more
+	os.Exit(0)
+}
+
+// startHolder starts a process and waits until it holds what it should.
+func startHolder(tb testing.TB, cmd *exec.Cmd) (pid int) {
+	tb.Helper()
 	end, err := cmd.StdinPipe()
 	if err != nil {
 		tb.Fatal(err)

@@ -10,13 +10,28 @@ import (
 )
 
 // Option is a socket option that is set before the socket is bound.
-type Option struct{ level, name int }
+type Option struct {
+	level, name int
+	text        string // the value, if it is not 1
+}
 
 // ReusePort returns the option that lets several sockets share a port.
-func ReusePort() Option { return Option{unix.SOL_SOCKET, unix.SO_REUSEPORT} }
+func ReusePort() Option { return Option{level: unix.SOL_SOCKET, name: unix.SO_REUSEPORT} }
 
 // IPv6Only returns the option that keeps IPv4 from an IPv6 wildcard socket.
-func IPv6Only() Option { return Option{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY} }
+func IPv6Only() Option { return Option{level: unix.IPPROTO_IPV6, name: unix.IPV6_V6ONLY} }
+
+// ToDevice returns the option that binds a socket to an interface. It needs no privilege since Linux 5.7.
+func ToDevice(name string) Option {
+	return Option{level: unix.SOL_SOCKET, name: unix.SO_BINDTODEVICE, text: name}
+}
+
+func (o Option) set(fd int) error {
+	if o.text != "" {
+		return unix.SetsockoptString(fd, o.level, o.name, o.text)
+	}
+	return unix.SetsockoptInt(fd, o.level, o.name, 1)
+}
 
 // Bind opens a socket, tcp or udp, and binds it. An IPv4-mapped address makes an IPv6 socket; a zone names an interface.
 //
@@ -35,14 +50,14 @@ func Bind(proto, address string, options ...Option) (fd int, err error) {
 	if proto == "udp" {
 		kind = unix.SOCK_DGRAM
 	} else { // connections of an earlier socket do not matter
-		options = append([]Option{{unix.SOL_SOCKET, unix.SO_REUSEADDR}}, options...)
+		options = append([]Option{{level: unix.SOL_SOCKET, name: unix.SO_REUSEADDR}}, options...)
 	}
 	fd, err = unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("open a %s socket: %w", proto, err)
 	}
 	for _, option := range options {
-		if err := unix.SetsockoptInt(fd, option.level, option.name, 1); err != nil {
+		if err := option.set(fd); err != nil {
 			_ = unix.Close(fd)
 			return -1, fmt.Errorf("set option %v of a %s socket: %w", option, proto, err)
 		}

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"errors"
 	"fmt"
 
 	"listen_exporter/internal/netns"
@@ -12,8 +13,10 @@ type Config struct {
 	Procfs string
 	// Netns is whose network namespace is observed: host or self (--collector.netns).
 	Netns string
-	// Source is how the kernel is asked: procfs (--collector.source).
+	// Source is how the kernel is asked: netlink, procfs, or auto for the better of them that works (--collector.source).
 	Source string
+	// Protocols are what will be read: a source that is chosen can read each of them.
+	Protocols []Protocol
 }
 
 // Observed says what a source reads, for the log.
@@ -22,22 +25,45 @@ type Observed struct {
 	Dir string
 	// Own tells that it is the exporter's own network namespace.
 	Own bool
+	// NotNetlink is why auto did not choose netlink in the exporter's own namespace, or nil.
+	NotNetlink error
 	// Warnings are sentences that say why it may not be the namespace that the user means.
 	Warnings []string
 }
 
-// Open finds the namespace and returns the source that reads it. It fails where c names nothing that could ever be read.
+// errOtherNamespace is why netlink cannot be used: it speaks of the namespace in which its socket was opened.
+var errOtherNamespace = errors.New("the observed network namespace is not the exporter's own")
+
+// Open finds the namespace and returns the source that reads it, which never changes afterwards. It fails where c names
+// nothing that could ever be read, or a source that does not work here.
 func Open(c Config) (Source, Observed, error) {
-	if c.Source != "procfs" {
-		return nil, Observed{}, fmt.Errorf("open a source of listening sockets: no source is called %q", c.Source)
-	}
 	namespace, err := netns.Find(c.Procfs, netns.Mode(c.Netns))
 	if err != nil {
-		return nil, Observed{}, err
+		return nil, Observed{}, fmt.Errorf("--path.procfs: %w", err)
+	}
+	observed := Observed{Dir: namespace.Dir, Own: namespace.Own, Warnings: namespace.Warnings}
+	if c.Source != "procfs" {
+		source, err := openNetlink(c, namespace)
+		if err == nil {
+			return source, observed, nil
+		}
+		if c.Source == "netlink" {
+			return nil, Observed{}, fmt.Errorf("--collector.source=netlink: %w", err)
+		}
+		if namespace.Own { // otherwise a warning has told it
+			observed.NotNetlink = err
+		}
 	}
 	sysctls := ""
 	if namespace.Own {
 		sysctls = c.Procfs
 	}
-	return NewProcfs(namespace.Dir, sysctls), Observed(namespace), nil
+	return NewProcfs(namespace.Dir, sysctls), observed, nil
+}
+
+func openNetlink(c Config, namespace netns.Namespace) (Source, error) {
+	if !namespace.Own {
+		return nil, errOtherNamespace
+	}
+	return OpenNetlink(c.Procfs, c.Protocols...)
 }

@@ -81,6 +81,15 @@ func NewProcfs(dir, sysctls string) *Procfs {
 // Name returns "procfs".
 func (p *Procfs) Name() string { return "procfs" }
 
+// Detailed returns false.
+func (p *Procfs) Detailed() bool { return false }
+
+// Confirm implements Source: the tables can only be read as a whole.
+func (p *Procfs) Confirm(proto Protocol, _ []Socket) ([]Socket, error) {
+	sockets, _, err := p.Read(proto)
+	return sockets, err
+}
+
 // PortRanges returns the namespace's port ranges, or the kernel's defaults where its sysctls cannot be seen.
 func (p *Procfs) PortRanges() (PortRanges, error) {
 	if p.sysctls == "" {
@@ -89,23 +98,23 @@ func (p *Procfs) PortRanges() (PortRanges, error) {
 	return readPortRanges(p.sysctls)
 }
 
-// Append implements Source.
-func (p *Procfs) Append(dst []Socket, proto Protocol) ([]Socket, error) {
+// Read implements Source. It never knows that nothing changed.
+func (p *Procfs) Read(proto Protocol) (sockets []Socket, same bool, err error) {
 	tables := tablesOf(proto)
 	if tables == nil {
-		return nil, fmt.Errorf("read listening sockets: %s has no table in procfs", proto)
+		return nil, false, fmt.Errorf("read listening sockets: %s has no table in procfs", proto)
 	}
 	dir, closeDir, err := p.open()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	defer closeDir()
 	for _, t := range tables {
-		if dst, err = p.appendTable(dst, dir, t); err != nil {
-			return nil, err
+		if sockets, err = p.appendTable(sockets, dir, t); err != nil {
+			return nil, false, err
 		}
 	}
-	return dst, nil
+	return sockets, false, nil
 }
 
 // open returns the path by which the tables are read. The procfs library takes every file whose path contains "udp" for a
@@ -152,7 +161,7 @@ func (p *Procfs) appendTable(dst []Socket, dir string, t table) ([]Socket, error
 		}
 		s := Socket{
 			Addr:  netip.AddrPortFrom(addr, uint16(row.LocalPort)),
-			Inode: row.Inode,
+			ID:    row.Inode,
 			Queue: row.RxQueue,
 		}
 		if row.Drops != nil {

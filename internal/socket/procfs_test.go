@@ -37,12 +37,12 @@ const (
 
 var (
 	tcpSockets = []Socket{
-		{Addr: netip.MustParseAddrPort("0.0.0.0:22"), Inode: 4711, Queue: 3},
-		{Addr: netip.MustParseAddrPort("[::]:22"), Inode: 4713},
+		{Addr: netip.MustParseAddrPort("0.0.0.0:22"), ID: 4711, Queue: 3},
+		{Addr: netip.MustParseAddrPort("[::]:22"), ID: 4713},
 	}
 	udpSockets = []Socket{
-		{Addr: netip.MustParseAddrPort("127.0.0.1:53"), Inode: 4714, Queue: 768, Drops: 5},
-		{Addr: netip.MustParseAddrPort("[fe80::1]:546"), Inode: 4716},
+		{Addr: netip.MustParseAddrPort("127.0.0.1:53"), ID: 4714, Queue: 768, Drops: 5},
+		{Addr: netip.MustParseAddrPort("[fe80::1]:546"), ID: 4716},
 	}
 )
 
@@ -74,24 +74,13 @@ func processDir(t testing.TB, tables map[string]string) string {
 func TestProcfsReadsListenersOfBothFamilies(t *testing.T) {
 	source := NewProcfs(processDir(t, goodTables()), "")
 	for proto, want := range map[Protocol][]Socket{TCP: tcpSockets, UDP: udpSockets} {
-		got, err := source.Append(nil, proto)
+		got, _, err := source.Read(proto)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.AddrPort{})); diff != "" {
 			t.Errorf("%s sockets (-want +got):\n%s", proto, diff)
 		}
-	}
-}
-
-func TestProcfsAppendsToWhatIsThere(t *testing.T) {
-	source := NewProcfs(processDir(t, goodTables()), "")
-	got, err := source.Append([]Socket{{Inode: 1}}, TCP)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(got) != 1+len(tcpSockets) || got[0].Inode != 1 {
-		t.Errorf("got %v", got)
 	}
 }
 
@@ -103,7 +92,7 @@ func TestProcfsReadsATreeWhosePathContainsUDP(t *testing.T) {
 	if err := os.Rename(processDir(t, goodTables()), dir); err != nil {
 		t.Fatal(err)
 	}
-	got, err := NewProcfs(dir, "").Append(nil, TCP)
+	got, _, err := NewProcfs(dir, "").Read(TCP)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +136,7 @@ func TestProcfsFailsOnHostileTables(t *testing.T) {
 				proto, other, otherSockets = UDP, TCP, tcpSockets
 			}
 
-			got, err := NewProcfs(dir, "").Append(nil, proto)
+			got, _, err := NewProcfs(dir, "").Read(proto)
 			if hostile.want == "" {
 				if err != nil {
 					t.Fatal(err)
@@ -160,7 +149,7 @@ func TestProcfsFailsOnHostileTables(t *testing.T) {
 				t.Errorf("the error is no short line: %d bytes", len(err.Error()))
 			}
 
-			rest, err := NewProcfs(dir, "").Append(nil, other)
+			rest, _, err := NewProcfs(dir, "").Read(other)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -177,7 +166,7 @@ func TestProcfsTakesAMissingIPv6ForAKernelWithoutIt(t *testing.T) {
 	delete(tables, "udp6")
 	source := NewProcfs(processDir(t, tables), "")
 	for proto, want := range map[Protocol]Socket{TCP: tcpSockets[0], UDP: udpSockets[0]} {
-		got, err := source.Append(nil, proto)
+		got, _, err := source.Read(proto)
 		if err != nil || len(got) != 1 || got[0] != want {
 			t.Errorf("%s: got %v, %v", proto, got, err)
 		}
@@ -202,7 +191,7 @@ func TestProcfsFailsWhereATableCannotBeOpened(t *testing.T) {
 		"no_process_udp": {missing + "/udp", "read " + missing + "/udp: no such file or directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := NewProcfs(test.dir, "").Append(nil, TCP)
+			_, _, err := NewProcfs(test.dir, "").Read(TCP)
 			if err == nil || err.Error() != test.want {
 				t.Errorf("got  %v\nwant %s", err, test.want)
 			}
@@ -220,7 +209,7 @@ func TestProcfsFailsWhereATableMayNotBeRead(t *testing.T) {
 	if err := os.Chmod(filepath.Join(dir, "net/tcp"), 0); err != nil {
 		t.Fatal(err)
 	}
-	_, err := NewProcfs(dir, "").Append(nil, TCP)
+	_, _, err := NewProcfs(dir, "").Read(TCP)
 	if want := "read " + dir + "/net/tcp: permission denied"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
@@ -242,8 +231,8 @@ func TestProcfsLeavesNoDescriptorOpen(t *testing.T) {
 	before := descriptors()
 	for range 100 {
 		for _, source := range sources {
-			_, _ = source.Append(nil, TCP)
-			_, _ = source.Append(nil, UDP)
+			_, _, _ = source.Read(TCP)
+			_, _, _ = source.Read(UDP)
 		}
 	}
 	if after := descriptors(); after > before {
@@ -252,7 +241,7 @@ func TestProcfsLeavesNoDescriptorOpen(t *testing.T) {
 }
 
 func TestProcfsRefusesAProtocolThatHasNoTable(t *testing.T) {
-	if _, err := NewProcfs(t.TempDir(), "").Append(nil, Protocol(132)); err == nil || !strings.Contains(err.Error(), "protocol 132") {
+	if _, _, err := NewProcfs(t.TempDir(), "").Read(Protocol(132)); err == nil || !strings.Contains(err.Error(), "protocol 132") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -349,7 +338,7 @@ func FuzzTable(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, "net", file), text, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		sockets, err := NewProcfs(dir, "").Append(nil, proto)
+		sockets, _, err := NewProcfs(dir, "").Read(proto)
 		if err != nil {
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("an error of more than one line: %q", err)

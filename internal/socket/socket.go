@@ -32,22 +32,41 @@ func (p Protocol) String() string {
 type Socket struct {
 	// Addr is the local end. An IPv4-mapped IPv6 address stays an IPv6 address: the family is the socket's own.
 	Addr netip.AddrPort
-	// Inode is the socket's inode number in sockfs. 0 means that no process holds it, and identifies nothing.
-	Inode uint64
+	// ID tells the socket from every other as long as it lives: its cookie (netlink) or its inode (procfs). 0 tells nothing.
+	ID uint64
 	// Queue is the receive queue. TCP: connections that wait for accept(). UDP: bytes of buffer memory, the kernel's
 	// overhead included.
 	Queue uint64
-	// Drops counts the packets discarded at a UDP socket since its birth, modulo 2^32 (sk_drops is 32 bits wide).
+	// Drops counts the packets discarded at the socket since its birth, modulo 2^32 (sk_drops is 32 bits wide). TCP: only
+	// from a source that is detailed.
 	Drops uint32
+
+	// The rest comes from a source that is detailed alone.
+
+	// QueueLimit is the limit of Queue. TCP: the backlog; the kernel refuses a connection when Queue is greater. UDP: the
+	// bytes of the receive buffer.
+	QueueLimit uint64
+	// IPv6Only tells that an IPv6 socket does not take IPv4.
+	IPv6Only bool
+	// Interface is the index of the interface that the socket is bound to, or 0; Device is that interface's name.
+	Interface uint32
+	Device    string
+	// Cgroup is the ID of the cgroup in which the socket was made, or 0: the inode of a directory of the cgroup2 hierarchy.
+	Cgroup uint64
 }
 
-// Source reads the listening sockets of one network namespace.
+// Source reads the listening sockets of one network namespace. It is used by one goroutine at a time.
 type Source interface {
 	// Name is the way in which the kernel is asked: the value of the source label.
 	Name() string
-	// Append appends the sockets that listen now to dst and returns the result. After an error nothing that was
-	// appended may be used: a table that was read in part is not an answer.
-	Append(dst []Socket, proto Protocol) ([]Socket, error)
+	// Detailed tells whether the source fills in every field of a Socket.
+	Detailed() bool
+	// Read returns the sockets that listen now. They hold until the next call of Read or Confirm for the protocol. same
+	// tells that they are, in each field, those that the last call returned; false tells nothing.
+	Read(proto Protocol) (sockets []Socket, same bool, err error)
+	// Confirm asks again for sockets that an earlier Read gave and the last one did not, and returns those of them that are
+	// there after all. It may return others that listen too. Without missing sockets it is Read.
+	Confirm(proto Protocol, missing []Socket) ([]Socket, error)
 	// PortRanges returns the namespace's port ranges. With an error it returns the kernel's defaults.
 	PortRanges() (PortRanges, error)
 }

@@ -1,7 +1,12 @@
 package socket
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 
 	"github.com/prometheus/procfs"
 )
@@ -36,4 +41,55 @@ func readPortRanges(path string) (PortRanges, error) {
 		return defaultPortRanges, fmt.Errorf("read port ranges: ip_unprivileged_port_start has %d values and ip_local_port_range %d, want 1 and 2", len(start), len(local))
 	}
 	return PortRanges{UnprivilegedStart: start[0], EphemeralFirst: local[0], EphemeralLast: local[1]}, nil
+}
+
+// portRangeFiles reads the port ranges often. It keeps the files open, and parses what they say when it has changed.
+type portRangeFiles struct {
+	procfs string
+	files  []*os.File // empty until they are open
+	said   []byte     // by the files, one after the other
+	buffer []byte
+	ranges PortRanges
+}
+
+func newPortRangeFiles(procfs string) *portRangeFiles {
+	return &portRangeFiles{procfs: procfs, buffer: make([]byte, 64)} // a line of two numbers is at most 12 bytes long
+}
+
+// read returns the ranges of the reader's own network namespace.
+func (p *portRangeFiles) read() (PortRanges, error) {
+	if len(p.files) == 0 {
+		for _, name := range []string{"ip_unprivileged_port_start", "ip_local_port_range"} {
+			f, err := os.Open(filepath.Join(p.procfs, "sys/net/ipv4", name))
+			if err != nil {
+				p.close()
+				return defaultPortRanges, fmt.Errorf("read port ranges: %w", err)
+			}
+			p.files = append(p.files, f)
+		}
+	}
+	said := p.buffer[:0]
+	for _, f := range p.files {
+		n, err := f.ReadAt(said[len(said):cap(said)], 0)
+		if err != nil && !errors.Is(err, io.EOF) {
+			p.close()
+			return defaultPortRanges, fmt.Errorf("read port ranges: %w", err)
+		}
+		said = said[:len(said)+n]
+	}
+	if bytes.Equal(said, p.said) {
+		return p.ranges, nil
+	}
+	ranges, err := readPortRanges(p.procfs)
+	if err == nil {
+		p.said, p.ranges = append(p.said[:0], said...), ranges
+	}
+	return ranges, err
+}
+
+func (p *portRangeFiles) close() {
+	for _, f := range p.files {
+		_ = f.Close()
+	}
+	p.files = nil
 }

@@ -1,0 +1,137 @@
+package collector
+
+import (
+	"strconv"
+	"strings"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"listen_exporter/internal/inventory"
+)
+
+// scrape is the memory of one scrape, which the next one uses again: the label pairs of each listener are kept while it
+// lives, so that a scrape changes numbers alone.
+type scrape struct {
+	labels   map[inventory.Key]*listenerLabels
+	count    uint64 // of uses
+	current  [][]*dto.LabelPair
+	gone     [][]*dto.LabelPair
+	families []*perListenerFamily
+}
+
+// listenerLabels are the labels of one listener.
+type listenerLabels struct {
+	pairs []*dto.LabelPair
+	used  uint64 // the use of the scrape that last wanted them
+}
+
+// perListenerFamily is a family of perListener with its samples.
+type perListenerFamily struct {
+	dto.MetricFamily
+	samples []*sample // as many as there ever were; MetricFamily.Metric has those in use
+}
+
+// sample is a metric with what it points to.
+type sample struct {
+	metric  dto.Metric
+	gauge   dto.Gauge
+	counter dto.Counter
+	value   float64
+}
+
+func newScrape() *scrape {
+	s := &scrape{labels: make(map[inventory.Key]*listenerLabels)}
+	for n := range perListener {
+		m := &perListener[n]
+		kind := dto.MetricType_GAUGE
+		if m.counter {
+			kind = dto.MetricType_COUNTER
+		}
+		s.families = append(s.families, &perListenerFamily{MetricFamily: dto.MetricFamily{Name: &m.name, Help: &m.help, Type: &kind}})
+	}
+	return s
+}
+
+// fill returns the families of a snapshot. They hold until the next call.
+func (s *scrape) fill(snapshot *inventory.Snapshot) []*dto.MetricFamily {
+	s.count++
+	s.current = s.labelsOf(s.current[:0], snapshot.Listeners)
+	s.gone = s.labelsOf(s.gone[:0], snapshot.Gone)
+	for key, labels := range s.labels {
+		if labels.used != s.count {
+			delete(s.labels, key)
+		}
+	}
+	families := aboutSelf(snapshot)
+	for n := range perListener {
+		m, f := &perListener[n], s.families[n]
+		f.Metric = f.Metric[:0]
+		for i := range snapshot.Listeners {
+			if value, has := m.value(snapshot, &snapshot.Listeners[i]); has {
+				f.add(s.current[i], value)
+			}
+		}
+		if m.afterwards {
+			for i := range snapshot.Gone {
+				if value, has := m.value(snapshot, &snapshot.Gone[i]); has {
+					f.add(s.gone[i], value)
+				}
+			}
+		}
+		if len(f.Metric) > 0 {
+			families = append(families, &f.MetricFamily)
+		}
+	}
+	return families
+}
+
+// add appends a sample, which an earlier scrape may have made.
+func (f *perListenerFamily) add(labels []*dto.LabelPair, value float64) {
+	n := len(f.Metric)
+	if n == len(f.samples) {
+		made := new(sample)
+		if f.GetType() == dto.MetricType_COUNTER {
+			made.counter.Value = &made.value
+			made.metric.Counter = &made.counter
+		} else {
+			made.gauge.Value = &made.value
+			made.metric.Gauge = &made.gauge
+		}
+		f.samples = append(f.samples, made)
+	}
+	f.samples[n].metric.Label = labels
+	f.samples[n].value = value
+	f.Metric = append(f.Metric, &f.samples[n].metric)
+}
+
+// labelsOf appends the label pairs of listeners.
+func (s *scrape) labelsOf(dst [][]*dto.LabelPair, listeners []inventory.Listener) [][]*dto.LabelPair {
+	for i := range listeners {
+		key := listeners[i].Key
+		labels := s.labels[key]
+		if labels == nil {
+			labels = &listenerLabels{pairs: labelPairs(key)}
+			s.labels[key] = labels
+		}
+		labels.used = s.count
+		dst = append(dst, labels.pairs)
+	}
+	return dst
+}
+
+// labelPairs returns the labels of every metric that is about a listener, sorted by name. device stands only where the
+// listener is bound to one.
+func labelPairs(k inventory.Key) []*dto.LabelPair {
+	label := func(name, value string) *dto.LabelPair { return &dto.LabelPair{Name: &name, Value: &value} }
+	pairs := []*dto.LabelPair{label("address", k.Addr.Addr().String())}
+	if k.Device != "" {
+		// An interface's name is any bytes; a label that is not UTF-8 would fail the whole scrape.
+		pairs = append(pairs, label("device", strings.ToValidUTF8(k.Device, "\uFFFD")))
+	}
+	return append(pairs,
+		label("family", k.Family()),
+		label("port", strconv.Itoa(int(k.Addr.Port()))),
+		label("proto", k.Proto),
+		label("range", string(k.Range)),
+		label("scope", string(k.Scope)))
+}

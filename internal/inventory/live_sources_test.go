@@ -1,0 +1,152 @@
+package inventory_test
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"listen_exporter/internal/inventory"
+	"listen_exporter/internal/netnstest"
+)
+
+// connectionsVariable says "full" for 200 000 connected sockets beside the listeners, which take some 3 GB of memory and half
+// a minute. Without it there are 20 000.
+const connectionsVariable = "LISTEN_EXPORTER_CONNECTIONS"
+
+// connectionsEach is how many connections a process holds: each is two descriptors, of at most 20 000.
+const connectionsEach = 9_900
+
+// common is what both sources know of a listener.
+type common struct {
+	Sockets                              int
+	AcceptQueueLength, ReceiveQueueBytes uint64
+	UDPDrops                             uint64
+}
+
+// known leaves out what procfs does not know: the device, above all.
+func known(listeners map[inventory.Key]inventory.Listener) map[inventory.Key]common {
+	all := make(map[inventory.Key]common)
+	for key, l := range listeners {
+		key.Device = ""
+		c := all[key]
+		c.Sockets += l.Sockets
+		c.AcceptQueueLength = max(c.AcceptQueueLength, l.AcceptQueueLength)
+		c.ReceiveQueueBytes += l.ReceiveQueueBytes
+		if key.Proto == inventory.UDP {
+			c.UDPDrops += l.Drops
+		}
+		all[key] = c
+	}
+	return all
+}
+
+// wantTheSame compares both sources, each read several times.
+func wantTheSame(t *testing.T, listeners int) {
+	t.Helper()
+	netlink, procfs := open(t, "netlink", time.Hour), open(t, "procfs", time.Hour)
+	for n := range 5 {
+		_, byNetlink := read(t, netlink)
+		_, byProcfs := read(t, procfs)
+		a, b := known(byNetlink), known(byProcfs)
+		if len(b) != listeners {
+			t.Errorf("%d listeners by procfs, want %d", len(b), listeners)
+		}
+		if !maps.Equal(a, b) {
+			t.Errorf("read %d (-netlink +procfs):\n%s", n, cmp.Diff(a, b, cmp.Comparer(sameAddress)))
+		}
+	}
+}
+
+// openQueues opens ports whose queues are not empty, and returns how many ports those are.
+func openQueues(t *testing.T) int {
+	t.Helper()
+	const tcp = "127.0.0.1:9500"
+	listen(t, "tcp", tcp)
+	for range 7 {
+		connect(t, "tcp", "127.0.0.1:0", tcp)
+	}
+	listen(t, "tcp", "[::1]:9501")
+	for range 3 {
+		connect(t, "tcp", "[::1]:0", "[::1]:9501")
+	}
+	sender := bind(t, "udp", "127.0.0.1:9502")
+	for port := 9503; port < 9506; port++ {
+		address := fmt.Sprintf("127.0.0.1:%d", port)
+		fd := worker(t, address)
+		t.Cleanup(func() { _ = unix.Close(fd) })
+		flood(t, sender, address)
+		kernelDrops(t, port) // it waits until the packets have arrived
+	}
+	return 6
+}
+
+func TestBothSourcesGiveTheSame(t *testing.T) {
+	netnstest.RunAsRootAndNobody(t, func(t *testing.T) {
+		openWorld(t)
+		listen(t, "tcp", "0.0.0.0:9600", netnstest.ToDevice(netnstest.Device))
+		listen(t, "tcp", "0.0.0.0:9600", netnstest.ToDevice("lo"))
+		openQueues(t)
+	}, func(t *testing.T) {
+		wantTheSame(t, len(expected())+1+6)
+	})
+}
+
+func TestBothSourcesGiveTheSameOfTenThousandListeners(t *testing.T) {
+	netnstest.RunAsRootAndNobody(t, func(t *testing.T) {
+		for n := range 10_000 {
+			proto := []string{"tcp", "udp"}[n%5/4]
+			address := []string{"127.0.0.1", "[::1]", "0.0.0.0", "127.0.0.2"}[n%4]
+			listen(t, proto, fmt.Sprintf("%s:%d", address, 10_000+n))
+		}
+		openQueues(t)
+	}, func(t *testing.T) {
+		wantTheSame(t, 10_000+6)
+	})
+}
+
+func TestBothSourcesGiveTheSameBesideManySockets(t *testing.T) {
+	netnstest.RunAsRootAndNobody(t, func(t *testing.T) {
+		processes := 1
+		if os.Getenv(connectionsVariable) == "full" {
+			processes = 10
+		}
+		start := time.Now()
+		netnstest.HoldInside(t, processes, func(number int) {
+			if err := netnstest.ConnectMany(fmt.Sprintf("127.0.%d.1", 1+number), connectionsEach); err != nil {
+				t.Fatal(err)
+			}
+		})
+		openWorld(t)
+		openQueues(t)
+		t.Logf("%d connected sockets were opened within %s", connected(t), time.Since(start).Round(time.Millisecond))
+		if got := connected(t); got < processes*connectionsEach*2 {
+			t.Fatalf("%d connected sockets, want at least %d", got, processes*connectionsEach*2)
+		}
+	}, func(t *testing.T) {
+		// Each holder has a listener too, on an ephemeral port.
+		wantTheSame(t, len(expected())+6+connected(t)/(connectionsEach*2))
+	})
+}
+
+// connected returns how many TCP sockets of the namespace are connected.
+func connected(t *testing.T) int {
+	t.Helper()
+	table, err := os.ReadFile("/proc/self/net/sockstat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(table)) {
+		var inUse int
+		if _, err := fmt.Sscanf(line, "TCP: inuse %d", &inUse); err == nil {
+			return inUse // the listeners included
+		}
+	}
+	t.Fatal("/proc/self/net/sockstat does not tell how many TCP sockets there are")
+	return 0
+}

@@ -1,0 +1,78 @@
+package socket
+
+import "bytes"
+
+// dump is what the kernel said to one request: the replies as bytes, and the sockets that they tell of.
+type dump struct {
+	bytes   []byte
+	ends    []int // where each reply ends in bytes
+	sockets []Socket
+}
+
+// reply returns the bytes of reply n.
+func (d *dump) reply(n int) []byte {
+	start := 0
+	if n > 0 {
+		start = d.ends[n-1]
+	}
+	return d.bytes[start:d.ends[n]]
+}
+
+// clear empties the dump and keeps its memory.
+func (d *dump) clear() { d.bytes, d.ends, d.sockets = d.bytes[:0], d.ends[:0], d.sockets[:0] }
+
+// reading is a dump on its way. From one scrape to the next hardly anything changes, and the kernel says it in the same
+// order: replies that equal those of the last dump are not parsed again.
+type reading struct {
+	last, next *dump
+	repeated   int  // how many replies equal those of last, from its start; meaningless once it differs
+	differs    bool // from last: next is written
+	answered   bool // a reply has come, be it of a socket that does not listen
+}
+
+// begin starts another reading, after a whole one.
+func (r *reading) begin() { r.repeated, r.differs, r.answered = 0, false, false }
+
+// repeats tells whether the next reply is the same as in the last dump, and counts it if so.
+func (r *reading) repeats(reply []byte) bool {
+	if r.differs || r.repeated == len(r.last.ends) || !bytes.Equal(reply, r.last.reply(r.repeated)) {
+		return false
+	}
+	r.repeated++
+	return true
+}
+
+// add adds a reply that differs from the last dump.
+func (r *reading) add(s Socket, reply []byte) {
+	r.diverge()
+	r.next.bytes = append(r.next.bytes, reply...)
+	r.next.ends = append(r.next.ends, len(r.next.bytes))
+	r.next.sockets = append(r.next.sockets, s)
+}
+
+// diverge starts the next dump with what it shares with the last.
+func (r *reading) diverge() {
+	if r.differs {
+		return
+	}
+	r.differs = true
+	r.next.clear()
+	if n := r.repeated; n > 0 {
+		r.next.bytes = append(r.next.bytes, r.last.bytes[:r.last.ends[n-1]]...)
+		r.next.ends = append(r.next.ends, r.last.ends[:n]...)
+		r.next.sockets = append(r.next.sockets, r.last.sockets[:n]...)
+	}
+}
+
+// end ends the reading and returns its sockets, which hold until the next but one. same tells that they are those of the
+// last dump.
+func (r *reading) end() (sockets []Socket, same bool) {
+	if !r.differs && r.repeated == len(r.last.ends) {
+		return r.last.sockets, true
+	}
+	r.diverge()
+	r.last, r.next = r.next, r.last
+	return r.last.sockets, false
+}
+
+func newReading() *reading { return &reading{last: new(dump), next: new(dump)} }

@@ -1,0 +1,226 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"listen_exporter/internal/netnstest"
+)
+
+// refusal is a seccomp filter that makes socket(2) fail, as a sandbox does.
+type refusal struct {
+	name     string
+	errno    syscall.Errno
+	sockDiag bool // it refuses NETLINK_SOCK_DIAG alone, and not all of AF_NETLINK
+}
+
+var refusals = []refusal{
+	{name: "a_sandbox_that_refuses_netlink", errno: unix.EPERM},
+	{name: "RestrictAddressFamilies_of_systemd", errno: unix.EAFNOSUPPORT},
+	{name: "a_kernel_without_sock_diag", errno: unix.EPROTONOSUPPORT, sockDiag: true},
+}
+
+// impose puts the thread of the test, and all processes that it starts, under the filter. The thread ends with the test.
+func (r refusal) impose(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread() // and never unlocked
+	// struct seccomp_data, include/uapi/linux/seccomp.h: the number of the system call, and the low half of an argument.
+	const number, firstArgument = 0, 16
+	low := uint32(0)
+	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 { // big-endian
+		low = 4
+	}
+	argument := func(n uint32) uint32 { return firstArgument + 8*n + low }
+	load := func(offset uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
+	}
+	// Of the two last instructions the first refuses and the second allows. To the latter each check jumps that does not hold.
+	var filter []unix.SockFilter
+	check := func(offset, value uint32) {
+		filter = append(filter, load(offset), unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value})
+	}
+	check(number, unix.SYS_SOCKET)
+	check(argument(0), unix.AF_NETLINK)
+	if r.sockDiag {
+		check(argument(2), unix.NETLINK_SOCK_DIAG)
+	}
+	refuse := len(filter)
+	filter = append(filter,
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(r.errno)},
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	)
+	for n := 1; n < refuse; n += 2 {
+		filter[n].Jf = uint8(refuse - n) // to the last instruction
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0); err != nil {
+		t.Fatalf("set a seccomp filter: %v", err)
+	}
+	if _, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_SOCK_DIAG); !errors.Is(err, r.errno) {
+		t.Fatalf("a sock_diag socket under the filter: %v, want %v", err, r.errno)
+	}
+}
+
+// wantSource checks which source a page names, and that it has the metrics of that source alone.
+func wantSource(t *testing.T, page, source string) {
+	t.Helper()
+	found := samples(t, page)
+	for _, name := range []string{"netlink", "procfs"} {
+		want := ""
+		if name == source {
+			want = "1"
+		}
+		if got := found[`host_listen_source_info{source="`+name+`"}`]; got != want {
+			t.Errorf("host_listen_source_info of %s is %q, want %q", name, got, want)
+		}
+	}
+	detailed := make(map[string]bool)
+	for series := range found {
+		name, _, _ := strings.Cut(series, "{")
+		switch {
+		case name == "host_listen_port_accept_queue_limit", name == "host_listen_port_receive_buffer_limit_bytes", name == "host_listen_port_ipv6_only":
+			detailed[name] = true
+		case name == "host_listen_port_drops_total" && label(series, "proto") == "tcp":
+			detailed["drops of TCP"] = true
+		}
+	}
+	if want := map[string]int{"netlink": 4, "procfs": 0}[source]; len(detailed) != want {
+		t.Errorf("of what netlink alone knows there is %v, want %d of 4", detailed, want)
+	}
+}
+
+func testWithoutNetlink(t *testing.T, binary string) {
+	liveListen(t, "tcp", "[::]:7001")
+	liveListen(t, "udp", "0.0.0.0:7002")
+	for _, r := range refusals {
+		t.Run(r.name, func(t *testing.T) {
+			r.impose(t)
+			for _, command := range []struct {
+				name string
+				args []string
+			}{
+				{"by_default", nil}, {"auto", []string{"--collector.source=auto"}},
+			} {
+				e := liveStart(t, binary, append(command.args, "--collector.netns=self")...)
+				for range 3 {
+					page := e.scrape()
+					e.wantListeners(page, "own", "tcp ipv6 [::]:7001 any user", "udp ipv4 0.0.0.0:7002 any user")
+					e.wantSuccess(page, "1", "1")
+					wantSource(t, page, "procfs")
+				}
+				if w := e.warnings(); len(w) != 1 || !strings.Contains(w[0], r.errno.Error()) || !strings.Contains(w[0], "procfs") {
+					t.Errorf("%s: warnings %q, want one that says why it is procfs: %v", command.name, w, r.errno)
+				}
+				if lines := e.errorLines(); len(lines) != 0 {
+					t.Errorf("%s: errors %q, want none", command.name, lines)
+				}
+				e.signal(syscall.SIGTERM)
+				e.wait()
+			}
+
+			e := liveStart(t, binary, "--collector.source=procfs", "--collector.netns=self")
+			wantSource(t, e.scrape(), "procfs")
+			if lines := slices.Concat(e.warnings(), e.errorLines()); len(lines) != 0 {
+				t.Errorf("procfs was asked for, and warnings and errors are %q, want none", lines)
+			}
+
+			wantRefusedStart(t, binary, r.errno.Error(), "--collector.netns=self")
+		})
+	}
+}
+
+// wantRefusedStart checks that the program does not start with netlink alone, and says why in one line.
+func wantRefusedStart(t *testing.T, binary, reason string, args ...string) {
+	t.Helper()
+	e := launch(t, exec.Command(binary, append(args, "--collector.source=netlink", "--web.listen-address=127.0.0.1:0")...))
+	if code := e.wait(); code != 1 {
+		t.Errorf("--collector.source=netlink: exit code %d, want 1", code)
+	}
+	lines := e.errorLines()
+	if len(lines) != 1 || !strings.Contains(lines[0], reason) || !strings.Contains(lines[0], "--collector.source=netlink") {
+		t.Errorf("--collector.source=netlink: error lines %q, want one that says %q", lines, reason)
+	}
+	if strings.Contains(e.stderr.String(), "Listening on") {
+		t.Error("--collector.source=netlink: it listened before it failed")
+	}
+}
+
+func testSourceOfAnotherNamespace(t *testing.T, binary string) {
+	netnstest.Hold(t, syscall.CLONE_NEWPID, func() {
+		mount(t, "proc", liveMountPoint, "proc", 0, "")
+		for _, proto := range []string{"tcp", "udp"} {
+			if _, err := netnstest.Listen(proto, "[::]:7001"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	liveListen(t, "tcp", "0.0.0.0:7003")
+	for _, start := range []func(*testing.T, string, ...string) *exporter{liveStart, liveStartAsNobody} {
+		e := start(t, binary, "--path.procfs="+liveMountPoint)
+		for range 3 {
+			page := e.scrape()
+			e.wantListeners(page, "tcp ipv6 [::]:7001 any user", "udp ipv6 [::]:7001 any user")
+			wantSource(t, page, "procfs")
+		}
+		if w := e.warnings(); len(w) != 1 || !strings.Contains(w[0], "not the exporter's own") || !strings.Contains(w[0], "procfs") {
+			t.Errorf("warnings %q, want one that says why it is procfs", w)
+		}
+	}
+	wantRefusedStart(t, binary, "not the exporter's own", "--path.procfs="+liveMountPoint)
+}
+
+// What the program was started with it keeps: here the tables of procfs go away, and come back.
+func testSourceStays(t *testing.T, binary string) {
+	liveListen(t, "tcp", "[::]:7001")
+	liveListen(t, "udp", "0.0.0.0:7002")
+	for _, start := range []func(*testing.T, string, ...string) *exporter{liveStart, liveStartAsNobody} {
+		netlink := start(t, binary, "--collector.netns=self")
+		procfs := start(t, binary, "--collector.netns=self", "--collector.source=procfs")
+		netlinkOwn, procfsOwn := "tcp ipv4 "+netlink.address+" loopback ephemeral", "tcp ipv4 "+procfs.address+" loopback ephemeral"
+		const tcpPort, udpPort = "tcp ipv6 [::]:7001 any user", "udp ipv4 0.0.0.0:7002 any user"
+		check := func(readable bool) {
+			t.Helper()
+			page := netlink.scrape()
+			netlink.wantListeners(page, "own", procfsOwn, tcpPort, udpPort)
+			netlink.wantSuccess(page, "1", "1")
+			wantSource(t, page, "netlink")
+			page = procfs.scrape()
+			if readable {
+				procfs.wantListeners(page, "own", netlinkOwn, tcpPort, udpPort)
+				procfs.wantSuccess(page, "1", "1")
+			} else {
+				procfs.wantListeners(page)
+				procfs.wantSuccess(page, "0", "0")
+			}
+			wantSource(t, page, "procfs")
+		}
+		check(true)
+		mount(t, "tmpfs", "/proc", "tmpfs", 0, "")
+		for range 3 {
+			check(false)
+		}
+		if err := unix.Unmount("/proc", 0); err != nil {
+			t.Fatal(err)
+		}
+		check(true)
+		if lines := slices.Concat(netlink.warnings(), procfs.warnings()); len(lines) != 0 {
+			t.Errorf("warnings %q, want none", lines)
+		}
+		netlink.signal(syscall.SIGTERM)
+		netlink.wait()
+		procfs.signal(syscall.SIGTERM)
+		procfs.wait()
+	}
+}
