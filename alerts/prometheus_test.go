@@ -105,6 +105,82 @@ func TestPortVanishedFiresInPrometheusWhenAListenerCloses(t *testing.T) {
 	})
 }
 
+// TestAcceptQueueFullFiresInPrometheusWhileAProgramDoesNotAccept has a listener beside it whose queue is full to its limit,
+// where the kernel still lets one connection in. That one is silent. The alert ends once the program accepts.
+func TestAcceptQueueFullFiresInPrometheusWhileAProgramDoesNotAccept(t *testing.T) {
+	prometheus := lookPath(t, "prometheus")
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make a network namespace")
+	}
+	exporter := buildExporter(t)
+	netnstest.Run(t, func(t *testing.T) {
+		const backlog = 1
+		stuck, slow := listen(t, "tcp", "127.0.0.1:8080"), listen(t, "tcp", "127.0.0.1:8081")
+		setBacklog(t, stuck, backlog)
+		setBacklog(t, slow, backlog)
+		start(t, exporter, "--collector.netns=self", "--web.listen-address="+exporterAddress)
+		await(t, "the exporter is ready", func() bool { return get(t, "http://"+exporterAddress+"/-/ready", nil) == nil })
+		start(t, prometheus, "--config.file="+configure(t), "--storage.tsdb.path="+t.TempDir(),
+			"--web.listen-address="+prometheusAddress, "--log.level=warn")
+		await(t, "Prometheus is ready", func() bool { return get(t, "http://"+prometheusAddress+"/-/ready", nil) == nil })
+
+		clients := []net.Conn{dial(t, slow)}
+		for range backlog + 1 {
+			clients = append(clients, dial(t, stuck))
+		}
+		if late, err := net.DialTimeout("tcp", stuck.Addr().String(), 100*time.Millisecond); err == nil {
+			late.Close()
+			t.Error("the kernel let one connection more in")
+		}
+		await(t, "AcceptQueueFull fires", func() bool { return ruleNamed(t, "AcceptQueueFull").State == "firing" })
+		want := []map[string]string{{
+			"alertname": "AcceptQueueFull", "alertstate": "firing", "severity": "critical", "instance": exporterAddress,
+			"job": "listen_exporter", "env": "test", "proto": "tcp", "port": "8080",
+		}}
+		if diff := cmp.Diff(want, seriesOf(t, `max_over_time(ALERTS{alertstate="firing"}[5m])`)); diff != "" {
+			t.Errorf("alerts that fired at any time (-want +got):\n%s", diff)
+		}
+
+		for range backlog + 1 {
+			accepted, err := stuck.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			clients = append(clients, accepted)
+		}
+		await(t, "AcceptQueueFull ends", func() bool { return ruleNamed(t, "AcceptQueueFull").State == "inactive" })
+		runtime.KeepAlive(clients)
+		runtime.KeepAlive(slow)
+	})
+}
+
+// setBacklog changes the backlog of a listener: listen(2) may be called again.
+func setBacklog(t *testing.T, listener net.Listener, backlog int) {
+	t.Helper()
+	raw, err := listener.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var listenErr error
+	if err := raw.Control(func(fd uintptr) { listenErr = syscall.Listen(int(fd), backlog) }); err != nil {
+		t.Fatal(err)
+	}
+	if listenErr != nil {
+		t.Fatal(listenErr)
+	}
+}
+
+// dial connects to a listener, which need not accept.
+func dial(t *testing.T, listener net.Listener) net.Conn {
+	t.Helper()
+	client, err := net.DialTimeout("tcp", listener.Addr().String(), 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
 // buildExporter builds the program as it is in this checkout.
 func buildExporter(t *testing.T) string {
 	t.Helper()
