@@ -1,0 +1,184 @@
+package kerneltest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// patience is how long a program may take for what it does at once: an emulated machine is slow.
+const patience = 15 * time.Second
+
+// nobody is the user whom the program runs as. It has no capability.
+const nobody = 65534
+
+// program is the real program, running.
+type program struct {
+	source string // --collector.source
+	port   int    // where it serves, on 127.0.0.1
+	cmd    *exec.Cmd
+	log    string // the file with its stderr
+	exited chan error
+}
+
+// startProgram starts the program and waits until it has read the sockets for the first time.
+func startProgram(source string, port int) (*program, error) {
+	p := &program{source: source, port: port, exited: make(chan error, 1)}
+	p.log = filepath.Join("/tmp", source+".log")
+	stderr, err := os.Create(p.log)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = stderr.Close() }()
+	p.cmd = command("--collector.source="+source, "--web.listen-address=127.0.0.1:"+strconv.Itoa(port))
+	p.cmd.Stderr = stderr
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { p.exited <- p.cmd.Wait() }()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		select {
+		case err := <-p.exited:
+			return nil, fmt.Errorf("the program with the source %s ended: %w\n%s", source, err, p.logged())
+		default:
+		}
+		if _, err := p.get("/-/ready"); err == nil {
+			return p, nil
+		}
+	}
+	_ = p.cmd.Process.Kill()
+	return nil, fmt.Errorf("the program with the source %s does not become ready\n%s", source, p.logged())
+}
+
+// command returns the program with arguments, as nobody.
+func command(arguments ...string) *exec.Cmd {
+	cmd := exec.Command(programFile, arguments...)
+	cmd.Env = []string{}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	return cmd
+}
+
+// listener is the program's own.
+func (p *program) listener() listener {
+	return listener{
+		network: "tcp", address: "127.0.0.1:" + strconv.Itoa(p.port), scope: "loopback", reach: "user",
+		options: options{backlog: 1 << 20}, // Go takes all that somaxconn allows
+	}
+}
+
+// logged is what the program has written to stderr.
+func (p *program) logged() string {
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// logLines returns the lines of the log that hold a text.
+func (p *program) logLines(text string) []string {
+	return slices.DeleteFunc(strings.Split(p.logged(), "\n"), func(line string) bool { return !strings.Contains(line, text) })
+}
+
+func (p *program) get(path string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+strconv.Itoa(p.port)+path, http.NoBody)
+	if err != nil {
+		return "", err
+	}
+	request.Close = true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s: %s", path, response.Status, body)
+	}
+	return string(body), err
+}
+
+// scrape returns a metrics page.
+func (p *program) scrape() (page, error) {
+	text, err := p.get("/metrics")
+	return page(strings.Split(text, "\n")), err
+}
+
+// end asks the program to end, and wants it to do so with status 0.
+func (p *program) end() error {
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	select {
+	case err := <-p.exited:
+		if err != nil {
+			return fmt.Errorf("the program with the source %s: %w\n%s", p.source, err, p.logged())
+		}
+		return nil
+	case <-time.After(patience):
+		_ = p.cmd.Process.Kill()
+		return fmt.Errorf("the program with the source %s does not end on SIGTERM", p.source)
+	}
+}
+
+// runToEnd runs the program, which is expected to end by itself, and returns its exit status and stderr.
+func runToEnd(arguments ...string) (status int, stderr string, err error) {
+	cmd := command(arguments...)
+	var text bytes.Buffer
+	cmd.Stderr = &text
+	if err := cmd.Start(); err != nil {
+		return 0, "", err
+	}
+	late := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer late.Stop()
+	err = cmd.Wait()
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		err = nil
+	}
+	return cmd.ProcessState.ExitCode(), text.String(), err
+}
+
+// page is a metrics page, line by line.
+type page []string
+
+// deviceLabel is the label that one source has and the other has not.
+var deviceLabel = regexp.MustCompile(`device="[^"]*",`)
+
+// of returns the samples of some metrics, sorted and without the label device.
+func (p page) of(names ...string) []string {
+	var samples []string
+	for _, line := range p {
+		if name, _, ok := strings.Cut(line, "{"); ok && slices.Contains(names, name) {
+			samples = append(samples, deviceLabel.ReplaceAllString(line, ""))
+		}
+	}
+	slices.Sort(samples)
+	return samples
+}
+
+// value returns the value of a listener's metric.
+func (p page) value(name string, l listener) (float64, error) {
+	for _, line := range p.of(name) {
+		if text, ok := strings.CutPrefix(line, name+l.labels()+" "); ok {
+			return strconv.ParseFloat(text, 64)
+		}
+	}
+	return 0, fmt.Errorf("there is no %s%s", name, l.labels())
+}
+
+// has tells whether a line is on the page.
+func (p page) has(line string) bool { return slices.Contains(p, line) }
