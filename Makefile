@@ -39,7 +39,7 @@ RACE = $(shell $(GO) list -race runtime/race >/dev/null 2>&1 && command -v $$($(
 
 .PHONY: help
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: .build/linux-$(shell $(GO) env GOARCH)/listen_exporter ## Build the binary for this machine into .build/.
@@ -58,6 +58,10 @@ test: ## Run all tests; fetches promtool and prometheus when they are missing.
 	@$(if $(RACE),,echo 'No cgo or no C compiler: the tests run without the race detector.')
 	$(GO) test $(RACE) $(TESTFLAGS) ./...
 
+.PHONY: test-kernels
+test-kernels: .build/linux-amd64/listen_exporter ## Run the program on other kernels, emulated; fetches those that are missing.
+	@.ci/kernels
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s).
 	@set -e; $(foreach target,$(FUZZ_TARGETS),\
@@ -74,6 +78,7 @@ lint: ## Check the Go code with golangci-lint and gofumpt.
 	@.ci/tools golangci-lint gofumpt
 	golangci-lint config verify
 	golangci-lint run
+	cd bench && golangci-lint run --config ../.golangci.yml ./...
 	@unformatted=$$(gofumpt -l .) && [ -z "$$unformatted" ] || { echo "gofumpt is needed on: $$unformatted"; exit 1; }
 
 .PHONY: tools
