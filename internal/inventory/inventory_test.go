@@ -777,3 +777,15 @@ func TestOverlappingReadersShareOneRead(t *testing.T) {
 		t.Errorf("%d reads for %d readers", got, readers)
 	}
 }
+
+// A confirmation is asked for what is missing alone: what it does not name may well be there.
+func TestAConfirmationSaysNothingAgainstWhatTheReadHad(t *testing.T) {
+	ssh, http := at("0.0.0.0:22", 1), at("0.0.0.0:80", 2)
+	b := newBench()
+	b.source.say(socket.TCP, has(ssh, http))
+	b.Snapshot()
+	b.source.say(socket.TCP, has(ssh), has()) // lookups do not find the one that went
+	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22")
+	b.source.say(socket.TCP, has(), has(ssh)) // one read passes over the other, and a lookup finds it
+	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22")
+}

@@ -156,7 +156,10 @@ func (l *ledger) wavers(m *member) bool {
 func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duration) bool) {
 	still := l.reads == l.round+1
 	for id, m := range l.sockets {
-		if m.lastRead <= l.round {
+		if m.lastRead > l.round {
+			// A confirmation is not asked for what the read before it had, and says nothing against it.
+			m.lastRead = l.reads
+		} else {
 			still = false
 			if !l.wavers(m) {
 				if l.reads-m.lastRead >= goneAfter {

@@ -202,7 +202,8 @@ func (n *Netlink) dump(r *reading, family uint8, proto Protocol) (same bool, err
 	return false, fmt.Errorf("%d times: %w", dumpAttempts, err)
 }
 
-// lookup asks for the socket that takes the packets of the place where s was. ok is false if there is none.
+// lookup asks for the socket that takes the packets of the place where s was. ok is false if there is none. A socket that
+// cannot be s, because it is of another family or state, is found as one without an ID.
 func (n *Netlink) lookup(s Socket, proto Protocol) (found Socket, ok bool, err error) {
 	family := uint8(unix.AF_INET)
 	if s.Addr.Addr().Is6() {
@@ -225,8 +226,8 @@ func (n *Netlink) lookup(s Socket, proto Protocol) (found Socket, ok bool, err e
 		return Socket{}, false, err
 	}
 	sockets, _ := r.end()
-	if len(sockets) == 0 { // what stands there is in another state
-		return Socket{}, false, nil
+	if len(sockets) == 0 { // one in another state
+		return Socket{}, true, nil
 	}
 	return sockets[0], true, nil
 }
