@@ -123,11 +123,16 @@ func testManyScrapesAtOnce(t *testing.T, binary string) {
 	for n := range udp {
 		liveListen(t, "udp", fmt.Sprintf("0.0.0.0:%d", 10000+n))
 	}
-	e := liveStart(t, binary, "--collector.netns=self", "--web.max-requests=100")
+	for _, source := range []string{"netlink", "procfs"} {
+		t.Run(source, func(t *testing.T) { scrapeAtOnce(t, binary, source, clients, tcp+udp) })
+	}
+}
+
+func scrapeAtOnce(t *testing.T, binary, source string, clients, listeners int) {
+	e := liveStart(t, binary, "--collector.netns=self", "--collector.source="+source, "--web.max-requests=100")
 	e.await("readiness", func() bool { return e.get("/-/ready").status == http.StatusOK })
 
-	var pages [clients]response
-	var errs [clients]error
+	pages, errs := make([]response, clients), make([]error, clients)
 	var scraping sync.WaitGroup
 	start := make(chan struct{})
 	for n := range clients {
@@ -146,14 +151,15 @@ func testManyScrapesAtOnce(t *testing.T, binary string) {
 			continue
 		}
 		e.wantSuccess(page.body, "1", "1")
-		if got := len(e.listeners(page.body)); got != tcp+udp+1 {
-			t.Errorf("scrape %d: %d listeners, want %d and the exporter's own", n, got, tcp+udp)
+		if got := len(e.listeners(page.body)); got != listeners+1 {
+			t.Errorf("scrape %d: %d listeners, want %d and the exporter's own", n, got, listeners)
 		}
 		found := samples(t, page.body)
 		reads[found[`host_listen_collector_duration_seconds{collector="tcp"}`]] = true
 	}
 	t.Logf("%d reads for %d scrapes", len(reads), clients)
-	if len(reads) >= clients {
+	// By netlink a read is over before the next scrape is there.
+	if source == "procfs" && len(reads) >= clients {
 		t.Errorf("%d reads for %d scrapes at the same time, want them shared", len(reads), clients)
 	}
 }
