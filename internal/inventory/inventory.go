@@ -53,7 +53,8 @@ type Inventory struct {
 	omissions bool
 }
 
-// Open returns an inventory of the sockets that o names, and logs which those are. It reads nothing yet.
+// Open returns an inventory of the sockets that o names, and logs which those are. Netlink is tried by a dump; no
+// snapshot is made yet.
 func Open(o Options, logger log.Logger) (*Inventory, error) {
 	source, observed, err := socket.Open(socket.Config{
 		Procfs: o.Procfs, Netns: o.Netns, Source: o.Source, Protocols: o.protocols(),
@@ -138,12 +139,13 @@ func (i *Inventory) update(l *ledger, ranges socket.PortRanges) (same bool, err 
 	}
 	l.begin()
 	l.absorb(sockets, i.now())
-	for l.doubtful() && (l.reads-l.round < 2 && !l.settled || i.now().Sub(start) <= confirmTime) {
-		i.missing = l.missing(i.missing[:0])
+	i.missing = l.missing(i.missing[:0])
+	for l.doubtful(i.missing) && (l.reads-l.round < 2 && !l.settled || i.now().Sub(start) <= confirmTime) {
 		if sockets, err = i.source.Confirm(l.proto, i.missing); err != nil {
 			return false, err
 		}
 		l.absorb(sockets, i.now())
+		i.missing = l.missing(i.missing[:0])
 	}
 	l.ranges = ranges
 	l.settle(i.now(), func(port uint16, open time.Duration) bool {

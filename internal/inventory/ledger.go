@@ -123,20 +123,15 @@ func (l *ledger) absorb(rows []socket.Socket, now time.Time) {
 }
 
 // doubtful tells whether the round needs another read before it can be settled: because it is the first, which has nothing
-// to be held against, or because a socket may be gone that the last snapshot reported.
-func (l *ledger) doubtful() bool {
+// to be held against, or because a socket may be gone that the last snapshot reported: those are the missing.
+func (l *ledger) doubtful(missing []socket.Socket) bool {
 	if !l.settled {
 		return l.reads-l.round < goneAfter
 	}
-	for _, m := range l.sockets {
-		if l.wavers(m) {
-			return true
-		}
-	}
-	return false
+	return len(missing) > 0
 }
 
-// missing appends the sockets that make the round doubtful.
+// missing appends the sockets that may be gone.
 func (l *ledger) missing(dst []socket.Socket) []socket.Socket {
 	for _, m := range l.sockets {
 		if l.wavers(m) {
