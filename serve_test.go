@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/common/expfmt"
@@ -293,5 +294,19 @@ func TestEveryAddressIsServed(t *testing.T) {
 	}
 	if n := strings.Count(e.stderr.String(), `msg="observing a network namespace"`); n != 1 {
 		t.Errorf("the namespace was logged %d times, want once", n)
+	}
+}
+
+func TestTheServerWaitsForNobodyWithoutAnEnd(t *testing.T) {
+	server := newServer(http.NotFoundHandler(), newLoggers(io.Discard, "info", "logfmt"))
+	for name, timeout := range map[string]time.Duration{
+		"header": server.ReadHeaderTimeout,
+		"read":   server.ReadTimeout,
+		"write":  server.WriteTimeout,
+		"idle":   server.IdleTimeout,
+	} {
+		if timeout <= 0 {
+			t.Errorf("the %s timeout is %s: none", name, timeout)
+		}
 	}
 }
