@@ -1,0 +1,340 @@
+package netns
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"listen_exporter/internal/netnstest"
+)
+
+func TestANamespaceThatTakesADeadOnesNumberIsAnotherOne(t *testing.T) {
+	onOwnHost(t, func(t *testing.T) {
+		f := newFinder(t, "/proc")
+		var last *Other
+		for tries := range 100 {
+			process := sleeper(t)
+			o := other(t, f, process.Process.Pid)
+			if o == nil {
+				t.Fatal("it was not found")
+			}
+			if last != nil && last.Inode == o.Inode {
+				t.Logf("namespace %d has the number %d, as the one before it", tries, o.Inode)
+				if o == last || o.Serial <= last.Serial || last.Alive() || !o.Alive() {
+					t.Errorf("got %+v after %+v", o, last)
+				}
+				if _, err := os.Stat(filepath.Join(last.Dir(), tcpTable)); err == nil {
+					t.Error("the dead one's path leads to the new one")
+				}
+				return
+			}
+			last = o
+			// That its number is free for others, while it is held on to, shows that a witness does not keep the namespace alive.
+			process.kill()
+			time.Sleep(time.Duration(50+tries) * time.Millisecond) // the kernel takes namespaces down later than their last process
+		}
+		t.Fatal("no namespace took the number of the one before it")
+	})
+}
+
+func TestTheDescriptorOfADeadProcessIsNotThatOfItsPidsNextOne(t *testing.T) {
+	onOwnHost(t, func(t *testing.T) {
+		first := start(t, 0, "exec sleep 1000")
+		pid := first.Process.Pid
+		root, err := unix.Open("/proc", unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(root)
+		w, err := openWitness(root, pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(w.fd)
+		if got, err := w.inode(); err != nil || got != first.inode(t) {
+			t.Fatalf("while it lives: %d, %v", got, err)
+		}
+		if !w.leads() {
+			t.Error("it does not lead its threads")
+		}
+
+		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, "a zombie has no network namespace", func() bool { _, err := w.inode(); return err != nil && invisible(err) })
+		first.kill()
+
+		second := first
+		for tries := 0; second == first || second.Process.Pid != pid; tries++ {
+			if tries == 100 {
+				t.Fatalf("pid %d was not given out again", pid)
+			}
+			if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(pid-1)), 0o644); err != nil {
+				t.Skipf("a pid cannot be chosen: %v", err)
+			}
+			second = start(t, 0, "exec sleep 1000") // unless a thread of ours has taken the number
+		}
+		second.inode(t)
+		if got, err := w.inode(); err == nil || !invisible(err) {
+			t.Errorf("through the descriptor of the process before it: %d, %v", got, err)
+		} else {
+			t.Logf("pid %d was given to another process: %v", pid, err)
+		}
+	})
+}
+
+func TestAProcessThatChangesItsNamespaceIsFollowed(t *testing.T) {
+	for _, tool := range []string{"unshare", "nsenter"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("needs %s, of util-linux", tool)
+		}
+	}
+	onOwnHost(t, func(t *testing.T) {
+		clock := time.Now()
+		f := newFinder(t, "/proc")
+		goal := sleeper(t)
+		find := func() {
+			t.Helper()
+			clock = clock.Add(tick)
+			membersOf(t, f)
+			f.pids.now = func() time.Time { return clock }
+		}
+		for range 3 {
+			find()
+		}
+		// A new process that is seen first, and then goes where it wants to be: by then nobody lists everything anymore.
+		unsharer := start(t, 0, "read x; exec unshare --net sleep 1000")
+		mover := start(t, unix.CLONE_NEWNET, fmt.Sprintf("read x; exec nsenter --net=/proc/%d/ns/net sleep 1000", goal.Process.Pid))
+		before := other(t, f, mover.Process.Pid)
+		if before == nil {
+			t.Fatal("a new process in a new namespace was not found")
+		}
+		if _, young := f.pids.young[unsharer.Process.Pid]; !young {
+			t.Errorf("process %d was not seen: %v", unsharer.Process.Pid, f.pids.young)
+		}
+		home, target := unsharer.inode(t), goal.inode(t)
+		unsharer.tell(t)
+		mover.tell(t)
+		waitFor(t, "both have moved", func() bool { return unsharer.inode(t) != home && mover.inode(t) == target })
+		f.pids.now = func() time.Time { return clock }
+		reading := f.pids.round
+		find()
+		if o := other(t, f, unsharer.Process.Pid); o == nil || o.Inode != unsharer.inode(t) {
+			t.Errorf("the one that has made a namespace is in %+v", o)
+		}
+		if o := other(t, f, mover.Process.Pid); o == nil || o != other(t, f, goal.Process.Pid) || o == before {
+			t.Errorf("the one that has entered another namespace is in %+v", o)
+		}
+		if before.Alive() {
+			t.Error("the namespace that nobody lives in is alive")
+		}
+		if f.pids.round > reading+3 { // each short listing of this small host
+			t.Errorf("%d listings", f.pids.round-reading)
+		}
+	})
+}
+
+func TestNamespacesAreFoundInTheProcfsOfAnotherHost(t *testing.T) {
+	if _, err := exec.LookPath("unshare"); err != nil {
+		t.Skip("needs unshare, of util-linux")
+	}
+	netnstest.Run(t, func(t *testing.T) {
+		procfs := t.TempDir()
+		script := "mount -t proc proc " + procfs + "; while read x; do unshare --net sleep 1000 & done"
+		host := start(t, unix.CLONE_NEWPID|unix.CLONE_NEWNET, script)
+		defer func() { _ = unix.Unmount(procfs, unix.MNT_DETACH) }()
+		waitFor(t, "its procfs is mounted", func() bool { _, err := inode(filepath.Join(procfs, "1")); return err == nil })
+		f := newFinder(t, procfs)
+		for found := range 5 {
+			waitFor(t, "each namespace is found", func() bool { return len(membersOf(t, f)) == found })
+			if f.pids.settled != 0 {
+				t.Fatal("our own last pid was taken for that of the other host")
+			}
+			host.tell(t)
+		}
+		host.kill()
+		if _, err := f.Find(); err == nil || !strings.Contains(err.Error(), filepath.Join(procfs, "1", tcpTable)) {
+			t.Errorf("the host has gone, but: %v", err)
+		}
+	})
+}
+
+func TestThreadsAreNotTakenForProcesses(t *testing.T) {
+	onOwnHost(t, func(t *testing.T) {
+		f := newFinder(t, "/proc")
+		for range 2 {
+			membersOf(t, f)
+			f.pids.now = func() time.Time { return time.Now().Add(tick) }
+		}
+		o := other(t, f, sleeper(t).Process.Pid)
+		if o == nil {
+			t.Fatal("a new process in a new namespace was not found")
+		}
+		namespace, err := o.OpenNS()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(namespace)
+		thread := NewThread()
+		defer thread.Close()
+		if err := thread.In(namespace, func() error {
+			tid := unix.Gettid()
+			if _, err := inode(filepath.Join("/proc", strconv.Itoa(tid))); err != nil {
+				return fmt.Errorf("the test shows nothing: %w", err)
+			}
+			f.look(candidate{pid: tid})
+			if o.has(tid) {
+				return fmt.Errorf("thread %d is a member", tid)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestNamespacesThatComeAndGoAreNoError(t *testing.T) {
+	onOwnHost(t, func(t *testing.T) {
+		f := newFinder(t, "/proc")
+		steady := sleeper(t)
+		o := other(t, f, steady.Process.Pid)
+		if o == nil {
+			t.Fatal("not found")
+		}
+		stop := make(chan struct{})
+		var churn sync.WaitGroup
+		made := 0
+		churn.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					process := exec.Command("sleep", "1000")
+					process.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+					if err := process.Start(); err != nil {
+						t.Error(err)
+						return
+					}
+					_ = process.Process.Kill()
+					_ = process.Wait()
+					made++
+				}
+			}
+		})
+		calls := 0
+		lives := make(map[uint64]bool)
+		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); calls++ {
+			others, err := f.Find()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, found := range others {
+				if found.Serial != o.Serial {
+					lives[found.Serial] = true
+				}
+			}
+			if len(others) == 0 || others[0] != o || !o.Alive() {
+				t.Fatalf("the one that stays is not the first of %d", len(others))
+			}
+		}
+		close(stop)
+		churn.Wait()
+		t.Logf("%d calls saw %d of %d namespaces", calls, len(lives), made)
+		if len(lives) == 0 || len(lives) > made {
+			t.Errorf("%d lives of %d namespaces", len(lives), made)
+		}
+		waitFor(t, "one namespace is left", func() bool { return len(membersOf(t, f)) == 1 })
+	})
+}
+
+func TestThreeHundredNamespacesAreFound(t *testing.T) {
+	onOwnHost(t, func(t *testing.T) {
+		const namespaces = 300
+		f := newFinder(t, "/proc")
+		want := make(map[uint64]int)
+		for range namespaces {
+			pid := sleeper(t).Process.Pid
+			number, err := inode(filepath.Join("/proc", strconv.Itoa(pid)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want[number] = pid
+		}
+		if len(want) != namespaces {
+			t.Fatalf("%d numbers for %d namespaces", len(want), namespaces)
+		}
+		for range 20 {
+			others, err := f.Find()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(others) != namespaces || f.Omitted() != 0 {
+				t.Fatalf("%d found, %d left out", len(others), f.Omitted())
+			}
+			for _, o := range others {
+				if want[o.Inode] != o.PID() {
+					t.Fatalf("%d is in namespace %d, want %d", o.PID(), o.Inode, want[o.Inode])
+				}
+			}
+		}
+	})
+}
+
+func TestNobodyFindsEachNamespaceToo(t *testing.T) {
+	netnstest.RunAsRootAndNobody(t, func(t *testing.T) {
+		fd, err := netnstest.Listen("tcp", "127.0.0.1:4711")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.Close(fd) })
+	}, func(t *testing.T) {
+		own, err := inode("/proc/self")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := newFinder(t, "/proc")
+		for range 3 {
+			others, err := f.Find()
+			if err != nil {
+				t.Fatal(err)
+			}
+			found := false
+			for _, o := range others {
+				if o.Inode == own {
+					table, err := os.ReadFile(filepath.Join(o.Dir(), tcpTable))
+					found = err == nil && strings.Contains(string(table), "0100007F:1267 ")
+				}
+			}
+			if !found {
+				t.Error("the namespace that the test runs in, or its listener, was not found")
+			}
+		}
+	})
+}
+
+func TestHiddenProcessesAreNotFound(t *testing.T) {
+	netnstest.RunAsRootAndNobody(t, func(t *testing.T) {
+		if err := unix.Mount("proc", "/proc", "proc", 0, "hidepid=2"); err != nil {
+			t.Skipf("procfs cannot be mounted with hidepid: %v", err)
+		}
+	}, func(t *testing.T) {
+		f := newFinder(t, "/proc")
+		_, err := f.Find()
+		if root := os.Geteuid() == 0; root != (err == nil) {
+			t.Errorf("got the error %v", err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "/proc/1/net/tcp") {
+			t.Errorf("the error does not tell what is hidden: %v", err)
+		}
+	})
+}

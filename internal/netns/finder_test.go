@@ -1,0 +1,319 @@
+package netns
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// fakeHost is a directory that stands for a procfs.
+type fakeHost struct {
+	t   *testing.T
+	dir string
+}
+
+func newFakeHost(t *testing.T) fakeHost {
+	t.Helper()
+	h := fakeHost{t: t, dir: fakeProc(t, nil)}
+	h.add(1, "main")
+	return h
+}
+
+// add makes a process. The lower its pid the older it is.
+func (h fakeHost) add(pid int, namespace string) {
+	h.t.Helper()
+	process := filepath.Join(h.dir, strconv.Itoa(pid))
+	if err := os.MkdirAll(filepath.Join(process, "net"), 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+	h.write(filepath.Join(process, "stat"), fmt.Sprintf("%d (a ) b) S %s %d 0 0", pid, strings.Repeat("0 ", 18), pid))
+	h.write(filepath.Join(process, "status"), fmt.Sprintf("Name:\ta\nTgid:\t%d\n", pid))
+	h.enter(pid, namespace)
+}
+
+// enter moves a process to another namespace.
+func (h fakeHost) enter(pid int, namespace string) {
+	h.t.Helper()
+	table := filepath.Join(h.dir, "namespaces", namespace)
+	if _, err := os.Stat(table); err != nil {
+		h.write(table, "")
+	}
+	link := filepath.Join(h.dir, strconv.Itoa(pid), "net/tcp")
+	_ = os.Remove(link)
+	if err := os.Link(table, link); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h fakeHost) write(path, content string) {
+	h.t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// kill ends a process.
+func (h fakeHost) kill(pid int) {
+	h.t.Helper()
+	if err := os.RemoveAll(filepath.Join(h.dir, strconv.Itoa(pid))); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// newFinder returns a Finder that leaves no descriptor behind.
+func newFinder(tb testing.TB, procfs string) *Finder {
+	tb.Helper()
+	before := descriptors(tb)
+	f := NewFinder(procfs)
+	tb.Cleanup(func() {
+		f.Close()
+		if after := descriptors(tb); f.open != 0 || after > before {
+			tb.Errorf("%d descriptors were open before and %d after, %d of them counted", before, after, f.open)
+		}
+	})
+	return f
+}
+
+func descriptors(tb testing.TB) int {
+	tb.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return len(entries)
+}
+
+// membersOf calls Find, and returns the members of each namespace by its serial.
+func membersOf(tb testing.TB, f *Finder) map[uint64][]int {
+	tb.Helper()
+	others, err := f.Find()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	members := make(map[uint64][]int)
+	for _, o := range others {
+		members[o.Serial] = o.Members()
+	}
+	return members
+}
+
+func TestEachNamespaceButTheMainOneIsFoundOnce(t *testing.T) {
+	h := newFakeHost(t)
+	h.add(2, "main")
+	h.add(30, "pod")
+	h.add(20, "pod")
+	h.add(40, "pod")
+	h.add(50, "pod")
+	h.add(60, "another")
+	f := newFinder(t, h.dir)
+
+	members := membersOf(t, f)
+	if len(members) != 2 {
+		t.Fatalf("got %v, want two namespaces", members)
+	}
+	others, err := f.Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range others {
+		pid := o.PID()
+		if got, want := o.Name(), filepath.Join(h.dir, strconv.Itoa(pid)); got != want {
+			t.Errorf("it is called %s, want %s", got, want)
+		}
+		table, err := os.Stat(filepath.Join(o.Dir(), "net/tcp"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := os.Stat(filepath.Join(o.Name(), "net/tcp"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !os.SameFile(table, want) || !o.Alive() {
+			t.Errorf("%s does not lead to where %s does", o.Dir(), o.Name())
+		}
+		for i, member := range o.Members() {
+			if i > 0 && o.Members()[i-1] > member {
+				t.Errorf("members %v, want the oldest first", o.Members())
+			}
+		}
+	}
+}
+
+func TestALifeLastsWhileAKnownProcessOfItLives(t *testing.T) {
+	for name, test := range map[string]struct {
+		happens func(h fakeHost)
+		want    map[uint64][]int
+	}{
+		"nothing":                                {func(fakeHost) {}, map[uint64][]int{1: {10, 11, 12}}},
+		"the witness dies":                       {func(h fakeHost) { h.kill(10) }, map[uint64][]int{1: {11, 12}}},
+		"another one joins":                      {func(h fakeHost) { h.add(13, "pod") }, map[uint64][]int{1: {10, 11, 12}}},
+		"the witness dies and another one joins": {func(h fakeHost) { h.kill(10); h.add(13, "pod") }, map[uint64][]int{1: {11, 12, 13}}},
+		"all die":                                {func(h fakeHost) { h.kill(10); h.kill(11); h.kill(12) }, map[uint64][]int{}},
+		"all die and another takes the number": {func(h fakeHost) {
+			h.kill(10)
+			h.kill(11)
+			h.kill(12)
+			h.add(13, "pod")
+		}, map[uint64][]int{2: {13}}},
+		"all die and another takes number and pid": {func(h fakeHost) {
+			h.kill(10)
+			h.kill(11)
+			h.kill(12)
+			h.add(10, "pod")
+		}, map[uint64][]int{2: {10}}},
+		"the witness goes elsewhere": {func(h fakeHost) { h.enter(10, "elsewhere") }, map[uint64][]int{1: {11, 12}, 2: {10}}},
+		"the witness goes home":      {func(h fakeHost) { h.enter(10, "main") }, map[uint64][]int{1: {11, 12}}},
+		"all go elsewhere": {func(h fakeHost) {
+			h.enter(10, "elsewhere")
+			h.enter(11, "elsewhere")
+			h.enter(12, "elsewhere")
+		}, map[uint64][]int{2: {10, 11, 12}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newFakeHost(t)
+			for pid := 10; pid <= 12; pid++ {
+				h.add(pid, "pod")
+			}
+			f := newFinder(t, h.dir)
+			if diff := cmp.Diff(map[uint64][]int{1: {10, 11, 12}}, membersOf(t, f)); diff != "" {
+				t.Fatalf("before (-want +got):\n%s", diff)
+			}
+			test.happens(h)
+			if diff := cmp.Diff(test.want, membersOf(t, f)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestANamespaceThatEndedLeadsNowhere(t *testing.T) {
+	h := newFakeHost(t)
+	h.add(10, "pod")
+	f := newFinder(t, h.dir)
+	others, err := f.Find()
+	if err != nil || len(others) != 1 {
+		t.Fatal(others, err)
+	}
+	o, dir := others[0], others[0].Dir()
+	h.kill(10)
+	h.add(10, "pod")
+	for _, dir := range []string{dir, o.Dir()} {
+		if _, err := os.Stat(filepath.Join(dir, "net/tcp")); err == nil {
+			t.Errorf("%s leads to another process", dir)
+		}
+	}
+	if o.Alive() || o.PID() != 0 || len(o.Members()) != 0 {
+		t.Errorf("it lives on in %v", o.Members())
+	}
+	if _, err := o.OpenNS(); err == nil {
+		t.Error("it could be opened")
+	}
+	// Its path stays what it is, and means no other file, until the next call.
+	file, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if fd := strconv.Itoa(int(file.Fd())); fd == filepath.Base(dir) {
+		t.Errorf("descriptor %s was given to another file", fd)
+	}
+}
+
+func TestAFailedReadIsAnErrorAndChangesNothing(t *testing.T) {
+	h := newFakeHost(t)
+	h.add(10, "pod")
+	for name, test := range map[string]struct {
+		breaks, mends func()
+		want          string
+	}{
+		"PID 1 is invisible": {func() { h.kill(1) }, func() { h.add(1, "main") }, filepath.Join(h.dir, "1/net/tcp")},
+		"no procfs": {
+			func() { rename(t, h.dir, h.dir+".away") },
+			func() { rename(t, h.dir+".away", h.dir) },
+			h.dir,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFinder(t, h.dir)
+			for range 2 {
+				test.breaks()
+				f.closeRoot() // as if it were the first call
+				if _, err := f.Find(); err == nil || !strings.Contains(err.Error(), test.want) {
+					t.Errorf("got the error %v, want one that tells %s", err, test.want)
+				}
+				test.mends()
+				if diff := cmp.Diff(map[uint64][]int{1: {10}}, membersOf(t, f)); diff != "" {
+					t.Errorf("afterwards (-want +got):\n%s", diff)
+				}
+			}
+		})
+	}
+}
+
+func rename(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.Rename(from, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheOldestNamespacesStayWhereThereAreTooMany(t *testing.T) {
+	h := newFakeHost(t)
+	f := newFinder(t, h.dir)
+	f.namespaces = 2
+	h.add(10, "a")
+	h.add(20, "b")
+	membersOf(t, f)
+	h.add(5, "c")
+	h.add(6, "c")
+	h.add(7, "d")
+	if diff := cmp.Diff(map[uint64]bool{1: true, 2: true}, keys(membersOf(t, f))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := f.Omitted(); got != 2 {
+		t.Errorf("%d left out, want 2", got)
+	}
+	h.kill(10)
+	if diff := cmp.Diff(map[uint64]bool{1: true, 2: true}, keys(membersOf(t, f))); len(diff) == 0 {
+		t.Error("the third did not take the place of the one that ended")
+	}
+	if got := f.Omitted(); got != 1 {
+		t.Errorf("%d left out, want 1", got)
+	}
+	h.kill(20)
+	membersOf(t, f)
+	if got := f.Omitted(); got != 0 {
+		t.Errorf("%d left out, want none", got)
+	}
+}
+
+func TestWitnessesTakeNoMoreThanTheirShareOfTheDescriptors(t *testing.T) {
+	h := newFakeHost(t)
+	for n := range 10 {
+		for process := range 3 {
+			h.add(10+10*n+process, strconv.Itoa(n))
+		}
+	}
+	f := newFinder(t, h.dir)
+	f.descriptors = 8
+	members := membersOf(t, f)
+	if f.open > 8 || len(members)+f.Omitted() != 10 || len(members) < 4 {
+		t.Errorf("%d descriptors for %v, %d left out", f.open, members, f.Omitted())
+	}
+}
+
+func keys(members map[uint64][]int) map[uint64]bool {
+	set := make(map[uint64]bool)
+	for serial := range members {
+		set[serial] = true
+	}
+	return set
+}

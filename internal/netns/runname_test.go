@@ -1,0 +1,135 @@
+package netns
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"listen_exporter/internal/netnstest"
+)
+
+func TestANamespaceHasTheNameThatIPNetnsShows(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
+		process := sleeper(t)
+		nameless := sleeper(t)
+		linked := sleeper(t)
+		dir := t.TempDir()
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
+		for _, name := range []string{"stale", "named", "named later", "own", "bad\xff"} {
+			if err := os.WriteFile(filepath.Join(dir, name), nil, 0o444); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, source := range map[string]string{
+			"named": process.dir() + "/ns/net", "named later": process.dir() + "/ns/net", "own": "/proc/self/ns/net",
+		} {
+			if err := unix.Mount(source, filepath.Join(dir, name), "", unix.MS_BIND, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, target := range map[string]string{
+			"linked": linked.dir() + "/ns/net", "dead": "/proc/0/ns/net", "a mount": filepath.Join(dir, "own"), "nowhere": "nowhere",
+		} {
+			if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+
+		f := newFinder(t, "/proc")
+		names := ReadRunNames("/proc", dir)
+		got := make(map[string]string)
+		for what, process := range map[string]*child{"mounted": process, "not named": nameless, "linked": linked} {
+			o := other(t, f, process.Process.Pid)
+			if o == nil {
+				t.Fatalf("the one that is %s was not found", what)
+			}
+			got[what] = names.Of(o)
+			process.kill()
+			if name := names.Of(o); name != "" {
+				t.Errorf("a dead one is called %q", name)
+			}
+		}
+		want := map[string]string{"mounted": "named", "not named": "", "linked": "linked"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestNobodyGetsNoNames(t *testing.T) {
+	const name = "/run/netns/of-the-test"
+	netnstest.RunAsRootAndNobody(t, func(t *testing.T) {
+		if err := os.MkdirAll("/run/netns", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount("tmpfs", "/run/netns", "tmpfs", 0, "mode=755"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, nil, 0o444); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount("/proc/self/ns/net", name, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+	}, func(t *testing.T) {
+		own, err := inode("/proc/self")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := newFinder(t, "/proc")
+		others, err := f.Find()
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := ReadRunNames("/proc", "/run/netns")
+		for _, o := range others {
+			if o.Inode != own {
+				continue
+			}
+			// A process of the same user may be looked into with no privilege: the witness may be that.
+			fd, err := o.OpenNS()
+			mayLook := err == nil
+			if mayLook {
+				unix.Close(fd)
+			}
+			if got := names.Of(o); mayLook != (got == filepath.Base(name)) {
+				t.Errorf("it may be opened: %t, and the name is %q", mayLook, got)
+			}
+			if os.Geteuid() == 0 && !mayLook {
+				t.Errorf("root gets %v", err)
+			}
+			return
+		}
+		t.Error("the namespace that the test runs in was not found")
+	})
+}
+
+func TestNamesThatCannotBeReadAreNone(t *testing.T) {
+	if names := ReadRunNames("/proc", filepath.Join(t.TempDir(), "missing")); len(names) != 0 {
+		t.Errorf("got %v", names)
+	}
+}
+
+func TestTheNamesOfAHostAreThoseOfItsFirstProcess(t *testing.T) {
+	procfs := t.TempDir()
+	if got := RunNamesDir(procfs); got != "/run/netns" {
+		t.Errorf("got %s where PID 1 cannot be looked into", got)
+	}
+	want := filepath.Join(procfs, "1/root/run/netns")
+	if err := os.MkdirAll(want, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := RunNamesDir(procfs); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := fmt.Sprint(len(ReadRunNames(procfs, want))); got != "0" {
+		t.Errorf("%s names in an empty directory", got)
+	}
+}
