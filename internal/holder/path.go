@@ -1,0 +1,217 @@
+package holder
+
+import (
+	"slices"
+	"strings"
+)
+
+// origin is what a cgroup's path says of whoever runs in it. What the path does not say is empty.
+type origin struct {
+	// unit is the system manager's: ssh.service. What a user named stands behind the user's own unit or slice:
+	// user@1000.service/web.service.
+	unit string
+	// containerID is the innermost container's, 64 hexadecimal digits.
+	containerID string
+	// podUID is the innermost pod's: a UUID with dashes, or a static pod's 32 hexadecimal digits.
+	podUID string
+}
+
+// userSlice holds all that users run. Below it are cgroups that users name as they like.
+const userSlice = "user.slice"
+
+// parsePath reads a path from the root of the cgroup2 hierarchy, or of version 1's name=systemd. Its names may be any
+// bytes.
+//
+// A path that leads out of the reader's cgroup namespace (/../x) does not begin at the root: only a container's id can be
+// told from it. A removed cgroup, which the kernel marks in /proc/<pid>/cgroup, names nothing.
+func parsePath(path string) origin {
+	if !strings.HasPrefix(path, "/") || strings.HasSuffix(path, " (deleted)") {
+		return origin{}
+	}
+	names := components(path)
+	if len(names) == 0 {
+		return origin{}
+	}
+
+	var o origin
+	for i, name := range names {
+		// Podman's cgroupfs driver gives a pod of its own the id alone: /libpod_parent/<pod>/libpod-<container>.
+		isPodmanPod := i > 0 && names[i-1] == "libpod_parent" && !strings.HasPrefix(name, "libpod-")
+		if id := containerID(name); id != "" && !isPodmanPod {
+			o.containerID = id
+		}
+		if uid := podUID(names[:i+1]); uid != "" {
+			o.podUID = uid
+		}
+	}
+	if slices.Contains(names, "..") {
+		return origin{containerID: o.containerID}
+	}
+	o.unit = systemUnit(names)
+	// Kubernetes has no pods of the host's there, and a user can name a cgroup after any pod.
+	if names[0] == userSlice || strings.HasPrefix(o.unit, "user@") {
+		o.podUID = ""
+	}
+	return o
+}
+
+// components returns the names that make a path. systemd puts one underscore before a name that could be mistaken for a
+// file of the kernel's, such as memory.service or tasks (cg_escape, src/basic/cgroup-util.c), and takes it off any name.
+func components(path string) []string {
+	var names []string
+	for name := range strings.SplitSeq(path, "/") {
+		if name != "" {
+			names = append(names, strings.TrimPrefix(name, "_"))
+		}
+	}
+	return names
+}
+
+// systemUnit returns the system manager's unit: the first name that is no slice. What stands below it was named by
+// whoever runs in it. The only names below that are shown are those of a user's units, behind the user's own.
+func systemUnit(names []string) string {
+	name, below := firstInSlices(names)
+	if !isUnit(name) {
+		return ""
+	}
+	if above := names[:len(names)-len(below)-1]; len(above) > 0 && above[0] == userSlice && !isSystemdsOwn(above, name) {
+		slice := userSlice
+		if len(above) > 1 && strings.HasPrefix(above[1], "user-") {
+			slice = above[1]
+		}
+		return slice + "/" + name
+	}
+	if isUserManager(name) {
+		if unit, _ := firstInSlices(below); isUnit(unit) {
+			return name + "/" + unit
+		}
+	}
+	return name
+}
+
+// firstInSlices returns the first name that is no slice, and the names below it.
+func firstInSlices(names []string) (name string, below []string) {
+	for i, name := range names {
+		if !isUnitName(name, ".slice") {
+			return name, names[i+1:]
+		}
+	}
+	return "", nil
+}
+
+// isUnit tells whether a cgroup of that name is a unit that says more than the id of the container in it. Of the types of
+// units, systemd gives a cgroup to these and to slices alone (UNIT_HAS_CGROUP_CONTEXT, src/core/unit.h).
+func isUnit(name string) bool {
+	for _, suffix := range []string{".service", ".socket", ".scope", ".mount", ".swap"} {
+		if isUnitName(name, suffix) {
+			return containerID(name) == ""
+		}
+	}
+	return false
+}
+
+// isUnitName tells whether systemd could have given that name to a unit of that type (VALID_CHARS_WITH_AT,
+// src/basic/unit-name.c).
+func isUnitName(name, suffix string) bool {
+	prefix, ok := strings.CutSuffix(name, suffix)
+	return ok && prefix != "" && !strings.ContainsFunc(prefix, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && !strings.ContainsRune(`@:-_.\`, r)
+	})
+}
+
+// isUserManager tells whether a unit is the one in which systemd runs a user's own systemd: user@1000.service.
+func isUserManager(unit string) bool {
+	uid, ok := strings.CutPrefix(strings.TrimSuffix(unit, ".service"), "user@")
+	return ok && isDigits(uid)
+}
+
+// isSystemdsOwn tells whether systemd itself puts a unit of that name directly in the slice of its user.
+func isSystemdsOwn(above []string, name string) bool {
+	if len(above) != 2 {
+		return false
+	}
+	uid, ok := strings.CutPrefix(strings.TrimSuffix(above[1], ".slice"), "user-")
+	if !ok || !isDigits(uid) {
+		return false
+	}
+	return name == "user@"+uid+".service" || name == "user-runtime-dir@"+uid+".service" ||
+		strings.HasPrefix(name, "session-") && strings.HasSuffix(name, ".scope")
+}
+
+// containerID returns the id of the container that a cgroup of that name holds, if it holds one:
+//
+//	<id>                                         cgroupfs drivers: Docker, containerd
+//	docker-<id>.scope, libpod-<id>.scope …       systemd drivers
+//	crio-<id>, libpod-<id>, libpod-payload-<id>  cgroupfs drivers of CRI-O and podman, podman --cgroups=split (quadlet)
+//	system.slice:docker:<id>                     a systemd driver's name, used as it is by a runtime with the cgroupfs driver
+//
+// The monitors beside the containers (crio-conmon-<id>.scope, libpod-conmon-<id>.scope) are none.
+func containerID(name string) string {
+	runtime, id := "", name
+	if _, rest, ok := strings.Cut(name, ":"); ok {
+		runtime, id, _ = strings.Cut(rest, ":")
+	} else {
+		id = strings.TrimSuffix(name, ".scope")
+		if at := strings.LastIndexByte(id, '-'); at >= 0 {
+			runtime, id = id[:at], id[at+1:]
+		}
+	}
+	if len(id) != 64 || !isHex(id) {
+		return ""
+	}
+	switch runtime {
+	case "", "docker", "cri-containerd", "nerdctl", "crio", "libpod", "libpod-payload":
+		return id
+	default:
+		return ""
+	}
+}
+
+// podUID returns the uid of the pod whose cgroup the last of names is, if it is one. The kubelet may have a root of its
+// own: /kubelet/kubepods/…, /kubelet.slice/kubelet-kubepods.slice/….
+//
+//	…/kubepods/pod<uid>, …/kubepods/burstable/pod<uid>             cgroupfs driver
+//	…kubepods-pod<uid>.slice, …kubepods-burstable-pod<uid>.slice  systemd driver; each dash of the uid is an underscore
+func podUID(names []string) string {
+	name, above := names[len(names)-1], names[:len(names)-1]
+	if uid, ok := strings.CutPrefix(name, "pod"); ok {
+		if n := len(above); n > 0 && (above[n-1] == "burstable" || above[n-1] == "besteffort") {
+			above = above[:n-1]
+		}
+		if n := len(above); n == 0 || above[n-1] != "kubepods" || !isUID(uid) {
+			return ""
+		}
+		return uid
+	}
+
+	name, _, _ = strings.Cut(name, ":") // kubepods-pod<uid>.slice:cri-containerd:<id>
+	name, ok := strings.CutSuffix(name, ".slice")
+	at := strings.LastIndex(name, "-pod")
+	if !ok || at < 0 || strings.Contains(name[at+1:], "-") {
+		return ""
+	}
+	parent := strings.TrimSuffix(strings.TrimSuffix(name[:at], "-burstable"), "-besteffort")
+	uid := strings.ReplaceAll(name[at+len("-pod"):], "_", "-")
+	if parent != "kubepods" && !strings.HasSuffix(parent, "-kubepods") || !isUID(uid) {
+		return ""
+	}
+	return uid
+}
+
+// isUID tells whether uid is a UUID, as the API server gives them, or the MD5 sum that the kubelet gives a static pod.
+func isUID(uid string) bool {
+	if len(uid) == 32 {
+		return isHex(uid)
+	}
+	groups := strings.Split(uid, "-")
+	return len(groups) == 5 && len(groups[0]) == 8 && len(groups[1]) == 4 && len(groups[2]) == 4 && len(groups[3]) == 4 &&
+		len(groups[4]) == 12 && isHex(strings.Join(groups, ""))
+}
+
+func isHex(s string) bool {
+	return strings.Trim(s, "0123456789abcdef") == ""
+}
+
+func isDigits(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789") == ""
+}

@@ -1,0 +1,272 @@
+package holder
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestASearchKeepsToItsTimeAndGoesOnWhereItStopped(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		first bool
+		limit time.Duration
+	}{
+		{"the first one", true, firstSearch},
+		{"a later one", false, laterSearch},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newFixture(t)
+			const processes = 30
+			var sockets []Socket
+			for n := range processes {
+				x.process(100+n, fmt.Sprint("p", n), uint64(1000+n))
+				sockets = append(sockets, Socket{ID: uint64(1 + n), Inode: uint64(1000 + n)})
+			}
+			f := x.finder()
+			if !c.first {
+				x.find(f, nil, false)
+			}
+			x.tick = c.limit / 10 // a look at a process, as the clock goes
+			known, rounds := 0, 0
+			for ; known < processes && rounds < 2*processes; rounds++ {
+				before := x.clock
+				changed := x.find(f, sockets, rounds > 0)
+				if took := x.clock.Sub(before); took > c.limit+3*x.tick {
+					t.Errorf("Find %d took %s, want %s at most", rounds, took, c.limit)
+				}
+				was := known
+				known = 0
+				for n, s := range sockets {
+					if holders := f.Holders(s); len(holders) > 0 {
+						known++
+						x.want(f, s, Holder{Process: fmt.Sprint("p", n)})
+					}
+				}
+				if known <= was || !changed {
+					t.Fatalf("after Find %d %d holders are known, %d before, changed = %v", rounds, known, was, changed)
+				}
+				x.tick = laterSearch / 10
+				c.limit = laterSearch
+			}
+			if known != processes || rounds < 3 || rounds > 5 {
+				t.Errorf("%d of %d holders were known after %d Finds, want all after 3 to 5", known, processes, rounds)
+			}
+		})
+	}
+}
+
+func TestASocketWithoutAProcessIsSearchedForEverMoreSeldom(t *testing.T) {
+	x := newFixture(t)
+	x.process(100, "other", 7)
+	kernels := []Socket{{ID: 1, Inode: 1000}}
+	f := x.finder()
+	root := watchOpening(t, x.procfs)
+	start := x.clock
+	var walks []time.Duration
+	for second := range 12_000 {
+		x.clock = start.Add(time.Duration(second) * time.Second)
+		x.find(f, kernels, second > 0)
+		if len(root.since()) > 0 {
+			walks = append(walks, x.clock.Sub(start)/time.Second)
+		}
+	}
+	want := []time.Duration{0, 15, 45, 105, 225, 465, 945, 1905, 3825, 7425, 11025}
+	if diff := cmp.Diff(want, walks); diff != "" {
+		t.Errorf("seconds at which all processes were searched (-want +got):\n%s", diff)
+	}
+
+	x.process(101, "late", 1000)
+	x.clock = start.Add((11_025 + 3_600) * time.Second)
+	x.find(f, kernels, true)
+	x.want(f, kernels[0], Holder{Process: "late"})
+}
+
+func TestWhereNoProcessShowsItsDescriptorsTheyAreLeftAlone(t *testing.T) {
+	x := newFixture(t)
+	x.process(os.Getpid(), "exporter", 5) // it sees its own
+	for pid := 100; pid < 105; pid++ {
+		x.process(pid, "server")
+		x.rename(x.fdDir(pid), x.fdDir(pid)+".hidden")
+	}
+	f := x.finder()
+	root := watchOpening(t, x.procfs)
+	sockets := []Socket{{ID: 1, Inode: 1000}}
+	x.find(f, sockets, false)
+	root.want(x.procfs)
+	for pid := 100; pid < 105; pid++ {
+		x.rename(x.fdDir(pid)+".hidden", x.fdDir(pid))
+	}
+	x.link(100, 3, "socket:[1000]")
+	for n := range 590 {
+		x.clock = x.clock.Add(time.Second)
+		sockets = append(sockets, Socket{ID: uint64(2 + n), Inode: uint64(2000 + n)}) // new ones make no difference
+		x.find(f, sockets, false)
+	}
+	root.want()
+	x.clock = x.clock.Add(11 * time.Second)
+	x.find(f, sockets, true)
+	x.want(f, sockets[0], Holder{Process: "server"})
+}
+
+func TestUnchangedSocketsCostNoWalk(t *testing.T) {
+	x := newFixture(t)
+	var sockets []Socket
+	dirs := []string{x.procfs}
+	for n := range 10 {
+		pid := 100 + n
+		x.process(pid, "server", uint64(1000+n))
+		dirs = append(dirs, x.fdDir(pid))
+		sockets = append(sockets, Socket{
+			ID: uint64(1 + n), Inode: uint64(1000 + n),
+			Cgroup: x.group(fmt.Sprintf("system.slice/s%d.service", n), pid),
+		})
+	}
+	dirs = append(dirs, x.groups, x.groups+"/system.slice")
+	f := x.finder()
+	if !x.find(f, sockets, false) {
+		t.Error("the first Find changed nothing")
+	}
+	walks := watchOpening(t, dirs...)
+	// Others that open the same socket are not looked for.
+	x.process(200, "late", 1000)
+	for round := range 5 * recheckShare {
+		if x.find(f, sockets, round%2 == 0) {
+			t.Errorf("Find %d changed something", round)
+		}
+	}
+	walks.want()
+	for n, s := range sockets {
+		x.want(f, s, Holder{Process: "server", Unit: fmt.Sprintf("s%d.service", n)})
+	}
+
+	// One more costs a look at its own cgroup alone: its directory is new, and so the cgroups are walked.
+	added := Socket{ID: 99, Inode: 9999, Cgroup: x.group("system.slice/added.service", 300)}
+	x.process(300, "added", 9999)
+	sockets = append(sockets, added)
+	x.find(f, sockets, false)
+	x.want(f, added, Holder{Process: "added", Unit: "added.service"})
+	walks.want(x.groups, x.groups+"/system.slice")
+}
+
+func TestAFailedSearchKeepsTheHoldersOfBefore(t *testing.T) {
+	x := newFixture(t)
+	x.process(100, "server", 1000)
+	sockets := []Socket{{ID: 1, Inode: 1000}}
+	f := x.finder()
+	x.find(f, sockets, false)
+	x.rename(x.procfs, x.procfs+".gone")
+	sockets = append(sockets, Socket{ID: 2, Inode: 1001})
+	for range 2 * recheckShare {
+		if _, err := f.Find(sockets, false); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), x.procfs) {
+			t.Fatalf("Find without a procfs: %v, want an error that names it", err)
+		}
+		x.want(f, sockets[0], Holder{Process: "server"})
+		x.want(f, sockets[1])
+	}
+	x.rename(x.procfs+".gone", x.procfs)
+	x.process(101, "other", 1001)
+	x.find(f, sockets, true)
+	x.want(f, sockets[0], Holder{Process: "server"})
+	x.want(f, sockets[1], Holder{Process: "other"})
+}
+
+func TestAPanicIsAnErrorAndTheNextFindIsRight(t *testing.T) {
+	x := newFixture(t)
+	x.process(100, "server", 1000)
+	sockets := []Socket{{ID: 1, Inode: 1000}}
+	f := x.finder()
+	now := f.now
+	for calls := range 5 { // at each place that reads the clock
+		left := calls
+		f.now = func() time.Time {
+			if left--; left < 0 {
+				panic("the clock stopped")
+			}
+			return now()
+		}
+		if _, err := f.Find(sockets, false); err == nil {
+			break
+		} else if !strings.Contains(err.Error(), "panic: the clock stopped") {
+			t.Fatalf("Find: %v, want an error that tells of the panic", err)
+		}
+	}
+	f.now = now
+	x.find(f, sockets, false)
+	x.want(f, sockets[0], Holder{Process: "server"})
+}
+
+func TestWhoServesASocketThatPID1WaitsOnIsFoundLater(t *testing.T) {
+	x := newFixture(t)
+	x.process(1, "systemd", 1000, 1001)
+	x.process(100, "other", 7)
+	listener := Socket{ID: 1, Inode: 1000, Cgroup: x.group("system.slice/foo.socket")}
+	unnamed := Socket{ID: 2, Inode: 1001, Cgroup: x.group("init.scope", 1)}
+	sockets := []Socket{listener, unnamed}
+	f := x.finder()
+	x.find(f, sockets, false)
+	x.want(f, listener, Holder{Process: "systemd", Unit: "foo.socket"})
+	x.want(f, unnamed, Holder{Process: "systemd", Unit: "init.scope"})
+
+	// Its service by systemd's default is known by name: no other process is looked into.
+	x.process(200, "food", 1000)
+	x.group("system.slice/foo.service", 200)
+	walks := watchOpening(t, x.procfs, x.fdDir(1), x.fdDir(100))
+	for range recheckShare {
+		x.find(f, sockets, true)
+	}
+	x.want(f, listener, Holder{Process: "food", Unit: "foo.socket"})
+	walks.want()
+
+	// Any other is found by the next search through all of them.
+	x.process(300, "bard", 1001)
+	x.clock = x.clock.Add(retryAfter)
+	x.find(f, sockets, true)
+	x.want(f, unnamed, Holder{Process: "bard"})
+
+	x.end(200)
+	x.end(300)
+	for range recheckShare {
+		x.find(f, sockets, true)
+	}
+	x.want(f, listener, Holder{Process: "systemd", Unit: "foo.socket"})
+	x.want(f, unnamed, Holder{Process: "systemd", Unit: "init.scope"})
+}
+
+func TestACgroupThatIsNoMoreIsLookedForOnce(t *testing.T) {
+	x := newFixture(t)
+	x.process(2, "bystander", 7)
+	there := Socket{ID: 1, Inode: 1000, Cgroup: x.group("system.slice/a.service")}
+	sockets := []Socket{there}
+	for n := range 10 {
+		sockets = append(sockets, Socket{ID: uint64(2 + n), Inode: uint64(1001 + n), Cgroup: 1<<60 + uint64(n)})
+	}
+	f := x.finder()
+	slice := x.groups + "/system.slice"
+	groups := watchOpening(t, x.groups, slice)
+	x.find(f, sockets, false)
+	groups.want(x.groups, slice)
+	for range 2 * recheckShare {
+		x.find(f, sockets, false)
+	}
+	groups.want()
+
+	// So are those that are removed later.
+	x.remove(slice + "/a.service")
+	groups.since()
+	for range recheckShare {
+		x.find(f, sockets, true)
+	}
+	groups.want(x.groups, slice)
+	x.want(f, there)
+	for range 2 * recheckShare {
+		x.find(f, sockets, true)
+	}
+	groups.want()
+}

@@ -1,0 +1,100 @@
+package netnstest
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// RunAsHost is [Run] on a host of the test's own: body runs as PID 1 of a PID namespace, with a /proc that shows no other
+// processes than those that the test starts. The test's network namespace is the main one there. All processes end with the
+// test.
+func RunAsHost(t *testing.T, body func(t *testing.T)) {
+	t.Helper()
+	asHost(t, func() { Run(t, body) })
+}
+
+// RunAsHostAndNobody is [RunAsRootAndNobody] on a host of the test's own, as [RunAsHost] makes it. Nobody is not PID 1 there.
+func RunAsHostAndNobody(t *testing.T, hold, read func(t *testing.T)) {
+	t.Helper()
+	asHost(t, func() { RunAsRootAndNobody(t, hold, read) })
+}
+
+func asHost(t *testing.T, run func()) {
+	t.Helper()
+	if os.Getenv(roleVariable) == "" {
+		needRoot(t)
+		cmd := again(t, roleInside)
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Cloneflags:   syscall.CLONE_NEWPID,
+			Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
+		}
+		finish(t, t.Name(), cmd)
+		return
+	}
+	if os.Getpid() == 1 {
+		MountProc(t, "/proc", "")
+	}
+	run()
+}
+
+// Elsewhere calls do in another network namespace, on a thread that ends afterwards, and returns do's error. A process that do
+// starts lives there. path names the namespace, such as /run/netns/blue; without one it is a fresh one, of which the loopback
+// interface is up.
+func Elsewhere(path string, do func() error) error {
+	if os.Getenv(roleVariable) == roleHolder { // it was started there
+		return do()
+	}
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked
+		if unix.Gettid() == unix.Getpid() {
+			// What /proc says of the process is what holds for its first thread. While this goroutine has that one, another
+			// goroutine gets another.
+			defer runtime.UnlockOSThread()
+			result <- Elsewhere(path, do)
+			return
+		}
+		err := enter(path)
+		if err == nil {
+			err = do()
+		}
+		result <- err
+	}()
+	return <-result
+}
+
+// Configure makes the addresses of [Device] in the network namespace that the calling thread is in.
+func Configure(tb testing.TB) {
+	tb.Helper()
+	configure(tb)
+}
+
+// enter takes the calling thread to a network namespace.
+func enter(path string) error {
+	if path != "" {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		return errors.Join(unix.Setns(fd, unix.CLONE_NEWNET), unix.Close(fd))
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	loopback, err := unix.NewIfreq("lo")
+	if err != nil {
+		return err
+	}
+	loopback.SetUint16(unix.IFF_UP)
+	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, loopback)
+}

@@ -1,0 +1,123 @@
+package netnstest
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Rights are what a [Reader] may do.
+type Rights int
+
+// Whom the kernel takes a reader for.
+const (
+	// AsRoot has every capability that the test has.
+	AsRoot Rights = iota
+	// WithTwo is user 0 with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH alone.
+	WithTwo
+	// AsNobody has no capability and is in no group.
+	AsNobody
+)
+
+// nobody is the user and the group of that name.
+const nobody = 65534
+
+// Reader runs functions on a thread of its own that has fewer rights than the test's process. Other than a process with these
+// rights it still sees all that its own process may see of itself.
+type Reader struct {
+	work chan func()
+	done chan struct{}
+}
+
+// NewReader starts a reader, which the test's end ends.
+func NewReader(t *testing.T, rights Rights) *Reader {
+	t.Helper()
+	r := &Reader{work: make(chan func()), done: make(chan struct{})}
+	started := make(chan error)
+	OnOwnThread(func() {
+		err := rights.take()
+		started <- err
+		for err == nil {
+			do, ok := <-r.work
+			if !ok {
+				return
+			}
+			do()
+			r.done <- struct{}{}
+		}
+	})
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { close(r.work) })
+	return r
+}
+
+// Do calls do on the reader's thread, and returns when it has. do must not end the test.
+func (r *Reader) Do(do func()) {
+	r.work <- do
+	<-r.done
+}
+
+// OnOwnThread calls do in another goroutine, on a thread that ends when do returns: do may change what belongs to a thread. It
+// is never the first thread of the process, which the Go runtime does not end and whose namespaces and rights are those that
+// /proc/<pid> shows.
+func OnOwnThread(do func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			do()
+			return // locked: the thread ends
+		}
+		locked := make(chan struct{})
+		go func() {
+			runtime.LockOSThread() // of another thread, as long as this one waits
+			close(locked)
+			do()
+		}()
+		<-locked
+		runtime.UnlockOSThread()
+	}()
+}
+
+// take makes the calling thread's rights these. The bare system calls are those of a thread, not of the process.
+func (r Rights) take() error {
+	switch r {
+	case AsNobody:
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); errno != 0 {
+			return fmt.Errorf("setgroups: %w", errno)
+		}
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESGID, nobody, nobody, nobody); errno != 0 {
+			return fmt.Errorf("setresgid: %w", errno)
+		}
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, nobody, nobody, nobody); errno != 0 {
+			return fmt.Errorf("setresuid: %w", errno)
+		}
+		return r.check(0)
+	case WithTwo:
+		const two = 1<<unix.CAP_SYS_PTRACE | 1<<unix.CAP_DAC_READ_SEARCH
+		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		data := [2]unix.CapUserData{{Effective: two, Permitted: two}}
+		if err := unix.Capset(&header, &data[0]); err != nil {
+			return fmt.Errorf("capset: %w", err)
+		}
+		return r.check(two)
+	default:
+		return nil
+	}
+}
+
+// check returns an error unless the calling thread has exactly the capabilities that are wanted.
+func (r Rights) check(want uint32) error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return fmt.Errorf("capget: %w", err)
+	}
+	if data != [2]unix.CapUserData{{Effective: want, Permitted: want}} {
+		return fmt.Errorf("the thread has the capabilities %+v, want %#x alone", data, want)
+	}
+	return nil
+}
