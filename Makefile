@@ -39,7 +39,7 @@ RACE = $(shell $(GO) list -race runtime/race >/dev/null 2>&1 && command -v $$($(
 
 .PHONY: help
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: .build/linux-$(shell $(GO) env GOARCH)/listen_exporter ## Build the binary for this machine into .build/.
@@ -61,6 +61,10 @@ test: ## Run all tests; fetches promtool and prometheus when they are missing.
 .PHONY: test-kernels
 test-kernels: .build/linux-amd64/listen_exporter ## Run the program on other kernels, emulated; fetches those that are missing.
 	@.ci/kernels
+
+.PHONY: test-containers
+test-containers: build ## Run the program in containers of the DaemonSets' shape; wants root, buildah, podman, runc.
+	@.ci/containers
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s).

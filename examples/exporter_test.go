@@ -158,7 +158,7 @@ func parseSeries(exposition string) []series {
 func everySeries(t *testing.T) []series {
 	t.Helper()
 	address := start(t, exec.Command(exporter(t),
-		"--web.listen-address=127.0.0.1:0", "--collector.netns=self", "--collector.udp.ephemeral-min-age=1ms"))
+		"--web.listen-address=127.0.0.1:0", "--collector.netns=all", "--collector.udp.ephemeral-min-age=1ms"))
 	metrics := func() string { return getOK(t, "http://"+address+"/metrics") }
 	metrics() // what listens from here on is seen to appear
 

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestTheDaemonSetRunsAsNobodyWithNothingButTheHostsNamespaces(t *testing.T) {
+func TestTheDaemonSetRunsAsNobodyWithNothingButTheHostsNamespacesAndItsCgroups(t *testing.T) {
 	no := false
 	pod := readManifests(t).daemonSet.Spec.Template.Spec
 	if !pod.HostNetwork || !pod.HostPID {
@@ -33,6 +33,40 @@ func TestTheDaemonSetRunsAsNobodyWithNothingButTheHostsNamespaces(t *testing.T) 
 		AllowPrivilegeEscalation: &no, ReadOnlyRootFilesystem: true, Capabilities: map[string][]string{"drop": {"ALL"}},
 	}, pod.Containers[0].SecurityContext); diff != "" {
 		t.Errorf("the container's securityContext: -want +got:\n%s", diff)
+	}
+	cgroups := volume{Name: "cgroup"}
+	cgroups.HostPath.Path, cgroups.HostPath.Type = "/sys/fs/cgroup", "Directory"
+	if diff := cmp.Diff([]volume{cgroups}, pod.Volumes); diff != "" {
+		t.Errorf("volumes: -want +got:\n%s", diff)
+	}
+	mounts := []volumeMount{{Name: "cgroup", MountPath: "/host/sys/fs/cgroup", ReadOnly: true}}
+	if diff := cmp.Diff(mounts, pod.Containers[0].VolumeMounts); diff != "" {
+		t.Errorf("volumeMounts: -want +got:\n%s", diff)
+	}
+}
+
+// TestTheDaemonSetForProcessNamesDiffersInItsRightsAlone compares the two variants once the second has been given the
+// rights of the first.
+func TestTheDaemonSetForProcessNamesDiffersInItsRightsAlone(t *testing.T) {
+	no := false
+	plain, exact := readVariant(t, plainDaemonSet), readVariant(t, processNamesDaemonSet)
+	pod, wantPod := &exact.daemonSet.Spec.Template.Spec, plain.daemonSet.Spec.Template.Spec
+	// A user other than root would have the capabilities, but none of them effective.
+	if diff := cmp.Diff(podSecurity{SeccompProfile: map[string]string{"type": "RuntimeDefault"}}, pod.SecurityContext); diff != "" {
+		t.Errorf("the pod's securityContext: -want +got:\n%s", diff)
+	}
+	if diff := cmp.Diff(containerSecurity{
+		AllowPrivilegeEscalation: &no,
+		ReadOnlyRootFilesystem:   true,
+		Capabilities:             map[string][]string{"drop": {"ALL"}, "add": {"SYS_PTRACE", "DAC_READ_SEARCH"}},
+		AppArmorProfile:          map[string]string{"type": "Unconfined"},
+	}, pod.Containers[0].SecurityContext); diff != "" {
+		t.Errorf("the container's securityContext: -want +got:\n%s", diff)
+	}
+	pod.SecurityContext = wantPod.SecurityContext
+	pod.Containers[0].SecurityContext = wantPod.Containers[0].SecurityContext
+	if diff := cmp.Diff(plain, exact, cmp.AllowUnexported(manifests{})); diff != "" {
+		t.Errorf("%s differs from %s in more than its rights:\n%s", processNamesDaemonSet, plainDaemonSet, diff)
 	}
 }
 
@@ -143,8 +177,11 @@ func TestTheDaemonSetLeavesRoomBelowItsMemoryLimit(t *testing.T) {
 	}
 }
 
-// daemonSetArguments returns the container's arguments as they are on a node whose address is 127.0.0.1, and a free port
-// in place of the one that they name.
+// hostRoot is where a test mounts what the container finds at its root.
+const hostRoot = "/mnt"
+
+// daemonSetArguments returns the container's arguments as they are on a node whose address is 127.0.0.1, with a free port
+// in place of the one that they name, and what is mounted below hostRoot.
 func daemonSetArguments(t *testing.T) []string {
 	t.Helper()
 	c := readManifests(t).daemonSet.Spec.Template.Spec.Containers[0]
@@ -157,6 +194,10 @@ func daemonSetArguments(t *testing.T) []string {
 	if left := regexp.MustCompile(`\$\([^)]*\)`).FindString(arguments); left != "" {
 		t.Fatalf("%s is not a variable that the container defines", left)
 	}
+	if !strings.HasPrefix(c.VolumeMounts[0].MountPath, "/host/") || !strings.Contains(arguments, "=/host/") {
+		t.Fatalf("the arguments %q do not name what is mounted at %s", c.Args, c.VolumeMounts[0].MountPath)
+	}
+	arguments = strings.ReplaceAll(arguments, "=/host/", "="+hostRoot+"/host/")
 	port := ":" + strconv.Itoa(c.Ports[0].ContainerPort)
 	if !strings.Contains(arguments, port) {
 		t.Fatalf("the arguments %q do not listen on the container's port %s", c.Args, port)
@@ -190,26 +231,51 @@ func TestTheDaemonSetsProbesAreAnswered(t *testing.T) {
 }
 
 // TestTheDaemonSetsShapeReadsTheHost runs the binary as the container does: as nobody, with no capability, in a mount
-// namespace and with a /proc of its own that shows the host's processes, and no other mount of the host's /proc.
+// namespace and with a /proc of its own that shows the host's processes, the host's cgroups read-only below hostRoot, and
+// no other mount of the host's. It runs once more with the arguments that the manifest offers in comments.
 func TestTheDaemonSetsShapeReadsTheHost(t *testing.T) {
 	unshare, setpriv := tool(t, "unshare"), tool(t, "setpriv")
-	ownProc := []string{"--mount", "--propagation=private", "sh", "-euc", `mount -t proc -o nosuid,nodev,noexec proc /proc; exec "$@"`, "sh"}
-	if output, err := exec.Command(unshare, slices.Concat(ownProc, []string{"true"})...).CombinedOutput(); err != nil {
-		t.Skipf("a mount namespace with a /proc of its own takes root: %v: %s", err, output)
+	mounts := readManifests(t).daemonSet.Spec.Template.Spec.Containers[0].VolumeMounts
+	ownMounts := []string{
+		"--mount", "--propagation=private", "sh", "-euc",
+		`mount -t proc -o nosuid,nodev,noexec proc /proc
+		mount -t tmpfs tmpfs ` + hostRoot + `
+		mkdir -p ` + hostRoot + mounts[0].MountPath + `
+		mount --rbind /sys/fs/cgroup ` + hostRoot + mounts[0].MountPath + `
+		mount -o remount,bind,ro ` + hostRoot + mounts[0].MountPath + `
+		exec "$@"`, "sh",
+	}
+	if output, err := exec.Command(unshare, slices.Concat(ownMounts, []string{"true"})...).CombinedOutput(); err != nil {
+		t.Skipf("mounts of its own take root: %v: %s", err, output)
 	}
 	asNobody := []string{
 		setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs",
 	}
-	address := start(t, exec.Command(unshare, slices.Concat(ownProc, asNobody, []string{exporter(t)}, daemonSetArguments(t))...))
-	_, port, _ := strings.Cut(address, ":")
-	metrics := getOK(t, "http://"+address+"/metrics")
-	for _, want := range []string{
-		`host_listen_collector_success{collector="tcp"} 1`,
-		`host_listen_collector_success{collector="udp"} 1`,
-		`host_listen_port{address="127.0.0.1",family="ipv4",port="` + port + `",proto="tcp"`,
+	var offered []string
+	for _, found := range regexp.MustCompile(`(?m)^ +# - (--\S+)$`).FindAllStringSubmatch(read(t, plainDaemonSet), -1) {
+		offered = append(offered, found[1])
+	}
+	if len(offered) == 0 {
+		t.Error("no argument was found in the comments")
+	}
+	for name, arguments := range map[string][]string{
+		"as it stands": daemonSetArguments(t),
+		"with the arguments that stand in comments": slices.Concat(daemonSetArguments(t), offered),
 	} {
-		if !strings.Contains(metrics, want) {
-			t.Errorf("not in /metrics: %s\n%s", want, metrics)
-		}
+		t.Run(name, func(t *testing.T) {
+			address := start(t, exec.Command(unshare, slices.Concat(ownMounts, asNobody, []string{exporter(t)}, arguments)...))
+			_, port, _ := strings.Cut(address, ":")
+			metrics := getOK(t, "http://"+address+"/metrics")
+			for _, want := range []string{
+				`host_listen_collector_success{collector="tcp"} 1`,
+				`host_listen_collector_success{collector="udp"} 1`,
+				`host_listen_collector_success{collector="holder"} 1`,
+				`host_listen_port{address="127.0.0.1",family="ipv4",port="` + port + `",proto="tcp"`,
+			} {
+				if !strings.Contains(metrics, want) {
+					t.Errorf("not in /metrics: %s\n%s", want, metrics)
+				}
+			}
+		})
 	}
 }

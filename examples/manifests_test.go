@@ -11,7 +11,7 @@ import (
 )
 
 // What follows is as much of the Kubernetes API as the examples use. A field that is not here (as one that is misspelled,
-// or hostPath volumes and privileged, which the exporter does not need) is an error.
+// or privileged, which the exporter does not need) is an error.
 
 type metadata struct {
 	Name, Namespace string
@@ -76,6 +76,12 @@ type podSpec struct {
 	Tolerations                  []map[string]string
 	SecurityContext              podSecurity `yaml:"securityContext"`
 	Containers                   []container
+	Volumes                      []volume
+}
+
+type volume struct {
+	Name     string
+	HostPath struct{ Path, Type string } `yaml:"hostPath"`
 }
 
 type podSecurity struct {
@@ -89,6 +95,7 @@ type containerSecurity struct {
 	AllowPrivilegeEscalation *bool               `yaml:"allowPrivilegeEscalation"`
 	ReadOnlyRootFilesystem   bool                `yaml:"readOnlyRootFilesystem"`
 	Capabilities             map[string][]string `yaml:"capabilities"`
+	AppArmorProfile          map[string]string   `yaml:"appArmorProfile"`
 }
 
 type container struct {
@@ -109,9 +116,16 @@ type container struct {
 		Protocol      string
 	}
 	SecurityContext containerSecurity `yaml:"securityContext"`
+	VolumeMounts    []volumeMount     `yaml:"volumeMounts"`
 	LivenessProbe   probe             `yaml:"livenessProbe"`
 	ReadinessProbe  probe             `yaml:"readinessProbe"`
 	Resources       struct{ Requests, Limits map[string]string }
+}
+
+type volumeMount struct {
+	Name      string
+	MountPath string `yaml:"mountPath"`
+	ReadOnly  bool   `yaml:"readOnly"`
 }
 
 type probe struct {
@@ -138,7 +152,13 @@ type podMonitorManifest struct {
 	}
 }
 
-// manifests are the documents of daemonset.yaml and podmonitor.yaml.
+// The two variants of the DaemonSet.
+const (
+	plainDaemonSet        = "kubernetes/daemonset.yaml"
+	processNamesDaemonSet = "kubernetes/daemonset-process-names.yaml"
+)
+
+// manifests are the documents of a variant and of podmonitor.yaml.
 type manifests struct {
 	namespace      namespaceManifest
 	serviceAccount serviceAccountManifest
@@ -147,8 +167,14 @@ type manifests struct {
 	podMonitor     podMonitorManifest
 }
 
-// readManifests decodes both files and fails on any field or kind that it does not know.
+// readManifests decodes plainDaemonSet and podmonitor.yaml.
 func readManifests(t *testing.T) *manifests {
+	t.Helper()
+	return readVariant(t, plainDaemonSet)
+}
+
+// readVariant decodes the file of a variant and podmonitor.yaml. It fails on any field or kind that it does not know.
+func readVariant(t *testing.T, variant string) *manifests {
 	t.Helper()
 	m := &manifests{}
 	into := map[string]any{
@@ -158,7 +184,7 @@ func readManifests(t *testing.T) *manifests {
 		"apps/v1 DaemonSet":                   &m.daemonSet,
 		"monitoring.coreos.com/v1 PodMonitor": &m.podMonitor,
 	}
-	for _, file := range []string{"kubernetes/daemonset.yaml", "kubernetes/podmonitor.yaml"} {
+	for _, file := range []string{variant, "kubernetes/podmonitor.yaml"} {
 		documents := yaml.NewDecoder(strings.NewReader(read(t, file)))
 		for {
 			var document yaml.Node

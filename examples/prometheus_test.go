@@ -5,9 +5,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -47,6 +49,85 @@ func TestPrometheusTakesTheCommentedVariantsToo(t *testing.T) {
 	output, err := exec.Command(promtool, "check", "config", filepath.Join(dir, "prometheus.yml")).CombinedOutput()
 	if err != nil || strings.Contains(string(output), "WARN") {
 		t.Errorf("promtool check config: %v\n%s\n%s", err, output, text)
+	}
+}
+
+func TestTheRulesForPodsPassTheirUnitTests(t *testing.T) {
+	promtool := tool(t, "promtool")
+	for _, arguments := range [][]string{
+		{"check", "rules", "--lint-fatal", "prometheus/kubernetes_pods.rules.yml"},
+		{"test", "rules", "prometheus/kubernetes_pods.test.yml"},
+	} {
+		if output, err := exec.Command(promtool, arguments...).CombinedOutput(); err != nil {
+			t.Errorf("promtool %q: %v\n%s", arguments, err, output)
+		}
+	}
+}
+
+// TestTheQueriesOfTheReadmeAreInTheUnitTests looks for each query as it stands, white space aside.
+func TestTheQueriesOfTheReadmeAreInTheUnitTests(t *testing.T) {
+	plain := func(text string) string { return strings.Join(strings.Fields(text), " ") }
+	tested := plain(read(t, "prometheus/kubernetes_pods.test.yml"))
+	blocks := regexp.MustCompile("(?ms)^```promql\n(.*?)^```$").FindAllStringSubmatch(read(t, "README.md"), -1)
+	found := 0
+	for _, block := range blocks {
+		for query := range strings.SplitSeq(block[1], "\n\n") {
+			query = plain(regexp.MustCompile(`(?m)^#.*$`).ReplaceAllString(query, ""))
+			found++
+			if query == "" || !strings.Contains(tested, query) {
+				t.Errorf("not among the unit tests: %s", query)
+			}
+		}
+	}
+	if found == 0 {
+		t.Error("no query was found")
+	}
+}
+
+// TestTheRulesForPodsAreTestedWithTheExportersOwnLabels compares the labels in the unit tests with those of a running
+// exporter. A label that is empty is not exported, and this test is in no pod and no unit.
+func TestTheRulesForPodsAreTestedWithTheExportersOwnLabels(t *testing.T) {
+	var file struct {
+		Tests []struct {
+			InputSeries []struct{ Series string } `yaml:"input_series"`
+		}
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "prometheus/kubernetes_pods.test.yml")), &file); err != nil {
+		t.Fatal(err)
+	}
+	names := func(labels string) map[string]bool {
+		found := make(map[string]bool)
+		for _, label := range regexp.MustCompile(`([a-z_]+)="[^"]*"`).FindAllStringSubmatch(labels, -1) {
+			if !slices.Contains([]string{"job", "instance", "namespace", "pod", "container", "netns"}, label[1]) {
+				found[label[1]] = true
+			}
+		}
+		return found
+	}
+	want := make(map[string]map[string]bool)
+	for _, s := range everySeries(t) {
+		want[s.name] = names(s.labels)
+	}
+	holder := want["host_listen_port_holder_info"]
+	if !holder["process"] || !holder["uid"] {
+		t.Fatalf("the labels of a holder are %v, want process and uid among them", holder)
+	}
+	holder["unit"], holder["container_id"], holder["pod_uid"] = true, true, true
+	compared := make(map[string]bool)
+	for _, test := range file.Tests {
+		for _, input := range test.InputSeries {
+			metric, labels, _ := strings.Cut(input.Series, "{")
+			if !strings.HasPrefix(metric, "host_listen_") {
+				continue
+			}
+			compared[metric] = true
+			if diff := cmp.Diff(want[metric], names(labels)); diff != "" {
+				t.Errorf("%s: -exported +tested:\n%s", input.Series, diff)
+			}
+		}
+	}
+	if diff := cmp.Diff(map[string]bool{"host_listen_port": true, "host_listen_port_holder_info": true}, compared); diff != "" {
+		t.Errorf("metrics that were compared: -want +got:\n%s", diff)
 	}
 }
 
