@@ -27,6 +27,8 @@ const (
 	replyCookie     = 44
 	replyReadQueue  = 56
 	replyWriteQueue = 60
+	replyUID        = 64
+	replyInode      = 68
 	sockidLength    = 48
 )
 
@@ -178,6 +180,8 @@ func (x exchange) parse(reply []byte) (s Socket, listens bool, err error) {
 		Addr:      netip.AddrPortFrom(ip, binary.BigEndian.Uint16(reply[replySourcePort:])),
 		ID:        binary.NativeEndian.Uint64(reply[replyCookie:]),
 		Queue:     uint64(binary.NativeEndian.Uint32(reply[replyReadQueue:])),
+		UID:       binary.NativeEndian.Uint32(reply[replyUID:]),
+		Inode:     uint64(binary.NativeEndian.Uint32(reply[replyInode:])),
 		Interface: binary.NativeEndian.Uint32(reply[replyInterface:]),
 	}
 	if x.proto == TCP {

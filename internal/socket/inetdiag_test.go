@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -284,12 +285,16 @@ func TestAnUnchangedDumpCostsNoAllocation(t *testing.T) {
 	}
 }
 
-// FuzzReplies feeds whole datagrams to the reader: it must never panic, and give sockets of the family that was asked for.
+// FuzzReplies feeds whole datagrams to the reader: it must never panic, and give sockets of the family that was asked for. What
+// it says of a dump must not depend on the one before.
 func FuzzReplies(f *testing.F) {
 	for _, hostile := range hostileDatagrams {
-		f.Add(hostile.datagram, true, false)
+		f.Add(hostile.datagram, hostile.datagram, true, false)
+		f.Add(join(sshRow, rowOf(1, 0)), hostile.datagram, true, false)
+		f.Add(hostile.datagram, join(sshRow, dumpDone), true, false)
 	}
-	f.Fuzz(func(t *testing.T, datagram []byte, ipv4, udp bool) {
+	f.Add(join(rowOf(1, 0), rowOf(2, 0), rowOf(3, 0)), join(rowOf(1, 0), rowOf(2, 7), rowOf(3, 0)), true, false)
+	f.Fuzz(func(t *testing.T, before, datagram []byte, ipv4, udp bool) {
 		x := asked
 		if !ipv4 {
 			x.family = unix.AF_INET6
@@ -297,7 +302,7 @@ func FuzzReplies(f *testing.F) {
 		if udp {
 			x.proto = UDP
 		}
-		sockets, _, err := readOnce(x, datagram)
+		sockets, done, err := readOnce(x, datagram)
 		if err != nil && len(sockets) > 0 {
 			t.Errorf("%d sockets beside the error %v", len(sockets), err)
 		}
@@ -308,6 +313,31 @@ func FuzzReplies(f *testing.F) {
 		}
 		if len(sockets)*(headerLength+replyLength) > len(datagram) {
 			t.Errorf("%d sockets in %d bytes", len(sockets), len(datagram))
+		}
+
+		r := newReading()
+		var last []Socket // of the last whole dump
+		if _, err := x.read(r, before); err == nil {
+			known, _ := r.end()
+			last = slices.Clone(known)
+		}
+		for range 2 {
+			r.begin()
+			laterDone, laterErr := x.read(r, datagram)
+			if (laterErr == nil) != (err == nil) || laterDone != done && err == nil {
+				t.Fatalf("after another dump: done %t, %v; by itself: done %t, %v", laterDone, laterErr, done, err)
+			}
+			if err != nil {
+				continue
+			}
+			later, same := r.end()
+			if !slices.Equal(later, sockets) {
+				t.Errorf("after another dump: %v, by itself: %v", later, sockets)
+			}
+			if same && !slices.Equal(later, last) {
+				t.Errorf("%v are said to be %v", later, last)
+			}
+			last = slices.Clone(later)
 		}
 	})
 }

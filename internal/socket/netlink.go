@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,8 +12,6 @@ const (
 	// receiveBuffer holds any datagram of a dump: the kernel makes them at most 32 KiB long (netlink_dump in
 	// net/netlink/af_netlink.c).
 	receiveBuffer = 64 << 10
-	// receiveTimeout ends a read that the kernel never answers. A dump is answered within the call that asks for it.
-	receiveTimeout = 5 * time.Second
 	// dumpAttempts is how often an interrupted dump is tried.
 	dumpAttempts = 4
 	// maxLookups is how many sockets are looked up one by one, at some microseconds each. Beyond it a second dump has to do,
@@ -25,12 +21,11 @@ const (
 
 var families = [...]uint8{unix.AF_INET, unix.AF_INET6}
 
-// Netlink asks sock_diag(7) for the listening sockets of the exporter's own network namespace. It needs no privilege. A TCP
-// dump costs the host's listeners alone, a UDP dump the host's UDP sockets.
+// Netlink asks sock_diag(7) for the listening sockets of one network namespace. It needs no privilege. A TCP dump costs the
+// namespace's listeners alone, a UDP dump its UDP sockets.
 type Netlink struct {
+	wire
 	ranges   *portRangeFiles
-	fd       int // -1 after a failure, until it is opened again
-	port     uint32
 	sequence uint32
 	request  []byte
 	buffer   []byte
@@ -47,23 +42,48 @@ type netlinkTable struct {
 
 var _ Source = (*Netlink)(nil)
 
-// OpenNetlink returns a source after a trial: an error means that the kernel has no sock_diag for each of the protocols, or
-// that it is forbidden here. procfs is where the procfs is mounted.
+// OpenNetlink returns a source of the exporter's own network namespace, after a trial: an error means that the kernel has no
+// sock_diag for each of the protocols, or that a part of it is forbidden here. procfs is where the procfs is mounted.
 func OpenNetlink(procfs string, protocols ...Protocol) (*Netlink, error) {
+	n := newNetlink(procfs, dialSockDiag, make([]byte, receiveBuffer), protocols...)
+	if err := n.try(protocols); err != nil {
+		n.close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// newNetlink returns a source that has not been tried. dial opens its sockets, in the network namespace that it reads. Sources
+// that are used one after the other can share the buffer, of receiveBuffer bytes. procfs is empty if the sysctls there are
+// those of another namespace.
+//
+// The source may be closed after each Read and Confirm: it opens again by itself.
+func newNetlink(procfs string, dial func() (fd int, err error), buffer []byte, protocols ...Protocol) *Netlink {
 	n := &Netlink{
+		wire:   newWire(dial),
 		ranges: newPortRangeFiles(procfs),
-		fd:     -1,
-		buffer: make([]byte, receiveBuffer),
+		buffer: buffer,
 		tables: make(map[Protocol]*netlinkTable),
 	}
 	for _, proto := range protocols {
 		n.tables[proto] = &netlinkTable{readings: [...]*reading{newReading(), newReading()}}
+	}
+	return n
+}
+
+// try does once what a Read may do.
+func (n *Netlink) try(protocols []Protocol) error {
+	for _, proto := range protocols {
 		if _, _, err := n.Read(proto); err != nil {
-			n.close()
-			return nil, err
+			return err
 		}
 	}
-	return n, nil
+	if n.fd < 0 { // nothing is read
+		return nil
+	}
+	// No socket may be bound to an interface yet. The index 1 is the loopback's; whether there is one does not matter.
+	_, err := n.deviceName(1)
+	return err
 }
 
 // Name returns "netlink".
@@ -79,7 +99,7 @@ func (n *Netlink) PortRanges() (PortRanges, error) { return n.ranges.read() }
 func (n *Netlink) Read(proto Protocol) (sockets []Socket, same bool, err error) {
 	table := n.tables[proto]
 	if table == nil {
-		return nil, false, fmt.Errorf("ask sock_diag for listening sockets: %s was not tried at the start", proto)
+		return nil, false, fmt.Errorf("ask sock_diag for listening sockets: %s was not among what the source is for", proto)
 	}
 	same = !table.behind
 	table.behind = true
@@ -162,26 +182,6 @@ func (n *Netlink) nameDevices(table *netlinkTable, same bool) (renamed bool, err
 	return renamed, nil
 }
 
-// deviceName returns an interface's name: none for the index 0, and the index itself where the interface is gone, behind which
-// a socket may stay.
-func (n *Netlink) deviceName(index uint32) (string, error) {
-	if index == 0 {
-		return "", nil
-	}
-	request, err := unix.NewIfreq("")
-	if err != nil {
-		return "", err
-	}
-	request.SetUint32(index)
-	switch err := unix.IoctlIfreq(n.fd, unix.SIOCGIFNAME, request); {
-	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return strconv.FormatUint(uint64(index), 10), nil
-	case err != nil:
-		return "", fmt.Errorf("name interface %d, to which a socket is bound: %w", index, err)
-	}
-	return request.Name(), nil
-}
-
 // dump reads the listening sockets of one family. What an interrupted dump said is thrown away.
 func (n *Netlink) dump(r *reading, family uint8, proto Protocol) (same bool, err error) {
 	for range dumpAttempts {
@@ -235,10 +235,8 @@ func (n *Netlink) lookup(s Socket, proto Protocol) (found Socket, ok bool, err e
 
 // begin returns the next exchange.
 func (n *Netlink) begin(family uint8, proto Protocol) (exchange, error) {
-	if n.fd < 0 {
-		if err := n.open(); err != nil {
-			return exchange{}, err
-		}
+	if err := n.open(); err != nil {
+		return exchange{}, err
 	}
 	n.sequence++
 	return exchange{family: family, proto: proto, sequence: n.sequence, port: n.port}, nil
@@ -246,11 +244,11 @@ func (n *Netlink) begin(family uint8, proto Protocol) (exchange, error) {
 
 // exchange sends the request and reads the replies: until the end of a dump or, with single, one reply.
 func (n *Netlink) exchange(r *reading, x exchange, single bool) error {
-	if err := unix.Sendto(n.fd, n.request, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if _, err := n.send(n.fd, n.request); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
 	for {
-		length, from, err := unix.Recvfrom(n.fd, n.buffer, unix.MSG_TRUNC)
+		length, sender, err := n.receive(n.fd, n.buffer)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -258,11 +256,10 @@ func (n *Netlink) exchange(r *reading, x exchange, single bool) error {
 			return fmt.Errorf("no answer within %s", receiveTimeout)
 		case err != nil:
 			return fmt.Errorf("receive: %w", err)
+		case sender != 0: // not from the kernel
+			continue
 		case length > len(n.buffer):
 			return fmt.Errorf("netlink datagram of %d bytes does not fit into %d", length, len(n.buffer))
-		}
-		if sender, ok := from.(*unix.SockaddrNetlink); !ok || sender.Pid != 0 {
-			continue // not from the kernel
 		}
 		done, err := x.read(r, n.buffer[:length])
 		if err != nil {
@@ -271,36 +268,6 @@ func (n *Netlink) exchange(r *reading, x exchange, single bool) error {
 		if done || single && r.answered {
 			return nil
 		}
-	}
-}
-
-func (n *Netlink) open() error {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
-	if err != nil {
-		return fmt.Errorf("open a netlink socket: %w", err)
-	}
-	n.fd = fd
-	timeout := unix.NsecToTimeval(receiveTimeout.Nanoseconds())
-	if err := errors.Join(
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout),
-		unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}),
-	); err != nil {
-		n.close()
-		return fmt.Errorf("open a netlink socket: %w", err)
-	}
-	address, err := unix.Getsockname(fd)
-	if err != nil {
-		n.close()
-		return fmt.Errorf("open a netlink socket: %w", err)
-	}
-	n.port = address.(*unix.SockaddrNetlink).Pid
-	return nil
-}
-
-func (n *Netlink) close() {
-	if n.fd >= 0 {
-		_ = unix.Close(n.fd)
-		n.fd = -1
 	}
 }
 

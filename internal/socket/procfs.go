@@ -66,6 +66,8 @@ func tablesOf(proto Protocol) []table {
 // no privilege, and costs as much as the host has sockets, listening or not.
 type Procfs struct {
 	dir string // /proc/<pid>
+	// via is another path of the same directory, by which it is read; empty if there is none.
+	via string
 	// sysctls is the procfs mount that holds the namespace's sysctls; empty where they cannot be seen.
 	sysctls string
 }
@@ -120,6 +122,9 @@ func (p *Procfs) Read(proto Protocol) (sockets []Socket, same bool, err error) {
 // open returns the path by which the tables are read. The procfs library takes every file whose path contains "udp" for a
 // UDP table, and then fails on TCP rows; a procfs mounted at such a path is entered through a descriptor.
 func (p *Procfs) open() (dir string, closeDir func(), err error) {
+	if p.via != "" {
+		return p.via, func() {}, nil
+	}
 	if !strings.Contains(p.dir, "udp") {
 		return p.dir, func() {}, nil
 	}
@@ -163,6 +168,8 @@ func (p *Procfs) appendTable(dst []Socket, dir string, t table) ([]Socket, error
 			Addr:  netip.AddrPortFrom(addr, uint16(row.LocalPort)),
 			ID:    row.Inode,
 			Queue: row.RxQueue,
+			UID:   uint32(row.UID),
+			Inode: row.Inode,
 		}
 		if row.Drops != nil {
 			s.Drops = uint32(*row.Drops)

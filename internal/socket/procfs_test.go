@@ -37,12 +37,12 @@ const (
 
 var (
 	tcpSockets = []Socket{
-		{Addr: netip.MustParseAddrPort("0.0.0.0:22"), ID: 4711, Queue: 3},
-		{Addr: netip.MustParseAddrPort("[::]:22"), ID: 4713},
+		{Addr: netip.MustParseAddrPort("0.0.0.0:22"), ID: 4711, Inode: 4711, Queue: 3},
+		{Addr: netip.MustParseAddrPort("[::]:22"), ID: 4713, Inode: 4713},
 	}
 	udpSockets = []Socket{
-		{Addr: netip.MustParseAddrPort("127.0.0.1:53"), ID: 4714, Queue: 768, Drops: 5},
-		{Addr: netip.MustParseAddrPort("[fe80::1]:546"), ID: 4716},
+		{Addr: netip.MustParseAddrPort("127.0.0.1:53"), ID: 4714, Inode: 4714, Queue: 768, Drops: 5},
+		{Addr: netip.MustParseAddrPort("[fe80::1]:546"), ID: 4716, Inode: 4716},
 	}
 )
 

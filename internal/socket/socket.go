@@ -40,6 +40,10 @@ type Socket struct {
 	// Drops counts the packets discarded at the socket since its birth, modulo 2^32 (sk_drops is 32 bits wide). TCP: only
 	// from a source that is detailed.
 	Drops uint32
+	// UID is the user whom the socket belongs to: who made it.
+	UID uint32
+	// Inode is what the links of /proc/<pid>/fd name, or 0 if no process has the socket open.
+	Inode uint64
 
 	// The rest comes from a source that is detailed alone.
 

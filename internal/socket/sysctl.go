@@ -45,7 +45,7 @@ func readPortRanges(path string) (PortRanges, error) {
 
 // portRangeFiles reads the port ranges often. It keeps the files open, and parses what they say when it has changed.
 type portRangeFiles struct {
-	procfs string
+	procfs string     // empty if its sysctls are those of another namespace
 	files  []*os.File // empty until they are open
 	said   []byte     // by the files, one after the other
 	buffer []byte
@@ -56,8 +56,11 @@ func newPortRangeFiles(procfs string) *portRangeFiles {
 	return &portRangeFiles{procfs: procfs, buffer: make([]byte, 64)} // a line of two numbers is at most 12 bytes long
 }
 
-// read returns the ranges of the reader's own network namespace.
+// read returns the ranges of the reader's own network namespace, or the kernel's defaults for another one.
 func (p *portRangeFiles) read() (PortRanges, error) {
+	if p.procfs == "" {
+		return defaultPortRanges, nil
+	}
 	if len(p.files) == 0 {
 		for _, name := range []string{"ip_unprivileged_port_start", "ip_local_port_range"} {
 			f, err := os.Open(filepath.Join(p.procfs, "sys/net/ipv4", name))
@@ -77,7 +80,7 @@ func (p *portRangeFiles) read() (PortRanges, error) {
 		}
 		said = said[:len(said)+n]
 	}
-	if bytes.Equal(said, p.said) {
+	if len(said) > 0 && bytes.Equal(said, p.said) {
 		return p.ranges, nil
 	}
 	ranges, err := readPortRanges(p.procfs)

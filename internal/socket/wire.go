@@ -1,0 +1,134 @@
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// receiveTimeout ends a read that the kernel never answers. A dump is answered within the call that asks for it.
+const receiveTimeout = 5 * time.Second
+
+// wire is a netlink socket that is opened when it is needed.
+type wire struct {
+	// The system calls, in whose place others can be put. A socket speaks of the network namespace in which it was dialled.
+	dial    func() (fd int, err error)
+	send    func(fd int, message []byte) (int, error)
+	receive func(fd int, buffer []byte) (length int, sender uint32, err error)
+
+	fd   int    // -1 while it is closed
+	port uint32 // the socket's netlink address, which the kernel gives it
+}
+
+// newWire returns a wire whose sockets are made by dial.
+func newWire(dial func() (fd int, err error)) wire {
+	// A message without an address goes to the kernel.
+	return wire{dial: dial, send: unix.Write, receive: receive, fd: -1}
+}
+
+// dialSockDiag makes a socket that speaks of the network namespace of the calling thread.
+func dialSockDiag() (fd int, err error) {
+	return unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+}
+
+// receive reads a datagram. length is that of all of it, and greater than the buffer's if it does not fit. sender is the
+// netlink port that it came from: the kernel's is 0. unix.Recvfrom does the same, and allocates an address each time.
+func receive(fd int, buffer []byte) (length int, sender uint32, err error) {
+	var from unix.RawSockaddrNetlink
+	fromLength := uint32(unix.SizeofSockaddrNetlink)
+	n, _, errno := unix.Syscall6(unix.SYS_RECVFROM, uintptr(fd),
+		uintptr(unsafe.Pointer(unsafe.SliceData(buffer))), uintptr(len(buffer)), unix.MSG_TRUNC,
+		uintptr(unsafe.Pointer(&from)), uintptr(unsafe.Pointer(&fromLength)))
+	switch {
+	case errno != 0:
+		return 0, 0, errno
+	case from.Family != unix.AF_NETLINK:
+		return 0, 0, fmt.Errorf("a datagram from the address family %d, want %d", from.Family, unix.AF_NETLINK)
+	}
+	return int(n), from.Pid, nil
+}
+
+// open opens the socket, if it is not.
+func (w *wire) open() error {
+	if w.fd >= 0 {
+		return nil
+	}
+	fd, err := w.dial()
+	if err != nil {
+		return fmt.Errorf("open a netlink socket: %w", err)
+	}
+	w.fd = fd
+	timeout := unix.NsecToTimeval(receiveTimeout.Nanoseconds())
+	if err := errors.Join(
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout),
+		unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}),
+	); err != nil {
+		w.close()
+		return fmt.Errorf("open a netlink socket: %w", err)
+	}
+	address, err := unix.Getsockname(fd)
+	if err != nil {
+		w.close()
+		return fmt.Errorf("open a netlink socket: %w", err)
+	}
+	own, ok := address.(*unix.SockaddrNetlink)
+	if !ok {
+		w.close()
+		return fmt.Errorf("open a netlink socket: its address is a %T", address)
+	}
+	w.port = own.Pid
+	return nil
+}
+
+// close closes the socket, with whatever is on its way.
+func (w *wire) close() {
+	if w.fd >= 0 {
+		_ = unix.Close(w.fd)
+		w.fd = -1
+	}
+}
+
+// deviceName returns an interface's name: none for the index 0, and the index itself where the interface is gone, behind which
+// a socket may stay. The wire must be open.
+func (w *wire) deviceName(index uint32) (string, error) {
+	if index == 0 {
+		return "", nil
+	}
+	request, err := unix.NewIfreq("")
+	if err != nil {
+		return "", err
+	}
+	request.SetUint32(index)
+	switch err := unix.IoctlIfreq(w.fd, unix.SIOCGIFNAME, request); {
+	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return strconv.FormatUint(uint64(index), 10), nil
+	case err != nil:
+		return "", fmt.Errorf("ask for the name of network interface %d: %w", index, err)
+	}
+	return escaped(request.Name()), nil
+}
+
+// escaped returns an interface's name, which is any bytes, as valid UTF-8: a byte that is none is written \xNN, and so is the
+// backslash of what could be taken for that. Names that differ still do.
+func escaped(name string) string {
+	if utf8.ValidString(name) && !strings.Contains(name, `\x`) {
+		return name
+	}
+	var b strings.Builder
+	for len(name) > 0 {
+		r, size := utf8.DecodeRuneInString(name)
+		if r == utf8.RuneError && size == 1 || strings.HasPrefix(name, `\x`) {
+			fmt.Fprintf(&b, `\x%02x`, name[0])
+		} else {
+			b.WriteString(name[:size])
+		}
+		name = name[size:]
+	}
+	return b.String()
+}
