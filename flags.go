@@ -62,14 +62,18 @@ func parse(args []string, stdout, stderr io.Writer) (c *config, done bool, err e
 	o := &c.inventory
 	app.Flag("path.procfs", "Where the procfs is mounted.").
 		Default("/proc").StringVar(&o.Procfs)
+	app.Flag("path.sysfs", "Where the sysfs is mounted, below which the cgroups are.").
+		Default("/sys").StringVar(&o.Sysfs)
 	app.Flag("collector.tcp", "Read TCP sockets.").
 		Default("true").BoolVar(&o.TCP)
 	app.Flag("collector.udp", "Read UDP sockets.").
 		Default("true").BoolVar(&o.UDP)
+	app.Flag("collector.holder", "Find out who holds each listener.").
+		Default("true").BoolVar(&o.Holders)
 	app.Flag("collector.source", "How the kernel is asked for its sockets: netlink, procfs, or auto for netlink where it works.").
 		Default("auto").EnumVar(&o.Source, "auto", "netlink", "procfs")
-	app.Flag("collector.netns", "Whose network namespace is observed: host (that of PID 1 under --path.procfs) or self (the exporter's own).").
-		Default("host").EnumVar(&o.Netns, "host", "self")
+	app.Flag("collector.netns", "Whose network namespace is observed: host (that of PID 1 under --path.procfs), self (the exporter's own), or all for that of the host and every other.").
+		Default("host").EnumVar(&o.Netns, "host", "self", "all")
 	app.Flag("collector.port-include", "Report only these ports, such as 22,8000-8100. Repeatable.").
 		PlaceHolder("PORTS").SetValue(&o.PortInclude)
 	app.Flag("collector.port-exclude", "Leave out these ports, such as 22,8000-8100. Repeatable.").

@@ -252,7 +252,7 @@ func TestTheRunningProgramLogsWholeLinesInTheFormatThatWasAskedFor(t *testing.T)
 			procfs := newProcfs(t)
 			writeTable(t, procfs, "udp", "")
 			identity := newIdentity(t)
-			e := startExporter(t, "--path.procfs="+procfs, "--log.format="+format, "--web.config.file="+identity.config)
+			e := startExporter(t, "--path.procfs="+procfs, "--no-collector.holder", "--log.format="+format, "--web.config.file="+identity.config)
 			e.useTLS(identity)
 
 			// The program's own error, and one line of it however often it is scraped.
@@ -326,7 +326,7 @@ func TestTheLevelOfTheRunningProgramsLogIsTheOneThatWasAskedFor(t *testing.T) {
 		"error": {"error"},
 	} {
 		t.Run(minimum, func(t *testing.T) {
-			_, _, stderr := runToEnd(t, "--log.level="+minimum, "--path.procfs="+procfs, "--web.listen-address="+taken.Addr().String())
+			_, _, stderr := runToEnd(t, "--no-collector.holder", "--log.level="+minimum, "--path.procfs="+procfs, "--web.listen-address="+taken.Addr().String())
 			var got []string
 			for _, line := range checkLines(t, "logfmt", stderr) {
 				got = append(got, line.get("level"))

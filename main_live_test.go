@@ -169,7 +169,7 @@ func testAnotherHostsProcfs(t *testing.T, binary string) {
 		}
 	}
 
-	e := liveStart(t, binary, "--path.procfs="+liveMountPoint)
+	e := liveStart(t, binary, "--no-collector.holder", "--path.procfs="+liveMountPoint)
 	page := e.scrape()
 	e.wantListeners(page,
 		"tcp ipv4 0.0.0.0:22 any privileged",
@@ -212,7 +212,8 @@ func testIPNetnsExec(t *testing.T, binary string) {
 		t.Fatal(err)
 	}
 
-	e := launch(t, exec.Command("ip", "netns", "exec", name, binary, "--collector.netns=self", "--web.listen-address=127.0.0.1:0")).listen()
+	// ip mounts another /sys, in which there are no cgroups.
+	e := launch(t, exec.Command("ip", "netns", "exec", name, binary, "--no-collector.holder", "--collector.netns=self", "--web.listen-address=127.0.0.1:0")).listen()
 	e.client.Transport = &http.Transport{DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
 		err = inNetns(path, func() (err error) {
 			conn, err = new(net.Dialer).DialContext(ctx, network, address)

@@ -17,6 +17,7 @@ import (
 
 // allFlags are the flags of the program.
 var allFlags = []string{
+	"collector.holder",
 	"collector.max-ports",
 	"collector.netns",
 	"collector.port-exclude",
@@ -30,6 +31,7 @@ var allFlags = []string{
 	"log.format",
 	"log.level",
 	"path.procfs",
+	"path.sysfs",
 	"runtime.gomaxprocs",
 	"version",
 	"web.config.file",
@@ -62,7 +64,7 @@ func TestAWrongCommandLineIsOneClearLineAndExitCode2(t *testing.T) {
 		{"exclude: negative", []string{"--collector.port-exclude=-5"}, []string{"--collector.port-exclude", "22,8000-8100"}},
 		{"exclude: second of two values", []string{"--collector.port-exclude=1", "--collector.port-exclude=x"}, []string{"--collector.port-exclude", `"x"`}},
 		{"scope", []string{"--collector.scope-exclude=internet"}, []string{"--collector.scope-exclude", `"internet"`, "loopback"}},
-		{"netns", []string{"--collector.netns=all"}, []string{"--collector.netns", "all", "host", "self"}},
+		{"netns", []string{"--collector.netns=every"}, []string{"--collector.netns", "every", "host", "self", "all"}},
 		{"source", []string{"--collector.source=ebpf"}, []string{"--collector.source", "auto,netlink,procfs", "ebpf"}},
 		{"minimum age: no duration", []string{"--collector.udp.ephemeral-min-age=soon"}, []string{"--collector.udp.ephemeral-min-age", `"soon"`, "30s"}},
 		{"minimum age: no unit", []string{"--collector.udp.ephemeral-min-age=60"}, []string{"--collector.udp.ephemeral-min-age", `"60"`, "30s"}},

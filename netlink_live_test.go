@@ -16,17 +16,19 @@ import (
 	"listen_exporter/internal/netnstest"
 )
 
-// refusal is a seccomp filter that makes socket(2) fail, as a sandbox does.
+// refusal is a seccomp filter that makes socket(2) fail, as a sandbox does, or ioctl(2).
 type refusal struct {
-	name     string
-	errno    syscall.Errno
-	sockDiag bool // it refuses NETLINK_SOCK_DIAG alone, and not all of AF_NETLINK
+	name           string
+	errno          syscall.Errno
+	sockDiag       bool // it refuses NETLINK_SOCK_DIAG alone, and not all of AF_NETLINK
+	interfaceNames bool // it refuses SIOCGIFNAME alone, and no socket
 }
 
 var refusals = []refusal{
 	{name: "a_sandbox_that_refuses_netlink", errno: unix.EPERM},
 	{name: "RestrictAddressFamilies_of_systemd", errno: unix.EAFNOSUPPORT},
 	{name: "a_kernel_without_sock_diag", errno: unix.EPROTONOSUPPORT, sockDiag: true},
+	{name: "a_sandbox_that_refuses_ioctl", errno: unix.EACCES, interfaceNames: true},
 }
 
 // impose puts the thread of the test, and all processes that it starts, under the filter. The thread ends with the test.
@@ -48,8 +50,13 @@ func (r refusal) impose(t *testing.T) {
 	check := func(offset, value uint32) {
 		filter = append(filter, load(offset), unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value})
 	}
-	check(number, unix.SYS_SOCKET)
-	check(argument(0), unix.AF_NETLINK)
+	if r.interfaceNames {
+		check(number, unix.SYS_IOCTL)
+		check(argument(1), unix.SIOCGIFNAME)
+	} else {
+		check(number, unix.SYS_SOCKET)
+		check(argument(0), unix.AF_NETLINK)
+	}
 	if r.sockDiag {
 		check(argument(2), unix.NETLINK_SOCK_DIAG)
 	}
@@ -68,8 +75,13 @@ func (r refusal) impose(t *testing.T) {
 	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0); err != nil {
 		t.Fatalf("set a seccomp filter: %v", err)
 	}
-	if _, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_SOCK_DIAG); !errors.Is(err, r.errno) {
-		t.Fatalf("a sock_diag socket under the filter: %v, want %v", err, r.errno)
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
+	if r.interfaceNames && err == nil {
+		defer func() { _ = unix.Close(fd) }()
+		err = unix.IoctlIfreq(fd, unix.SIOCGIFNAME, new(unix.Ifreq))
+	}
+	if !errors.Is(err, r.errno) {
+		t.Fatalf("under the filter: %v, want %v", err, r.errno)
 	}
 }
 
@@ -188,6 +200,8 @@ func testSourceStays(t *testing.T, binary string) {
 	for _, start := range []func(*testing.T, string, ...string) *exporter{liveStart, liveStartAsNobody} {
 		netlink := start(t, binary, "--collector.netns=self")
 		procfs := start(t, binary, "--collector.netns=self", "--collector.source=procfs")
+		netlink.awaitReady() // a scrape during the first read would be answered by it, which may have begun before procfs
+		procfs.awaitReady()
 		netlinkOwn, procfsOwn := "tcp ipv4 "+netlink.address+" loopback ephemeral", "tcp ipv4 "+procfs.address+" loopback ephemeral"
 		const tcpPort, udpPort = "tcp ipv6 [::]:7001 any user", "udp ipv4 0.0.0.0:7002 any user"
 		check := func(readable bool) {

@@ -159,14 +159,14 @@ func exportedMetrics(t *testing.T) []string {
 	listener := func(proto string) inventory.Listener {
 		return inventory.Listener{
 			Key:       inventory.Key{Proto: proto, Addr: netip.MustParseAddrPort("[::]:53")},
-			HasDrops:  true,
+			Detailed:  true,
+			Holders:   []inventory.Holder{{Process: "x"}},
 			FirstSeen: time.Now(),
 		}
 	}
 	families, done, err := collector.New(func() *inventory.Snapshot {
 		return &inventory.Snapshot{
-			Detailed:  true,
-			Reads:     []inventory.Read{{Proto: inventory.TCP}},
+			Reads:     []inventory.Read{{Collector: inventory.TCP}, {Collector: inventory.CollectorHolder}, {Collector: inventory.CollectorNetns}},
 			Listeners: []inventory.Listener{listener(inventory.TCP), listener(inventory.UDP)},
 		}
 	}).Gather()

@@ -63,10 +63,12 @@ func TestTheMetricsPageIsWhatPrometheusReads(t *testing.T) {
 		on546  = `{address="fe80::1",family="ipv6",port="546",proto="udp",range="privileged",scope="link-local"}`
 	)
 	want := map[string]string{
-		`host_listen_collector_success{collector="tcp"}`: "1",
-		`host_listen_collector_success{collector="udp"}`: "1",
-		`host_listen_source_info{source="procfs"}`:       "1",
-		"host_listen_ports_omitted":                      "0",
+		`host_listen_collector_success{collector="tcp"}`:    "1",
+		`host_listen_collector_success{collector="udp"}`:    "1",
+		`host_listen_collector_success{collector="holder"}`: "1",
+		`host_listen_source_info{source="procfs"}`:          "1",
+		"host_listen_ports_omitted":                         "0",
+		"host_listen_ports_unattributed":                    "5",
 	}
 	for _, labels := range []string{on22, on443, on8080, on53, on546} {
 		want["host_listen_port"+labels] = "1"

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"testing"
@@ -19,12 +20,17 @@ const (
 	soakListeners = 100
 	// soakNeighbours is how many ports those listeners have that come and go.
 	soakNeighbours = 50
-	// soakMemory is by how many bytes the resident memory may differ. The Go runtime returns memory when it likes.
+	// soakWindow is over how many scrapes the least use of the heap is sought, which is that after a collection: there is
+	// one every dozen scrapes.
+	soakWindow = 200
+	// soakHeap and soakMemory are by how many bytes that and the resident memory may grow. The Go runtime returns memory
+	// when it likes.
+	soakHeap   = 1 << 20
 	soakMemory = 6 << 20
 )
 
 // held is what a long-running process must not gather.
-type held struct{ files, goroutines, memory float64 }
+type held struct{ files, goroutines, memory, heap float64 }
 
 func (e *exporter) held() held {
 	e.t.Helper()
@@ -36,7 +42,10 @@ func (e *exporter) held() held {
 		}
 		return value
 	}
-	return held{number("process_open_fds"), number("go_goroutines"), number("process_resident_memory_bytes")}
+	return held{
+		number("process_open_fds"), number("go_goroutines"), number("process_resident_memory_bytes"),
+		number("go_memstats_heap_alloc_bytes"),
+	}
 }
 
 func TestThousandsOfScrapesLeaveDescriptorsGoroutinesAndMemoryLevel(t *testing.T) {
@@ -56,9 +65,11 @@ func TestThousandsOfScrapesLeaveDescriptorsGoroutinesAndMemoryLevel(t *testing.T
 			liveListen(t, []string{"tcp", "udp"}[n%5/4], fmt.Sprintf("127.0.0.1:%d", 7001+n))
 		}
 		e := liveStart(t, binary, "--collector.netns=self")
-		// soak scrapes so many times. Before each scrape one listener has come and one has gone.
+		// soak scrapes so many times, and returns what is held after that, with the least heap of late. Before each scrape one
+		// listener has come and one has gone.
 		come := -1
-		soak := func(times int) {
+		soak := func(times int) held {
+			least := math.Inf(1)
 			for n := range times {
 				if come >= 0 {
 					_ = unix.Close(come)
@@ -67,13 +78,18 @@ func TestThousandsOfScrapesLeaveDescriptorsGoroutinesAndMemoryLevel(t *testing.T
 				if come, err = netnstest.Listen([]string{"tcp", "udp"}[n%2], fmt.Sprintf("127.0.0.1:%d", 8001+n%soakNeighbours)); err != nil {
 					t.Fatal(err)
 				}
-				e.scrape()
+				if n < times-soakWindow {
+					e.scrape()
+				} else {
+					least = min(least, e.held().heap)
+				}
 			}
+			after := e.held()
+			after.heap = least
+			return after
 		}
-		soak(scrapes / 4) // until caches and buffers have their size
-		early := e.held()
-		soak(scrapes - scrapes/4)
-		late := e.held()
+		early := soak(scrapes / 4) // until caches and buffers have their size
+		late := soak(scrapes - scrapes/4)
 		_ = unix.Close(come)
 		t.Logf("after %d scrapes %+v, after %d %+v", scrapes/4, early, scrapes, late)
 
@@ -82,6 +98,9 @@ func TestThousandsOfScrapesLeaveDescriptorsGoroutinesAndMemoryLevel(t *testing.T
 		}
 		if late.goroutines > early.goroutines+2 { // the HTTP server's come and go
 			t.Errorf("goroutines: %.0f after %d scrapes, %.0f after %d", early.goroutines, scrapes/4, late.goroutines, scrapes)
+		}
+		if late.heap > early.heap+soakHeap {
+			t.Errorf("heap: %.0f bytes after %d scrapes, %.0f after %d", early.heap, scrapes/4, late.heap, scrapes)
 		}
 		if late.memory > early.memory+soakMemory {
 			t.Errorf("resident memory: %.0f bytes after %d scrapes, %.0f after %d", early.memory, scrapes/4, late.memory, scrapes)

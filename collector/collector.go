@@ -17,36 +17,36 @@ import (
 // a listener has none.
 var perListener = []struct {
 	name, help string
-	value      func(s *inventory.Snapshot, l *inventory.Listener) (float64, bool)
+	value      func(l *inventory.Listener) (float64, bool)
 	counter    bool // and not a gauge
 	afterwards bool // the series stays for a while when the listener is gone
 }{
 	{
 		name: "host_listen_port",
 		help: "A port that listens on this host: a TCP socket in the state LISTEN, or a UDP socket that is bound and not connected. Always 1.",
-		value: func(*inventory.Snapshot, *inventory.Listener) (float64, bool) {
+		value: func(*inventory.Listener) (float64, bool) {
 			return 1, true
 		},
 	},
 	{
 		name: "host_listen_port_accept_queue_length",
 		help: "Connections that wait for accept() at the TCP listener, in the fullest of its sockets.",
-		value: func(_ *inventory.Snapshot, l *inventory.Listener) (float64, bool) {
+		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.AcceptQueueLength), l.Proto == inventory.TCP
 		},
 	},
 	{
 		name: "host_listen_port_accept_queue_limit",
 		help: "The backlog of that same socket. The kernel refuses a connection when the length is greater than the limit.",
-		value: func(s *inventory.Snapshot, l *inventory.Listener) (float64, bool) {
-			return float64(l.AcceptQueueLimit), l.Proto == inventory.TCP && s.Detailed
+		value: func(l *inventory.Listener) (float64, bool) {
+			return float64(l.AcceptQueueLimit), l.Proto == inventory.TCP && l.Detailed
 		},
 	},
 	{
 		name: "host_listen_port_drops_total",
 		help: "Packets that the kernel discarded at the listener since the exporter started: a full queue, or malformed or out-of-state packets.",
-		value: func(_ *inventory.Snapshot, l *inventory.Listener) (float64, bool) {
-			return float64(l.Drops), l.HasDrops
+		value: func(l *inventory.Listener) (float64, bool) {
+			return float64(l.Drops), l.Proto == inventory.UDP || l.Detailed
 		},
 		counter:    true,
 		afterwards: true,
@@ -54,39 +54,46 @@ var perListener = []struct {
 	{
 		name: "host_listen_port_first_seen_timestamp_seconds",
 		help: "Unix time when the listener was seen to appear. Absent for what listened when the exporter started.",
-		value: func(_ *inventory.Snapshot, l *inventory.Listener) (float64, bool) {
+		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.FirstSeen.UnixMilli()) / float64(time.Second/time.Millisecond), !l.FirstSeen.IsZero()
 		},
 	},
 	{
 		name: "host_listen_port_ipv6_only",
 		help: "Whether the IPv6 listener leaves IPv4 alone. 0: it takes IPv4 too.",
-		value: func(s *inventory.Snapshot, l *inventory.Listener) (float64, bool) {
-			return boolean(l.IPv6Only), s.Detailed && l.IsIPv6()
+		value: func(l *inventory.Listener) (float64, bool) {
+			return boolean(l.IPv6Only), l.Detailed && l.IsIPv6()
 		},
 	},
 	{
 		name: "host_listen_port_receive_buffer_limit_bytes",
 		help: "The limit of the buffer memory at the UDP listener, summed over its sockets.",
-		value: func(s *inventory.Snapshot, l *inventory.Listener) (float64, bool) {
-			return float64(l.ReceiveBufferLimitBytes), l.Proto == inventory.UDP && s.Detailed
+		value: func(l *inventory.Listener) (float64, bool) {
+			return float64(l.ReceiveBufferLimitBytes), l.Proto == inventory.UDP && l.Detailed
 		},
 	},
 	{
 		name: "host_listen_port_receive_queue_bytes",
 		help: "Buffer memory of packets that wait to be read at the UDP listener, kernel overhead included, summed over its sockets.",
-		value: func(_ *inventory.Snapshot, l *inventory.Listener) (float64, bool) {
+		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.ReceiveQueueBytes), l.Proto == inventory.UDP
 		},
 	},
 	{
 		name: "host_listen_port_sockets",
 		help: "How many sockets share the listening port (SO_REUSEPORT, forked workers).",
-		value: func(_ *inventory.Snapshot, l *inventory.Listener) (float64, bool) {
+		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.Sockets), true
 		},
 	},
 }
+
+// The series that tell who holds a listener: one for each holder, and one more where there are too many.
+const (
+	holderName  = "host_listen_port_holder_info"
+	holderHelp  = "Who holds the listener: the process, its systemd unit, container and pod, as far as they are known, and the user whom the socket belongs to. Always 1."
+	manyHolders = "(many)"
+)
 
 // aboutSelf returns the families that are about the exporter's own reading.
 func aboutSelf(s *inventory.Snapshot) []*dto.MetricFamily {
@@ -94,14 +101,28 @@ func aboutSelf(s *inventory.Snapshot) []*dto.MetricFamily {
 		"Whether the last read succeeded. While it is 0, all series that rest on it are absent.")
 	duration := gauges("host_listen_collector_duration_seconds", "How long the last read took.")
 	for _, read := range s.Reads {
-		success.add(boolean(read.Err == nil), "collector", read.Proto)
-		duration.add(read.Duration.Seconds(), "collector", read.Proto)
+		success.add(boolean(read.Err == nil), "collector", read.Collector)
+		duration.add(read.Duration.Seconds(), "collector", read.Collector)
 	}
 	source := gauges("host_listen_source_info", "The way in which the kernel is asked for its sockets. Always 1.")
 	source.add(1, "source", s.Source)
 	omitted := gauges("host_listen_ports_omitted", "Listeners left out because there are more than --collector.max-ports.")
 	omitted.add(float64(s.Omitted))
-	families := []*dto.MetricFamily{&success.MetricFamily, &duration.MetricFamily, &omitted.MetricFamily, &source.MetricFamily}
+	unattributed := gauges("host_listen_ports_unattributed", "Listeners whose holder could not be found.")
+	if s.Succeeded(inventory.CollectorHolder) {
+		unattributed.add(float64(s.Unattributed))
+	}
+	namespaces := gauges("host_listen_namespaces", "Network namespaces that were found, the main one included.")
+	namespacesOmitted := gauges("host_listen_namespaces_omitted",
+		"Network namespaces that were not read this time. Their listeners are those of the time before.")
+	if s.Asked(inventory.CollectorNetns) {
+		namespaces.add(float64(s.Namespaces))
+		namespacesOmitted.add(float64(s.NamespacesOmitted))
+	}
+	families := []*dto.MetricFamily{
+		&success.MetricFamily, &duration.MetricFamily, &omitted.MetricFamily, &source.MetricFamily,
+		&unattributed.MetricFamily, &namespaces.MetricFamily, &namespacesOmitted.MetricFamily,
+	}
 	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 })
 }
 

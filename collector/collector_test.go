@@ -26,67 +26,104 @@ func onDevice(k inventory.Key, device string) inventory.Key {
 	return k
 }
 
+func inNamespace(k inventory.Key, name string) inventory.Key {
+	k.Netns = name
+	return k
+}
+
 func example() *inventory.Snapshot {
 	return &inventory.Snapshot{
-		Source:   "netlink",
-		Detailed: true,
+		Source: "netlink",
 		Reads: []inventory.Read{
-			{Proto: inventory.TCP, Duration: 1500 * time.Microsecond},
-			{Proto: inventory.UDP, Duration: 250 * time.Microsecond},
+			{Collector: inventory.TCP, Duration: 1500 * time.Microsecond},
+			{Collector: inventory.UDP, Duration: 250 * time.Microsecond},
+			{Collector: inventory.CollectorHolder, Duration: 125 * time.Microsecond},
+			{Collector: inventory.CollectorNetns, Duration: time.Second},
 		},
 		Listeners: []inventory.Listener{
-			{Key: onDevice(key("tcp", "0.0.0.0:22", inventory.ScopeAny, inventory.RangePrivileged), "eth0"), Sockets: 1},
-			{Key: key("tcp", "[::]:22", inventory.ScopeAny, inventory.RangePrivileged), Sockets: 1, AcceptQueueLength: 3, AcceptQueueLimit: 128, HasDrops: true, Drops: 9, IPv6Only: true},
-			{Key: key("udp", "127.0.0.1:53", inventory.ScopeLoopback, inventory.RangePrivileged), Sockets: 4, ReceiveQueueBytes: 768, ReceiveBufferLimitBytes: 851968, HasDrops: true, Drops: 5},
+			{Key: onDevice(key("tcp", "0.0.0.0:22", inventory.ScopeAny, inventory.RangePrivileged), "eth0"), Sockets: 1, Detailed: true},
 			{
-				Key: key("tcp", "[::ffff:192.0.2.1]:8080", inventory.ScopePublic, inventory.RangeUser), Sockets: 1,
+				Key: key("tcp", "[::]:22", inventory.ScopeAny, inventory.RangePrivileged), Sockets: 1, Detailed: true,
+				AcceptQueueLength: 3, AcceptQueueLimit: 128, Drops: 9, IPv6Only: true,
+				Holders: []inventory.Holder{{Process: "sshd", Unit: "ssh.service"}},
+			},
+			{
+				Key: key("udp", "127.0.0.1:53", inventory.ScopeLoopback, inventory.RangePrivileged), Sockets: 4, Detailed: true,
+				ReceiveQueueBytes: 768, ReceiveBufferLimitBytes: 851968, Drops: 5,
+				Holders: []inventory.Holder{
+					{Process: "a \"quoted\"\nname", UID: 1000}, {Process: "b"}, {Process: "c"},
+					{ContainerID: "0123456789ab", PodUID: "6c2bfd4e-0c0f-4f2a-9c57-6e0f0a4b8a11", UID: 65535},
+				},
+				ManyHolders: true,
+			},
+			{
+				Key: inNamespace(key("tcp", "[::ffff:192.0.2.1]:8080", inventory.ScopePublic, inventory.RangeUser), "blue"), Sockets: 1, // read through procfs
 				FirstSeen: time.Date(2026, 11, 22, 3, 0, 0, 250e6, time.UTC),
 			},
 		},
 		Gone: []inventory.Listener{
-			{Key: key("udp", "0.0.0.0:514", inventory.ScopeAny, inventory.RangePrivileged), HasDrops: true, Drops: 7},
+			{Key: key("udp", "0.0.0.0:514", inventory.ScopeAny, inventory.RangePrivileged), Drops: 7},
 		},
-		Omitted: 2,
+		Omitted:      2,
+		Unattributed: 2,
+		Namespaces:   250, NamespacesOmitted: 186,
 	}
 }
 
 const exampleText = `
 # HELP host_listen_collector_duration_seconds How long the last read took.
 # TYPE host_listen_collector_duration_seconds gauge
+host_listen_collector_duration_seconds{collector="holder"} 0.000125
+host_listen_collector_duration_seconds{collector="netns"} 1
 host_listen_collector_duration_seconds{collector="tcp"} 0.0015
 host_listen_collector_duration_seconds{collector="udp"} 0.00025
 # HELP host_listen_collector_success Whether the last read succeeded. While it is 0, all series that rest on it are absent.
 # TYPE host_listen_collector_success gauge
+host_listen_collector_success{collector="holder"} 1
+host_listen_collector_success{collector="netns"} 1
 host_listen_collector_success{collector="tcp"} 1
 host_listen_collector_success{collector="udp"} 1
+# HELP host_listen_namespaces Network namespaces that were found, the main one included.
+# TYPE host_listen_namespaces gauge
+host_listen_namespaces 250
+# HELP host_listen_namespaces_omitted Network namespaces that were not read this time. Their listeners are those of the time before.
+# TYPE host_listen_namespaces_omitted gauge
+host_listen_namespaces_omitted 186
 # HELP host_listen_port A port that listens on this host: a TCP socket in the state LISTEN, or a UDP socket that is bound and not connected. Always 1.
 # TYPE host_listen_port gauge
 host_listen_port{address="127.0.0.1",family="ipv4",port="53",proto="udp",range="privileged",scope="loopback"} 1
 host_listen_port{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 1
-host_listen_port{address="::ffff:192.0.2.1",family="ipv6",port="8080",proto="tcp",range="user",scope="public"} 1
 host_listen_port{address="0.0.0.0",device="eth0",family="ipv4",port="22",proto="tcp",range="privileged",scope="any"} 1
+host_listen_port{address="::ffff:192.0.2.1",family="ipv6",netns="blue",port="8080",proto="tcp",range="user",scope="public"} 1
 # HELP host_listen_port_accept_queue_length Connections that wait for accept() at the TCP listener, in the fullest of its sockets.
 # TYPE host_listen_port_accept_queue_length gauge
 host_listen_port_accept_queue_length{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 3
-host_listen_port_accept_queue_length{address="::ffff:192.0.2.1",family="ipv6",port="8080",proto="tcp",range="user",scope="public"} 0
 host_listen_port_accept_queue_length{address="0.0.0.0",device="eth0",family="ipv4",port="22",proto="tcp",range="privileged",scope="any"} 0
+host_listen_port_accept_queue_length{address="::ffff:192.0.2.1",family="ipv6",netns="blue",port="8080",proto="tcp",range="user",scope="public"} 0
 # HELP host_listen_port_accept_queue_limit The backlog of that same socket. The kernel refuses a connection when the length is greater than the limit.
 # TYPE host_listen_port_accept_queue_limit gauge
 host_listen_port_accept_queue_limit{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 128
-host_listen_port_accept_queue_limit{address="::ffff:192.0.2.1",family="ipv6",port="8080",proto="tcp",range="user",scope="public"} 0
 host_listen_port_accept_queue_limit{address="0.0.0.0",device="eth0",family="ipv4",port="22",proto="tcp",range="privileged",scope="any"} 0
 # HELP host_listen_port_drops_total Packets that the kernel discarded at the listener since the exporter started: a full queue, or malformed or out-of-state packets.
 # TYPE host_listen_port_drops_total counter
 host_listen_port_drops_total{address="0.0.0.0",family="ipv4",port="514",proto="udp",range="privileged",scope="any"} 7
 host_listen_port_drops_total{address="127.0.0.1",family="ipv4",port="53",proto="udp",range="privileged",scope="loopback"} 5
 host_listen_port_drops_total{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 9
+host_listen_port_drops_total{address="0.0.0.0",device="eth0",family="ipv4",port="22",proto="tcp",range="privileged",scope="any"} 0
 # HELP host_listen_port_first_seen_timestamp_seconds Unix time when the listener was seen to appear. Absent for what listened when the exporter started.
 # TYPE host_listen_port_first_seen_timestamp_seconds gauge
-host_listen_port_first_seen_timestamp_seconds{address="::ffff:192.0.2.1",family="ipv6",port="8080",proto="tcp",range="user",scope="public"} 1.79531640025e+09
+host_listen_port_first_seen_timestamp_seconds{address="::ffff:192.0.2.1",family="ipv6",netns="blue",port="8080",proto="tcp",range="user",scope="public"} 1.79531640025e+09
+# HELP host_listen_port_holder_info Who holds the listener: the process, its systemd unit, container and pod, as far as they are known, and the user whom the socket belongs to. Always 1.
+# TYPE host_listen_port_holder_info gauge
+host_listen_port_holder_info{address="127.0.0.1",family="ipv4",port="53",process="(many)",proto="udp",range="privileged",scope="loopback"} 1
+host_listen_port_holder_info{address="127.0.0.1",family="ipv4",port="53",process="a \"quoted\"\nname",proto="udp",range="privileged",scope="loopback",uid="1000"} 1
+host_listen_port_holder_info{address="127.0.0.1",family="ipv4",port="53",process="b",proto="udp",range="privileged",scope="loopback",uid="0"} 1
+host_listen_port_holder_info{address="127.0.0.1",family="ipv4",port="53",process="c",proto="udp",range="privileged",scope="loopback",uid="0"} 1
+host_listen_port_holder_info{address="127.0.0.1",container_id="0123456789ab",family="ipv4",pod_uid="6c2bfd4e-0c0f-4f2a-9c57-6e0f0a4b8a11",port="53",proto="udp",range="privileged",scope="loopback",uid="65535"} 1
+host_listen_port_holder_info{address="::",family="ipv6",port="22",process="sshd",proto="tcp",range="privileged",scope="any",uid="0",unit="ssh.service"} 1
 # HELP host_listen_port_ipv6_only Whether the IPv6 listener leaves IPv4 alone. 0: it takes IPv4 too.
 # TYPE host_listen_port_ipv6_only gauge
 host_listen_port_ipv6_only{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 1
-host_listen_port_ipv6_only{address="::ffff:192.0.2.1",family="ipv6",port="8080",proto="tcp",range="user",scope="public"} 0
 # HELP host_listen_port_receive_buffer_limit_bytes The limit of the buffer memory at the UDP listener, summed over its sockets.
 # TYPE host_listen_port_receive_buffer_limit_bytes gauge
 host_listen_port_receive_buffer_limit_bytes{address="127.0.0.1",family="ipv4",port="53",proto="udp",range="privileged",scope="loopback"} 851968
@@ -97,11 +134,14 @@ host_listen_port_receive_queue_bytes{address="127.0.0.1",family="ipv4",port="53"
 # TYPE host_listen_port_sockets gauge
 host_listen_port_sockets{address="127.0.0.1",family="ipv4",port="53",proto="udp",range="privileged",scope="loopback"} 4
 host_listen_port_sockets{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 1
-host_listen_port_sockets{address="::ffff:192.0.2.1",family="ipv6",port="8080",proto="tcp",range="user",scope="public"} 1
 host_listen_port_sockets{address="0.0.0.0",device="eth0",family="ipv4",port="22",proto="tcp",range="privileged",scope="any"} 1
+host_listen_port_sockets{address="::ffff:192.0.2.1",family="ipv6",netns="blue",port="8080",proto="tcp",range="user",scope="public"} 1
 # HELP host_listen_ports_omitted Listeners left out because there are more than --collector.max-ports.
 # TYPE host_listen_ports_omitted gauge
 host_listen_ports_omitted 2
+# HELP host_listen_ports_unattributed Listeners whose holder could not be found.
+# TYPE host_listen_ports_unattributed gauge
+host_listen_ports_unattributed 2
 # HELP host_listen_source_info The way in which the kernel is asked for its sockets. Always 1.
 # TYPE host_listen_source_info gauge
 host_listen_source_info{source="netlink"} 1
@@ -154,6 +194,8 @@ func TestAFailedReadIsAGaugeOfZeroAndNoSeries(t *testing.T) {
 # TYPE host_listen_collector_success gauge
 host_listen_collector_success{collector="tcp"} 0
 host_listen_collector_success{collector="udp"} 1
+host_listen_collector_success{collector="holder"} 1
+host_listen_collector_success{collector="netns"} 1
 # HELP host_listen_port A port that listens on this host: a TCP socket in the state LISTEN, or a UDP socket that is bound and not connected. Always 1.
 # TYPE host_listen_port gauge
 host_listen_port{address="127.0.0.1",family="ipv4",port="53",proto="udp",range="privileged",scope="loopback"} 1
@@ -166,13 +208,6 @@ host_listen_port{address="127.0.0.1",family="ipv4",port="53",proto="udp",range="
 		if err := testutil.GatherAndCompare(gatherer(c), strings.NewReader(expected), names...); err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-func TestADeviceWhoseNameIsNotUTF8IsShownAllTheSame(t *testing.T) {
-	pairs := labelPairs(onDevice(key("tcp", "0.0.0.0:22", inventory.ScopeAny, inventory.RangePrivileged), "eth\xff0"))
-	if got := pairs[1].GetValue(); pairs[1].GetName() != "device" || got != "eth\uFFFD0" {
-		t.Errorf("%s=%q", pairs[1].GetName(), got)
 	}
 }
 
@@ -192,10 +227,11 @@ func TestLabelsAreKeptWhileAListenerLivesAndForgottenAfterwards(t *testing.T) {
 
 func TestAScrapeOfKnownListenersCostsNoAllocationAListener(t *testing.T) {
 	allocations := func(listeners int) float64 {
-		snapshot := &inventory.Snapshot{Detailed: true}
+		snapshot := new(inventory.Snapshot)
 		for n := range listeners {
 			snapshot.Listeners = append(snapshot.Listeners, inventory.Listener{
-				Key: key("tcp", fmt.Sprintf("127.0.0.1:%d", n+1), inventory.ScopeLoopback, inventory.RangeUser), HasDrops: true,
+				Key: key("tcp", fmt.Sprintf("127.0.0.1:%d", n+1), inventory.ScopeLoopback, inventory.RangeUser), Detailed: true,
+				Holders: []inventory.Holder{{Process: "x", UID: 1000}},
 			})
 		}
 		s := newScrape()

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -17,12 +18,17 @@ type scrape struct {
 	current  [][]*dto.LabelPair
 	gone     [][]*dto.LabelPair
 	families []*perListenerFamily
+	holders  *perListenerFamily
 }
 
 // listenerLabels are the labels of one listener.
 type listenerLabels struct {
 	pairs []*dto.LabelPair
 	used  uint64 // the use of the scrape that last wanted them
+
+	holders     []inventory.Holder // for which holderPairs were made
+	many        bool
+	holderPairs [][]*dto.LabelPair
 }
 
 // perListenerFamily is a family of perListener with its samples.
@@ -47,9 +53,14 @@ func newScrape() *scrape {
 		if m.counter {
 			kind = dto.MetricType_COUNTER
 		}
-		s.families = append(s.families, &perListenerFamily{MetricFamily: dto.MetricFamily{Name: &m.name, Help: &m.help, Type: &kind}})
+		s.families = append(s.families, newFamily(m.name, m.help, kind))
 	}
+	s.holders = newFamily(holderName, holderHelp, dto.MetricType_GAUGE)
 	return s
+}
+
+func newFamily(name, help string, kind dto.MetricType) *perListenerFamily {
+	return &perListenerFamily{MetricFamily: dto.MetricFamily{Name: &name, Help: &help, Type: &kind}}
 }
 
 // fill returns the families of a snapshot. They hold until the next call.
@@ -67,13 +78,13 @@ func (s *scrape) fill(snapshot *inventory.Snapshot) []*dto.MetricFamily {
 		m, f := &perListener[n], s.families[n]
 		f.Metric = f.Metric[:0]
 		for i := range snapshot.Listeners {
-			if value, has := m.value(snapshot, &snapshot.Listeners[i]); has {
+			if value, has := m.value(&snapshot.Listeners[i]); has {
 				f.add(s.current[i], value)
 			}
 		}
 		if m.afterwards {
 			for i := range snapshot.Gone {
-				if value, has := m.value(snapshot, &snapshot.Gone[i]); has {
+				if value, has := m.value(&snapshot.Gone[i]); has {
 					f.add(s.gone[i], value)
 				}
 			}
@@ -81,6 +92,15 @@ func (s *scrape) fill(snapshot *inventory.Snapshot) []*dto.MetricFamily {
 		if len(f.Metric) > 0 {
 			families = append(families, &f.MetricFamily)
 		}
+	}
+	s.holders.Metric = s.holders.Metric[:0]
+	for i := range snapshot.Listeners {
+		for _, pairs := range s.labels[snapshot.Listeners[i].Key].ofHolders(&snapshot.Listeners[i]) {
+			s.holders.add(pairs, 1)
+		}
+	}
+	if len(s.holders.Metric) > 0 {
+		families = append(families, &s.holders.MetricFamily)
 	}
 	return families
 }
@@ -122,16 +142,48 @@ func (s *scrape) labelsOf(dst [][]*dto.LabelPair, listeners []inventory.Listener
 // labelPairs returns the labels of every metric that is about a listener, sorted by name. device stands only where the
 // listener is bound to one.
 func labelPairs(k inventory.Key) []*dto.LabelPair {
-	label := func(name, value string) *dto.LabelPair { return &dto.LabelPair{Name: &name, Value: &value} }
 	pairs := []*dto.LabelPair{label("address", k.Addr.Addr().String())}
 	if k.Device != "" {
-		// An interface's name is any bytes; a label that is not UTF-8 would fail the whole scrape.
-		pairs = append(pairs, label("device", strings.ToValidUTF8(k.Device, "\uFFFD")))
+		pairs = append(pairs, label("device", k.Device))
+	}
+	pairs = append(pairs, label("family", k.Family()))
+	if k.Netns != "" {
+		pairs = append(pairs, label("netns", k.Netns))
 	}
 	return append(pairs,
-		label("family", k.Family()),
 		label("port", strconv.Itoa(int(k.Addr.Port()))),
 		label("proto", k.Proto),
 		label("range", string(k.Range)),
 		label("scope", string(k.Scope)))
 }
+
+// ofHolders returns the label pairs of the series that tell a listener's holders, one for each.
+func (l *listenerLabels) ofHolders(of *inventory.Listener) [][]*dto.LabelPair {
+	if l.many == of.ManyHolders && slices.Equal(l.holders, of.Holders) {
+		return l.holderPairs
+	}
+	l.many, l.holders, l.holderPairs = of.ManyHolders, of.Holders, nil
+	for _, h := range of.Holders {
+		l.holderPairs = append(l.holderPairs, l.with(
+			"container_id", h.ContainerID, "pod_uid", h.PodUID, "process", h.Process,
+			"uid", strconv.FormatUint(uint64(h.UID), 10), "unit", h.Unit))
+	}
+	if of.ManyHolders {
+		l.holderPairs = append(l.holderPairs, l.with("process", manyHolders))
+	}
+	return l.holderPairs
+}
+
+// with returns the listener's labels and others, each a name and a value, sorted by name. An empty value is the same as none.
+func (l *listenerLabels) with(more ...string) []*dto.LabelPair {
+	pairs := slices.Clone(l.pairs)
+	for pair := range slices.Chunk(more, 2) {
+		if pair[1] != "" {
+			pairs = append(pairs, label(pair[0], pair[1]))
+		}
+	}
+	slices.SortFunc(pairs, func(a, b *dto.LabelPair) int { return strings.Compare(a.GetName(), b.GetName()) })
+	return pairs
+}
+
+func label(name, value string) *dto.LabelPair { return &dto.LabelPair{Name: &name, Value: &value} }

@@ -25,11 +25,7 @@ const initScope = "init.scope"
 
 // findCgroup2 returns where the cgroup2 hierarchy is mounted below sysfs: alone, or beside version 1 (hybrid).
 func findCgroup2(procfsPath, sysfs string) (string, error) {
-	proc, err := procfs.NewFS(procfsPath)
-	if err != nil {
-		return "", fmt.Errorf("find the cgroup2 hierarchy: %w", err)
-	}
-	mounts, err := proc.GetMounts()
+	mounts, err := mountsOf(procfsPath)
 	if err != nil {
 		return "", fmt.Errorf("find the cgroup2 hierarchy: %w", err)
 	}
@@ -45,9 +41,22 @@ func findCgroup2(procfsPath, sysfs string) (string, error) {
 		partial = mount.MountPoint
 	}
 	if partial != "" {
-		return "", fmt.Errorf("%s shows a part of the cgroup2 hierarchy alone (a cgroup namespace): units, pods and containers cannot be named; mount the host's /sys/fs/cgroup and name its parent with --path.sysfs", partial)
+		return "", fmt.Errorf("%s shows a part of the cgroup2 hierarchy alone (a cgroup namespace): mount the host's whole /sys/fs/cgroup, and name where with --path.sysfs", partial)
 	}
-	return "", fmt.Errorf("no cgroup2 hierarchy is mounted below %s: units, pods and containers are known only where the process is", sysfs)
+	return "", fmt.Errorf("no cgroup2 hierarchy is mounted below %s", sysfs)
+}
+
+// mountsOf returns the reader's own mounts. A procfs of another PID namespace does not know the reader: then its own does.
+func mountsOf(procfsPath string) ([]*procfs.MountInfo, error) {
+	proc, err := procfs.NewFS(procfsPath)
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := proc.GetMounts()
+	if errors.Is(err, fs.ErrNotExist) {
+		return procfs.GetMounts()
+	}
+	return mounts, err
 }
 
 // tree finds cgroups by their IDs: the kernel says the ID of a socket's cgroup, and the directory has that inode number.
@@ -236,12 +245,8 @@ func newProcesses(procfsPath, root string) processes {
 		p.base = "/" // or a kernel without such namespaces
 		return p
 	}
-	proc, err := procfs.NewFS(procfsPath)
+	mounts, err := mountsOf(procfsPath)
 	if err != nil || root == "" {
-		return p
-	}
-	mounts, err := proc.GetMounts()
-	if err != nil {
 		return p
 	}
 	whole := newTree(root)

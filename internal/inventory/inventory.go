@@ -3,7 +3,6 @@
 package inventory
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/go-kit/log/level"
 	"golang.org/x/sync/singleflight"
 
+	"listen_exporter/internal/holder"
 	"listen_exporter/internal/socket"
 )
 
@@ -18,13 +18,17 @@ import (
 type Options struct {
 	// Procfs is where the procfs is mounted.
 	Procfs string
-	// Netns is whose network namespace is observed: host or self.
+	// Sysfs is where the sysfs is mounted, below which the cgroups are.
+	Sysfs string
+	// Netns is whose network namespace is observed: host, self, or all for that of the host and every other.
 	Netns string
 	// Source is how the kernel is asked: netlink, procfs, or auto for the better of them that works.
 	Source string
 
 	// TCP and UDP say which protocols are read.
 	TCP, UDP bool
+	// Holders says whether it is found out who holds each listener.
+	Holders bool
 	// EphemeralMinAge is how long a UDP socket on an ephemeral port must have been open before it is reported: until then it
 	// is most often a client.
 	EphemeralMinAge time.Duration
@@ -38,27 +42,28 @@ type Options struct {
 
 // Inventory makes snapshots. It may be used by several goroutines; those that overlap share one read.
 type Inventory struct {
-	source  socket.Source
 	options Options
 	logger  log.Logger
-	now     func() time.Time
 
 	flight singleflight.Group
 	// What follows is written by the flight alone.
-	ledgers   []*ledger
-	missing   []socket.Socket // the buffer of all confirmations
-	ranges    socket.PortRanges
-	last      *Snapshot // of which no read failed; nil before
-	troubles  map[string]string
-	omissions bool
+	main       *space
+	others     *others        // nil unless all network namespaces are observed
+	holders    *holder.Finder // nil unless holders are asked for
+	held       []holder.Socket
+	heldEnds   []int // where in held the sockets of each listener of last end
+	attributed bool  // last has its holders
+	last       *Snapshot
+	shared     *shared // of the other namespaces, what last is made of
+	troubles   map[string]string
+	omissions  bool
 }
 
 // Open returns an inventory of the sockets that o names, and logs which those are. Netlink is tried by a dump; no
 // snapshot is made yet.
 func Open(o Options, logger log.Logger) (*Inventory, error) {
-	source, observed, err := socket.Open(socket.Config{
-		Procfs: o.Procfs, Netns: o.Netns, Source: o.Source, Protocols: o.protocols(),
-	})
+	config := socket.Config{Procfs: o.Procfs, Netns: o.Netns, Source: o.Source, Protocols: o.protocols()}
+	source, observed, err := socket.Open(config)
 	if err != nil {
 		return nil, err
 	}
@@ -70,124 +75,75 @@ func Open(o Options, logger log.Logger) (*Inventory, error) {
 	}
 	level.Info(logger).Log("msg", "observing a network namespace",
 		"netns", o.Netns, "seen_through", observed.Dir, "own", observed.Own, "source", source.Name())
-	return newInventory(source, o, logger, time.Now), nil
+	i := newInventory(source, o, logger, time.Now)
+	if o.Netns == allNamespaces {
+		all, why := socket.OpenOthers(config)
+		if why != nil {
+			level.Warn(logger).Log("msg", "the other network namespaces are read through procfs, whose cost grows with all their sockets: they cannot be entered", "err", why)
+		}
+		i.others = newOthers(all, o, time.Now)
+	}
+	if o.Holders {
+		finder, err := holder.New(o.Procfs, o.Sysfs)
+		if err != nil {
+			level.Warn(logger).Log("msg", "units, pods and containers cannot be told from cgroups: holders are known only where a process shows its descriptors", "err", err)
+		}
+		i.holders = finder
+	}
+	return i, nil
 }
 
 func newInventory(source socket.Source, o Options, logger log.Logger, now func() time.Time) *Inventory {
-	i := &Inventory{source: source, options: o, logger: logger, now: now, troubles: make(map[string]string)}
-	for _, proto := range o.protocols() {
-		i.ledgers = append(i.ledgers, newLedger(proto, o.MaxPorts))
-	}
+	i := &Inventory{options: o, logger: logger, troubles: make(map[string]string)}
+	i.main = newSpace("", source, &i.options, now)
 	return i
 }
 
-// Snapshot reads what listens now. A read that fails is told in Snapshot.Reads and logged; the other protocol is not
-// touched by it.
+// Snapshot reads what listens now. A read that fails is told in Snapshot.Reads and logged; what else is read is not touched
+// by it.
 func (i *Inventory) Snapshot() *Snapshot {
 	snapshot, _, _ := i.flight.Do("", func() (any, error) { return i.read(), nil })
 	return snapshot.(*Snapshot)
 }
 
 func (i *Inventory) read() *Snapshot {
-	ranges, err := i.source.PortRanges()
-	i.report("port ranges (the kernel's defaults are used)", err)
-	same := i.last != nil && ranges == i.ranges
-	i.ranges = ranges
-
-	snapshot := &Snapshot{Source: i.source.Name(), Detailed: i.source.Detailed()}
-	failed := false
-	for _, l := range i.ledgers {
-		start := time.Now()
-		sameSockets, err := i.update(l, ranges)
-		i.report("listening "+l.proto.String()+" sockets", err)
-		snapshot.Reads = append(snapshot.Reads, Read{Proto: l.proto.String(), Err: err, Duration: time.Since(start)})
-		l.failed = err != nil
-		failed = failed || l.failed
-		same = same && sameSockets
+	main := i.main.update()
+	i.report("port ranges (the kernel's defaults are used)", main.rangesErr)
+	for _, read := range main.reads {
+		i.report("listening "+read.Collector+" sockets", read.Err)
+	}
+	snapshot := &Snapshot{Source: i.main.source.Name(), Reads: main.reads}
+	same := main.same && i.last != nil
+	if i.others != nil {
+		shared := i.others.update()
+		i.report("all network namespaces", shared.read.Err)
+		same = same && i.shared != nil && shared.version == i.shared.version
+		i.shared = shared
+		snapshot.Reads = append(snapshot.Reads, shared.read)
+		snapshot.Namespaces, snapshot.NamespacesOmitted = shared.namespaces, shared.omitted
 	}
 	if same {
 		snapshot.Listeners, snapshot.Gone, snapshot.Omitted = i.last.Listeners, i.last.Gone, i.last.Omitted
-		return snapshot
+	} else {
+		i.gather(snapshot)
 	}
-	for _, l := range i.ledgers {
-		if !l.failed {
-			i.add(snapshot, l, ranges)
-		}
+	if i.holders != nil {
+		i.attribute(snapshot, same)
 	}
-	i.arrange(snapshot)
-	if i.last = snapshot; failed {
-		i.last = nil
-	}
+	i.last = snapshot
 	return snapshot
 }
 
-// update brings a ledger up to date, and tells whether that changed nothing. A panic is a failed read: it must not take the
-// success gauge with it.
-func (i *Inventory) update(l *ledger, ranges socket.PortRanges) (same bool, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			same, err = false, fmt.Errorf("read %s sockets: panic: %v", l.proto, r)
-		}
-	}()
-	start := i.now()
-	sockets, same, err := i.source.Read(l.proto)
-	if err != nil {
-		return false, err
+// gather fills in the listeners of all namespaces, sorted and cut to size.
+func (i *Inventory) gather(snapshot *Snapshot) {
+	entries, gone := i.main.appendTo(nil, nil)
+	if i.shared != nil {
+		entries, gone = append(entries, i.shared.entries...), append(gone, i.shared.gone...)
 	}
-	if same && l.still && ranges == l.ranges {
-		return true, nil
-	}
-	l.begin()
-	l.absorb(sockets, i.now())
-	i.missing = l.missing(i.missing[:0])
-	for l.doubtful(i.missing) && (l.reads-l.round < 2 && !l.settled || i.now().Sub(start) <= confirmTime) {
-		if sockets, err = i.source.Confirm(l.proto, i.missing); err != nil {
-			return false, err
-		}
-		l.absorb(sockets, i.now())
-		i.missing = l.missing(i.missing[:0])
-	}
-	l.ranges = ranges
-	l.settle(i.now(), func(port uint16, open time.Duration) bool {
-		return l.proto == socket.UDP && open < i.options.EphemeralMinAge && rangeOf(port, ranges) == RangeEphemeral
-	})
-	return false, nil
-}
-
-// add appends a ledger's listeners to a snapshot.
-func (i *Inventory) add(snapshot *Snapshot, l *ledger, ranges socket.PortRanges) {
-	for at, of := range l.listeners {
-		key := Key{
-			Proto: l.proto.String(), Addr: at.addr, Device: at.device,
-			Scope: scopeOf(at.addr.Addr()), Range: rangeOf(at.addr.Port(), ranges),
-		}
-		if !i.options.reports(key) {
-			continue
-		}
-		entry := Listener{Key: key, Drops: of.drops, HasDrops: l.proto == socket.UDP || snapshot.Detailed}
-		switch {
-		case of.reported:
-			entry.Sockets = of.sockets
-			entry.IPv6Only = of.ipv6Only
-			entry.FirstSeen = of.firstSeen
-			if l.proto == socket.TCP {
-				entry.AcceptQueueLength, entry.AcceptQueueLimit = of.fullest.Queue, of.fullest.QueueLimit
-			} else {
-				entry.ReceiveQueueBytes, entry.ReceiveBufferLimitBytes = of.queue, of.queueLimit
-			}
-			snapshot.Listeners = append(snapshot.Listeners, entry)
-		case l.keeps(of, i.now()):
-			snapshot.Gone = append(snapshot.Gone, entry)
-		}
-	}
-}
-
-// arrange sorts a snapshot and cuts it to size.
-func (i *Inventory) arrange(snapshot *Snapshot) {
-	slices.SortFunc(snapshot.Listeners, byPort)
-	slices.SortFunc(snapshot.Gone, byPort)
-	if excess := len(snapshot.Listeners) - i.options.MaxPorts; excess > 0 {
-		snapshot.Listeners = snapshot.Listeners[:i.options.MaxPorts]
+	slices.SortFunc(entries, func(a, b entry) int { return byPort(&a.Listener, &b.Listener) })
+	slices.SortFunc(gone, func(a, b Listener) int { return byPort(&a, &b) })
+	if excess := len(entries) - i.options.MaxPorts; excess > 0 {
+		entries = entries[:i.options.MaxPorts]
 		snapshot.Omitted = excess
 	}
 	if omits := snapshot.Omitted > 0; omits != i.omissions {
@@ -198,6 +154,14 @@ func (i *Inventory) arrange(snapshot *Snapshot) {
 		} else {
 			level.Info(i.logger).Log("msg", "no listener is left out any more")
 		}
+	}
+	snapshot.Gone = gone
+	snapshot.Listeners = make([]Listener, len(entries))
+	i.held, i.heldEnds = i.held[:0], i.heldEnds[:0]
+	for n := range entries {
+		snapshot.Listeners[n] = entries[n].Listener
+		i.held = append(i.held, entries[n].held...)
+		i.heldEnds = append(i.heldEnds, len(i.held))
 	}
 }
 

@@ -344,7 +344,7 @@ func TestTCPDropsCountWhereTheSourceHasThem(t *testing.T) {
 	b.source.say(socket.TCP, has(dropping(at("0.0.0.0:80", 1), 107), dropping(at("0.0.0.0:80", 2), 2)))
 	b.Snapshot()
 	b.source.say(socket.TCP, has(dropping(at("0.0.0.0:80", 2), 3)))
-	if l := only(t, b.Snapshot()); l.Drops != 7+3 || !l.HasDrops {
+	if l := only(t, b.Snapshot()); l.Drops != 7+3 || !l.Detailed {
 		t.Errorf("%d drops, want 10", l.Drops)
 	}
 	b.source.say(socket.TCP, has())
@@ -393,7 +393,7 @@ func TestAFailedReadLeavesTheOtherProtocolAlone(t *testing.T) {
 			for range 3 {
 				s := b.Snapshot()
 				wantPorts(t, s, "udp 0.0.0.0:53")
-				if s.Reads[0].Proto != TCP || s.Reads[0].Err == nil || s.Reads[1].Proto != UDP || s.Reads[1].Err != nil {
+				if s.Reads[0].Collector != TCP || s.Reads[0].Err == nil || s.Reads[1].Collector != UDP || s.Reads[1].Err != nil {
 					t.Errorf("reads: %+v", s.Reads)
 				}
 			}
@@ -643,7 +643,7 @@ func TestDropsOutliveTheListenerForAnHour(t *testing.T) {
 	if got := gone(); len(got) != 0 {
 		t.Errorf("an hour later: %v", got)
 	}
-	if left := len(b.ledgers[1].listeners); left != 0 {
+	if left := len(b.main.ledgers[1].listeners); left != 0 {
 		t.Errorf("%d listeners are still remembered", left)
 	}
 }
@@ -659,7 +659,7 @@ func TestAnEphemeralSocketThatWasNeverReportedLeavesNothingBehind(t *testing.T) 
 	if s := b.Snapshot(); len(s.Gone) != 0 {
 		t.Errorf("gone: %v", s.Gone)
 	}
-	if l := b.ledgers[1]; len(l.listeners) != 0 || len(l.sockets) != 0 {
+	if l := b.main.ledgers[1]; len(l.listeners) != 0 || len(l.sockets) != 0 {
 		t.Errorf("%d listeners and %d sockets are still remembered", len(l.listeners), len(l.sockets))
 	}
 }
@@ -677,7 +677,7 @@ func TestPortsThatComeAndGoDoNotFillTheMemory(t *testing.T) {
 				b.Snapshot()
 			}
 			wantGone := 50 * int(drops)
-			for _, l := range b.ledgers {
+			for _, l := range b.main.ledgers {
 				if len(l.listeners) > wantGone+1 || len(l.sockets) > 1 {
 					t.Errorf("%s: %d listeners and %d sockets are remembered", l.proto, len(l.listeners), len(l.sockets))
 				}
@@ -749,7 +749,7 @@ func TestFiltersLeaveOutWhatTheyName(t *testing.T) {
 func TestAProtocolThatIsSwitchedOffIsNotRead(t *testing.T) {
 	b := newBench(func(o *Options) { o.UDP = false })
 	s := b.Snapshot()
-	if len(s.Reads) != 1 || s.Reads[0].Proto != TCP || b.source.reads[socket.UDP] != 0 {
+	if len(s.Reads) != 1 || s.Reads[0].Collector != TCP || b.source.reads[socket.UDP] != 0 {
 		t.Errorf("reads: %+v", s.Reads)
 	}
 }

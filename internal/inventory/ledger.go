@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"listen_exporter/internal/holder"
 	"listen_exporter/internal/socket"
 )
 
@@ -31,9 +32,10 @@ type ledger struct {
 	maxGone   int // how many listeners that went are kept at most
 	sockets   map[identity]*member
 	listeners map[place]*listener
-	reads     uint64 // how many reads were absorbed
-	round     uint64 // the value of reads when the present round began
-	settled   bool   // a first round was settled: what appears from now on is new
+	parted    map[uint64]parting // by the socket's ID
+	reads     uint64             // how many reads were absorbed
+	round     uint64             // the value of reads when the present round began
+	settled   bool               // a first round was settled: what appears from now on is new
 
 	ranges socket.PortRanges // by which the last round was settled
 	still  bool              // the last round saw every socket, in one read, and nothing waits for its time to come
@@ -66,16 +68,24 @@ type member struct {
 	of       *listener     // the listener that last counted it; nil before
 }
 
+// parting is what is remembered of a socket that is gone. It may be open still, and listen again: the kernel then goes on
+// counting its drops where it was.
+type parting struct {
+	counted uint32 // as of the member
+	at      time.Time
+}
+
 // listener is what the sockets on one address and port come to.
 type listener struct {
 	counted           uint64 // the value of ledger.reads when it last had sockets
 	sockets           int
-	fullest           socket.Socket // the one whose queue is the longest for its limit
-	queue, queueLimit uint64        // summed
-	ipv6Only          bool          // every one of its sockets is
-	opened            time.Time     // when its oldest socket was first read
-	atStart           bool          // one of its sockets was there in the first round
-	sticky            bool          // one of its sockets has been reported before
+	fullest           socket.Socket   // the one whose queue is the longest for its limit
+	queue, queueLimit uint64          // summed
+	ipv6Only          bool            // every one of its sockets is
+	held              []holder.Socket // its sockets, as their holders are asked for
+	opened            time.Time       // when its oldest socket was first read
+	atStart           bool            // one of its sockets was there in the first round
+	sticky            bool            // one of its sockets has been reported before
 
 	reported  bool      // it is in the snapshot
 	firstSeen time.Time // when it began to be, or zero
@@ -89,6 +99,7 @@ func newLedger(proto socket.Protocol, maxGone int) *ledger {
 		maxGone:   maxGone,
 		sockets:   make(map[identity]*member),
 		listeners: make(map[place]*listener),
+		parted:    make(map[uint64]parting),
 	}
 }
 
@@ -114,6 +125,12 @@ func (l *ledger) absorb(rows []socket.Socket, now time.Time) {
 			m = &member{since: now, atStart: !l.settled}
 			if m.atStart {
 				m.counted = row.Drops
+			}
+			if p, back := l.parted[row.ID]; back {
+				delete(l.parted, row.ID)
+				if p.holds(now) && p.counted <= row.Drops { // else the ID is another socket's by now
+					m.counted = p.counted
+				}
 			}
 			l.sockets[id] = m
 		}
@@ -159,6 +176,9 @@ func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duratio
 			if !l.wavers(m) {
 				if l.reads-m.lastRead >= goneAfter {
 					delete(l.sockets, id)
+					if id.id != 0 && m.counted > 0 {
+						l.parted[id.id] = parting{m.counted, now}
+					}
 				}
 				continue
 			}
@@ -194,22 +214,28 @@ func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duratio
 		}
 		still = still && of.reported
 	}
-	l.forgetOldest(gone)
+	// Whoever opens and closes ports without end must not fill the memory.
+	for _, at := range oldest(gone, l.maxGone, func(at time.Time) time.Time { return at }) {
+		delete(l.listeners, at)
+	}
+	maps.DeleteFunc(l.parted, func(_ uint64, p parting) bool { return !p.holds(now) })
+	for _, id := range oldest(l.parted, l.maxGone, func(p parting) time.Time { return p.at }) {
+		delete(l.parted, id)
+	}
 	l.settled, l.still = true, still
 }
 
-// forgetOldest drops what went first of the listeners that went, where there are too many: whoever opens and closes ports
-// without end must not fill the memory.
-func (l *ledger) forgetOldest(gone map[place]time.Time) {
-	excess := len(gone) - l.maxGone
-	if excess <= 0 {
-		return
+// oldest returns the keys of what went first, where there is more than limit.
+func oldest[K comparable, V any](gone map[K]V, limit int, when func(V) time.Time) []K {
+	if len(gone) <= limit {
+		return nil
 	}
-	oldestFirst := slices.SortedFunc(maps.Keys(gone), func(a, b place) int { return gone[a].Compare(gone[b]) })
-	for _, at := range oldestFirst[:excess] {
-		delete(l.listeners, at)
-	}
+	oldestFirst := slices.SortedFunc(maps.Keys(gone), func(a, b K) int { return when(gone[a]).Compare(when(gone[b])) })
+	return oldestFirst[:len(gone)-limit]
 }
+
+// holds tells whether a socket that parted must be remembered.
+func (p parting) holds(now time.Time) bool { return now.Sub(p.at) < goneKept }
 
 // keeps tells whether the drop count of a listener that is not reported must be kept. A count of 0 is no loss.
 func (l *ledger) keeps(of *listener, now time.Time) bool {
@@ -222,9 +248,11 @@ func (of *listener) count(m *member, reads uint64) {
 		of.counted = reads
 		of.sockets, of.queue, of.queueLimit = 0, 0, 0
 		of.fullest, of.ipv6Only = m.row, true
+		of.held = of.held[:0]
 		of.opened, of.atStart, of.sticky = m.since, false, false
 	}
 	of.sockets++
+	of.held = append(of.held, holder.Socket{ID: m.row.ID, Inode: m.row.Inode, Cgroup: m.row.Cgroup, UID: m.row.UID})
 	if m.row.Queue*(of.fullest.QueueLimit+1) > of.fullest.Queue*(m.row.QueueLimit+1) {
 		of.fullest = m.row
 	}

@@ -106,6 +106,30 @@ func TestARenamedInterfaceChangesTheDeviceAtTheNextSnapshot(t *testing.T) {
 	})
 }
 
+func TestInterfacesWhoseNamesAreNoUTF8StayApart(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
+		names := map[string]string{"a\xff": `a\xff`, "a\xfe": `a\xfe`, `a\xff`: `a\x5cxff`, "aü": "aü"}
+		want := make(map[string]int)
+		for name, device := range names {
+			if output, err := exec.Command("ip", "link", "add", name, "type", "veth").CombinedOutput(); err != nil {
+				t.Fatalf("ip link add %q: %v: %s", name, err, output)
+			}
+			for _, proto := range []string{"tcp", "udp"} {
+				listen(t, proto, "0.0.0.0:9000", netnstest.ToDevice(name))
+			}
+			want[device] = 1
+		}
+		i := open(t, "netlink", time.Hour)
+		for range 3 {
+			for _, proto := range []string{"tcp", "udp"} {
+				if diff := cmp.Diff(want, devices(t, i, proto, 9000)); diff != "" {
+					t.Errorf("%s: sockets by device (-want +reported):\n%s", proto, diff)
+				}
+			}
+		}
+	})
+}
+
 func TestIPv6OnlyIsToldOfEachIPv6Listener(t *testing.T) {
 	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
 		want := map[string]bool{

@@ -104,6 +104,16 @@ func knock(t *testing.T, address string, connections int) (closeAll func()) {
 	}
 }
 
+// awaitDrops waits until ss shows more drops than there were, of the one TCP socket on a port.
+func awaitDrops(t *testing.T, port int, before uint64) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ss(t, "tcp", port)[0].Drops <= before; {
+		if time.Now().After(deadline) {
+			t.Fatal("8 connections do not overflow a backlog of 1")
+		}
+	}
+}
+
 func TestAFullAcceptQueueIsLongerThanItsLimitAndDrops(t *testing.T) {
 	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
 		eachSource(t, func(t *testing.T, source string) {
@@ -113,8 +123,8 @@ func TestAFullAcceptQueueIsLongerThanItsLimitAndDrops(t *testing.T) {
 			defer func() { _ = unix.Close(listener) }()
 			i := open(t, source, time.Hour)
 			detailed := source == "netlink"
-			if l := only(t, i, key); l.AcceptQueueLength != 0 || l.Drops != 0 || l.HasDrops != detailed {
-				t.Errorf("an idle listener: queue %d, drops %d (counted: %t)", l.AcceptQueueLength, l.Drops, l.HasDrops)
+			if l := only(t, i, key); l.AcceptQueueLength != 0 || l.Drops != 0 || l.Detailed != detailed {
+				t.Errorf("an idle listener: queue %d, drops %d (counted: %t)", l.AcceptQueueLength, l.Drops, l.Detailed)
 			}
 
 			giveUp := knock(t, address, 8)
@@ -168,11 +178,7 @@ func TestTheTCPDropCountNeverFallsWhenAWorkerRestarts(t *testing.T) {
 		overflow := func() {
 			giveUp := knock(t, address, 8)
 			defer giveUp()
-			for deadline := time.Now().Add(patience); ss(t, "tcp", 9000)[0].Drops == 0; {
-				if time.Now().After(deadline) {
-					t.Fatal("8 connections do not overflow a backlog of 1")
-				}
-			}
+			awaitDrops(t, 9000, 0)
 		}
 		worker := listenBacklog(t, address, 1)
 		overflow()

@@ -191,6 +191,73 @@ func dropsColumn(t *testing.T, port int) uint64 {
 	return sum
 }
 
+// A socket can cease to listen, and listen again, without being closed. The kernel goes on counting its drops where it was.
+func TestTheDropsOfASocketThatListensAgainAreCountedOnce(t *testing.T) {
+	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
+		t.Run("tcp", func(t *testing.T) {
+			const address = "127.0.0.1:9000"
+			fd := listenBacklog(t, address, 1)
+			defer func() { _ = unix.Close(fd) }()
+			testDropsAreCountedOnce(t, "netlink", key("tcp", address, "loopback", "user"), listeningAgain{
+				overflow: func() uint64 {
+					before := ss(t, "tcp", 9000)[0].Drops
+					giveUp := knock(t, address, 8)
+					awaitDrops(t, 9000, before)
+					giveUp() // lest there be more
+					return ss(t, "tcp", 9000)[0].Drops
+				},
+				pause: func() error { return unix.Shutdown(fd, unix.SHUT_RD) },
+				again: func() error { return unix.Listen(fd, 1) },
+			})
+		})
+		eachSource(t, func(t *testing.T, source string) {
+			const address = "127.0.0.1:8125"
+			sender := bind(t, "udp", "127.0.0.1:8124")
+			fd := worker(t, address)
+			defer func() { _ = unix.Close(fd) }()
+			testDropsAreCountedOnce(t, source, key("udp", address, "loopback", "user"), listeningAgain{
+				overflow: func() uint64 {
+					flood(t, sender, address)
+					return kernelDrops(t, 8125)
+				},
+				pause: func() error { return netnstest.Connect(fd, "127.0.0.1:8126") },
+				again: func() error { return netnstest.Disconnect(fd) },
+			})
+		})
+	})
+}
+
+// listeningAgain is what a socket does that pauses. overflow returns how many drops the kernel has counted for it.
+type listeningAgain struct {
+	overflow     func() uint64
+	pause, again func() error
+}
+
+func testDropsAreCountedOnce(t *testing.T, source string, key inventory.Key, does listeningAgain) {
+	t.Helper()
+	start := does.overflow() // before the exporter's time
+	i := open(t, source, time.Hour)
+	want := uint64(0)
+	for round := range 3 {
+		if got := only(t, i, key).Drops; got != want {
+			t.Errorf("round %d: %d drops, want %d; the kernel had %d at the start", round, got, want, start)
+		}
+		if err := does.pause(); err != nil {
+			t.Fatal(err)
+		}
+		if _, listeners := read(t, i); listeners[key].Sockets != 0 {
+			t.Fatalf("round %d: it listens still", round)
+		}
+		if err := does.again(); err != nil {
+			t.Fatal(err)
+		}
+		if got := only(t, i, key).Drops; got != want {
+			t.Errorf("round %d: %d drops when it listens again, want %d; the kernel had %d at the start", round, got, want, start)
+		}
+		want = does.overflow() - start
+	}
+}
+
 func TestAListenerThatAppearsHasAFirstSeenTime(t *testing.T) {
 	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
 		eachSource(t, func(t *testing.T, source string) {

@@ -3,7 +3,10 @@ package inventory
 import (
 	"cmp"
 	"net/netip"
+	"slices"
 	"time"
+
+	"listen_exporter/internal/holder"
 )
 
 // The transport protocols, as the proto and collector labels name them.
@@ -16,24 +19,47 @@ const (
 type Snapshot struct {
 	// Source is the way in which the kernel was asked.
 	Source string
-	// Detailed tells whether it knows each listener's limits, IPv6Only and device, and the drops of TCP.
-	Detailed bool
-	// Reads has one entry a protocol, in the order tcp, udp. The listeners of a protocol whose read failed are absent.
+	// Reads has one entry for each thing that is read: the protocols, and then what else is asked for. The listeners of a
+	// protocol whose read failed are absent.
 	Reads []Read
-	// Listeners are the ports that listen, lowest port first.
+	// Listeners are the ports that listen: those of the main network namespace first, lowest port first.
 	Listeners []Listener
 	// Gone are listeners that went within the last hour and had lost packets. Only their Drops mean anything.
 	Gone []Listener
 	// Omitted is how many listeners were left out because there are more than Options.MaxPorts.
 	Omitted int
+	// Unattributed is how many of the Listeners have no Holders. It means something only if Holders were asked for.
+	Unattributed int
+	// Namespaces is how many network namespaces there are, the main one included, and NamespacesOmitted how many of them were
+	// not read this time: their listeners are those of the last time. Both are 0 unless all namespaces were asked for.
+	Namespaces, NamespacesOmitted int
 }
 
-// Read says how reading one protocol's sockets went.
+// What is read, as the collector label names it. The protocols have their own names.
+const (
+	CollectorHolder = "holder"
+	CollectorNetns  = "netns"
+)
+
+// Read says how reading one thing went.
 type Read struct {
-	Proto    string
-	Err      error
-	Duration time.Duration
+	Collector string
+	Err       error
+	Duration  time.Duration
 }
+
+// Asked tells whether something was read, or tried to be: one of the collectors.
+func (s *Snapshot) Asked(collector string) bool {
+	return slices.ContainsFunc(s.Reads, func(r Read) bool { return r.Collector == collector })
+}
+
+// Succeeded tells whether something was read.
+func (s *Snapshot) Succeeded(collector string) bool {
+	return slices.ContainsFunc(s.Reads, func(r Read) bool { return r.Collector == collector && r.Err == nil })
+}
+
+// Holder is who holds a listener. What is not known is empty.
+type Holder = holder.Holder
 
 // Key tells one listener from another. Sockets that share it (SO_REUSEPORT, forked workers) are one listener.
 type Key struct {
@@ -43,6 +69,8 @@ type Key struct {
 	Range Range
 	// Device is the interface that the sockets are bound to, or empty.
 	Device string
+	// Netns is the name of the network namespace, or empty for the main one.
+	Netns string
 }
 
 // Family returns the socket's own address family: a dual-stack wildcard is ipv6.
@@ -67,19 +95,23 @@ type Listener struct {
 	// ReceiveQueueBytes is the buffer memory of packets that wait to be read, in all the sockets, and
 	// ReceiveBufferLimitBytes the limit of the same. UDP only.
 	ReceiveQueueBytes, ReceiveBufferLimitBytes uint64
-	// Drops counts the packets discarded at this listener since the exporter started. HasDrops tells whether the source
-	// counts them for this protocol.
-	Drops    uint64
-	HasDrops bool
+	// Drops counts the packets discarded at this listener since the exporter started. For TCP only a detailed source does.
+	Drops uint64
+	// Detailed tells whether the limits, IPv6Only and the device are known, and the drops of TCP.
+	Detailed bool
 	// IPv6Only tells that an IPv6 listener does not take IPv4.
 	IPv6Only bool
 	// FirstSeen is when the listener appeared; zero if it was there when the exporter started.
 	FirstSeen time.Time
+	// Holders are who holds the sockets, each once and maxHolders at most. ManyHolders tells that there are more.
+	Holders     []Holder
+	ManyHolders bool
 }
 
-// byPort orders listeners as people look for them: by port, then protocol, then address.
-func byPort(a, b Listener) int {
+// byPort orders listeners as people look for them: the main network namespace first, then by port, protocol and address.
+func byPort(a, b *Listener) int {
 	return cmp.Or(
+		cmp.Compare(a.Netns, b.Netns),
 		cmp.Compare(a.Addr.Port(), b.Addr.Port()),
 		cmp.Compare(a.Proto, b.Proto),
 		a.Addr.Addr().Compare(b.Addr.Addr()),

@@ -1,0 +1,65 @@
+package inventory
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"listen_exporter/internal/holder"
+)
+
+// maxHolders is how many holders of a listener are told one by one.
+const maxHolders = 4
+
+// attribute fills in who holds each listener. same tells that the listeners are those of the last snapshot.
+func (i *Inventory) attribute(snapshot *Snapshot, same bool) {
+	start := time.Now()
+	changed, err := i.holders.Find(i.held, same)
+	snapshot.Reads = append(snapshot.Reads, Read{Collector: CollectorHolder, Err: err, Duration: time.Since(start)})
+	i.report("holders", err)
+	if same && !changed && err == nil && i.attributed {
+		snapshot.Unattributed = i.last.Unattributed
+		return
+	}
+	if same { // the last snapshot may be in use
+		snapshot.Listeners = slices.Clone(snapshot.Listeners)
+	}
+	i.attributed = err == nil
+	first := 0
+	for n, end := range i.heldEnds {
+		l := &snapshot.Listeners[n]
+		l.Holders, l.ManyHolders = nil, false
+		if err == nil {
+			l.Holders, l.ManyHolders = i.holdersOf(i.held[first:end])
+			if len(l.Holders) == 0 {
+				snapshot.Unattributed++
+			}
+		}
+		first = end
+	}
+}
+
+// holdersOf returns the holders of a listener's sockets, and whether there are more.
+func (i *Inventory) holdersOf(sockets []holder.Socket) (holders []holder.Holder, many bool) {
+	if len(sockets) == 1 {
+		holders = i.holders.Holders(sockets[0])
+	} else {
+		for _, s := range sockets {
+			for _, h := range i.holders.Holders(s) {
+				if !slices.Contains(holders, h) {
+					holders = append(holders, h)
+				}
+			}
+		}
+		slices.SortFunc(holders, byProcess)
+	}
+	if len(holders) > maxHolders {
+		return holders[:maxHolders], true
+	}
+	return holders, false
+}
+
+func byProcess(a, b holder.Holder) int {
+	return cmp.Or(cmp.Compare(a.Process, b.Process), cmp.Compare(a.Unit, b.Unit),
+		cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.PodUID, b.PodUID), cmp.Compare(a.UID, b.UID))
+}
