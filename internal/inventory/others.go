@@ -19,11 +19,11 @@ const allNamespaces = "all"
 
 // Limits of one round of reading the other network namespaces.
 const (
-	// maxNamespaces is how many are read in a round.
+	// maxNamespaces is how many are read in a round. The first one reads all of them.
 	maxNamespaces = 64
 	// roundTime is how long a round goes on to the next namespace, and how long a snapshot waits for the round's end.
 	roundTime = 200 * time.Millisecond
-	// firstRoundTime is how long a snapshot waits for the end of the very first round.
+	// firstRoundTime is the same of the very first round.
 	firstRoundTime = 5 * time.Second
 	// fairTime is what a namespace may take of each round. One that takes n times as long is read every nth round.
 	fairTime = roundTime / 4
@@ -144,9 +144,13 @@ func (o *others) readSome(last *shared) (next *shared, err error) {
 	slices.SortFunc(due, func(a, b *other) int {
 		return cmp.Or(cmp.Compare(a.lastRound, b.lastRound), cmp.Compare(a.cost, b.cost), cmp.Compare(a.name, b.name))
 	})
+	limit, patience := maxNamespaces, roundTime
+	if o.rounds == 1 {
+		limit, patience = len(due), firstRoundTime
+	}
 	start, reads := o.now(), 0 // where finding them takes long they must be read all the same
 	for _, s := range due {
-		if reads == maxNamespaces || o.now().Sub(start) > roundTime {
+		if reads == limit || o.now().Sub(start) > patience {
 			break
 		}
 		reads++
