@@ -34,6 +34,7 @@ func parsePath(path string) origin {
 	}
 
 	var o origin
+	pod := 0 // where the pod stands in names
 	for i, name := range names {
 		// Podman's cgroupfs driver gives a pod of its own the id alone: /libpod_parent/<pod>/libpod-<container>.
 		isPodmanPod := i > 0 && names[i-1] == "libpod_parent" && !strings.HasPrefix(name, "libpod-")
@@ -41,18 +42,26 @@ func parsePath(path string) origin {
 			o.containerID = id
 		}
 		if uid := podUID(names[:i+1]); uid != "" {
-			o.podUID = uid
+			o.podUID, pod = uid, i
 		}
 	}
 	if slices.Contains(names, "..") {
 		return origin{containerID: o.containerID}
 	}
 	o.unit = systemUnit(names)
-	// Kubernetes has no pods of the host's there, and a user can name a cgroup after any pod.
-	if names[0] == userSlice || strings.HasPrefix(o.unit, "user@") {
+	// Kubernetes has no pods of the host's there, and a user can name a cgroup after any pod: below the user's own unit, and
+	// below a service whose cgroup was delegated to that user.
+	delegated := o.unit != "" && slices.Index(names, o.unit) < pod && !slices.Contains(podUnits, o.unit)
+	if names[0] == userSlice || strings.HasPrefix(o.unit, "user@") || delegated {
 		o.podUID = ""
 	}
 	return o
+}
+
+// podUnits are the services below which pods stand on some hosts: those of runtimes, and of distributions in one binary.
+var podUnits = []string{
+	"containerd.service", "crio.service", "docker.service", "k3s.service", "k3s-agent.service", "kubelet.service",
+	"rke2-agent.service", "rke2-server.service", "snap.microk8s.daemon-containerd.service", "snap.microk8s.daemon-kubelite.service",
 }
 
 // components returns the names that make a path. systemd puts one underscore before a name that could be mistaken for a
