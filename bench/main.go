@@ -45,6 +45,9 @@ func figures() []figure {
 		{"scrape-idle", "a scrape of 100 listeners on an idle host, against node_exporter", []string{product, nodeExporter}, scrapeIdle},
 		{"scrape-10000", "a scrape of 10000 listeners, against ss, and where its time goes", []string{product}, scrapeMany},
 		{"memory-million", "resident memory after -scrapes scrapes beside -sockets other sockets, against node_exporter", []string{product, nodeExporter}, memoryMillion},
+		{"holders-million", "who holds 100 listeners, beside -sockets open files in 2000 processes, against ss and lsof", []string{product}, holdersMillion},
+		{"netns-250", "a scrape of 250 network namespaces, against the kernel's own time and ss in each", []string{product}, netnsSteady},
+		{"netns-huge", "scrapes of 300 network namespaces, one of them with 100000 sockets and more", []string{product}, netnsHuge},
 	}
 }
 
@@ -70,7 +73,7 @@ func run(args []string) error {
 	var s settings
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&s.rounds, "rounds", 7, "how often each side is measured, in turns")
-	flags.IntVar(&s.sockets, "sockets", 1_000_000, "how many other TCP sockets there are")
+	flags.IntVar(&s.sockets, "sockets", 1_000_000, "how many other TCP sockets, or open files, there are")
 	flags.IntVar(&s.scrapes, "scrapes", 1000, "how many scrapes come before memory is measured")
 	flags.StringVar(&s.profile, "profile", "", "where scrape-10000 writes a CPU profile")
 	flags.StringVar(&s.tools, "tools", "", "set by the program itself")

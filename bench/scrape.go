@@ -127,10 +127,30 @@ func scrapeMany(s settings, out io.Writer) error {
 		return err
 	}
 	defer open.hold()
-	ours, err := startProduct(s)
+	var missed error
+	for _, sides := range []struct {
+		title string
+		args  []string
+		bound ratio
+	}{
+		{"without their holders", []string{"--no-collector.holder"}, ratio{want: 2}},
+		{"with their holders", nil, ratio{noDemand: true}},
+	} {
+		missed = errors.Join(missed, scrapesOfMany(s, out, sides.title, sides.bound, sides.args...))
+	}
+	if err := stages(s, out); err != nil {
+		return err
+	}
+	return missed
+}
+
+// scrapesOfMany compares the product, started with args, with ss. bound is what is wanted of the ratio.
+func scrapesOfMany(s settings, out io.Writer, title string, bound ratio, args ...string) error {
+	ours, err := startProduct(s, args...)
 	if err != nil {
 		return err
 	}
+	defer ours.stop()
 	series, err := ours.series("host_listen_")
 	if err != nil {
 		return err
@@ -143,13 +163,11 @@ func scrapeMany(s settings, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	missed := report(out, fmt.Sprintf("Scrape of 10000 listeners: %d series", series), results,
-		ratio{of: results[1], to: results[0], want: 2},
-		ratio{of: results[2], to: results[0], noDemand: true})
-	if err := stages(s, out); err != nil {
-		return err
+	ratios := []ratio{bound, bound}
+	for n := range ratios {
+		ratios[n].of, ratios[n].to = results[n+1], results[0]
 	}
-	return missed
+	return report(out, fmt.Sprintf("Scrape of 10000 listeners %s: %d series", title, series), results, ratios...)
 }
 
 // discard is a response that goes nowhere.
@@ -159,7 +177,7 @@ func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 // stages shows where the time of such a scrape goes, in this process. What the product's own handler has besides is the rest.
 func stages(s settings, out io.Writer) (err error) {
-	const count = manyListeners + 1 // with the product's own port
+	const count = manyListeners
 	runtime.GOMAXPROCS(1)
 	raw, err := openRawDump()
 	if err != nil {
