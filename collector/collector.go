@@ -114,7 +114,7 @@ func aboutSelf(s *inventory.Snapshot) []*dto.MetricFamily {
 	}
 	namespaces := gauges("host_listen_namespaces", "Network namespaces that were found, the main one included.")
 	namespacesOmitted := gauges("host_listen_namespaces_omitted",
-		"Network namespaces that were not read this time. Their listeners are those of the time before.")
+		"Network namespaces that were not read this time. Their listeners are those of the last time, if there was one.")
 	if s.Asked(inventory.CollectorNetns) {
 		namespaces.add(float64(s.Namespaces))
 		namespacesOmitted.add(float64(s.NamespacesOmitted))

@@ -86,7 +86,7 @@ host_listen_collector_success{collector="udp"} 1
 # HELP host_listen_namespaces Network namespaces that were found, the main one included.
 # TYPE host_listen_namespaces gauge
 host_listen_namespaces 250
-# HELP host_listen_namespaces_omitted Network namespaces that were not read this time. Their listeners are those of the time before.
+# HELP host_listen_namespaces_omitted Network namespaces that were not read this time. Their listeners are those of the last time, if there was one.
 # TYPE host_listen_namespaces_omitted gauge
 host_listen_namespaces_omitted 186
 # HELP host_listen_port A port that listens on this host: a TCP socket in the state LISTEN, or a UDP socket that is bound and not connected. Always 1.
