@@ -27,6 +27,8 @@ const (
 	firstRoundTime = 5 * time.Second
 	// fairTime is what a namespace may take of each round. One that takes n times as long is read every nth round.
 	fairTime = roundTime / 4
+	// renameRounds is in how many rounds, after the first, a namespace that was young may still get its name.
+	renameRounds = 3
 )
 
 // others reads the network namespaces beside the main one. They are read in rounds, a part of them in each, apart from the
@@ -66,7 +68,9 @@ type shared struct {
 type other struct {
 	*space
 	found     socket.Other
-	lastRound int // in which it was read; 0 if it never was
+	admitted  int  // the round before the one in which it was found
+	nameless  bool // nothing is known to call it after
+	lastRound int  // in which it was read; 0 if it never was
 	cost      time.Duration
 	err       error
 	entries   []entry
@@ -142,7 +146,7 @@ func (o *others) readSome(last *shared) (next *shared, err error) {
 	due := slices.Collect(maps.Values(o.spaces))
 	due = slices.DeleteFunc(due, func(s *other) bool { return !s.isDue(o.rounds) })
 	slices.SortFunc(due, func(a, b *other) int {
-		return cmp.Or(cmp.Compare(a.lastRound, b.lastRound), cmp.Compare(a.cost, b.cost), cmp.Compare(a.name, b.name))
+		return cmp.Or(cmp.Compare(a.waitsSince(), b.waitsSince()), cmp.Compare(a.cost, b.cost), cmp.Compare(a.name, b.name))
 	})
 	limit, patience := maxNamespaces, roundTime
 	if o.rounds == 1 {
@@ -184,6 +188,10 @@ func (o *others) readSome(last *shared) (next *shared, err error) {
 // admit makes the namespaces that were found those that are read, and tells whether they are so already.
 func (o *others) admit(found []socket.Other) (same bool) {
 	same = len(found) == len(o.spaces)
+	// Of two that claim a name the one that was there first gets it, in whatever order they are found when the exporter starts.
+	slices.SortFunc(found, func(a, b socket.Other) int {
+		return cmp.Or(cmp.Compare(a.Started, b.Started), cmp.Compare(a.Serial, b.Serial))
+	})
 	next := make(map[uint64]*other, len(found))
 	names := make(map[string]bool, len(found))
 	var unnamed []socket.Other
@@ -195,12 +203,24 @@ func (o *others) admit(found []socket.Other) (same bool) {
 		}
 		names[s.name] = true
 		next[f.Serial] = s
+		if s.mayBeNamed(o.rounds) {
+			unnamed = append(unnamed, f)
+		}
 	}
 	for _, f := range unnamed {
+		name, nameless := o.nameOf(f, names)
+		s := next[f.Serial]
+		if s != nil && nameless {
+			continue // as it was
+		}
 		same = false
-		name := o.nameOf(f, names)
 		names[name] = true
-		s := &other{space: newSpace(name, f.Source, &o.options, o.now), found: f}
+		if s != nil {
+			s.name, s.nameless = name, false
+			s.collect()
+			continue
+		}
+		s = &other{space: newSpace(name, f.Source, &o.options, o.now), found: f, admitted: o.rounds - 1, nameless: nameless}
 		s.brief = true
 		for _, l := range s.ledgers {
 			l.settled = o.rounds > 1 // what a namespace that is new listens on is new
@@ -212,15 +232,29 @@ func (o *others) admit(found []socket.Other) (same bool) {
 }
 
 // nameOf returns the name of a namespace, which it keeps as long as it lives: its pod's, its container's or, where that is
-// known, the one that ip-netns(8) gave it. No two have the same.
-func (o *others) nameOf(f socket.Other, taken map[string]bool) string {
+// known, the one that ip-netns(8) gave it. No two have the same. nameless tells that it has none of these, and may get one soon.
+func (o *others) nameOf(f socket.Other, taken map[string]bool) (name string, nameless bool) {
 	inode := strconv.FormatUint(f.Inode, 10)
-	name := cmp.Or(o.namer.Name(f.Members()), f.RunName, "unknown-"+inode)
+	name = cmp.Or(o.namer.Name(f.Members()), f.RunName)
+	if nameless = name == ""; nameless {
+		name = "unknown-" + inode
+	}
 	if taken[name] { // containers inside a pod's container
 		name += "-" + inode
 	}
-	return name
+	return name, nameless
 }
+
+// mayBeNamed tells whether a namespace may get another name in a round: some makers of containers move a process into its cgroup
+// after it has made its namespace.
+func (s *other) mayBeNamed(round int) bool {
+	return s.nameless && s.found.Young && round-s.admitted-1 <= renameRounds
+}
+
+// waitsSince returns the round since which a namespace waits for its turn: that in which it was read last, or the one before it
+// was found. A new one does not go before those that wait for longer: whoever makes new ones all the time would keep them waiting
+// for ever.
+func (s *other) waitsSince() int { return max(s.lastRound, s.admitted) }
 
 // isDue tells whether a namespace may be read in a round.
 func (s *other) isDue(round int) bool {
@@ -243,9 +277,14 @@ func (s *other) readAgain(round int) (same bool) {
 	if got.same && !hadErr {
 		return true
 	}
+	s.collect()
+	return false
+}
+
+// collect makes the entries of what the namespace was last read as.
+func (s *other) collect() {
 	s.entries, s.gone = s.appendTo(nil, nil)
 	for n := range s.entries {
 		s.entries[n].held = slices.Clone(s.entries[n].held) // the ledger writes it anew
 	}
-	return false
 }

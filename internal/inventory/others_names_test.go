@@ -58,6 +58,64 @@ func TestNoTwoNamespacesHaveTheSameName(t *testing.T) {
 	wantSeen(t, h.scrape(), podUID+" 80", suffix(second), suffix(third))
 }
 
+func TestANameGoesToTheNamespaceThatWasThereFirst(t *testing.T) {
+	h := newHost(t)
+	nested, outer, third := h.add(80), h.add(80), h.add(80)
+	for p, started := range map[*pod]uint64{nested: 300, outer: 100, third: 200} {
+		p.inside(t, "/kubepods/pod"+podUID+"/"+containerID)
+		p.found.Started = started
+	}
+	suffix := func(p *pod) string { return fmt.Sprintf("%s-%d 80", podUID, p.found.Inode) }
+	wantSeen(t, h.scrape(), suffix(nested), podUID+" 80", suffix(third))
+	// One that has a name keeps it, whatever claims it later.
+	fourth := h.add(80)
+	fourth.inside(t, "/kubepods/pod"+podUID+"/"+containerID)
+	wantSeen(t, h.scrape(), suffix(nested), podUID+" 80", suffix(third), suffix(fourth))
+}
+
+func TestAYoungNamespaceThatHasNoNameYetMayGetOne(t *testing.T) {
+	for name, test := range map[string]struct {
+		young   bool
+		runName string
+		rounds  int // before it is moved into its cgroup
+		renamed bool
+	}{
+		"at_the_next_round": {true, "", 1, true},
+		"at_the_last_round": {true, "", renameRounds, true},
+		"too_late":          {true, "", renameRounds + 1, false},
+		"not_young":         {false, "", 1, false},
+		"it_has_a_name":     {true, "blue", 1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.scrape()
+			p := h.add(80)
+			p.found.Young, p.found.RunName = test.young, test.runName
+			p.inside(t, "/system.slice/crun.service")
+			want := unknown(p)
+			if test.runName != "" {
+				want = test.runName
+			}
+			for range test.rounds {
+				wantSeen(t, h.scrape(), want+" 80")
+			}
+			p.inside(t, "/kubepods/pod"+podUID+"/"+containerID)
+			if test.renamed {
+				want = podUID
+			}
+			for range 2 * renameRounds {
+				s := h.scrape()
+				wantSeen(t, s, want+" 80")
+				if len(s.Gone) != 0 {
+					t.Errorf("%v went", s.Gone)
+				}
+			}
+			p.inside(t, "/docker/"+containerID)
+			wantSeen(t, h.scrape(), want+" 80")
+		})
+	}
+}
+
 func TestANameLastsAsLongAsTheNamespace(t *testing.T) {
 	h := newHost(t)
 	p := h.add(80)

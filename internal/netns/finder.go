@@ -63,8 +63,8 @@ func NewFinder(procfs string) *Finder {
 // meanwhile are no error.
 //
 // The first two calls look at every process. Later ones look at a witness of each namespace, at processes that are new, and at
-// every process again in the course of some 32 calls. Where the procfs is not that of our own PID namespace new processes
-// cannot be told, and each call looks at every process.
+// every process again in the course of some 32 calls. A call that finds all witnesses of a namespace gone looks at every process.
+// Where the procfs is not that of our own PID namespace new processes cannot be told, and each call looks at every process.
 //
 // After an error everything is as it was before, and the next call may succeed.
 func (f *Finder) Find() ([]*Other, error) {
@@ -73,17 +73,13 @@ func (f *Finder) Find() ([]*Other, error) {
 	}
 	f.unused = nil
 
-	main, candidates, whole, err := f.read()
+	candidates, whole, ended, err := f.read()
 	if err != nil {
 		f.closeRoot() // the next call opens what may have been mounted meanwhile
 		return nil, fmt.Errorf("find network namespaces: %w", err)
 	}
-	f.main = main
-
-	for _, o := range slices.Clone(f.others) {
-		if o.Inode == main || !o.Alive() {
-			f.end(o)
-		}
+	for _, o := range ended {
+		f.end(o)
 	}
 	for _, pid := range f.moved {
 		f.look(candidate{pid: pid, listed: true})
@@ -106,21 +102,34 @@ func (f *Finder) Find() ([]*Other, error) {
 	return slices.Clone(f.others), nil
 }
 
-// read returns the inode number of the main namespace and the processes to look at.
-func (f *Finder) read() (main uint64, candidates []candidate, whole bool, err error) {
+// read returns the processes to look at, whether those are all, and the lives that have ended.
+func (f *Finder) read() (candidates []candidate, whole bool, ended []*Other, err error) {
 	if f.pids == nil {
 		root, err := os.Open(f.procfs)
 		if err != nil {
-			return 0, nil, false, err
+			return nil, false, nil, err
 		}
 		f.pids = newPIDs(root)
 	}
-	main, err = inodeAt(f.root(), "1/"+tcpTable)
+	main, err := inodeAt(f.root(), "1/"+tcpTable)
 	if err != nil {
-		return 0, nil, false, fmt.Errorf("stat %s: %w", filepath.Join(f.procfs, "1", tcpTable), err)
+		return nil, false, nil, fmt.Errorf("stat %s: %w", filepath.Join(f.procfs, "1", tcpTable), err)
 	}
-	candidates, whole, err = f.pids.next()
-	return main, candidates, whole, err
+	// Processes that nobody holds on to may keep alive what has lost all its witnesses. They may be old ones.
+	everything := false
+	for _, o := range f.others {
+		if o.Inode == main {
+			ended = append(ended, o)
+		} else if !o.Alive() {
+			ended = append(ended, o)
+			everything = true
+		}
+	}
+	if candidates, whole, err = f.pids.next(everything); err != nil {
+		return nil, false, nil, err
+	}
+	f.main = main
+	return candidates, whole, ended, nil
 }
 
 // Omitted returns how many namespaces the last [Finder.Find] left out, because 1024 were known already, or because the process has

@@ -168,6 +168,31 @@ func TestNamespacesAreFoundInTheProcfsOfAnotherHost(t *testing.T) {
 	})
 }
 
+func TestTheAgeOfANamespaceIsThatOfItsOldestProcess(t *testing.T) {
+	onOwnHost(t, func(t *testing.T) {
+		f := newFinder(t, "/proc")
+		before := time.Now()
+		first := sleeper(t)
+		time.Sleep(50 * time.Millisecond)
+		second := sleeper(t)
+		o, next := other(t, f, first.Process.Pid), other(t, f, second.Process.Pid)
+		if o == nil || next == nil {
+			t.Fatal("not found")
+		}
+		if o.Started() >= next.Started() {
+			t.Errorf("the first started at %d, the second at %d", o.Started(), next.Started())
+		}
+		age, most := o.Age(), time.Since(before)+2*time.Second/userHZ
+		if age < 40*time.Millisecond || age > most {
+			t.Errorf("it is %s old, want 50 ms to %s", age, most)
+		}
+		first.kill()
+		if o.Alive() || o.Started() != 0 {
+			t.Errorf("the dead one started at %d", o.Started())
+		}
+	})
+}
+
 func TestThreadsAreNotTakenForProcesses(t *testing.T) {
 	onOwnHost(t, func(t *testing.T) {
 		f := newFinder(t, "/proc")

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -191,6 +192,46 @@ func TestALifeLastsWhileAKnownProcessOfItLives(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestANamespaceThatLosesAllItsWitnessesAtOnceIsFoundThroughAnOlderProcess(t *testing.T) {
+	h := newFakeHost(t)
+	for pid := 2; pid <= 200; pid++ { // several pieces of a listing
+		h.add(pid, "main")
+	}
+	f := newFinder(t, h.dir)
+	membersOf(t, f)
+	clock := time.Now()
+	f.pids.now = func() time.Time { return clock }
+	f.pids.lastPID = func() int { return 400 }
+	for pid := 301; pid <= 304; pid++ {
+		h.add(pid, "pod")
+	}
+	find := func() map[uint64][]int {
+		clock = clock.Add(tick)
+		return membersOf(t, f)
+	}
+	witnesses := find()[1]
+	if len(witnesses) != maxWitnesses {
+		t.Fatalf("the witnesses are %v", witnesses)
+	}
+	for range 10 { // none of them is young anymore
+		find()
+	}
+	last := 301 + 302 + 303 + 304
+	for _, pid := range witnesses {
+		last -= pid
+		h.kill(pid)
+	}
+	want := map[uint64][]int{2: {last}}
+	for range 3 {
+		if diff := cmp.Diff(want, find()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+	if f.pids.round > 13 {
+		t.Errorf("%d listings: everything is listed each time", f.pids.round)
 	}
 }
 

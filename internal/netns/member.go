@@ -4,12 +4,17 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// userHZ is how many clock ticks a second has where the kernel tells them to programs (USER_HZ, include/asm-generic/param.h).
+const userHZ = 100
 
 // maxWitnesses is how many processes of a namespace are held on to. When they have all died between two calls of
 // [Finder.Find], a namespace that others keep alive begins another life here.
@@ -74,6 +79,23 @@ func (o *Other) Members() []int {
 		pids = append(pids, w.pid)
 	}
 	return pids
+}
+
+// Started returns when the oldest of the members started, in clock ticks after the machine's start; 0 if there is none anymore.
+func (o *Other) Started() uint64 {
+	if len(o.witnesses) == 0 {
+		return 0
+	}
+	return o.witnesses[0].started
+}
+
+// Age returns how long ago that was.
+func (o *Other) Age() time.Duration {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return math.MaxInt64
+	}
+	return time.Duration(now.Nano()) - time.Duration(o.Started())*(time.Second/userHZ)
 }
 
 // Alive tells whether a process that is known to have lived in the namespace still does. When the witness no longer does, the next

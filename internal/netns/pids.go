@@ -97,12 +97,13 @@ func ownPIDNamespace(root *os.File) bool {
 	return ok && string(own) == strconv.Itoa(os.Getpid())
 }
 
-// next returns what is to be looked at now, and whether that is everything. A pid may be there twice.
-func (p *pids) next() (candidates []candidate, whole bool, err error) {
+// next returns what is to be looked at now, and whether that is everything, as it always is if everything is asked for. A pid may
+// be there twice.
+func (p *pids) next(everything bool) (candidates []candidate, whole bool, err error) {
 	last := p.lastPID()
 	now := p.now() // after it: all later ones have been given out after now
 	first, count, top := p.settled, 0, 0
-	whole = last == 0 || first == 0
+	whole = everything || last == 0 || first == 0
 	if !whole {
 		count = last - first
 		if count < 0 {

@@ -45,7 +45,7 @@ func newCensus(t *testing.T, last int) *census {
 func (c *census) call(t *testing.T) (numbers []int, whole bool) {
 	t.Helper()
 	c.clock = c.clock.Add(tick)
-	candidates, whole, err := c.next()
+	candidates, whole, err := c.next(false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestEveryProcessIsLookedAtAgainAfterSomeCalls(t *testing.T) {
 			}
 			looked := make(map[int]bool)
 			for range rounds + 1 { // the last one may find the end alone
-				candidates, whole, err := c.next()
+				candidates, whole, err := c.next(false)
 				if err != nil || whole {
 					t.Fatal(whole, err)
 				}

@@ -2,11 +2,15 @@ package socket
 
 import (
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"listen_exporter/internal/netns"
 )
+
+// youngFor is more than a container's process needs to be moved into its cgroup, which may be after it made its namespace.
+const youngFor = 5 * time.Second
 
 // Others gives a source for each network namespace beside the main one. It is used by one goroutine at a time.
 type Others struct {
@@ -26,7 +30,11 @@ type Other struct {
 	Inode uint64
 	// RunName is the name that ip-netns(8) gave the namespace; empty if it has none, or if that cannot be seen.
 	RunName string
-	Source  Source
+	// Started is when the oldest of its known processes started, in clock ticks after the machine's start.
+	Started uint64
+	// Young tells that it was found within seconds of that: it may not be yet what it is to be.
+	Young  bool
+	Source Source
 
 	// Leave lets go of the namespace after a reading: an open socket in it would keep it from its end.
 	Leave func()
@@ -81,7 +89,10 @@ func (o *Others) Find() (found []Other, omitted int, err error) {
 }
 
 func (o *Others) open(n *netns.Other) Other {
-	other := Other{Serial: n.Serial, Inode: n.Inode, Leave: func() {}, Lives: n.Alive, Members: n.Members}
+	other := Other{
+		Serial: n.Serial, Inode: n.Inode, Leave: func() {}, Lives: n.Alive, Members: n.Members,
+		Started: n.Started(), Young: n.Age() < youngFor,
+	}
 	if o.thread == nil {
 		other.Source = &elsewhere{namespace: n}
 		return other
@@ -115,7 +126,15 @@ func (o *Others) dialer(n *netns.Other) func() (int, error) {
 }
 
 // elsewhere reads the socket tables of another network namespace, through whichever process lives in it.
-type elsewhere struct{ namespace *netns.Other }
+type elsewhere struct{ namespace inhabited }
+
+// inhabited is a network namespace by the processes that are known to live in it: a *netns.Other.
+type inhabited interface {
+	PID() int
+	Name() string
+	Dir() string
+	Alive() bool
+}
 
 var _ Source = (*elsewhere)(nil)
 
@@ -134,15 +153,17 @@ func (e *elsewhere) Confirm(proto Protocol, _ []Socket) ([]Socket, error) {
 	return sockets, err
 }
 
-// Read implements Source. It fails if the process has left meanwhile.
+// Read implements Source. Where the process ends or leaves meanwhile, what was read counts for nothing, and the next one that is
+// known takes its place. It fails if none is left.
 func (e *elsewhere) Read(proto Protocol) (sockets []Socket, same bool, err error) {
-	pid := e.namespace.PID()
-	through := &Procfs{dir: e.namespace.Name(), via: e.namespace.Dir()}
-	if sockets, same, err = through.Read(proto); err != nil {
-		return nil, false, err
+	through := &Procfs{}
+	for alive := true; alive; {
+		pid := e.namespace.PID()
+		through.dir, through.via = e.namespace.Name(), e.namespace.Dir()
+		sockets, same, err = through.Read(proto)
+		if alive = e.namespace.Alive(); alive && e.namespace.PID() == pid {
+			return sockets, same, err
+		}
 	}
-	if !e.namespace.Alive() || e.namespace.PID() != pid {
-		return nil, false, fmt.Errorf("read %s/net: the process is in another network namespace now", through.dir)
-	}
-	return sockets, same, nil
+	return nil, false, fmt.Errorf("read %s/net: the process has ended or is in another network namespace now", through.dir)
 }

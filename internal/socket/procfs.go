@@ -63,7 +63,8 @@ func tablesOf(proto Protocol) []table {
 }
 
 // Procfs reads the socket tables below /proc/<pid>/net. It works for any namespace of which a process can be seen, needs
-// no privilege, and costs as much as the host has sockets, listening or not.
+// no privilege, and costs as much as the host has sockets, listening or not. A table is in memory as a whole while it is read:
+// that takes some 300 bytes a socket.
 type Procfs struct {
 	dir string // /proc/<pid>
 	// via is another path of the same directory, by which it is read; empty if there is none.
@@ -138,7 +139,7 @@ func (p *Procfs) open() (dir string, closeDir func(), err error) {
 // appendTable reads the table t below dir, and names it in errors by the path that the user knows.
 func (p *Procfs) appendTable(dst []Socket, dir string, t table) ([]Socket, error) {
 	path := filepath.Join(p.dir, "net", t.file)
-	if err := checkHeader(filepath.Join(dir, "net", t.file)); err != nil {
+	if err := checkTable(filepath.Join(dir, "net", t.file)); err != nil {
 		if t.ipv6 && errors.Is(err, fs.ErrNotExist) {
 			return dst, nil
 		}

@@ -101,6 +101,37 @@ func TestProcfsReadsATreeWhosePathContainsUDP(t *testing.T) {
 	}
 }
 
+func TestOnlyFilesThatAreNotTheKernelsAreLookedInto(t *testing.T) {
+	dir := t.TempDir()
+	empty := filepath.Join(dir, "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		path    string
+		isTable bool
+	}{
+		"a_table_of_the_kernel": {"/proc/self/net/tcp", true},
+		"through_a_link":        {"/proc/thread-self/net/udp", true},
+		"an_empty_file":         {empty, false},
+		"a_device":              {os.DevNull, false},
+		"nothing":               {filepath.Join(dir, "missing"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := checkTable(test.path); (err == nil) != test.isTable {
+				t.Errorf("got the error %v", err)
+			}
+		})
+	}
+	// What is not read cannot be found bad.
+	if err := checkHeader("/proc/self/status"); err == nil {
+		t.Error("the test shows nothing")
+	}
+	if err := checkTable("/proc/self/status"); err != nil {
+		t.Errorf("a file of the kernel was looked into: %v", err)
+	}
+}
+
 // hostileTables are tables that cannot be read, by a speaking name, and what the error must say of them.
 var hostileTables = map[string]struct {
 	file, text string
