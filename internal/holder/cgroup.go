@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/prometheus/procfs"
 )
@@ -59,80 +59,8 @@ func mountsOf(procfsPath string) ([]*procfs.MountInfo, error) {
 	return mounts, err
 }
 
-// tree finds cgroups by their IDs: the kernel says the ID of a socket's cgroup, and the directory has that inode number.
-type tree struct {
-	root   string
-	paths  map[uint64]string   // by ID, from the root of the hierarchy
-	gone   map[uint64]struct{} // were looked for and are no more: the kernel never gives out an ID twice
-	walked bool                // in this round
-}
-
-func newTree(root string) *tree { return &tree{root: root, gone: make(map[uint64]struct{})} }
-
-// begin starts a round, in which the hierarchy is walked once at most.
-func (t *tree) begin() { t.walked = false }
-
-// path returns the path of a cgroup from the root of the hierarchy; ok is false if it is not known or is no more.
-func (t *tree) path(id uint64) (at string, ok bool) {
-	if id == 0 {
-		return "", false
-	}
-	if at, ok = t.paths[id]; ok && t.is(at, id) {
-		return at, true
-	}
-	if _, gone := t.gone[id]; gone {
-		return "", false
-	}
-	if !t.walked {
-		t.walk()
-		if at, ok = t.paths[id]; ok {
-			return at, true
-		}
-	}
-	t.gone[id] = struct{}{}
-	return "", false
-}
-
-// has tells whether a cgroup whose path was known is there still.
-func (t *tree) has(id uint64) bool { return t.is(t.paths[id], id) }
-
-// is tells whether a path is that of a cgroup still.
-func (t *tree) is(at string, id uint64) bool {
-	got, err := inode(t.root + at)
-	return err == nil && got == id
-}
-
-// walk reads the whole hierarchy. A directory that goes meanwhile, or that is not ours to see, is left out.
-func (t *tree) walk() {
-	t.walked = true
-	t.paths = make(map[uint64]string)
-	_ = filepath.WalkDir(t.root, func(dir string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			if entry != nil && entry.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
-		}
-		if !entry.IsDir() {
-			return nil
-		}
-		id, err := inode(dir)
-		if err != nil {
-			return fs.SkipDir
-		}
-		t.paths[id] = "/" + strings.TrimPrefix(strings.TrimPrefix(dir, t.root), "/")
-		return nil
-	})
-}
-
-// forget drops what is remembered of cgroups in which no socket was made.
-func (t *tree) forget(kept []*attribution) {
-	ids := make(map[uint64]struct{})
-	for _, a := range kept {
-		ids[a.socket.Cgroup] = struct{}{}
-	}
-	maps.DeleteFunc(t.gone, func(id uint64, _ struct{}) bool { _, keep := ids[id]; return !keep })
-}
+// maxNamed is of how many processes of a cgroup the names are read. Where there are more they have none in common.
+const maxNamed = 1024
 
 // crew is what is known of the processes of a cgroup.
 type crew struct {
@@ -141,60 +69,78 @@ type crew struct {
 }
 
 // crewOf returns the processes of the cgroup with an ID.
-func (f *Finder) crewOf(id uint64) crew {
+func (f *Finder) crewOf(id uint64) (crew, error) {
 	if c, ok := f.members[id]; ok {
-		return c
+		return c, nil
 	}
 	var c crew
 	if f.cgroups != nil && id != rootCgroup {
-		if at, ok := f.cgroups.path(id); ok {
-			c = f.readCrew(f.cgroups.root + at + "/cgroup.procs")
+		at, err := f.cgroups.path(id)
+		if err != nil {
+			return crew{}, err
+		}
+		if at != "" {
+			if c, err = f.readCrew(f.cgroups.root + at + "/cgroup.procs"); err != nil {
+				return crew{}, err
+			}
 		}
 	}
 	f.members[id] = c
-	return c
+	return c, nil
 }
 
 // serviceOf returns the processes of the service that a socket unit with its cgroup is for, by systemd's default: that of the
 // same name (Service=, systemd.socket(5)).
-func (f *Finder) serviceOf(id uint64) []int {
+func (f *Finder) serviceOf(id uint64) ([]int, error) {
 	if f.cgroups == nil {
-		return nil
+		return nil, nil
 	}
-	path, _ := f.cgroups.path(id)
+	path, err := f.cgroups.path(id)
+	if err != nil {
+		return nil, err
+	}
 	name, isSocket := strings.CutSuffix(path, ".socket")
 	if !isSocket {
-		return nil
+		return nil, nil
 	}
 	pids, err := readPIDs(f.cgroups.root + name + ".service/cgroup.procs")
-	if err != nil { // it is not running
-		return nil
+	if isShortage(err) {
+		return nil, err
 	}
-	return pids
+	return pids, nil // none if it is not running
 }
 
 // readCrew reads a cgroup.procs and the names of its processes. A process that is there, but whose name cannot be read
 // (hidepid), may have any name.
-func (f *Finder) readCrew(file string) crew {
+func (f *Finder) readCrew(file string) (crew, error) {
 	pids, err := readPIDs(file)
-	if err != nil {
-		return crew{}
+	if isShortage(err) {
+		return crew{}, err
+	}
+	if err != nil { // it is gone, or a threaded one
+		return crew{}, nil
+	}
+	if len(pids) > maxNamed {
+		return crew{pids: pids}, nil
 	}
 	names := make(map[string]struct{})
 	var nameless []int
 	for _, pid := range pids {
-		name, ok := f.comm(pid)
-		if !ok {
+		name, err := f.comm(pid)
+		if isShortage(err) {
+			return crew{}, err
+		}
+		if err != nil {
 			nameless = append(nameless, pid)
 			continue
 		}
 		if names[name] = struct{}{}; len(names) > 1 {
-			return crew{pids: pids}
+			return crew{pids: pids}, nil
 		}
 	}
 	if len(nameless) > 0 { // did they die?
 		if pids, err = readPIDs(file); err != nil || slices.ContainsFunc(nameless, func(pid int) bool { return slices.Contains(pids, pid) }) {
-			return crew{pids: pids}
+			return crew{pids: pids}, nil
 		}
 	}
 	c := crew{pids: pids}
@@ -204,7 +150,12 @@ func (f *Finder) readCrew(file string) crew {
 			c.name = name
 		}
 	}
-	return c
+	return c, nil
+}
+
+// isShortage tells whether an error is the reader's own: it says nothing of what was to be read.
+func isShortage(err error) bool {
+	return isOneOf(err, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM)
 }
 
 // readPIDs reads a cgroup.procs. A process of another PID namespace stands there as 0.
@@ -250,33 +201,40 @@ func newProcesses(procfsPath, root string) processes {
 		return p
 	}
 	whole := newTree(root)
+	defer whole.end()
+	whole.begin(time.Now, time.Now().Add(firstSearch))
 	for _, mount := range mounts {
 		if mount.FSType != "cgroup2" || mount.Root != "/" {
 			continue
 		}
 		if id, err := inode(mount.MountPoint); err == nil {
+			whole.want(map[uint64]struct{}{id: {}})
 			if p.base, _ = whole.path(id); p.base != "" {
 				return p
 			}
+			whole.begin(whole.now, whole.deadline)
 		}
 	}
 	return p
 }
 
 // origin returns what the cgroup of a process says: that of the cgroup2 hierarchy or, where systemd keeps its units in
-// version 1, of the hierarchy called systemd.
-func (p processes) origin(pid int) origin {
+// version 1, of the hierarchy called systemd. It says nothing if the process is gone.
+func (p processes) origin(pid int) (origin, error) {
 	proc, err := procfs.NewFS(p.procfs)
 	if err != nil {
-		return origin{}
+		return origin{}, nil
 	}
 	process, err := proc.Proc(pid)
 	if err != nil {
-		return origin{}
+		return origin{}, nil
 	}
 	groups, err := process.Cgroups()
+	if isShortage(err) {
+		return origin{}, err
+	}
 	if err != nil {
-		return origin{}
+		return origin{}, nil
 	}
 	var from origin
 	for _, group := range groups {
@@ -288,7 +246,7 @@ func (p processes) origin(pid int) origin {
 			from = said
 		}
 	}
-	return from
+	return from, nil
 }
 
 // absolute returns a path of the reader's cgroup namespace as one of the whole hierarchy. If that is not known it leads out
@@ -298,16 +256,4 @@ func (p processes) absolute(of string, isV2 bool) string {
 		return "/.." + of
 	}
 	return path.Join(p.base, of)
-}
-
-func inode(file string) (uint64, error) {
-	info, err := os.Stat(file)
-	if err != nil {
-		return 0, err
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, errors.New("stat " + file + ": no inode number")
-	}
-	return stat.Ino, nil
 }

@@ -4,6 +4,7 @@ package holder
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -40,11 +41,9 @@ type Holder struct {
 const (
 	// firstSearch bounds the first search through the descriptors of processes, which has every socket to find.
 	firstSearch = 5 * time.Second
-	// laterSearch bounds every later one. What it does not reach is looked into at the next Find.
+	// laterSearch bounds every later one. What it does not reach is looked into at the next Find. Cgroups get half of the
+	// time, so that whoever has many of them or many processes in one cannot take all of it.
 	laterSearch = 250 * time.Millisecond
-	// recheckShare is the part of the sockets that a Find looks at again though nothing about them has changed: every
-	// holder is looked at once in so many Finds.
-	recheckShare = 8
 	// maxNames is how many names of processes are remembered for a socket.
 	maxNames = 32
 )
@@ -59,6 +58,7 @@ type Finder struct {
 	known  map[Socket]*attribution
 	order  []*attribution // those known, in the order in which they are looked at again
 	turn   int            // where in order the next recheck begins
+	last   time.Time      // when the last recheck was
 	fresh  []*attribution // those that are to be attributed
 	search *search        // through all processes; nil while none is under way
 	blind  time.Time      // until when a search through all processes finds nothing, because their descriptors are not ours to see
@@ -77,8 +77,10 @@ type attribution struct {
 	fresh     bool // it is among those that are to be attributed
 	wanted    bool // by the next search through all processes, unless that is due only later
 	due       time.Time
-	searches  int  // that found no process
-	byCgroup  bool // the cgroup in which the socket was made tells more than the process
+	searches  int       // that found no process
+	renames   int       // of its witnesses, after which all were searched for
+	renamed   time.Time // when that was the last time
+	byCgroup  bool      // the cgroup in which the socket was made tells more than the process
 }
 
 // witness is a process that was seen to have a socket open. There is one for each name.
@@ -110,24 +112,27 @@ func (f *Finder) Find(sockets []Socket, same bool) (changed bool, err error) {
 		}
 	}()
 	start := f.now()
+	limit := laterSearch
+	if !f.ran {
+		limit = firstSearch
+	}
+	half, deadline := start.Add(limit/2), start.Add(limit)
 	f.members = make(map[uint64]crew)
 	if f.cgroups != nil {
-		f.cgroups.begin()
+		f.cgroups.begin(f.now, half)
 	}
 	if !f.ran || !same && !slices.Equal(sockets, f.given) {
 		changed = f.admit(sockets)
 		f.given = append(f.given[:0], sockets...)
 	}
-	if f.recheck() {
-		changed = true
+	renamed, err := f.recheck(start)
+	changed = changed || renamed
+	if err == nil {
+		renamed, err = f.attribute(half, deadline)
+		changed = changed || renamed
 	}
-	deadline := start.Add(laterSearch)
-	if !f.ran {
-		deadline = start.Add(firstSearch)
-	}
-	updated, err := f.attribute(deadline)
 	f.ran = true
-	return changed || updated, err
+	return changed, err
 }
 
 // Holders returns the holders of a socket that the last Find was given, each once. There are none if nothing is known. The
@@ -158,71 +163,68 @@ func (f *Finder) admit(sockets []Socket) (changed bool) {
 	}
 	changed = changed || len(next) != len(f.known)
 	if changed && f.cgroups != nil {
-		f.cgroups.forget(order)
+		ids := make(map[uint64]struct{})
+		for _, a := range order {
+			if a.socket.Cgroup != 0 {
+				ids[a.socket.Cgroup] = struct{}{}
+			}
+		}
+		f.cgroups.want(ids)
 	}
 	f.fresh = slices.DeleteFunc(f.fresh, func(a *attribution) bool { return next[a.socket] != a })
 	f.known, f.order = next, order
 	return changed
 }
 
-// recheck looks again at a part of the sockets, and tells whether a holder changed. What lost its witness is fresh again.
-func (f *Finder) recheck() (changed bool) {
-	for range (len(f.order) + recheckShare - 1) / recheckShare {
-		if f.turn >= len(f.order) {
-			f.turn = 0
-		}
-		a := f.order[f.turn]
-		f.turn++
-		switch {
-		case a.fresh:
-		case len(a.witnesses) == 0, a.byCgroup && !f.cgroups.has(a.socket.Cgroup):
-			changed = f.name(a) || changed
-		case slices.ContainsFunc(a.witnesses, func(w witness) bool { return !f.stands(w, a.socket.Inode) }):
-			a.witnesses, a.searches, a.due, a.fresh = nil, 0, time.Time{}, true
-			f.fresh = append(f.fresh, a) // its holders are replaced when they are known anew
-		case !a.served() && f.searchService(a):
-			changed = f.name(a) || changed
-		}
-	}
-	return changed
-}
-
 // attribute finds the holders of what is fresh, and goes on with the search through all processes.
-func (f *Finder) attribute(deadline time.Time) (changed bool, err error) {
+func (f *Finder) attribute(half, deadline time.Time) (changed bool, err error) {
+	var looked map[int]bool
 	if len(f.fresh) > 0 {
-		f.searchCgroups(f.fresh, deadline)
+		if looked, err = f.searchCgroups(f.fresh, half); err != nil {
+			return false, err
+		}
 		for _, a := range f.fresh {
 			a.wanted = a.socket.Inode != 0 && !a.served()
 		}
 	}
-	found, err := f.searchAll(deadline)
+	found, err := f.searchAll(deadline, looked)
 	if err != nil {
 		return false, err
 	}
-	for _, a := range f.fresh {
-		a.fresh = false
-		changed = f.name(a) || changed
-	}
 	for _, a := range found {
-		changed = f.name(a) || changed
+		if !a.fresh && f.known[a.socket] == a {
+			a.fresh = true
+			f.fresh = append(f.fresh, a)
+		}
 	}
-	f.fresh = nil
-	return changed, nil
+	f.fresh = slices.DeleteFunc(f.fresh, func(a *attribution) bool {
+		renamed, failed := f.name(a)
+		changed = changed || renamed
+		a.fresh = failed != nil // its cgroup is not known yet
+		if a.fresh && !errors.Is(failed, errUnfinished) {
+			err = failed
+		}
+		return !a.fresh
+	})
+	return changed, err
 }
 
-// name writes down the holders of a socket, and tells whether they are others than before.
-func (f *Finder) name(a *attribution) (changed bool) {
-	holders := f.holdersOf(a)
-	if slices.Equal(holders, a.holders) {
-		return false
+// name writes down the holders of a socket, and tells whether they are others than before. After an error they are not known.
+func (f *Finder) name(a *attribution) (changed bool, err error) {
+	holders, err := f.holdersOf(a)
+	if err != nil || slices.Equal(holders, a.holders) {
+		return false, err
 	}
 	a.holders = holders
-	return true
+	return true, nil
 }
 
 // holdersOf returns the holders of a socket, by what is known of it.
-func (f *Finder) holdersOf(a *attribution) []Holder {
-	from := f.made(a.socket.Cgroup)
+func (f *Finder) holdersOf(a *attribution) ([]Holder, error) {
+	from, err := f.made(a.socket.Cgroup)
+	if err != nil {
+		return nil, err
+	}
 	// A cgroup that tells nothing may be that of PID 1, which opens sockets for others.
 	tells := from != origin{} && from.unit != initScope
 	a.byCgroup = tells
@@ -239,31 +241,39 @@ func (f *Finder) holdersOf(a *attribution) []Holder {
 	}
 	for _, w := range witnesses {
 		if !tells && w.pid != 1 {
-			add(w.name, f.origin(w.pid))
+			here, err := f.origin(w.pid)
+			if err != nil {
+				return nil, err
+			}
+			add(w.name, here)
 			continue
 		}
 		add(w.name, from)
 	}
 	if len(witnesses) == 0 {
-		add(f.crewOf(a.socket.Cgroup).name, from)
+		all, err := f.crewOf(a.socket.Cgroup)
+		if err != nil {
+			return nil, err
+		}
+		add(all.name, from)
 	}
 	slices.SortFunc(holders, func(x, y Holder) int {
 		return cmp.Or(cmp.Compare(x.Process, y.Process), cmp.Compare(x.Unit, y.Unit),
 			cmp.Compare(x.ContainerID, y.ContainerID), cmp.Compare(x.PodUID, y.PodUID))
 	})
-	return holders
+	return holders, nil
 }
 
 // made returns what the cgroup with an ID, in which a socket was made, says; nothing if it is not known.
-func (f *Finder) made(id uint64) origin {
+func (f *Finder) made(id uint64) (origin, error) {
 	if f.cgroups == nil {
-		return origin{}
+		return origin{}, nil
 	}
-	at, ok := f.cgroups.path(id)
-	if !ok {
-		return origin{}
+	at, err := f.cgroups.path(id)
+	if err != nil {
+		return origin{}, err
 	}
-	return parsePath(at)
+	return parsePath(at), nil
 }
 
 // pidDir returns the directory of a process.

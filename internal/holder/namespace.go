@@ -20,7 +20,10 @@ func NewNamer(procfs, sysfs string) *Namer {
 func (n *Namer) Name(pids []int) string {
 	container := ""
 	for _, pid := range pids {
-		from := n.origin(pid)
+		from, err := n.origin(pid)
+		if err != nil {
+			continue
+		}
 		if from.podUID != "" {
 			return from.podUID
 		}

@@ -1,15 +1,13 @@
 package holder
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // A socket without a process but PID 1 is searched for again after retryAfter, then after twice as long each time, up to
@@ -18,7 +16,11 @@ import (
 const (
 	retryAfter  = 15 * time.Second
 	retryAtMost = time.Hour
+	maxDelays   = 10 // after so many it is no longer any more
 )
+
+// delay returns how long to wait after so many searches in vain.
+func delay(searches int) time.Duration { return min(retryAfter<<min(searches, maxDelays), retryAtMost) }
 
 // blindFor is how long no search through all processes begins after one to which no process showed its descriptors.
 const blindFor = 10 * time.Minute
@@ -30,42 +32,76 @@ type search struct {
 	saw    bool                    // a process that is not this one showed its descriptors
 }
 
-// searchCgroups looks for the processes that have sockets open among those of the sockets' cgroups.
-func (f *Finder) searchCgroups(sockets []*attribution, deadline time.Time) {
+// searchCgroups looks for the processes that have sockets open among those of the sockets' cgroups. It returns into which
+// processes it looked, and whether each showed its descriptors.
+func (f *Finder) searchCgroups(sockets []*attribution, deadline time.Time) (looked map[int]bool, err error) {
 	wanted := make(map[uint64]*attribution)
-	pids := make(map[int]struct{})
+	groups := make(map[uint64]struct{})
 	for _, a := range sockets {
-		if a.socket.Inode == 0 {
-			continue
+		if a.socket.Inode != 0 {
+			wanted[a.socket.Inode] = a
+			groups[a.socket.Cgroup] = struct{}{}
 		}
-		wanted[a.socket.Inode] = a
-		for _, pid := range append(f.serviceOf(a.socket.Cgroup), f.crewOf(a.socket.Cgroup).pids...) {
+	}
+	pids := make(map[int]struct{})
+	for id := range groups {
+		if f.now().After(deadline) {
+			break
+		}
+		service, err := f.serviceOf(id)
+		var all crew
+		if err == nil {
+			all, err = f.crewOf(id)
+		}
+		if err != nil && !errors.Is(err, errUnfinished) {
+			return nil, err
+		}
+		for _, pid := range append(service, all.pids...) {
 			pids[pid] = struct{}{}
 		}
 	}
+	looked = make(map[int]bool, len(pids))
 	for _, pid := range slices.Sorted(maps.Keys(pids)) {
 		if f.now().After(deadline) {
-			return
+			break
 		}
-		f.look(pid, wanted)
+		saw, _, err := f.look(pid, wanted, deadline)
+		if errors.Is(err, errUnfinished) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		looked[pid] = saw
 	}
+	return looked, nil
 }
 
 // searchService looks for the process that serves a socket which PID 1 alone had when it was looked for: systemd starts the
 // service when somebody connects. It tells whether it found it.
-func (f *Finder) searchService(a *attribution) bool {
+func (f *Finder) searchService(a *attribution) (found bool, err error) {
 	wanted := map[uint64]*attribution{a.socket.Inode: a}
-	for _, pid := range f.serviceOf(a.socket.Cgroup) {
-		f.look(pid, wanted)
+	pids, err := f.serviceOf(a.socket.Cgroup)
+	if err != nil {
+		return false, err
 	}
-	return a.served()
+	deadline := f.now().Add(recheckAtMost)
+	for _, pid := range pids {
+		if f.now().After(deadline) {
+			break
+		}
+		if _, _, err := f.look(pid, wanted, deadline); err != nil {
+			return false, err
+		}
+	}
+	return a.served(), nil
 }
 
 // searchAll goes on with the search through all processes, and begins one where there is something to be found. It returns
-// the sockets of which something new may be known.
-func (f *Finder) searchAll(deadline time.Time) (news []*attribution, err error) {
+// the sockets of which something new may be known. looked are the processes into which this Find has looked for what is fresh.
+func (f *Finder) searchAll(deadline time.Time, looked map[int]bool) (news []*attribution, err error) {
 	if f.search == nil {
-		if f.search, err = f.beginSearch(); err != nil {
+		if f.search, err = f.beginSearch(looked); err != nil {
 			return nil, err
 		}
 	}
@@ -73,38 +109,71 @@ func (f *Finder) searchAll(deadline time.Time) (news []*attribution, err error) 
 	if s == nil {
 		return nil, nil
 	}
-	for len(s.pids) > 0 {
+	ended := false
+	for first := true; len(s.pids) > 0 && !ended; first = false {
 		if f.now().After(deadline) {
-			for _, a := range s.wanted {
-				if len(a.witnesses) > 0 {
-					news = append(news, a)
-				}
-			}
-			return news, nil
+			return s.found(), nil
 		}
 		pid := s.pids[0]
-		s.pids = s.pids[1:]
-		if f.look(pid, s.wanted) && pid != os.Getpid() {
-			s.saw = true
+		saw, found, err := f.look(pid, s.wanted, deadline)
+		switch {
+		case errors.Is(err, errUnfinished) && !first:
+			return s.found(), nil // the next Find has more time for it
+		case err != nil && !errors.Is(err, errUnfinished):
+			return nil, err
 		}
+		s.pids = s.pids[1:]
+		s.saw = s.saw || saw && pid != os.Getpid()
+		ended = found && f.foundAll(s)
 	}
 	f.search = nil
-	if !s.saw {
+	if !s.saw && !ended {
 		f.blind = f.now().Add(blindFor)
 	}
 	for _, a := range s.wanted {
 		a.wanted = !a.served()
 		if a.wanted {
-			a.due = f.now().Add(min(retryAfter<<a.searches, retryAtMost))
-			a.searches = min(a.searches+1, 10)
+			a.due = f.now().Add(delay(a.searches))
+			a.searches = min(a.searches+1, maxDelays)
 		}
 		news = append(news, a)
 	}
 	return news, nil
 }
 
-// beginSearch returns a search for what is wanted now, or nil if there is nothing.
-func (f *Finder) beginSearch() (*search, error) {
+// found returns those of the sockets wanted that have a witness.
+func (s *search) found() (news []*attribution) {
+	for _, a := range s.wanted {
+		if len(a.witnesses) > 0 {
+			news = append(news, a)
+		}
+	}
+	return news
+}
+
+// foundAll tells whether a search has nothing more to find. Where the cgroup of a socket is known, its processes were looked
+// into before all others, and one that serves it is enough. Where it is not, only the whole search tells all of the names.
+func (f *Finder) foundAll(s *search) bool {
+	for _, a := range s.wanted {
+		if f.known[a.socket] == a && (!a.served() || !f.madeIn(a.socket.Cgroup)) {
+			return false
+		}
+	}
+	return true
+}
+
+// madeIn tells whether the cgroup with an ID is there and known.
+func (f *Finder) madeIn(id uint64) bool {
+	if f.cgroups == nil {
+		return false
+	}
+	at, err := f.cgroups.path(id)
+	return err == nil && at != ""
+}
+
+// beginSearch returns a search for what is wanted now, or nil if there is nothing. It leaves out the processes that were looked
+// into just now, unless something is wanted that was not looked for there.
+func (f *Finder) beginSearch(looked map[int]bool) (*search, error) {
 	now := f.now()
 	if now.Before(f.blind) {
 		return nil, nil
@@ -113,6 +182,9 @@ func (f *Finder) beginSearch() (*search, error) {
 	for _, a := range f.order {
 		if a.wanted && !now.Before(a.due) {
 			wanted[a.socket.Inode] = a
+			if !a.fresh {
+				looked = nil
+			}
 		}
 	}
 	if len(wanted) == 0 {
@@ -122,7 +194,15 @@ func (f *Finder) beginSearch() (*search, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &search{wanted: wanted, pids: pids}, nil
+	s := &search{wanted: wanted}
+	for _, pid := range pids {
+		saw, done := looked[pid]
+		if !done {
+			s.pids = append(s.pids, pid)
+		}
+		s.saw = s.saw || saw && pid != os.Getpid()
+	}
+	return s, nil
 }
 
 // list returns the pids of all processes, the youngest first: a socket that is new most often belongs to one that is.
@@ -145,107 +225,4 @@ func (f *Finder) list() ([]int, error) {
 	slices.Sort(pids)
 	slices.Reverse(pids)
 	return pids, nil
-}
-
-// look searches the descriptors of a process for sockets, and tells whether it could see them.
-func (f *Finder) look(pid int, wanted map[uint64]*attribution) (saw bool) {
-	dir, err := os.Open(f.pidDir(pid) + "/fd")
-	if err != nil {
-		return false
-	}
-	defer func() { _ = dir.Close() }()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return false
-	}
-	process, known := "", false
-	for _, name := range names {
-		inode, ok := f.links.socket(int(dir.Fd()), name)
-		if !ok {
-			continue
-		}
-		a := wanted[inode]
-		if a == nil {
-			continue
-		}
-		if !known {
-			if process, known = f.comm(pid); !known {
-				return true // it died
-			}
-		}
-		a.saw(witness{pid: pid, link: dir.Name() + "/" + name, name: process})
-	}
-	return true
-}
-
-// saw enters a witness, if its name is not there yet. PID 1 gives way: it opens sockets for others to serve.
-func (a *attribution) saw(w witness) {
-	for n, other := range a.witnesses {
-		if other.name != w.name {
-			continue
-		}
-		if other.pid == 1 {
-			a.witnesses[n] = w
-		}
-		return
-	}
-	if len(a.witnesses) < maxNames {
-		a.witnesses = append(a.witnesses, w)
-	}
-}
-
-// served tells whether a process is known that has the socket open and is not PID 1, which opens sockets for others to serve.
-func (a *attribution) served() bool {
-	return slices.ContainsFunc(a.witnesses, func(w witness) bool { return w.pid != 1 })
-}
-
-// stands tells whether what a witness says of a socket is true still: the process has it open, and has the same name.
-func (f *Finder) stands(w witness, inode uint64) bool {
-	got, ok := f.links.socket(unix.AT_FDCWD, w.link)
-	if !ok || got != inode {
-		return false
-	}
-	name, ok := f.comm(w.pid)
-	return ok && name == w.name
-}
-
-// commLength is more than the longest name of a process, with the newline behind it (TASK_COMM_LEN, include/linux/sched.h; a
-// kernel thread shows up to 64 bytes).
-const commLength = 128
-
-// comm returns the name of a process, unless that process is no more.
-func (f *Finder) comm(pid int) (name string, ok bool) {
-	fd, err := unix.Open(f.pidDir(pid)+"/comm", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", false
-	}
-	defer func() { _ = unix.Close(fd) }()
-	var buffer [commLength]byte
-	n, err := unix.Read(fd, buffer[:])
-	if err != nil {
-		return "", false
-	}
-	// A name may end in a newline of its own, and be no text at all.
-	return strings.ToValidUTF8(strings.TrimSuffix(string(buffer[:n]), "\n"), "\uFFFD"), true
-}
-
-// linkReader reads links of /proc/<pid>/fd.
-type linkReader struct{ buffer [64]byte }
-
-// socket returns the inode that a link names if it is one of a socket: socket:[12345].
-func (r *linkReader) socket(dir int, name string) (inode uint64, ok bool) {
-	n, err := unix.Readlinkat(dir, name, r.buffer[:])
-	if err != nil || n == len(r.buffer) {
-		return 0, false
-	}
-	text, ok := strings.CutPrefix(string(r.buffer[:n]), "socket:[")
-	if !ok {
-		return 0, false
-	}
-	text, ok = strings.CutSuffix(text, "]")
-	if !ok {
-		return 0, false
-	}
-	inode, err = strconv.ParseUint(text, 10, 64)
-	return inode, err == nil
 }

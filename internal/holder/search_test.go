@@ -136,7 +136,7 @@ func TestUnchangedSocketsCostNoWalk(t *testing.T) {
 	walks := watchOpening(t, dirs...)
 	// Others that open the same socket are not looked for.
 	x.process(200, "late", 1000)
-	for round := range 5 * recheckShare {
+	for round := range 40 {
 		if x.find(f, sockets, round%2 == 0) {
 			t.Errorf("Find %d changed something", round)
 		}
@@ -163,7 +163,7 @@ func TestAFailedSearchKeepsTheHoldersOfBefore(t *testing.T) {
 	x.find(f, sockets, false)
 	x.rename(x.procfs, x.procfs+".gone")
 	sockets = append(sockets, Socket{ID: 2, Inode: 1001})
-	for range 2 * recheckShare {
+	for range 16 {
 		if _, err := f.Find(sockets, false); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), x.procfs) {
 			t.Fatalf("Find without a procfs: %v, want an error that names it", err)
 		}
@@ -218,7 +218,7 @@ func TestWhoServesASocketThatPID1WaitsOnIsFoundLater(t *testing.T) {
 	x.process(200, "food", 1000)
 	x.group("system.slice/foo.service", 200)
 	walks := watchOpening(t, x.procfs, x.fdDir(1), x.fdDir(100))
-	for range recheckShare {
+	for range 8 {
 		x.find(f, sockets, true)
 	}
 	x.want(f, listener, Holder{Process: "food", Unit: "foo.socket"})
@@ -232,7 +232,7 @@ func TestWhoServesASocketThatPID1WaitsOnIsFoundLater(t *testing.T) {
 
 	x.end(200)
 	x.end(300)
-	for range recheckShare {
+	for range 8 {
 		x.find(f, sockets, true)
 	}
 	x.want(f, listener, Holder{Process: "systemd", Unit: "foo.socket"})
@@ -252,7 +252,7 @@ func TestACgroupThatIsNoMoreIsLookedForOnce(t *testing.T) {
 	groups := watchOpening(t, x.groups, slice)
 	x.find(f, sockets, false)
 	groups.want(x.groups, slice)
-	for range 2 * recheckShare {
+	for range 16 {
 		x.find(f, sockets, false)
 	}
 	groups.want()
@@ -260,12 +260,12 @@ func TestACgroupThatIsNoMoreIsLookedForOnce(t *testing.T) {
 	// So are those that are removed later.
 	x.remove(slice + "/a.service")
 	groups.since()
-	for range recheckShare {
+	for range 8 {
 		x.find(f, sockets, true)
 	}
 	groups.want(x.groups, slice)
 	x.want(f, there)
-	for range 2 * recheckShare {
+	for range 16 {
 		x.find(f, sockets, true)
 	}
 	groups.want()

@@ -172,7 +172,7 @@ func TestAListenerThatGoesLeavesNoDescriptorAndNoHolder(t *testing.T) {
 	})
 }
 
-func TestADescriptorPassedToAnotherProcessIsAHolderToo(t *testing.T) {
+func TestADescriptorPassedToAnotherCgroupLeavesTheHolder(t *testing.T) {
 	netnstest.RunAsPID1(t, func(t *testing.T) {
 		group := netnstest.NewCgroup(t, "demo.service")
 		first := serve(t, "first", group, 8000)

@@ -15,7 +15,8 @@ import (
 // serviceUser runs the programs of these tests: neither root nor nobody, who read.
 const serviceUser = 4242
 
-// recheckRounds is within how many snapshots each holder is looked at again though its socket is the same.
+// recheckRounds is within how many snapshots each holder is looked at again though its socket is the same, however soon they
+// follow each other: two at each snapshot, and the tests that wait for it have sixteen at most.
 const recheckRounds = 8
 
 // watcher looks at the holders of the test's own network namespace with the rights that somebody has.

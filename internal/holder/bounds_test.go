@@ -1,0 +1,249 @@
+package holder
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// withDescriptors runs body while the process can open only so many files.
+func withDescriptors(t *testing.T, more int, body func()) {
+	t.Helper()
+	file, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	free := int(file.Fd())
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(free + more), Max: old.Max}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+			t.Fatal(err)
+		}
+	}()
+	body()
+}
+
+func TestAReaderWithoutDescriptorsLosesNoHolder(t *testing.T) {
+	x := newFixture(t)
+	x.process(100, "server", 1000)
+	x.process(101, "other", 1001)
+	x.write("101/cgroup", "0::/system.slice/b.service\n")
+	one := Socket{ID: 1, Inode: 1000, Cgroup: x.group("system.slice/a.service", 100)}
+	two := Socket{ID: 2, Inode: 1001}
+	added := Socket{ID: 3, Inode: 1002, Cgroup: x.group("system.slice/c.service", 102)}
+	x.process(102, "added", 1002)
+	for more := range 4 {
+		f := x.finder()
+		x.find(f, []Socket{one, two}, false)
+		withDescriptors(t, more, func() {
+			for range 8 {
+				if _, err := f.Find([]Socket{one, two, added}, false); !errors.Is(err, unix.EMFILE) && (err != nil || more < 2) {
+					t.Errorf("Find with %d descriptors: %v, want %v", more, err, unix.EMFILE)
+				}
+				x.want(f, one, Holder{Process: "server", Unit: "a.service"})
+				x.want(f, two, Holder{Process: "other", Unit: "b.service"})
+			}
+		})
+		if len(f.cgroups.gone) > 0 {
+			t.Errorf("with %d descriptors %d cgroups are taken for gone", more, len(f.cgroups.gone))
+		}
+		x.find(f, []Socket{one, two, added}, false)
+		x.want(f, added, Holder{Process: "added", Unit: "c.service"})
+	}
+}
+
+func TestAProcessThatCannotBeReadIsAnErrorAndNotHidden(t *testing.T) {
+	x := newFixture(t)
+	x.process(100, "server", 1000)
+	x.rename(x.fdDir(100), x.fdDir(100)+".later")
+	if err := os.Symlink("fd", x.fdDir(100)); err != nil { // a link to itself
+		t.Fatal(err)
+	}
+	sockets := []Socket{{ID: 1, Inode: 1000}}
+	f := x.finder()
+	for range 2 {
+		if _, err := f.Find(sockets, false); !errors.Is(err, unix.ELOOP) {
+			t.Errorf("Find: %v, want %v", err, unix.ELOOP)
+		}
+	}
+	x.remove(x.fdDir(100))
+	x.rename(x.fdDir(100)+".later", x.fdDir(100))
+	x.find(f, sockets, true)
+	x.want(f, sockets[0], Holder{Process: "server"})
+}
+
+func TestTheFirstSearchLooksIntoEachProcessOnce(t *testing.T) {
+	x := newFixture(t)
+	var dirs []string
+	var pids []int
+	for pid := 100; pid < 110; pid++ {
+		x.process(pid, "server", uint64(1000+pid))
+		dirs = append(dirs, x.fdDir(pid))
+		pids = append(pids, pid)
+	}
+	id := x.group("system.slice/a.service", pids[:5]...)
+	var sockets []Socket
+	for n, pid := range pids {
+		sockets = append(sockets, Socket{ID: uint64(1 + n), Inode: uint64(1000 + pid), Cgroup: id})
+	}
+	sockets = append(sockets, Socket{ID: 99, Inode: 9999, Cgroup: id}) // the kernel's own
+	f := x.finder()
+	walks := watchOpening(t, dirs...)
+	x.find(f, sockets, false)
+	walks.want(dirs...)
+	for _, s := range sockets[:len(pids)] {
+		x.want(f, s, Holder{Process: "server", Unit: "a.service"})
+	}
+}
+
+func TestASearchEndsWhenEachSocketIsServed(t *testing.T) {
+	x := newFixture(t)
+	for pid := 100; pid < 110; pid++ {
+		x.process(pid, fmt.Sprint("p", pid), 1000)
+	}
+	old, young := watchOpening(t, x.fdDir(100)), watchOpening(t, x.fdDir(109))
+	s := Socket{ID: 1, Inode: 1000, Cgroup: x.group("system.slice/a.service")}
+	f := x.finder()
+	x.find(f, []Socket{s}, false)
+	x.want(f, s, Holder{Process: "p109", Unit: "a.service"})
+	young.want(x.fdDir(109))
+	old.want()
+
+	// Without a cgroup, whose processes would have been looked into before, only all of them have all of the names.
+	s = Socket{ID: 2, Inode: 1000}
+	x.find(f, []Socket{s}, false)
+	if got := len(f.Holders(s)); got != 10 {
+		t.Errorf("%d holders, want 10", got)
+	}
+	old.want(x.fdDir(100))
+}
+
+func TestOfACgroupWithVeryManyProcessesNoNamesAreRead(t *testing.T) {
+	for _, c := range []struct {
+		processes int
+		want      Holder
+	}{
+		{maxNamed, Holder{Process: "fork", Unit: "a.service"}},
+		{maxNamed + 1, Holder{Unit: "a.service"}},
+	} {
+		x := newFixture(t)
+		var pids []int
+		for n := range c.processes {
+			x.write(fmt.Sprintf("%d/comm", 100+n), "fork\n")
+			pids = append(pids, 100+n)
+		}
+		s := Socket{ID: 1, Inode: 1000, Cgroup: x.group("system.slice/a.service", pids...)}
+		f := x.finder()
+		x.find(f, []Socket{s}, false)
+		x.want(f, s, c.want)
+	}
+}
+
+func TestManyCgroupsTakeNoMoreThanTheTimeOfAFind(t *testing.T) {
+	const tick = laterSearch / 20
+	const limit = laterSearch + 3*tick
+	x := newFixture(t)
+	f := x.finder()
+	x.find(f, nil, false)
+	x.process(50, "server", 7)
+	s := Socket{ID: 1, Inode: 7}
+	sockets := []Socket{s}
+	for n := range 100 {
+		pid := 100 + n
+		x.process(pid, "hostile", uint64(1000+n))
+		sockets = append(sockets, Socket{
+			ID: uint64(2 + n), Inode: uint64(1000 + n), Cgroup: x.group(fmt.Sprintf("user.slice/%d.service", n), pid),
+		})
+	}
+	x.tick = tick
+	rounds := 0
+	for ; rounds < 60 && (len(f.Holders(s)) == 0 || len(f.fresh) > 0 || f.search != nil); rounds++ {
+		before := x.clock
+		x.find(f, sockets, rounds > 0)
+		if took := x.clock.Sub(before); took > limit {
+			t.Errorf("Find %d took %s, want %s at most", rounds, took, limit)
+		}
+	}
+	x.tick = 0
+	x.want(f, s, Holder{Process: "server"})
+	for n, s := range sockets[1:] {
+		x.want(f, s, Holder{Process: "hostile", Unit: fmt.Sprintf("user.slice/%d.service", n)})
+	}
+	t.Logf("all was known after %d Finds", rounds)
+}
+
+func TestAProcessWithVeryManyDescriptorsTakesNoMoreThanTheTimeOfAFind(t *testing.T) {
+	x := newFixture(t)
+	x.process(100, "server", 1000)
+	x.process(300, "huge")
+	for fd := range 12 * piece {
+		x.link(300, 3+fd, "socket:[9]")
+	}
+	s := Socket{ID: 1, Inode: 1000}
+	f := x.finder()
+	x.find(f, nil, false)
+	x.tick = laterSearch / 10
+	x.find(f, []Socket{s}, false)
+	if f.search == nil || len(f.search.pids) != 1 {
+		t.Errorf("the search is %+v, want one that has left out the process and goes on", f.search)
+	}
+	x.want(f, s)
+	x.find(f, []Socket{s}, true)
+	x.want(f, s, Holder{Process: "server"})
+}
+
+func TestACgroupThatIsNotReachedInTimeIsNotGone(t *testing.T) {
+	x := newFixture(t)
+	x.process(100, "server", 1000)
+	for n := range 100 {
+		x.group(fmt.Sprintf("user.slice/%d", n))
+	}
+	s := Socket{ID: 1, Inode: 1000, Cgroup: x.group("a.slice/b.slice/a.service", 100)}
+	gone := Socket{ID: 2, Inode: 1001, Cgroup: 1 << 60}
+	f := x.finder()
+	x.find(f, nil, false)
+	x.tick = laterSearch / 50
+	rounds := 0
+	for ; rounds < 30 && len(f.cgroups.gone) == 0; rounds++ {
+		x.find(f, []Socket{s, gone}, rounds > 0)
+		if holders := f.Holders(s); len(holders) > 0 {
+			x.want(f, s, Holder{Process: "server", Unit: "a.service"})
+		}
+	}
+	if rounds < 3 || rounds == 30 {
+		t.Errorf("the cgroups were walked through in %d Finds, want 3 to 29", rounds)
+	}
+	x.want(f, s, Holder{Process: "server", Unit: "a.service"})
+	x.want(f, gone)
+	if len(f.cgroups.paths) != 1 || f.cgroups.levels != nil {
+		t.Errorf("%d paths and %d directories are kept, want one path", len(f.cgroups.paths), len(f.cgroups.levels))
+	}
+}
+
+func TestCgroupsAreLookedForToADepth(t *testing.T) {
+	x := newFixture(t)
+	var sockets []Socket
+	for depth := 31; depth <= 33; depth++ {
+		path := strings.Join(slices.Repeat([]string{"a.slice"}, depth-1), "/") + "/a.service"
+		sockets = append(sockets, Socket{ID: uint64(depth), Inode: uint64(1000 + depth), Cgroup: x.group(path)})
+	}
+	f := x.finder()
+	x.find(f, sockets, false)
+	x.want(f, sockets[0], Holder{Unit: "a.service"})
+	x.want(f, sockets[1], Holder{Unit: "a.service"})
+	x.want(f, sockets[2])
+}

@@ -1,0 +1,132 @@
+package holder
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+func TestEachHolderIsLookedAtAgainWithinAMinute(t *testing.T) {
+	const sockets = 100
+	for _, c := range []struct {
+		name     string
+		between  time.Duration // two Finds
+		tick     time.Duration
+		min, max int // looked at by one Find
+	}{
+		{name: "a Find every 15 seconds", between: 15 * time.Second, min: 25, max: 25},
+		{name: "a Find every second", between: time.Second, min: 2, max: 2},
+		{name: "a Find every 4 seconds", between: 4 * time.Second, min: 7, max: 7},
+		{name: "one at once", between: 0, min: 2, max: 2},
+		{name: "one after a day", between: 24 * time.Hour, min: sockets, max: sockets},
+		{name: "looks that take long", between: 24 * time.Hour, tick: 10 * time.Millisecond, min: 3, max: 6},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newFixture(t)
+			var given []Socket
+			for n := range sockets {
+				pid := 100 + n
+				x.process(pid, "before", uint64(1000+n))
+				given = append(given, Socket{
+					ID: uint64(1 + n), Inode: uint64(1000 + n), Cgroup: x.group(fmt.Sprintf("system.slice/s%d.service", n), pid),
+				})
+			}
+			f := x.finder()
+			x.find(f, given, false)
+			for n := range sockets {
+				x.write(fmt.Sprintf("%d/comm", 100+n), "after\n")
+			}
+			known := 0
+			for round := 0; round < 4 && known < sockets; round++ {
+				x.clock = x.clock.Add(c.between)
+				x.tick = c.tick
+				x.find(f, given, true)
+				x.tick = 0
+				was := known
+				known = 0
+				for _, s := range given {
+					if holders := f.Holders(s); len(holders) == 1 && holders[0].Process == "after" {
+						known++
+					}
+				}
+				if got := known - was; got < c.min || got > c.max {
+					t.Errorf("Find %d looked at %d holders, want %d to %d", round, got, c.min, c.max)
+				}
+			}
+		})
+	}
+}
+
+func TestTheUnitOfAProcessThatMovesIsThatOfItsPresentCgroup(t *testing.T) {
+	x := newFixture(t)
+	x.process(100, "server", 1000)
+	x.write("100/cgroup", "0::/system.slice/before.service\n")
+	for name, s := range map[string]Socket{
+		"where the cgroup of the socket is not known": {ID: 1, Inode: 1000},
+		"where it is that of PID 1":                   {ID: 2, Inode: 1000, Cgroup: x.group("init.scope", 1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x.write("100/cgroup", "0::/system.slice/before.service\n")
+			f := x.finder()
+			x.find(f, []Socket{s}, false)
+			x.want(f, s, Holder{Process: "server", Unit: "before.service"})
+			x.write("100/cgroup", "0::/system.slice/after.service\n")
+			if !x.find(f, []Socket{s}, true) {
+				t.Error("the process moved, but nothing changed")
+			}
+			x.want(f, s, Holder{Process: "server", Unit: "after.service"})
+			if x.find(f, []Socket{s}, true) {
+				t.Error("nothing happened, but something changed")
+			}
+		})
+	}
+}
+
+func TestAProcessThatRenamesItselfForEverIsSearchedForEverMoreSeldom(t *testing.T) {
+	x := newFixture(t)
+	x.process(100, "server", 1000)
+	sockets := []Socket{{ID: 1, Inode: 1000}}
+	f := x.finder()
+	x.find(f, sockets, false)
+	root := watchOpening(t, x.procfs)
+	start, searches := x.clock, 0
+	for x.clock.Sub(start) < 6*time.Hour {
+		x.clock = x.clock.Add(15 * time.Second)
+		name := fmt.Sprint("p", x.clock.Unix())
+		x.write("100/comm", name+"\n")
+		x.find(f, sockets, true)
+		x.want(f, sockets[0], Holder{Process: name})
+		searches += len(root.since())
+	}
+	if searches < 10 || searches > 20 {
+		t.Errorf("all processes were searched %d times in 6 hours, want 10 to 20", searches)
+	}
+
+	// Once it stays the same for hours, others are searched for at once.
+	for range 5 * 60 {
+		x.clock = x.clock.Add(time.Minute)
+		x.find(f, sockets, true)
+	}
+	x.process(200, "other", 1000)
+	x.write("100/comm", "last\n")
+	x.find(f, sockets, true)
+	x.want(f, sockets[0], Holder{Process: "last"}, Holder{Process: "other"})
+}
+
+func TestTheOldestOfOneNameIsTheWitness(t *testing.T) {
+	x := newFixture(t)
+	for pid := 100; pid < 110; pid++ {
+		x.process(pid, "server", 1000)
+	}
+	sockets := []Socket{{ID: 1, Inode: 1000}}
+	f := x.finder()
+	x.find(f, sockets, false)
+	root := watchOpening(t, x.procfs)
+	for pid := 101; pid < 110; pid++ { // workers come and go
+		x.end(pid)
+		root.since() // the test's own
+		x.find(f, sockets, true)
+		root.want()
+	}
+	x.want(f, sockets[0], Holder{Process: "server"})
+}
