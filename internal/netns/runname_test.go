@@ -122,7 +122,7 @@ func TestTheNamesOfAHostAreThoseOfItsFirstProcess(t *testing.T) {
 	if got := RunNamesDir(procfs); got != "/run/netns" {
 		t.Errorf("got %s where PID 1 cannot be looked into", got)
 	}
-	want := filepath.Join(procfs, "1/root/run/netns")
+	want := filepath.Join(procfs, "1/root", "run/netns")
 	if err := os.MkdirAll(want, 0o755); err != nil {
 		t.Fatal(err)
 	}
