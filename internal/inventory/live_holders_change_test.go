@@ -9,7 +9,7 @@ import (
 )
 
 func TestARestartedHolderIsTheNewOneAtOnce(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		eachWatcher(t, func(t *testing.T, start func() *watcher) {
 			w := start()
 			old := netnstest.NewCgroup(t, "old.service")
@@ -23,7 +23,7 @@ func TestARestartedHolderIsTheNewOneAtOnce(t *testing.T) {
 }
 
 func TestARestartInTheSameCgroupIsTheNewHolderAtOnce(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		eachWatcher(t, func(t *testing.T, start func() *watcher) {
 			w := start()
 			group := netnstest.NewCgroup(t, "demo.service")
@@ -37,7 +37,7 @@ func TestARestartInTheSameCgroupIsTheNewHolderAtOnce(t *testing.T) {
 }
 
 func TestANewListenerBesideOthersHasItsHolderAtOnce(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		group := netnstest.NewCgroup(t, "demo.service")
 		for port := uint16(8001); port <= 8020; port++ {
 			serve(t, "demo", group, port)
@@ -54,7 +54,7 @@ func TestANewListenerBesideOthersHasItsHolderAtOnce(t *testing.T) {
 }
 
 func TestANewNameOfAHolderIsSeen(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		eachWatcher(t, func(t *testing.T, start func() *watcher) {
 			process := serve(t, "before", netnstest.NewCgroup(t, "demo.service"), 8000)
 			w := start()
@@ -68,7 +68,7 @@ func TestANewNameOfAHolderIsSeen(t *testing.T) {
 }
 
 func TestAHolderThatDiesLeavesTheSocketToAnother(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		eachWatcher(t, func(t *testing.T, start func() *watcher) {
 			group := netnstest.NewCgroup(t, "demo.service")
 			fd := group.Listen(t, "tcp", "0.0.0.0:8000")
@@ -85,7 +85,7 @@ func TestAHolderThatDiesLeavesTheSocketToAnother(t *testing.T) {
 }
 
 func TestAHolderThatClosesTheSocketLeavesItToAnother(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		eachWatcher(t, func(t *testing.T, start func() *watcher) {
 			group := netnstest.NewCgroup(t, "demo.service")
 			first := serve(t, "first", group, 8000)
@@ -103,7 +103,7 @@ func TestAHolderThatClosesTheSocketLeavesItToAnother(t *testing.T) {
 }
 
 func TestAHolderThatMovesKeepsTheUnitOfItsSocket(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		eachWatcher(t, func(t *testing.T, start func() *watcher) {
 			process := serve(t, "demo", netnstest.NewCgroup(t, "demo.service"), 8000)
 			w := start()
@@ -123,7 +123,7 @@ func TestAHolderThatMovesKeepsTheUnitOfItsSocket(t *testing.T) {
 }
 
 func TestARemovedCgroupNamesNothing(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		eachWatcher(t, func(t *testing.T, start func() *watcher) {
 			group := netnstest.NewCgroup(t, "demo.service")
 			process := serve(t, "demo", group, 8000)
@@ -153,7 +153,7 @@ func TestARemovedCgroupNamesNothing(t *testing.T) {
 }
 
 func TestAListenerThatGoesLeavesNoDescriptorAndNoHolder(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		group := netnstest.NewCgroup(t, "demo.service")
 		w := watch(t, mounts{"/proc", "/sys"}, netnstest.AsRoot)
 		w.snapshot(t)
@@ -173,7 +173,7 @@ func TestAListenerThatGoesLeavesNoDescriptorAndNoHolder(t *testing.T) {
 }
 
 func TestADescriptorPassedToAnotherCgroupLeavesTheHolder(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		group := netnstest.NewCgroup(t, "demo.service")
 		first := serve(t, "first", group, 8000)
 		first.PassOn(t, netnstest.Program{Name: "second", UID: serviceUser})

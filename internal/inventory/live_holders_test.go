@@ -33,7 +33,7 @@ func TestTheCgroupOfASocketNamesItsUnitToNobody(t *testing.T) {
 }
 
 func TestThroughProcfsAloneTheProcessNamesTheUnit(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		serve(t, "demo", netnstest.NewCgroup(t, "demo.service"), 8000)
 		eachWatcher(t, func(t *testing.T, start func() *watcher) {
 			w := start()
@@ -52,7 +52,7 @@ func TestThroughProcfsAloneTheProcessNamesTheUnit(t *testing.T) {
 }
 
 func TestOfTwoProgramsInACgroupNoneIsGuessed(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		group := netnstest.NewCgroup(t, "demo.service")
 		serve(t, "server", group, 8000)
 		netnstest.Start(t, netnstest.Program{Name: "other", Cgroup: group, UID: serviceUser})
@@ -67,7 +67,7 @@ func TestOfTwoProgramsInACgroupNoneIsGuessed(t *testing.T) {
 }
 
 func TestAMasterAndItsWorkersOfOneNameAreOneHolder(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		group := netnstest.NewCgroup(t, "demo.service")
 		fd := group.Listen(t, "tcp", "0.0.0.0:8000")
 		for range 4 {
@@ -83,7 +83,7 @@ func TestAMasterAndItsWorkersOfOneNameAreOneHolder(t *testing.T) {
 }
 
 func TestAFormerHoldersCgroupIsNotGuessedFrom(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		group := netnstest.NewCgroup(t, "demo.service")
 		fd := group.Listen(t, "tcp", "0.0.0.0:8000")
 		netnstest.HandOver(t, netnstest.Program{Name: "server", UID: serviceUser, Sockets: []int{fd}})
@@ -98,7 +98,7 @@ func TestAFormerHoldersCgroupIsNotGuessedFrom(t *testing.T) {
 }
 
 func TestAUserCannotPoseAsASystemUnit(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		for n, c := range []struct{ name, path, unit string }{
 			{
 				name: "in the slice of a user", path: "/user.slice/user-4000001000.slice/ssh.service",
@@ -126,7 +126,7 @@ func TestAUserCannotPoseAsASystemUnit(t *testing.T) {
 }
 
 func TestASocketUnitIsNamedThoughAServiceServesIt(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		fd := netnstest.NewCgroup(t, "foo.socket").Listen(t, "tcp", "0.0.0.0:8000")
 		service := netnstest.NewCgroup(t, "foo.service")
 		netnstest.HandOver(t, netnstest.Program{Name: "foo", Cgroup: service, UID: serviceUser, Sockets: []int{fd}})
@@ -141,7 +141,7 @@ func TestASocketUnitIsNamedThoughAServiceServesIt(t *testing.T) {
 }
 
 func TestWhoServesAHandedOverSocketIsItsHolderAndNotPID1(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		socket := netnstest.NewCgroup(t, "foo.socket")
 		fd := socket.Listen(t, "tcp", "0.0.0.0:8000")
 		t.Cleanup(func() { _ = unix.Close(fd) })
@@ -166,7 +166,7 @@ func TestWhoServesAHandedOverSocketIsItsHolderAndNotPID1(t *testing.T) {
 }
 
 func TestNamesOfAnyBytesBecomeValidUTF8(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		group := netnstest.NewCgroup(t, "demo.service")
 		process := serve(t, "demo", group, 8000)
 		for _, c := range []struct{ name, bytes, want string }{
@@ -195,7 +195,7 @@ func TestNamesOfAnyBytesBecomeValidUTF8(t *testing.T) {
 }
 
 func TestMoreThanFourHoldersAreFourAndMany(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		group := netnstest.NewCgroup(t, "demo.service")
 		for _, program := range []string{"e", "d", "c", "b", "a"} {
 			serve(t, program, group, 8000, netnstest.ReusePort())
@@ -227,7 +227,7 @@ func TestMoreThanFourHoldersAreFourAndMany(t *testing.T) {
 }
 
 func TestSocketsOfTwoUsersOnOnePortHaveTwoHolders(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		group := netnstest.NewCgroup(t, "demo.service")
 		var sockets []int
 		for range 2 {

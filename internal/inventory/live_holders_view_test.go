@@ -14,7 +14,7 @@ import (
 )
 
 func TestHiddenProcessesAreNotGuessed(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		serve(t, "demo", netnstest.NewCgroup(t, "demo.service"), 8000)
 		procfs := netnstest.OpenDir(t)
 		netnstest.MountProc(t, procfs, "hidepid=2")
@@ -50,7 +50,7 @@ func hidesPIDs(t *testing.T, dir string) bool {
 }
 
 func TestWithoutACgroup2HierarchyTheProcessNamesTheUnit(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		process := serve(t, "demo", netnstest.NewCgroup(t, "made.service"), 8000)
 		netnstest.NewCgroup(t, "demo.service").Add(t, process.PID)
 		t.Cleanup(func() { process.End(t) }) // before its cgroup is removed
@@ -63,7 +63,7 @@ func TestWithoutACgroup2HierarchyTheProcessNamesTheUnit(t *testing.T) {
 }
 
 func TestWithVersion1OfCgroupsAloneSystemdsHierarchyNamesTheUnit(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		fd, err := netnstest.Listen("tcp", "0.0.0.0:8000")
 		if err != nil {
 			t.Fatal(err)
@@ -77,7 +77,7 @@ func TestWithVersion1OfCgroupsAloneSystemdsHierarchyNamesTheUnit(t *testing.T) {
 }
 
 func TestAPartOfTheHierarchyNamesNoUnit(t *testing.T) {
-	netnstest.RunAsPID1(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		group := netnstest.NewCgroup(t, "demo.service")
 		serve(t, "demo", group, 8000)
 		sysfs := netnstest.OpenDir(t)

@@ -8,27 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RunAsPID1 is [Run] in a PID namespace of its own besides, whose procfs is at /proc: the test's process is PID 1 there.
-func RunAsPID1(t *testing.T, body func(t *testing.T)) {
-	t.Helper()
-	if os.Getenv(roleVariable) == "" {
-		needRoot(t)
-		cmd := again(t, roleInside)
-		cmd.SysProcAttr = &syscall.SysProcAttr{
-			Cloneflags:   syscall.CLONE_NEWPID,
-			Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
-		}
-		finish(t, t.Name(), cmd)
-		return
-	}
-	if os.Getpid() != 1 {
-		t.Fatalf("the pid is %d, want 1", os.Getpid())
-	}
-	MountProc(t, "/proc", "")
-	configure(t)
-	body(t)
-}
-
 // RunInPIDNamespace runs the test once more in a PID namespace of its own, whose procfs is at /proc, and has it call body
 // there. What stands before it is run in both processes. environment is what the second process is told besides.
 func RunInPIDNamespace(t *testing.T, environment []string, body func(t *testing.T)) {
