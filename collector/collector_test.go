@@ -51,7 +51,9 @@ func example() *inventory.Snapshot {
 				Key: key("udp", "127.0.0.1:53", inventory.ScopeLoopback, inventory.RangePrivileged), Sockets: 4, Detailed: true,
 				ReceiveQueueBytes: 768, ReceiveBufferLimitBytes: 851968, Drops: 5,
 				Holders: []inventory.Holder{
-					{Process: "a \"quoted\"\nname", UID: 1000}, {Process: "b"}, {Process: "c"},
+					{Process: "a \"quoted\"\nname", UID: 1000},
+					{Process: "b"},
+					{Process: "c"},
 					{ContainerID: "0123456789ab", PodUID: "6c2bfd4e-0c0f-4f2a-9c57-6e0f0a4b8a11", UID: 65535},
 				},
 				ManyHolders: true,
