@@ -263,17 +263,20 @@ func TestWhereNothingChangedTheListenersAreTheSameOnes(t *testing.T) {
 	if next := h.scrape(); !shares(s, next) {
 		t.Error("nothing changed, and the listeners are others")
 	}
-	for name, change := range map[string]func(){
-		"a_listener":             func() { a.listen(socket.TCP, at("0.0.0.0:80", 80), at("0.0.0.0:88", 88)) },
-		"a_queue":                func() { b.listen(socket.TCP, socket.Socket{Addr: at("0.0.0.0:81", 0).Addr, ID: 81, Queue: 3}) },
-		"a_new_namespace":        func() { h.add(82) },
-		"the_end_of_a_namespace": func() { h.remove(h.pods[len(h.pods)-1]) },
-		"a_failure":              func() { b.fail(socket.TCP, errors.New("permission denied")) },
+	for _, step := range []struct {
+		name   string
+		change func()
+	}{
+		{"a listener", func() { a.listen(socket.TCP, at("0.0.0.0:80", 80), at("0.0.0.0:88", 88)) }},
+		{"a queue", func() { b.listen(socket.TCP, socket.Socket{Addr: at("0.0.0.0:81", 0).Addr, ID: 81, Queue: 3}) }},
+		{"a failure", func() { b.fail(socket.TCP, errors.New("permission denied")) }},
+		{"a new namespace", func() { h.add(82) }},
+		{"the end of a namespace", func() { h.remove(h.pods[len(h.pods)-1]) }},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(step.name, func(t *testing.T) {
 			before := h.scrape()
 			old := slices.Clone(before.Listeners)
-			change()
+			step.change()
 			if next := h.scrape(); shares(before, next) {
 				t.Error("a change, and the listeners are those of before")
 			}
