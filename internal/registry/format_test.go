@@ -1,0 +1,199 @@
+package registry
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestWhatListensIsWrittenAsARegistry(t *testing.T) {
+	sshd := Holder{Process: "sshd", Unit: "ssh.service"}
+	nginx := Holder{Process: "nginx", Unit: "nginx.service"}
+	resolved := Holder{Process: "systemd-resolve", Unit: "systemd-resolved.service"}
+	dnsmasq := Holder{Process: "dnsmasq", Unit: "docker-0123.scope"}
+	ipv6Only := heldBy(on("tcp", "[::]:9000"), Holder{Process: "yes", Unit: "user@1000.service/app.service"})
+	ipv6Only.IPv6Only = Yes
+	guessed := on("tcp", "127.0.0.1:631")
+	guessed.Holders = []Holder{{Unit: "cups.service"}}
+	listeners := []Listener{
+		heldBy(on("tcp", "0.0.0.0:22"), sshd), heldBy(on("tcp", "[::]:22"), sshd),
+		heldBy(on("tcp", "127.0.0.1:2222"), sshd), heldBy(on("tcp", "[::1]:2222"), sshd),
+		heldBy(on("tcp", "0.0.0.0:443"), nginx), heldBy(on("tcp", "0.0.0.0:80"), nginx), heldBy(on("udp", "0.0.0.0:443"), nginx),
+		heldBy(on("tcp", "127.0.0.53:53"), resolved), heldBy(on("udp", "127.0.0.53:53"), resolved), heldBy(on("udp", "127.0.0.54:53"), resolved),
+		heldBy(on("udp", "127.0.0.1:53"), dnsmasq), heldBy(on("udp", "[::1]:53"), dnsmasq),
+		heldBy(on("udp", "0.0.0.0:5353"), Holder{Process: "avahi-daemon", Unit: "avahi-daemon.service"}),
+		heldBy(on("udp", "224.0.0.251:5353"), Holder{Process: "chrome"}),
+		heldBy(on("tcp", "[::]:3001"), Holder{Process: "true"}), heldBy(on("tcp", "[::]:3000"), Holder{Process: "true"}),
+		heldBy(on("tcp", "[::]:111"), Holder{Process: "systemd", Unit: "rpcbind.socket"}),
+		heldBy(on("tcp", "[::ffff:10.0.0.1]:7"), Holder{Process: "a: b # c"}, Holder{Process: "d"}),
+		heldBy(on("tcp", "[fe80::1%eth0]:7"), Holder{Process: "/x"}),
+		ipv6Only, guessed, on("tcp", "10.0.0.1:8125"), on("udp", "10.0.0.1:8125"), on("udp", "10.0.0.1:8126"),
+		on("sctp", "0.0.0.0:1"), on("tcp", "0.0.0.0:0"),
+		{Proto: "tcp"},
+	}
+	want := `---
+# What listened on this host. Say what each service is for, and take out what should not be there.
+services:
+  - name: port-7
+    purpose: "" # say what it is for
+    port: 7
+    bind: [10.0.0.1, "fe80::1"]
+  - name: ssh
+    purpose: "" # say what it is for
+    port: 22
+    process: sshd
+    unit: ssh.service
+  - name: systemd-resolved
+    purpose: "" # say what it is for
+    port: 53
+    bind: loopback
+    process: systemd-resolve
+    unit: systemd-resolved.service
+  - name: dnsmasq
+    purpose: "" # say what it is for
+    port: 53
+    proto: udp
+    bind: [127.0.0.1, "::1"]
+    process: dnsmasq
+    unit: docker-0123.scope
+  - name: systemd-resolved-53
+    purpose: "" # say what it is for
+    port: 53
+    proto: udp
+    bind: [127.0.0.53, 127.0.0.54]
+    process: systemd-resolve
+    unit: systemd-resolved.service
+  - name: nginx
+    purpose: "" # say what it is for
+    port: 80
+    bind: 0.0.0.0
+    process: nginx
+    unit: nginx.service
+  - name: rpcbind
+    purpose: "" # say what it is for
+    port: 111
+    unit: rpcbind.service
+  - name: nginx-443
+    purpose: "" # say what it is for
+    port: 443
+    proto: [tcp, udp]
+    bind: 0.0.0.0
+    process: nginx
+    unit: nginx.service
+  - name: cups
+    purpose: "" # say what it is for
+    port: 631
+    bind: loopback
+  - name: ssh-2222
+    purpose: "" # say what it is for
+    port: 2222
+    bind: loopback
+    process: sshd
+    unit: ssh.service
+  - name: "true"
+    purpose: "" # say what it is for
+    port: [3000, 3001]
+    process: "true"
+  - name: avahi-daemon
+    purpose: "" # say what it is for
+    port: 5353
+    proto: udp
+    bind: 0.0.0.0
+  - name: port-8125
+    purpose: "" # say what it is for
+    port: 8125
+    proto: [tcp, udp]
+    bind: 10.0.0.1
+  - name: port-8126
+    purpose: "" # say what it is for
+    port: 8126
+    proto: udp
+    bind: 10.0.0.1
+  - name: app
+    purpose: "" # say what it is for
+    port: 9000
+    bind: "::"
+    process: "yes"
+    unit: user@1000.service/app.service
+`
+	got := string(Format(listeners))
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	checkFormat(t, listeners)
+}
+
+func TestALongListHasALineForEachItem(t *testing.T) {
+	var listeners []Listener
+	for port := uint16(20000); port < 20100; port++ {
+		listeners = append(listeners, heldBy(Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), port)}, Holder{Process: "ftpd"}))
+	}
+	if got := string(Format(listeners)); !strings.Contains(got, "    port:\n      - 20000\n      - 20001\n") {
+		t.Errorf("got %s", got)
+	}
+	checkFormat(t, listeners)
+}
+
+func TestWithoutListenersNoServiceIsWritten(t *testing.T) {
+	_, err := Parse("ports.yml", Format(nil))
+	const want = `ports.yml:3:11: services is an empty list: want a list of services ("- name: ssh"), or leave it out`
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// checkFormat formats listeners, reads that, and judges them by it.
+func checkFormat(t *testing.T, listeners []Listener) {
+	t.Helper()
+	text := Format(listeners)
+	r, err := Parse("ports.yml", text)
+	if err != nil {
+		if strings.Contains(string(text), "services: []") {
+			return
+		}
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	table := r.For("")
+	for _, l := range listeners {
+		if protoOf(l.Proto) < 0 || l.Addr.Port() == 0 || !l.Addr.IsValid() {
+			continue
+		}
+		if got := table.Judge(l); got.Reason != "" {
+			t.Errorf("%+v: got %+v by\n%s", l, got, text)
+		}
+	}
+	for _, state := range table.Up(listeners, true) {
+		if !state.Up {
+			t.Errorf("%+v is not up by\n%s", state, text)
+		}
+	}
+}
+
+func FuzzFormat(f *testing.F) {
+	f.Add([]byte{0, 22, 0, 0, 1, 22, 1, 0}, "sshd", "ssh.service")
+	f.Add([]byte{0, 53, 4, 1, 1, 53, 5, 2, 2, 53, 0, 1}, "a: b", "x.socket")
+	f.Add([]byte{0, 53, 2, 1, 0, 53, 3, 2, 8, 53, 1, 3, 0, 1, 0, 0}, "no", "user@1.service/no.service")
+	addresses := []string{"0.0.0.0", "::", "::", "127.0.0.1", "127.0.0.53", "::1", "10.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "2001:db8::1", "::ffff:0.0.0.0"}
+	f.Fuzz(func(t *testing.T, data []byte, process, unit string) {
+		process, unit = strings.ToValidUTF8(process, "\ufffd"), strings.ToValidUTF8(unit, "\ufffd")
+		var listeners []Listener
+		// Four bytes a listener: protocol and what is known, port, address, holders.
+		for ; len(data) >= 4; data = data[4:] {
+			l := Listener{
+				Proto:        protoNames[data[0]&1],
+				HoldersKnown: data[0]&2 == 0,
+				IPv6Only:     Tristate(data[0] >> 2 % 3),
+				Addr:         netip.AddrPortFrom(netip.MustParseAddr(addresses[int(data[2])%len(addresses)]), uint16(data[1])),
+			}
+			for bit, h := range []Holder{{Process: process, Unit: unit}, {Process: process}, {Unit: unit}, {Process: "systemd", Unit: unit}, {Process: "x"}} {
+				if data[3]>>bit&1 != 0 {
+					l.Holders = append(l.Holders, h)
+				}
+			}
+			listeners = append(listeners, l)
+		}
+		checkFormat(t, listeners)
+	})
+}

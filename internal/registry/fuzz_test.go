@@ -1,0 +1,54 @@
+package registry
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{
+		"", "---\n", "services:\n", "services: []\n", "\ufeffservices:\r\n  - name: a\r\n    port: 1\r\n", "a: b: c\n", "\t", "*", "&a", "[", "{", "? a", "--- a\n--- b\n",
+		"services:\n  - name: ssh\n    port: [22, \"8000-8010\"]\n    proto: [tcp, udp]\n    bind: [loopback, 10.0.0.0/8, \"::1\"]\n    process: sshd\n    unit: ssh.service\n    required: true\n    hosts: [\"web-*\"]\n",
+		"services:\n  - {name: a, port: 80, bind: any}\n  - {name: b, port: 1-100, bind: private, hosts: ['[a-z]?']}\nreserved:\n  - {team: a, ports: 30000-30999, namespaces: [a]}\n  - {team: b, ports: 30999}\n",
+		"services:\n  - name: *a\n    hosts: [*.a, *-b]\n    bind: ::\n", "services:\n\t- a\n", "services: &a [*a]\n", "x: |\n\ty", "a: \"\\q\"", "%YAML 1.2\n---\n", "<<: {a: b}", "port: !!int 3",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := Parse("ports.yml", data)
+		if err == nil {
+			table := r.For("web-1")
+			table.Up([]Listener{on("tcp", "[::]:22"), on("udp", "127.0.0.1:8000")}, true)
+			table.Reserved([]Listener{on("tcp", "[::]:30000")})
+			for _, row := range table.Services() {
+				if !table.Declares(row.Proto, row.Port) {
+					t.Errorf("%v is not declared", row)
+				}
+			}
+			return
+		}
+		var faults Faults
+		if !errors.As(err, &faults) || r != nil {
+			t.Fatalf("got %T and registry %v", err, r)
+		}
+		lines := strings.Split(strings.ReplaceAll(string(data), "\r\n", "\n"), "\n")
+		for i, fault := range faults {
+			if fault.File != "ports.yml" || fault.Line < 1 || fault.Column < 1 || fault.Text == "" || strings.ContainsAny(fault.Text, "\n\r\x1b") || !utf8.ValidString(fault.Text) {
+				t.Errorf("fault %d: got %q at line %d, column %d", i, fault.Text, fault.Line, fault.Column)
+			}
+			// YAML ends lines in more ways than editors do.
+			if bytes.ContainsAny(data, "\r\u0085\u2028\u2029\ufeff") || !utf8.Valid(data) {
+				continue
+			}
+			if fault.Line > len(lines) || fault.Column > utf8.RuneCountInString(lines[fault.Line-1])+1 {
+				t.Errorf("fault %q stands outside of the file", fault)
+			}
+		}
+		if again := new(Faults); !errors.As(func() error { _, err := Parse("ports.yml", data); return err }(), again) || again.Error() != faults.Error() {
+			t.Errorf("got %q, and then %q", faults, *again)
+		}
+	})
+}

@@ -1,0 +1,211 @@
+package registry
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func parse(t testing.TB, lines ...string) *Registry {
+	t.Helper()
+	r, err := Parse("ports.yml", []byte(strings.Join(lines, "\n")+"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// on returns a listener, such as on("tcp", "[::1]:22").
+func on(proto, at string) Listener {
+	return Listener{Proto: proto, Addr: netip.MustParseAddrPort(at)}
+}
+
+func heldBy(l Listener, holders ...Holder) Listener {
+	l.Holders, l.HoldersKnown = holders, true
+	return l
+}
+
+func TestEveryListenerHasOneVerdict(t *testing.T) {
+	table := parse(t,
+		"services:",
+		"  - {name: ssh, purpose: log in, port: 22, process: sshd, unit: ssh.service}",
+		"  - {name: dns, port: 53, proto: [tcp, udp], bind: 127.0.0.53}",
+		"  - {name: stub, port: 53, proto: [tcp, udp], bind: 127.0.0.54}",
+		"  - {name: passive, port: 8000-8010}",
+		"  - {name: web, port: [80, 443, 9000-9001], bind: 0.0.0.0}",
+		"  - {name: alpha-node, port: 30080}",
+		"  - {name: elsewhere, port: 99, hosts: [db-1]}",
+		"  - {name: here, port: 98, hosts: [db-*, 'WEB-?']}",
+		"reserved:",
+		"  - {team: alpha, ports: 30000-30999}",
+		"  - {team: beta, ports: [99, 31000]}",
+	).For("Web-1")
+	own := on("tcp", "0.0.0.0:10190")
+	own.Own = true
+	ownElsewhere := heldBy(on("tcp", "[::]:443"), Holder{Process: "listen_exporter"})
+	ownElsewhere.Own = true
+	ownProcess := heldBy(on("tcp", "127.0.0.1:22"), Holder{Process: "listen_exporter"})
+	ownProcess.Own = true
+	ownReserved := on("udp", "127.0.0.1:31000")
+	ownReserved.Own = true
+	for _, test := range []struct {
+		name string
+		l    Listener
+		want Verdict
+	}{
+		{"as declared", on("tcp", "0.0.0.0:22"), Verdict{Service: "ssh", Purpose: "log in"}},
+		{"as declared, by IPv6", on("tcp", "[::]:22"), Verdict{Service: "ssh", Purpose: "log in"}},
+		{"nobody declares the port", on("tcp", "127.0.0.1:23"), Verdict{Reason: "unregistered"}},
+		{"nobody declares the protocol", on("udp", "0.0.0.0:22"), Verdict{Reason: "unregistered"}},
+		{"unknown protocol", on("sctp", "0.0.0.0:22"), Verdict{Reason: "unregistered"}},
+		{"declared for another host", on("tcp", "0.0.0.0:99"), Verdict{Reason: "reserved", Service: "beta"}},
+		{"declared for this host, whatever the case", on("tcp", "0.0.0.0:98"), Verdict{Service: "here"}},
+		{"first of a range", on("tcp", "0.0.0.0:8000"), Verdict{Service: "passive"}},
+		{"last of a range", on("tcp", "0.0.0.0:8010"), Verdict{Service: "passive"}},
+		{"beside a range", on("tcp", "0.0.0.0:8011"), Verdict{Reason: "unregistered"}},
+		{"range within a list", on("tcp", "0.0.0.0:9001"), Verdict{Service: "web"}},
+		{"highest port", on("tcp", "0.0.0.0:65535"), Verdict{Reason: "unregistered"}},
+		{"in a team's range", on("tcp", "0.0.0.0:30000"), Verdict{Reason: "reserved", Service: "alpha"}},
+		{"in a team's range, by UDP", on("udp", "127.0.0.1:31000"), Verdict{Reason: "reserved", Service: "beta"}},
+		{"declared in a team's range", on("tcp", "0.0.0.0:30080"), Verdict{Service: "alpha-node"}},
+		{"another protocol in a team's range", on("udp", "0.0.0.0:30080"), Verdict{Reason: "reserved", Service: "alpha"}},
+		{"the first of two services", on("udp", "127.0.0.53:53"), Verdict{Service: "dns"}},
+		{"the second of two services", on("tcp", "127.0.0.54:53"), Verdict{Service: "stub"}},
+		{"neither of two services", on("tcp", "0.0.0.0:53"), Verdict{Reason: "bind", Service: "dns"}},
+		{"wider", on("tcp", "[::]:80"), Verdict{Reason: "bind", Service: "web"}},
+		{"wider and held by another", heldBy(on("udp", "0.0.0.0:53"), Holder{Process: "nc"}), Verdict{Reason: "bind", Service: "dns"}},
+		{"held by another", heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "nc"}), Verdict{Reason: "process", Service: "ssh", Purpose: "log in"}},
+		{"own, undeclared", own, Verdict{}},
+		{"own, wider", ownElsewhere, Verdict{Service: "web"}},
+		{"own, where another should be", ownProcess, Verdict{Service: "ssh", Purpose: "log in"}},
+		{"own, in a team's range", ownReserved, Verdict{}},
+	} {
+		if diff := cmp.Diff(test.want, table.Judge(test.l)); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", test.name, diff)
+		}
+	}
+}
+
+func TestBindSaysHowWideAServiceMayListen(t *testing.T) {
+	addresses := []string{
+		"0.0.0.0", "::", "::ffff:0.0.0.0",
+		"127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1",
+		"10.1.2.3", "172.16.0.1", "172.32.0.1", "192.168.1.1", "100.64.0.1", "100.128.0.1", "fd00::1", "::ffff:10.1.2.3",
+		"169.254.1.1", "fe80::1", "fe80::1%eth0",
+		"192.0.2.1", "198.51.100.1", "2001:db8::1", "::ffff:192.0.2.1",
+		"224.0.0.251", "ff02::fb", "255.255.255.255",
+	}
+	const (
+		loop    = "127.0.0.1 127.8.9.10 ::1 ::ffff:127.0.0.1"
+		inside  = loop + " 10.1.2.3 172.16.0.1 192.168.1.1 100.64.0.1 fd00::1 ::ffff:10.1.2.3 169.254.1.1 fe80::1 fe80::1%eth0"
+		allIPv4 = "0.0.0.0 ::ffff:0.0.0.0 127.0.0.1 127.8.9.10 ::ffff:127.0.0.1 10.1.2.3 172.16.0.1 172.32.0.1 192.168.1.1 100.64.0.1 100.128.0.1 ::ffff:10.1.2.3 " +
+			"169.254.1.1 192.0.2.1 198.51.100.1 ::ffff:192.0.2.1 224.0.0.251 255.255.255.255"
+		allIPv6 = ":: ::1 fd00::1 fe80::1 fe80::1%eth0 2001:db8::1 ff02::fb"
+	)
+	for bind, permitted := range map[string]string{
+		"any":                           allIPv4 + " " + allIPv6,
+		"loopback":                      loop,
+		"private":                       inside,
+		"0.0.0.0":                       allIPv4,
+		"0.0.0.0/0":                     allIPv4,
+		`"::ffff:0.0.0.0"`:              allIPv4,
+		`"::"`:                          allIPv6,
+		"::/0":                          allIPv6,
+		`["0.0.0.0", "::"]`:             allIPv4 + " " + allIPv6,
+		"127.0.0.1":                     "127.0.0.1 ::ffff:127.0.0.1",
+		"127.0.0.1/32":                  "127.0.0.1 ::ffff:127.0.0.1",
+		"::1":                           "::1",
+		"192.0.2.1":                     "192.0.2.1 ::ffff:192.0.2.1",
+		"::ffff:192.0.2.1":              "192.0.2.1 ::ffff:192.0.2.1",
+		"10.0.0.0/8":                    "10.1.2.3 ::ffff:10.1.2.3",
+		"0.0.0.0/1":                     "127.0.0.1 127.8.9.10 ::ffff:127.0.0.1 10.1.2.3 100.64.0.1 100.128.0.1 ::ffff:10.1.2.3",
+		"::/1":                          "::1 2001:db8::1",
+		"fe80::/10":                     "fe80::1 fe80::1%eth0",
+		"fe80::1":                       "fe80::1 fe80::1%eth0",
+		"[loopback, 192.0.2.0/24]":      loop + " 192.0.2.1 ::ffff:192.0.2.1",
+		"[198.51.100.1, 2001:db8::/32]": "198.51.100.1 2001:db8::1",
+	} {
+		table := parse(t, "services:", "  - name: web", "    port: 80", "    bind: "+bind).For("")
+		for _, address := range addresses {
+			want := Verdict{Reason: ReasonBind, Service: "web"}
+			for allowed := range strings.FieldsSeq(permitted) {
+				if allowed == address {
+					want.Reason = ""
+				}
+			}
+			for _, only := range []Tristate{Unknown, No, Yes} {
+				l := Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.MustParseAddr(address), 80), IPv6Only: only}
+				if got := table.Judge(l); got != want {
+					t.Errorf("bind %s, listener on %s, IPv6 only %d: got %+v", bind, address, only, got)
+				}
+			}
+		}
+	}
+}
+
+func TestHoldersAreJudgedWhereTheyAreKnown(t *testing.T) {
+	type holders = []Holder
+	for _, test := range []struct {
+		declared string
+		holders  holders
+		want     bool
+	}{
+		{"process: sshd", nil, true},
+		{"process: sshd", holders{{}}, true},
+		{"process: sshd", holders{{Process: "sshd"}}, true},
+		{"process: sshd", holders{{Process: "sshd"}, {Process: "sshd", Unit: "x.service"}}, true},
+		{"process: sshd", holders{{Process: "ssh"}}, false},
+		{"process: sshd", holders{{Process: "SSHD"}}, false},
+		{"process: sshd", holders{{Process: "sshd"}, {Process: "nc"}}, false},
+		{"process: prometheus-node-exporter", holders{{Process: "prometheus-node"}}, true},
+		{"process: prometheus-node-exporter", holders{{Process: "prometheus-node-exporter"}}, true},
+		{"process: prometheus-node-exporter", holders{{Process: "prometheus-nod"}}, false},
+		{"process: prometheus-node", holders{{Process: "prometheus-node"}}, true},
+		{"process: fünfzehn-bytes-é", holders{{Process: "fünfzehn-bytes"}}, true},
+		{"process: vierzehn-byteé", holders{{Process: "vierzehn-byte\u00e9"}}, true},
+		{"process: vierzehn-bytesé", holders{{Process: "vierzehn-bytes\ufffd"}}, true},
+
+		{"unit: ssh.service", holders{{Unit: "ssh.service"}}, true},
+		{"unit: ssh.service", holders{{Unit: "ssh.socket"}}, true},
+		{"unit: ssh.socket", holders{{Unit: "ssh.service"}}, false},
+		{"unit: ssh.service", holders{{Unit: "user@1000.service/ssh.service"}}, false},
+		{"unit: user@1000.service/ssh.service", holders{{Unit: "user@1000.service/ssh.socket"}}, true},
+		{"unit: ssh.service", holders{{Process: "sshd"}}, true},
+		{"unit: ssh.service", holders{{Unit: "ssh.service"}, {Unit: "cron.service"}}, false},
+		{"unit: docker-0123456789ab.scope", holders{{Unit: "docker-0123456789ab.scope"}}, true},
+
+		{"process: sshd, unit: ssh.service", holders{{Process: "sshd", Unit: "cron.service"}}, false},
+		{"process: sshd, unit: ssh.service", holders{{Process: "nc", Unit: "ssh.service"}}, false},
+		{"process: sshd, unit: ssh.service", holders{{Process: "systemd", Unit: "ssh.socket"}}, true},
+		{"process: sshd, unit: ssh.service", holders{{Process: "systemd", Unit: "ssh.service"}}, false},
+		{"process: sshd, unit: ssh.service", holders{{Process: "systemd", Unit: "cron.socket"}}, false},
+		{"process: sshd", holders{{Process: "systemd", Unit: "ssh.socket"}}, true},
+		{"process: sshd", holders{{Process: "nc", Unit: "ssh.socket"}}, false},
+		{"purpose: x", holders{{Process: "nc", Unit: "cron.service"}}, true},
+	} {
+		table := parse(t, "services:", "  - {name: ssh, port: 22, "+test.declared+"}").For("")
+		known := table.Judge(heldBy(on("tcp", "0.0.0.0:22"), test.holders...))
+		if got := known.Reason == ""; got != test.want || !got && known.Reason != ReasonProcess || known.Service != "ssh" {
+			t.Errorf("%s, held by %v: got %+v", test.declared, test.holders, known)
+		}
+		guessed := on("tcp", "0.0.0.0:22")
+		guessed.Holders = test.holders
+		if got := table.Judge(guessed); got.Reason != "" {
+			t.Errorf("%s, held by %v as far as is known: got %+v", test.declared, test.holders, got)
+		}
+	}
+}
+
+func TestJudgingDoesNotAllocate(t *testing.T) {
+	table := parse(t, "services:", "  - {name: ssh, port: 22, bind: [loopback, private], process: sshd}", "reserved:", "  - {team: a, ports: 1-10}").For("")
+	listeners := []Listener{heldBy(on("tcp", "[fe80::1%eth0]:22"), Holder{Process: "sshd"}), on("tcp", "[::]:22"), on("udp", "0.0.0.0:5"), on("udp", "0.0.0.0:50")}
+	if allocations := testing.AllocsPerRun(100, func() {
+		for _, l := range listeners {
+			table.Judge(l)
+		}
+	}); allocations > 0 {
+		t.Errorf("got %v allocations", allocations)
+	}
+}

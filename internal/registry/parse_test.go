@@ -1,0 +1,298 @@
+package registry
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var itoa = strconv.Itoa
+
+func TestEveryKeyHasItsForms(t *testing.T) {
+	r := parse(t, "\ufeff---",
+		"services:",
+		"  - name: ssh",
+		"    purpose: remote administration",
+		"    port: 22                 # one port",
+		"    proto: tcp",
+		"    bind: any",
+		"    process: sshd",
+		"    unit: ssh.service",
+		"    required: true",
+		`    hosts: ["bastion-*"]`,
+		`  - {"name": "été", "port": ["8000-8010", 9000, '9001'], "proto": [udp], "bind": ["::1", 10.0.0.0/8], "hosts": db}`,
+		"  - purpose: |",
+		"      More than",
+		"      a line: 日本",
+		"    name: a name of \"words\"",
+		"    port: 30000 - 30010",
+		"    required: false",
+		"    unit: user@1000.service/x.scope",
+		"reserved:",
+		"  - team: alpha",
+		"    ports: 30000-30999",
+		"    namespaces: [team-alpha]",
+		"  - {team: beta, ports: [1, 2-3], namespaces: beta}",
+	)
+	if got, want := r.ServiceCount(), 3; got != want {
+		t.Errorf("got %d services, want %d", got, want)
+	}
+	table := r.For("bastion-1")
+	if got, want := table.Judge(on("tcp", "0.0.0.0:30005")), (Verdict{Service: `a name of "words"`, Purpose: "More than\na line: 日本\n"}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got := r.For("db").Judge(on("udp", "10.1.1.1:9001")).Service; got != "été" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestEveryFaultOfAServiceIsTold(t *testing.T) {
+	const (
+		ports = `want a number from 1 to 65535, a range such as "8000-8010", or a list of them`
+		binds = "want any, loopback, private, an address, a CIDR such as 10.0.0.0/8, or a list of them"
+		known = "want one of name, purpose, port, proto, bind, process, unit, required, hosts"
+		value = `want a port, a range such as "8000-8010", or a list of them`
+	)
+	// Each is the line, behind two good ones, of a service that is good but for it.
+	good := "services:\n  - name: ssh\n    port: 22\n    "
+	var tests []faultCase
+	for _, test := range []struct {
+		line string
+		want []string
+	}{
+		{"prot: tcp", []string{`5: unknown key "prot": did you mean "proto"?`}},
+		{"Unit: ssh.service", []string{`5: unknown key "Unit": did you mean "unit"?`}},
+		{"porcess: sshd", []string{`5: unknown key "porcess": did you mean "process"?`}},
+		{"protocol: sctp", []string{`5: unknown key "protocol": did you mean "proto"?`, `15: unknown proto "sctp": want tcp, udp, or a list of both`}},
+		{"pid: 3", []string{`5: unknown key "pid": ` + known}},
+		{"note: x", []string{`5: unknown key "note": ` + known}},
+		{"~: x", []string{`5: unknown key "~": ` + known}},
+		{"[a]: x", []string{"5: a key is a list: " + known}},
+		{"port: 22", []string{`5: duplicate key "port": it stands on line 3 already`}},
+
+		{"purpose: 3", []string{`14: purpose is a number: want text, in quotes: "3"`}},
+		{"purpose: [a]", []string{`14: purpose is a list: want text such as "remote administration"`}},
+		{`purpose: "\e[1m"`, []string{"14: purpose holds the control character U+001B: want printable text"}},
+
+		{"proto: sctp", []string{`12: unknown proto "sctp": want tcp, udp, or a list of both`}},
+		{"proto: TCP", []string{`12: unknown proto "TCP": want "tcp"`}},
+		{"proto: [tcp, tcp]", []string{"18: proto tcp stands in this list already: want it once"}},
+		{"proto: []", []string{"12: proto is an empty list: want tcp, udp, or a list of both"}},
+		{"proto:", []string{"11: proto is nothing: want tcp, udp, or a list of both"}},
+		{"proto: {tcp: udp}", []string{"12: proto is a mapping: want tcp, udp, or a list of both"}},
+
+		{"bind: everywhere", []string{`11: bind "everywhere" is no address: ` + binds}},
+		{"bind: 10.0.0.300", []string{`11: bind "10.0.0.300" is no address: ` + binds}},
+		{"bind: 10.0.0.0/33", []string{`11: bind "10.0.0.0/33" is no address: ` + binds}},
+		{"bind: 10.0.0.1/8", []string{`11: bind "10.0.0.1/8" has bits beyond its length: want 10.0.0.0/8, or the address 10.0.0.1`}},
+		{`bind: "*"`, []string{`11: bind "*" is no address: want any`}},
+		{"bind: localhost", []string{`11: bind "localhost" is no address: want loopback`}},
+		{"bind: fe80::1%eth0", []string{`11: bind "fe80::1%eth0" names an interface: want fe80::1`}},
+		{"bind: 127.0.0.1:80", []string{`11: bind "127.0.0.1:80" has a port: want 127.0.0.1, and the port in port:`}},
+		{`bind: "[::1]:80"`, []string{`11: bind "[::1]:80" has a port: want ::1, and the port in port:`}},
+		{"bind: ::ffff:10.0.0.0/104", []string{`11: bind "::ffff:10.0.0.0/104" is an IPv4-mapped range: want it as IPv4, such as 10.0.0.0/8`}},
+		{"bind: []", []string{"11: bind is an empty list: " + binds}},
+		{"bind: [any, [loopback]]", []string{"17: bind is a list: " + binds}},
+		{"bind: [1.2.3, ~]", []string{`12: bind "1.2.3" is no address: ` + binds, "19: bind is nothing: " + binds}},
+
+		{"process: 7", []string{`14: process is a number: want text, in quotes: "7"`}},
+		{"process: ''", []string{"14: process is empty: want text such as sshd"}},
+		{"process: /usr/sbin/sshd", []string{`14: process "/usr/sbin/sshd" is a path: want the process's name, such as sshd`}},
+		{"process: [a, b]", []string{"14: process is a list: want text such as sshd"}},
+		{"unit: ssh", []string{`11: unit "ssh" has no type: want its full name, such as "ssh.service"`}},
+		{"unit: .service", []string{`11: unit ".service" has no type: want its full name, such as ".service.service"`}},
+		{"unit:", []string{"10: unit is nothing: want text such as ssh.service"}},
+
+		{"required: yes", []string{`15: required is "yes": want true or false`}},
+		{"required: 1", []string{"15: required is a number: want true or false"}},
+		{"required: [true]", []string{"15: required is a list: want true or false"}},
+
+		{"hosts: []", []string{`12: hosts is an empty list: want globs on the host name: ["web-*"]`}},
+		{"hosts: ['[a', web]", []string{
+			`13: glob "[a" does not parse: want * for any characters, ? for one, [a-z] for one of some, and \ before one that stands for itself`,
+		}},
+		{"hosts: ['']", []string{`13: glob "" is empty: want a host name or a glob such as "web-*"`}},
+		{"hosts: a/b", []string{`12: glob "a/b" holds a /, which no host name does: want a glob on the host name alone`}},
+		{"hosts: 7", []string{`12: a host is a number: want text, in quotes: "7"`}},
+		{"hosts: " + strings.Repeat("a", 254), []string{`12: glob "` + strings.Repeat("a", 60) + `…" is longer than any host name`}},
+	} {
+		for i := range test.want {
+			test.want[i] = "4:" + test.want[i]
+		}
+		tests = append(tests, faultCase{test.line, good + test.line + "\n", test.want})
+	}
+	for value, want := range map[string][]string{
+		"0":         {"11: port 0: want a number from 1 to 65535"},
+		"65536":     {"11: port 65536: want a number from 1 to 65535"},
+		"80-70":     {`11: port range "80-70" runs backwards: want "70-80"`},
+		"0-80":      {"11: port 0: want a number from 1 to 65535"},
+		"80-65536":  {"11: port 65536: want a number from 1 to 65535"},
+		"1-2-3":     {`11: "1-2-3" is not a port: ` + ports},
+		"-1":        {`11: "-1" is not a port: ` + ports},
+		"22.0":      {`11: "22.0" is not a port: ` + ports},
+		"0x16":      {`11: "0x16" is not a port: ` + ports},
+		"1_000":     {`11: "1_000" is not a port: ` + ports},
+		"022":       {"11: port 022 could be read as an octal number: want 22"},
+		"ssh":       {`11: "ssh" is not a port: ` + ports},
+		"22,80":     {`11: "22,80" is not a port: ` + ports},
+		"22/tcp":    {`11: "22/tcp" is not a port: ` + ports},
+		"true":      {`11: "true" is not a port: ` + ports},
+		"''":        {`11: "" is not a port: ` + ports},
+		"٢٢":        {`11: "٢٢" is not a port: ` + ports},
+		"[]":        {"11: port is an empty list: " + value},
+		"{a: b}":    {"11: port is a mapping: " + value},
+		"~":         {"11: port is nothing: " + value},
+		"[22, 22]":  {"16: port 22: in this list already: want each port once"},
+		"[0, a]":    {"12: port 0: want a number from 1 to 65535", `15: "a" is not a port: ` + ports},
+		"[5, 4-6]":  {"15: ports 4-6: in this list already: want each port once"},
+		"[4-6, 5]":  {"17: port 5: in this list already: want each port once"},
+		"[[22]]":    {"12: port is a list: " + value},
+		"9999999 ":  {"11: port 9999999: want a number from 1 to 65535"},
+		"1-1000000": {"11: port 1000000: want a number from 1 to 65535"},
+	} {
+		for i := range want {
+			want[i] = "2:" + want[i]
+		}
+		tests = append(tests, faultCase{"port " + value, "services:\n  - port: " + value + "\n    name: ssh\n", want})
+	}
+	tests = append(tests,
+		faultCase{"required range", "services:\n  - name: a\n    port: 1-1001\n    required: true\n", []string{
+			"4:15: required: true over 1001 ports, each of which would be a series: want at most 1000, or required: false",
+		}},
+		faultCase{"neither name nor port", "services:\n  - {}\n  - purpose: x\n", []string{
+			`2:5: service without a name: want "name: ssh"`,
+			`2:5: this service has no port: want "port: 22", a range such as "8000-8010", or a list of them`,
+			`3:5: service without a name: want "name: ssh"`,
+			`3:5: this service has no port: want "port: 22", a range such as "8000-8010", or a list of them`,
+		}},
+		faultCase{"what a wrong key holds is looked at", "services:\n  - naem: ssh\n    ports: 0\n", []string{
+			`2:5: unknown key "naem": did you mean "name"?`,
+			`3:5: unknown key "ports": did you mean "port"?`,
+			"3:12: port 0: want a number from 1 to 65535",
+		}},
+		faultCase{"names", "services:\n  - {port: 1, name: 443}\n  - {port: 2, name: ' '}\n  - {port: 3, name: \"a\\nb\"}\n  - {port: 4, name: " +
+			strings.Repeat("é", 101) + "}\n  - {port: 5, name: [a]}\n  - {port: 6, name: 2024-01-01}\n  - {port: 7, name: true}\n", []string{
+			`2:21: name is a number: want text, in quotes: "443"`,
+			"3:21: name is empty: want text such as ssh",
+			"4:21: name holds the control character U+000A: want printable text such as ssh",
+			"5:21: name has 202 bytes: want at most 200, such as ssh",
+			"6:21: name is a list: want text such as ssh",
+			`7:21: name is a date: want text, in quotes: "2024-01-01"`,
+			`8:21: name is a truth value: want text, in quotes: "true"`,
+		}},
+		faultCase{"duplicate service", "services:\n  - name: ssh\n    port: 22\n  - port: 23\n    name: ssh\n  - name: ssh\n    port: 24\n", []string{
+			`5:11: duplicate service "ssh": it stands on line 2 already`,
+			`6:11: duplicate service "ssh": it stands on line 2 already`,
+		}},
+		faultCase{"a service that is none", "services:\n  - ssh\n  -\n  - [22]\n", []string{
+			`2:5: a service is text: want "name: ssh" and "port: 22"`,
+			`3:4: a service is nothing: want "name: ssh" and "port: 22"`,
+			`4:5: a service is a list: want "name: ssh" and "port: 22"`,
+		}},
+		faultCase{"services that are no list", "services: {ssh: 22}\nreserved:\n", []string{
+			`1:11: services is a mapping: want a list of services ("- name: ssh")`,
+			`2:10: reserved is nothing: want a list of ranges ("- team: alpha")`,
+		}},
+		faultCase{"empty lists", "services: []\nreserved: []\n", []string{
+			`1:11: services is an empty list: want a list of services ("- name: ssh"), or leave it out`,
+			`2:11: reserved is an empty list: want a list of ranges ("- team: alpha"), or leave it out`,
+		}},
+		faultCase{"keys of the file", "service: []\nservices: 3\nservices: 4\nversion: 1\n", []string{
+			`1:1: unknown key "service": did you mean "services"?`,
+			`2:11: services is a number: want a list of services ("- name: ssh")`,
+			`3:1: duplicate key "services": it stands on line 2 already`,
+			`4:1: unknown key "version": want one of services, reserved`,
+		}},
+	)
+	checkFaults(t, tests)
+}
+
+func TestEveryFaultOfAReservedRangeIsTold(t *testing.T) {
+	checkFaults(t, []faultCase{
+		{"nothing in it", "reserved:\n  - {}\n  - 3\n", []string{
+			`2:5: reserved range without a team: want "team: alpha"`,
+			`2:5: this reserved range has no ports: want "ports: 30000-30999", a port, or a list of them`,
+			`3:5: a reserved range is a number: want "team: alpha" and "ports: 30000-30999"`,
+		}},
+		{"values", "reserved:\n  - team: 3\n    ports: 0\n    namespaces: [Alpha, a, a, 3, -a, a.b]\n    port: 3\n  - team: x\n    namespaces: []\n", []string{
+			`2:11: team is a number: want text, in quotes: "3"`,
+			"3:12: port 0: want a number from 1 to 65535",
+			`4:18: "Alpha" is no Kubernetes namespace: want at most 63 of a-z, 0-9 and -, such as team-alpha`,
+			"4:28: namespace a stands in this list already: want it once",
+			`4:31: a namespace is a number: want text, in quotes: "3"`,
+			`4:34: "-a" is no Kubernetes namespace: want at most 63 of a-z, 0-9 and -, such as team-alpha`,
+			`4:38: "a.b" is no Kubernetes namespace: want at most 63 of a-z, 0-9 and -, such as team-alpha`,
+			`5:5: unknown key "port": did you mean "ports"?`,
+			`6:5: the reserved range of team "x" has no ports: want "ports: 30000-30999", a port, or a list of them`,
+			"7:17: namespaces is an empty list: want the names of Kubernetes namespaces: [team-alpha]",
+		}},
+		{"overlap", "reserved:\n  - {team: a, ports: 1-100}\n  - {team: b, ports: [50, 100-200, 300]}\n  - {team: a, ports: 90-95}\n" +
+			"  - {team: c, ports: 1-65535}\n", []string{
+			`3:23: port 50: reserved for team "a" on line 2 already: want each port with one team`,
+			`3:27: port 100: reserved for team "a" on line 2 already: want each port with one team`,
+			`5:22: ports 1-100: reserved for team "a" on line 2 already: want each port with one team`,
+		}},
+	})
+}
+
+func TestServicesThatCannotBothHoldAreTold(t *testing.T) {
+	const with = " already: want another port, or a bind or hosts that have none in common"
+	two := func(first, second string) string {
+		return "services:\n  - {name: a, port: 80, " + first + "}\n  - {name: b, port: 80, " + second + "}\n"
+	}
+	checkFaults(t, []faultCase{
+		{"all the same", two("proto: tcp", "proto: tcp"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
+		{"any and loopback", two("bind: any", "bind: loopback"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
+		{"private and loopback", two("bind: private", "bind: 127.0.0.1"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
+		{"wildcard and address", two("bind: 0.0.0.0", "bind: 10.0.0.1"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
+		{"CIDR and address", two("bind: 10.0.0.0/8", "bind: [192.0.2.1, 10.0.0.1]"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
+		{"mapped address", two(`bind: "::ffff:10.0.0.1"`, "bind: 10.0.0.1"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
+		{"both protocols", two("proto: [tcp, udp]", "proto: [udp, tcp]"), []string{
+			`3:21: tcp port 80 belongs to service "a" on line 2` + with,
+			`3:21: udp port 80 belongs to service "a" on line 2` + with,
+		}},
+		{"globs that meet", two(`hosts: ["web-*"]`, `hosts: ["*-db"]`), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
+		{"glob and name", two(`hosts: ["web-*"]`, "hosts: [db-1, WEB-1]"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
+		{"the same name", two("hosts: [web-1]", "hosts: [db-1, web-1]"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
+		{"every host and a name", two("hosts: [web-1]", "proto: tcp"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
+		{"part of a range", "services:\n  - {name: a, port: [1, 80-90]}\n  - {name: b, port: [70-85, 95]}\n  - {name: c, port: 85-95}\n", []string{
+			`3:22: tcp ports 80-85 belongs to service "a" on line 2` + with,
+			`4:21: tcp ports 85-90 belongs to service "a" on line 2` + with,
+		}},
+		{"the first in the file is named", "services:\n  - {name: a, port: 9}\n  - {name: b, port: 8-9}\n  - {name: c, port: 7-9}\n", []string{
+			`3:21: tcp port 9 belongs to service "a" on line 2` + with,
+			`4:21: tcp port 9 belongs to service "a" on line 2` + with,
+		}},
+	})
+	for name, file := range map[string]string{
+		"protocols":          two("proto: tcp", "proto: udp"),
+		"families":           two("bind: 0.0.0.0", `bind: "::"`),
+		"addresses":          two("bind: 127.0.0.53", "bind: 127.0.0.54"),
+		"loopback and CIDR":  two("bind: loopback", "bind: 10.0.0.0/8"),
+		"hosts":              two("hosts: [web-1]", "hosts: [web-2]"),
+		"globs":              two(`hosts: ["web-*"]`, `hosts: ["db-*"]`),
+		"globs at their end": two(`hosts: ["*-web"]`, `hosts: ["*-db"]`),
+		"glob and name":      two(`hosts: ["web-*"]`, "hosts: [db-1]"),
+		"ports":              "services:\n  - {name: a, port: [79, 81-90]}\n  - {name: b, port: [80, 91]}\n",
+	} {
+		if _, err := Parse("ports.yml", []byte(file)); err != nil {
+			t.Errorf("different %s: %v", name, err)
+		}
+	}
+}
+
+func TestComparingServicesTakesBoundedWork(t *testing.T) {
+	var file strings.Builder
+	file.WriteString("services:\n")
+	for i := range 10000 {
+		file.WriteString("  - {name: s" + itoa(i) + ", port: 80, hosts: ['" + itoa(i) + "-*']}\n")
+	}
+	_, err := Parse("ports.yml", []byte(file.String()))
+	const want = "too many others have port 80 to compare them all: want fewer, or hosts in full in place of globs"
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if _, err := Parse("ports.yml", []byte(strings.ReplaceAll(file.String(), "-*", ""))); err != nil {
+		t.Errorf("the same with names: %v", err)
+	}
+}

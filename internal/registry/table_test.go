@@ -1,0 +1,199 @@
+package registry
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestARequiredServiceHasARowForEachPortAndProtocol(t *testing.T) {
+	r := parse(t,
+		"services:",
+		"  - {name: ssh, purpose: log in, port: 22}",
+		"  - {name: dns, port: 53, proto: [udp, tcp]}",
+		"  - {name: web, port: [443, 80]}",
+		"  - {name: passive, port: 8000-8010}",
+		"  - {name: mixed, port: [21, 8100-8110]}",
+		"  - {name: cluster, port: [7001, 7000, 7005-7006], required: true}",
+		"  - {name: debug, port: 6060, required: false}",
+		"  - {name: db, port: 5432, hosts: [db-*]}",
+	)
+	want := []Service{
+		{"ssh", "log in", "tcp", 22},
+		{"dns", "", "tcp", 53},
+		{"dns", "", "udp", 53},
+		{"web", "", "tcp", 80},
+		{"web", "", "tcp", 443},
+		{"cluster", "", "tcp", 7000},
+		{"cluster", "", "tcp", 7001},
+		{"cluster", "", "tcp", 7005},
+		{"cluster", "", "tcp", 7006},
+	}
+	if diff := cmp.Diff(want, r.For("web-1").Services()); diff != "" {
+		t.Errorf("web-1 (-want +got)\n%s", diff)
+	}
+	if diff := cmp.Diff(append(want, Service{"db", "", "tcp", 5432}), r.For("DB-1").Services()); diff != "" {
+		t.Errorf("DB-1 (-want +got)\n%s", diff)
+	}
+	if got, want := r.ServiceCount(), 8; got != want {
+		t.Errorf("got %d services, want %d", got, want)
+	}
+	table := r.For("web-1")
+	for at, want := range map[string]bool{
+		"tcp 22": true, "udp 22": false, "udp 53": true, "tcp 8005": true, "tcp 8011": false, "tcp 6060": true, "tcp 5432": false, "sctp 22": false, "tcp 0": false,
+	} {
+		var proto string
+		var port uint16
+		if _, err := fmt.Sscan(at, &proto, &port); err != nil {
+			t.Fatal(err)
+		}
+		if got := table.Declares(proto, port); got != want {
+			t.Errorf("declares %s: got %t", at, got)
+		}
+	}
+}
+
+func TestAServiceIsUpWhenOneListenerIsAsDeclared(t *testing.T) {
+	dual := func(only Tristate) Listener {
+		l := on("tcp", "[::]:22")
+		l.IPv6Only = only
+		return l
+	}
+	nc := heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "nc"})
+	own := nc
+	own.Own = true
+	for _, test := range []struct {
+		name, declared string
+		bindV6Only     bool
+		listeners      []Listener
+		up, assumed    bool
+	}{
+		{"nothing listens", "", false, nil, false, false},
+		{"it listens", "", false, []Listener{on("tcp", "0.0.0.0:22")}, true, false},
+		{"on another port", "", false, []Listener{on("tcp", "0.0.0.0:23")}, false, false},
+		{"by another protocol", "", false, []Listener{on("udp", "0.0.0.0:22")}, false, false},
+		{"narrower than declared", "", false, []Listener{on("tcp", "127.0.0.1:22")}, true, false},
+		{"wider than declared", "bind: 10.0.0.1", false, []Listener{on("tcp", "0.0.0.0:22")}, false, false},
+		{"elsewhere than declared", "bind: 10.0.0.1", false, []Listener{on("tcp", "10.0.0.2:22")}, false, false},
+		{"one of two as declared", "bind: 10.0.0.1", false, []Listener{on("tcp", "0.0.0.0:22"), on("tcp", "10.0.0.1:22")}, true, false},
+		{"held by another", "process: sshd", false, []Listener{nc}, false, false},
+		{"held by another, and as declared", "process: sshd", false, []Listener{nc, heldBy(on("tcp", "[::]:22"), Holder{Process: "sshd"})}, true, false},
+		{"the exporter's own", "process: sshd", false, []Listener{own}, true, false},
+
+		{"any, IPv6 alone", "", false, []Listener{dual(Yes)}, true, false},
+		{"any, unknown whether IPv4", "", true, []Listener{dual(Unknown)}, true, false},
+		{"IPv6, unknown whether IPv4", `bind: "::"`, false, []Listener{dual(Unknown)}, true, false},
+		{"IPv4, IPv4 too", "bind: 0.0.0.0", true, []Listener{dual(No)}, true, false},
+		{"IPv4, IPv6 alone", "bind: 0.0.0.0", false, []Listener{dual(Yes)}, false, false},
+		{"IPv4, most likely too", "bind: 0.0.0.0", false, []Listener{dual(Unknown)}, true, true},
+		{"IPv4, most likely not", "bind: 0.0.0.0", true, []Listener{dual(Unknown)}, false, true},
+		{"IPv4, most likely not, but another does", "bind: 0.0.0.0", true, []Listener{dual(Unknown), on("tcp", "0.0.0.0:22")}, true, false},
+		{"IPv4, most likely too, and another does", "bind: 0.0.0.0", false, []Listener{on("tcp", "0.0.0.0:22"), dual(Unknown)}, true, false},
+		{"one address, IPv4 too", "bind: 10.0.0.1", false, []Listener{dual(No)}, false, false},
+		{"loopback, IPv4 too", "bind: loopback", false, []Listener{dual(Unknown)}, false, false},
+		{"IPv4, IPv4 too, held by another", "bind: 0.0.0.0, process: sshd", false, []Listener{heldBy(dual(No), Holder{Process: "nc"})}, false, false},
+	} {
+		table := parse(t, "services:", "  - {name: ssh, port: 22, "+test.declared+"}").For("")
+		want := []ServiceState{{Service: Service{Name: "ssh", Proto: "tcp", Port: 22}, Up: test.up, Assumed: test.assumed}}
+		if diff := cmp.Diff(want, table.Up(test.listeners, test.bindV6Only)); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", test.name, diff)
+		}
+	}
+}
+
+func TestEachRowIsUpOnItsOwn(t *testing.T) {
+	table := parse(t, "services:",
+		"  - {name: dns, port: 53, proto: [tcp, udp], bind: 127.0.0.53}",
+		"  - {name: stub, port: 53, proto: udp, bind: 127.0.0.54}",
+		"  - {name: cluster, port: 7000-7002, required: true}",
+	).For("")
+	var up []string
+	for _, state := range table.Up([]Listener{on("udp", "127.0.0.53:53"), on("tcp", "[::]:7001"), on("tcp", "[::]:7001"), on("udp", "[::]:7002"), on("sctp", "[::]:7000")}, false) {
+		up = append(up, fmt.Sprintf("%s %s %d %t", state.Name, state.Proto, state.Port, state.Up))
+	}
+	want := []string{
+		"dns tcp 53 false", "dns udp 53 true", "stub udp 53 false", "cluster tcp 7000 false", "cluster tcp 7001 true", "cluster tcp 7002 false",
+	}
+	if diff := cmp.Diff(want, up); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+func TestPortsAreReservedForTeamsAndNamespaces(t *testing.T) {
+	r := parse(t,
+		"reserved:",
+		"  - team: beta",
+		"    ports: 31000-31009",
+		"    namespaces: [team-beta, shared]",
+		"  - team: alpha",
+		"    ports: [30005, 30010-30019, 22]",
+		"    namespaces: shared",
+		"  - team: beta",
+		"    ports: 31005-31014",
+	)
+	shared := []string{"shared"}
+	both := []string{"team-beta", "shared"}
+	want := []Range{
+		{"alpha", 22, 22, shared, "ports.yml", 6},
+		{"alpha", 30005, 30005, shared, "ports.yml", 6},
+		{"alpha", 30010, 30019, shared, "ports.yml", 6},
+		{"beta", 31000, 31009, both, "ports.yml", 3},
+		{"beta", 31005, 31014, nil, "ports.yml", 9},
+	}
+	if diff := cmp.Diff(want, r.Ranges()); diff != "" {
+		t.Errorf("all (-want +got)\n%s", diff)
+	}
+	if diff := cmp.Diff(want[:4], r.RangesFor("shared")); diff != "" {
+		t.Errorf("shared (-want +got)\n%s", diff)
+	}
+	if diff := cmp.Diff(want[3:4], r.RangesFor("team-beta")); diff != "" {
+		t.Errorf("team-beta (-want +got)\n%s", diff)
+	}
+	if got := r.RangesFor("default"); got != nil {
+		t.Errorf("default: got %v", got)
+	}
+	if got, ok := r.RangeOf(30019); !ok || got.Team != "alpha" || got.First != 30010 {
+		t.Errorf("range of port 30019: got %v, %t", got, ok)
+	}
+	if got, ok := r.RangeOf(30020); ok {
+		t.Errorf("range of port 30020: got %v", got)
+	}
+	uses := r.For("").Reserved([]Listener{
+		on("tcp", "0.0.0.0:30010"), on("tcp", "[::]:30010"), on("udp", "0.0.0.0:30010"), on("udp", "0.0.0.0:22"), on("tcp", "0.0.0.0:31007"), on("tcp", "0.0.0.0:80"),
+	})
+	if diff := cmp.Diff([]TeamUse{{"beta", 15, 1}, {"alpha", 12, 2}}, uses); diff != "" {
+		t.Errorf("use (-want +got)\n%s", diff)
+	}
+	if got := parse(t, "services:", "  - {name: a, port: 1}").For("").Reserved(nil); got != nil {
+		t.Errorf("without reserved: got %v", got)
+	}
+}
+
+func TestARegistryMayClaimEveryPort(t *testing.T) {
+	lines := make([]string, 0, 1<<16+3)
+	lines = append(lines, "services:")
+	for port := 1; port < 1<<16; port++ {
+		lines = append(lines, fmt.Sprintf("  - {name: s%d, port: %[1]d, bind: 0.0.0.0}", port))
+	}
+	lines = append(lines, `  - {name: rest, port: 1-65535, proto: [tcp, udp], bind: "::"}`, "reserved:", "  - {team: a, ports: 1-65535}")
+	table := parse(t, lines...).For("")
+	for _, port := range []string{"1", "2", "1024", "65534", "65535"} {
+		if got := table.Judge(on("tcp", "10.0.0.1:"+port)).Service; got != "s"+port {
+			t.Errorf("IPv4 port %s: got %q", port, got)
+		}
+		if got := table.Judge(on("tcp", "[fd00::1]:"+port)).Service; got != "rest" {
+			t.Errorf("IPv6 port %s: got %q", port, got)
+		}
+	}
+	if got := table.Reserved(nil); got[0].Size != 65535 {
+		t.Errorf("got %v", got)
+	}
+	if diff := cmp.Diff(65535, len(table.Services())); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if strings.Contains(fmt.Sprint(table.Services()[0]), "rest") {
+		t.Error("a range is required")
+	}
+}

@@ -1,0 +1,317 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// one returns a registry with one service.
+func one(name string) string { return "services:\n  - {name: " + name + ", port: 22}\n" }
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mkdir(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Mkdir(path, 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func watch(t *testing.T, path string) *Watcher {
+	t.Helper()
+	w, err := NewWatcher(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// current returns the name of the service on port 22.
+func current(w *Watcher) string {
+	return w.Current().For("").Judge(on("tcp", "0.0.0.0:22")).Service
+}
+
+// check checks, and fails if that does not tell of a change as wanted.
+func check(t *testing.T, w *Watcher, now time.Time, wantChanged bool, want string) {
+	t.Helper()
+	changed, err := w.Check(now)
+	if err != nil || changed != wantChanged || current(w) != want {
+		t.Errorf("got %t, %v and service %s, want %t and %s", changed, err, current(w), wantChanged, want)
+	}
+	if ok, _ := w.LastReload(); !ok {
+		t.Error("the last reload failed")
+	}
+}
+
+func TestAChangeIsSeenHoweverItIsMade(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(t *testing.T, path string)
+	}{
+		{"written in place", func(t *testing.T, path string) { write(t, path, one("b")) }},
+		{"written in place, the times set back", func(t *testing.T, path string) {
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			write(t, path, one("b"))
+			if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"renamed over", func(t *testing.T, path string) {
+			write(t, path+".new", one("b"))
+			if err := os.Rename(path+".new", path); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"removed and made anew", func(t *testing.T, path string) {
+			remove(t, path)
+			write(t, path, one("b"))
+		}},
+		{"turned into a link", func(t *testing.T, path string) {
+			write(t, path+".new", one("b"))
+			remove(t, path)
+			if err := os.Symlink(filepath.Base(path)+".new", path); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "ports.yml")
+			write(t, path, one("a"))
+			w := watch(t, path)
+			check(t, w, time.Now(), false, "a")
+			// Within a tick of the clock: the times and the size stay the same.
+			test.change(t, path)
+			check(t, w, time.Now(), true, "b")
+			check(t, w, time.Now(), false, "b")
+			// Long after.
+			later := time.Now().Add(time.Minute)
+			check(t, w, later, false, "b")
+			write(t, path, one("c"))
+			check(t, w, later.Add(time.Second), true, "c")
+		})
+	}
+}
+
+func TestAConfigMapIsSwappedByItsLink(t *testing.T) {
+	dir := t.TempDir()
+	for version, name := range map[string]string{"..v1": "a", "..v2": "b"} {
+		mkdir(t, filepath.Join(dir, version))
+		file := filepath.Join(dir, version, "ports.yml")
+		write(t, file, one(name))
+		// Both have the same size and time of modification.
+		if err := os.Chtimes(file, time.Unix(1e9, 0), time.Unix(1e9, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := func(target, path string) {
+		t.Helper()
+		if err := os.Symlink(target, path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("..v1", filepath.Join(dir, "..data"))
+	link("..data/ports.yml", filepath.Join(dir, "ports.yml"))
+	w := watch(t, filepath.Join(dir, "ports.yml"))
+	later := time.Now().Add(time.Minute)
+	check(t, w, later, false, "a")
+	for _, target := range []struct{ version, name string }{{"..v2", "b"}, {"..v1", "a"}} {
+		link(target.version, filepath.Join(dir, "..data_tmp"))
+		if err := os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")); err != nil {
+			t.Fatal(err)
+		}
+		check(t, w, later, true, target.name)
+		check(t, w, later.Add(time.Minute), false, target.name)
+	}
+}
+
+func TestAFileThatDidNotChangeIsNotRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ports.yml")
+	write(t, path, one("a"))
+	w := watch(t, path)
+	later := time.Now().Add(time.Minute)
+	check(t, w, later, false, "a")
+	if w.readAt != later {
+		t.Error("it was not read again, though it could have changed within a tick of the clock")
+	}
+	check(t, w, later.Add(time.Minute), false, "a")
+	if w.readAt != later {
+		t.Error("it was read again")
+	}
+	before := w.Current()
+	if err := os.Chtimes(path, later, later); err != nil {
+		t.Fatal(err)
+	}
+	check(t, w, later, false, "a")
+	if w.Current() != before {
+		t.Error("the same content made another registry")
+	}
+}
+
+func TestABadFileLeavesTheLastGoodRegistry(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ports.yml")
+	write(t, path, one("a"))
+	w := watch(t, path)
+	ok, loaded := w.LastReload()
+	if !ok || time.Since(loaded) > time.Minute {
+		t.Fatalf("got %t, %s", ok, loaded)
+	}
+	later := time.Now().Add(time.Minute)
+	for _, test := range []struct {
+		name string
+		do   func()
+		want string
+	}{
+		{"bad", func() { write(t, path, "services:\n  - {name: b, port: 0}\n") }, path + ":2:21: port 0: want a number from 1 to 65535"},
+		{"bad in another way", func() { write(t, path, "") }, path + ":1:1: has no services: want at least services: or reserved:"},
+		{"too large", func() { write(t, path, strings.Repeat("#", 50<<20)) }, path + ":1:1: is larger than 10 MiB, the most that is read: want a shorter file"},
+		{"gone", func() { remove(t, path) }, "read the registry: stat " + path + ": no such file or directory"},
+		{"a directory", func() { mkdir(t, path) }, "read the registry: " + path + ": not a regular file"},
+	} {
+		test.do()
+		for i, want := range []string{test.want, "<nil>", "<nil>"} {
+			changed, err := w.Check(later.Add(time.Duration(i) * time.Minute))
+			if changed || fmt.Sprint(err) != want {
+				t.Errorf("%s, check %d: got %t, %v, want %s", test.name, i+1, changed, err, want)
+			}
+		}
+		if err := w.Reload(); fmt.Sprint(err) != test.want {
+			t.Errorf("%s, reload: got %v, want %s", test.name, err, test.want)
+		}
+		if current(w) != "a" {
+			t.Errorf("%s: got service %s", test.name, current(w))
+		}
+		if ok, success := w.LastReload(); ok || success != loaded {
+			t.Errorf("%s: got last reload %t, %s", test.name, ok, success)
+		}
+	}
+	remove(t, path)
+	write(t, path, one("b"))
+	later = later.Add(time.Hour)
+	check(t, w, later, true, "b")
+	if ok, success := w.LastReload(); !ok || success != later {
+		t.Errorf("got last reload %t, %s", ok, success)
+	}
+}
+
+func TestAFileThatComesBackIsGoodAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ports.yml")
+	write(t, path, one("a"))
+	w := watch(t, path)
+	later := time.Now().Add(time.Minute)
+	check(t, w, later, false, "a")
+	if err := os.Rename(path, path+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Check(later); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	if err := os.Rename(path+".away", path); err != nil {
+		t.Fatal(err)
+	}
+	later = later.Add(time.Minute)
+	check(t, w, later, false, "a")
+	if _, success := w.LastReload(); success != later {
+		t.Errorf("got last success %s, want %s", success, later)
+	}
+}
+
+func TestReloadReadsAFileThatDidNotChange(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ports.yml")
+	write(t, path, one("a"))
+	w := watch(t, path)
+	before := w.Current()
+	if err := w.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	if w.Current() == before {
+		t.Error("it was not read")
+	}
+}
+
+func TestAWatcherBeginsWithAGoodFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ports.yml")
+	if _, err := NewWatcher(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+	write(t, path, "services:\n")
+	var faults Faults
+	if _, err := NewWatcher(path); !errors.As(err, &faults) || faults[0].Line != 1 || faults[0].Column != 10 || faults[0].File != path {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Load(path); !errors.As(err, &faults) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Load(path + ".none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAScrapeSeesOneWholeRegistry(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ports.yml")
+	text := func(version string) string {
+		return "services:\n  - {name: " + version + ", port: 22}\n  - {name: " + version + "-udp, port: 22, proto: udp}\n"
+	}
+	write(t, path, text("v0"))
+	w := watch(t, path)
+	done := make(chan struct{})
+	var scrapes sync.WaitGroup
+	for range 4 {
+		scrapes.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if _, err := w.Check(time.Now()); err != nil {
+					t.Error(err)
+				}
+				table := w.Current().For("")
+				tcp, udp := table.Judge(on("tcp", "0.0.0.0:22")).Service, table.Judge(on("udp", "0.0.0.0:22")).Service
+				if tcp+"-udp" != udp {
+					t.Errorf("got %s and %s", tcp, udp)
+				}
+				w.LastReload()
+			}
+		})
+	}
+	for version := range 30 {
+		write(t, path+".new", text(fmt.Sprintf("v%d", version)))
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Error(err)
+		}
+		if version%10 == 0 {
+			if err := w.Reload(); err != nil {
+				t.Error(err)
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+	close(done)
+	scrapes.Wait()
+	if err := w.Reload(); err != nil || current(w) != "v29" {
+		t.Errorf("got %v and %s", err, current(w))
+	}
+}
