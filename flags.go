@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -25,6 +26,7 @@ const (
 
 	healthyPath = "/-/healthy"
 	readyPath   = "/-/ready"
+	reloadPath  = "/-/reload"
 )
 
 // config is the command line.
@@ -33,6 +35,7 @@ type config struct {
 	telemetryPath          string
 	maxRequests            int
 	disableExporterMetrics bool
+	enableLifecycle        bool
 	gomaxprocs             int
 	logLevel, logFormat    string
 	inventory              inventory.Options
@@ -58,6 +61,9 @@ func parse(args []string, stdout, stderr io.Writer) (c *config, done bool, err e
 		Default("40").SetValue((*number)(&c.maxRequests))
 	app.Flag("web.disable-exporter-metrics", "Leave out the metrics about the exporter itself (go_*, process_*, promhttp_*).").
 		BoolVar(&c.disableExporterMetrics)
+
+	app.Flag("web.enable-lifecycle", "Let a POST to /-/reload read the registry again.").
+		BoolVar(&c.enableLifecycle)
 
 	o := &c.inventory
 	app.Flag("path.procfs", "Where the procfs is mounted.").
@@ -85,6 +91,11 @@ func parse(args []string, stdout, stderr io.Writer) (c *config, done bool, err e
 	app.Flag("collector.udp.ephemeral-min-age", "How long a UDP socket on an ephemeral port must have been open before it is reported.").
 		Default("1m").SetValue((*duration)(&o.EphemeralMinAge))
 
+	app.Flag("registry.file", "The registry, ports.yml, that the listeners are judged by.").
+		PlaceHolder("FILE").StringVar(&o.RegistryFile)
+	app.Flag("registry.host", "The name of this host in the registry; by default the host name.").
+		PlaceHolder("NAME").StringVar(&o.RegistryHost)
+
 	app.Flag("runtime.gomaxprocs", "How many CPUs the exporter may use at the same time (GOMAXPROCS).").
 		Default("1").SetValue((*number)(&c.gomaxprocs))
 	app.Flag("log.level", "Only log messages of this severity or above: debug, info, warn, error.").
@@ -97,6 +108,11 @@ func parse(args []string, stdout, stderr io.Writer) (c *config, done bool, err e
 	}
 	if done {
 		return nil, true, nil
+	}
+	if o.RegistryHost == "" {
+		if o.RegistryHost, err = os.Hostname(); err != nil && o.RegistryFile != "" {
+			return nil, false, fmt.Errorf("--registry.host: %w", err)
+		}
 	}
 	return c, false, c.validate()
 }
@@ -173,7 +189,7 @@ func validateTelemetryPath(p string) error {
 	switch {
 	case !strings.HasPrefix(p, "/"), path.Clean(p) != p, strings.ContainsAny(p, "{} \t\r\n?#%"):
 		return fmt.Errorf("--web.telemetry-path must be a plain absolute path such as /metrics, not %q", p)
-	case p == healthyPath, p == readyPath:
+	case p == healthyPath, p == readyPath, p == reloadPath:
 		return fmt.Errorf("--web.telemetry-path must not be %s, which has a meaning of its own", p)
 	}
 	return nil

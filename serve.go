@@ -54,6 +54,10 @@ func serve(c *config, logs loggers) error {
 	if err != nil {
 		return err
 	}
+	if c.enableLifecycle {
+		handler = withReload(handler, ports.ReloadRegistry)
+	}
+	defer reloadOnHangup(ports.ReloadRegistry, logs.kit)()
 	server := newServer(handler, logs)
 	// What listens when the exporter starts is the ground on which later news rests: it is read at once, not at the first
 	// scrape, and after the exporter's own port is open.

@@ -4,6 +4,7 @@ package collector
 
 import (
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -80,6 +81,13 @@ var perListener = []struct {
 		},
 	},
 	{
+		name: "host_listen_port_registered",
+		help: "Whether the registry says of the listener that it should be so. 0: it should not.",
+		value: func(l *inventory.Listener) (float64, bool) {
+			return boolean(l.Verdict.Reason == ""), l.Judged
+		},
+	},
+	{
 		name: "host_listen_port_sockets",
 		help: "How many sockets share the listening port (SO_REUSEPORT, forked workers).",
 		value: func(l *inventory.Listener) (float64, bool) {
@@ -93,6 +101,12 @@ const (
 	holderName  = "host_listen_port_holder_info"
 	holderHelp  = "Who holds the listener: the process, its systemd unit, container and pod, as far as they are known, and the user whom the socket belongs to. Always 1."
 	manyHolders = "(many)"
+)
+
+// The series that tell what the registry has against a listener.
+const (
+	violationName = "host_listen_port_violation"
+	violationHelp = "Why the listener should not be so: unregistered, reserved (for the team in service_name), bind or process. Always 1."
 )
 
 // aboutSelf returns the families that are about the exporter's own reading.
@@ -123,7 +137,30 @@ func aboutSelf(s *inventory.Snapshot) []*dto.MetricFamily {
 		&success.MetricFamily, &duration.MetricFamily, &omitted.MetricFamily, &source.MetricFamily,
 		&unattributed.MetricFamily, &namespaces.MetricFamily, &namespacesOmitted.MetricFamily,
 	}
+	if s.Registry != nil {
+		families = append(families, ofRegistry(s.Registry)...)
+	}
 	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 })
+}
+
+// ofRegistry returns the families that are about the registry as a whole.
+func ofRegistry(r *inventory.Registry) []*dto.MetricFamily {
+	up := gauges("host_listen_service_up", "Whether a required service of the registry listens as declared.")
+	for i := range r.Services {
+		s := &r.Services[i]
+		up.add(boolean(s.Up), "port", strconv.Itoa(int(s.Port)), "proto", s.Proto, "service_name", s.Name)
+	}
+	size := gauges("host_listen_reserved_ports", "How many ports the registry reserves for a team.")
+	used := gauges("host_listen_reserved_ports_used", "How many of the ports that are reserved for a team listen.")
+	for _, team := range r.Reserved {
+		size.add(float64(team.Size), "team", team.Team)
+		used.add(float64(team.Used), "team", team.Team)
+	}
+	reloaded := gauges("host_listen_registry_last_reload_successful", "Whether the registry's file was good when it was last read.")
+	reloaded.add(boolean(r.Reloaded))
+	at := gauges("host_listen_registry_last_reload_success_timestamp_seconds", "Unix time when the registry's file was last read and good.")
+	at.add(float64(r.ReloadedAt.UnixMilli()) / float64(time.Second/time.Millisecond))
+	return []*dto.MetricFamily{&up.MetricFamily, &size.MetricFamily, &used.MetricFamily, &reloaded.MetricFamily, &at.MetricFamily}
 }
 
 // Collector exports a snapshot of the listening ports at each scrape.

@@ -19,6 +19,7 @@ type scrape struct {
 	gone     [][]*dto.LabelPair
 	families []*perListenerFamily
 	holders  *perListenerFamily
+	violated *perListenerFamily
 }
 
 // listenerLabels are the labels of one listener.
@@ -56,6 +57,7 @@ func newScrape() *scrape {
 		s.families = append(s.families, newFamily(m.name, m.help, kind))
 	}
 	s.holders = newFamily(holderName, holderHelp, dto.MetricType_GAUGE)
+	s.violated = newFamily(violationName, violationHelp, dto.MetricType_GAUGE)
 	return s
 }
 
@@ -101,6 +103,15 @@ func (s *scrape) fill(snapshot *inventory.Snapshot) []*dto.MetricFamily {
 	}
 	if len(s.holders.Metric) > 0 {
 		families = append(families, &s.holders.MetricFamily)
+	}
+	s.violated.Metric = s.violated.Metric[:0]
+	for i := range snapshot.Listeners {
+		if l := &snapshot.Listeners[i]; l.Verdict.Reason != "" {
+			s.violated.add(s.labels[l.Key].with("reason", l.Verdict.Reason, "service_name", l.Verdict.Service), 1)
+		}
+	}
+	if len(s.violated.Metric) > 0 {
+		families = append(families, &s.violated.MetricFamily)
 	}
 	return families
 }

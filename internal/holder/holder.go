@@ -144,6 +144,12 @@ func (f *Finder) Holders(s Socket) []Holder {
 	return nil
 }
 
+// Exact tells whether the holders of a socket are the processes that have it open, and not what its cgroup lets one expect.
+func (f *Finder) Exact(s Socket) bool {
+	a := f.known[s]
+	return a != nil && a.served()
+}
+
 // admit makes the sockets those that are known, and tells whether that changed anything.
 func (f *Finder) admit(sockets []Socket) (changed bool) {
 	next := make(map[Socket]*attribution, len(sockets))

@@ -11,32 +11,33 @@ import (
 // maxHolders is how many holders of a listener are told one by one.
 const maxHolders = 4
 
-// attribute fills in who holds each listener. same tells that the listeners are those of the last snapshot.
-func (i *Inventory) attribute(snapshot *Snapshot, same bool) {
+// attribute finds out who holds each listener, and tells whether that changed anything. same tells that the listeners are those
+// of the last snapshot.
+func (i *Inventory) attribute(snapshot *Snapshot, same bool) (changed bool) {
 	start := time.Now()
 	changed, err := i.holders.Find(i.held, same)
 	snapshot.Reads = append(snapshot.Reads, Read{Collector: CollectorHolder, Err: err, Duration: time.Since(start)})
 	i.report("holders", err)
 	if same && !changed && err == nil && i.attributed {
-		snapshot.Unattributed = i.last.Unattributed
-		return
-	}
-	if same { // the last snapshot may be in use
-		snapshot.Listeners = slices.Clone(snapshot.Listeners)
+		return false
 	}
 	i.attributed = err == nil
 	first := 0
 	for n, end := range i.heldEnds {
-		l := &snapshot.Listeners[n]
-		l.Holders, l.ManyHolders = nil, false
+		l := &i.all[n]
+		l.Holders, l.ManyHolders, l.exact = nil, false, false
 		if err == nil {
 			l.Holders, l.ManyHolders = i.holdersOf(i.held[first:end])
-			if len(l.Holders) == 0 {
-				snapshot.Unattributed++
-			}
+			l.exact = i.areExact(i.held[first:end])
 		}
 		first = end
 	}
+	return true
+}
+
+// areExact tells whether the processes that hold sockets are known for certain.
+func (i *Inventory) areExact(sockets []holder.Socket) bool {
+	return !slices.ContainsFunc(sockets, func(s holder.Socket) bool { return !i.holders.Exact(s) })
 }
 
 // holdersOf returns the holders of a listener's sockets, and whether there are more.

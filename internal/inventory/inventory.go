@@ -27,6 +27,8 @@ type Options struct {
 
 	// TCP and UDP say which protocols are read.
 	TCP, UDP bool
+	// RegistryFile is the registry that the listeners are judged by, or empty; RegistryHost is the name of this host in it.
+	RegistryFile, RegistryHost string
 	// Holders says whether it is found out who holds each listener.
 	Holders bool
 	// EphemeralMinAge is how long a UDP socket on an ephemeral port must have been open before it is reported: until then it
@@ -50,9 +52,11 @@ type Inventory struct {
 	main       *space
 	others     *others        // nil unless all network namespaces are observed
 	holders    *holder.Finder // nil unless holders are asked for
+	all        []Listener     // of the last reading: neither filtered nor cut to size
 	held       []holder.Socket
-	heldEnds   []int // where in held the sockets of each listener of last end
-	attributed bool  // last has its holders
+	heldEnds   []int  // where in held the sockets of each listener of all end
+	attributed bool   // the holders of all are known
+	judge      *judge // nil unless there is a registry
 	last       *Snapshot
 	shared     *shared // of the other namespaces, what last is made of
 	troubles   map[string]string
@@ -90,6 +94,13 @@ func Open(o Options, logger log.Logger) (*Inventory, error) {
 		}
 		i.holders = finder
 	}
+	if o.RegistryFile != "" {
+		if i.judge, err = newJudge(o.RegistryFile, o.RegistryHost); err != nil {
+			return nil, err
+		}
+		i.main.declares = func(proto string, port uint16) bool { return i.judge.table.Declares(proto, port) }
+		level.Info(logger).Log("msg", "judging by a registry", "file", o.RegistryFile, "host", o.RegistryHost, "services", i.judge.of.ServiceCount())
+	}
 	return i, nil
 }
 
@@ -123,28 +134,65 @@ func (i *Inventory) read() *Snapshot {
 		snapshot.Namespaces, snapshot.NamespacesOmitted = shared.namespaces, shared.omitted
 	}
 	if same {
-		snapshot.Listeners, snapshot.Gone, snapshot.Omitted = i.last.Listeners, i.last.Gone, i.last.Omitted
+		snapshot.Gone = i.last.Gone
 	} else {
 		i.gather(snapshot)
 	}
 	if i.holders != nil {
-		i.attribute(snapshot, same)
+		same = !i.attribute(snapshot, same) && same
+	}
+	if i.judge != nil {
+		same = !i.refresh(snapshot) && same
+	}
+	if same {
+		snapshot.Listeners, snapshot.Omitted, snapshot.Unattributed = i.last.Listeners, i.last.Omitted, i.last.Unattributed
+		if i.judge != nil {
+			snapshot.Registry.Services, snapshot.Registry.Reserved = i.last.Registry.Services, i.last.Registry.Reserved
+		}
+	} else {
+		i.finish(snapshot)
 	}
 	i.last = snapshot
 	return snapshot
 }
 
-// gather fills in the listeners of all namespaces, sorted and cut to size.
+// gather puts together the listeners of all namespaces, sorted.
 func (i *Inventory) gather(snapshot *Snapshot) {
 	entries, gone := i.main.appendTo(nil, nil)
 	if i.shared != nil {
 		entries, gone = append(entries, i.shared.entries...), append(gone, i.shared.gone...)
 	}
 	slices.SortFunc(entries, func(a, b entry) int { return byPort(&a.Listener, &b.Listener) })
+	gone = slices.DeleteFunc(gone, func(l Listener) bool { return !i.options.reports(l.Key) })
 	slices.SortFunc(gone, func(a, b Listener) int { return byPort(&a, &b) })
-	if excess := len(entries) - i.options.MaxPorts; excess > 0 {
-		entries = entries[:i.options.MaxPorts]
-		snapshot.Omitted = excess
+	snapshot.Gone = gone
+	i.all = slices.Grow(i.all[:0], len(entries))
+	i.held, i.heldEnds = i.held[:0], i.heldEnds[:0]
+	for n := range entries {
+		i.all = append(i.all, entries[n].Listener)
+		i.held = append(i.held, entries[n].held...)
+		i.heldEnds = append(i.heldEnds, len(i.held))
+	}
+}
+
+// finish judges the listeners, and fills in those that are reported.
+func (i *Inventory) finish(snapshot *Snapshot) {
+	if i.judge != nil {
+		i.judgeAll(snapshot)
+	}
+	listeners := make([]Listener, 0, len(i.all))
+	for n := range i.all {
+		if i.options.reports(i.all[n].Key) {
+			listeners = append(listeners, i.all[n])
+		}
+	}
+	snapshot.Listeners, snapshot.Omitted = i.cut(listeners)
+	if i.attributed {
+		for n := range snapshot.Listeners {
+			if len(snapshot.Listeners[n].Holders) == 0 {
+				snapshot.Unattributed++
+			}
+		}
 	}
 	if omits := snapshot.Omitted > 0; omits != i.omissions {
 		i.omissions = omits
@@ -155,14 +203,31 @@ func (i *Inventory) gather(snapshot *Snapshot) {
 			level.Info(i.logger).Log("msg", "no listener is left out any more")
 		}
 	}
-	snapshot.Gone = gone
-	snapshot.Listeners = make([]Listener, len(entries))
-	i.held, i.heldEnds = i.held[:0], i.heldEnds[:0]
-	for n := range entries {
-		snapshot.Listeners[n] = entries[n].Listener
-		i.held = append(i.held, entries[n].held...)
-		i.heldEnds = append(i.heldEnds, len(i.held))
+}
+
+// cut returns as many listeners as may be reported, in their order, and how many are left out: those that are declared stay
+// first, then the lowest ports of the main namespace.
+func (i *Inventory) cut(listeners []Listener) (_ []Listener, omitted int) {
+	omitted = len(listeners) - i.options.MaxPorts
+	if omitted <= 0 {
+		return listeners, 0
 	}
+	declared := 0
+	for n := range listeners {
+		if listeners[n].declared() {
+			declared++
+		}
+	}
+	declared = min(declared, i.options.MaxPorts)
+	others := i.options.MaxPorts - declared
+	return slices.DeleteFunc(listeners, func(l Listener) bool {
+		left := &others
+		if l.declared() {
+			left = &declared
+		}
+		*left--
+		return *left < 0
+	}), omitted
 }
 
 // protocols returns what is read.

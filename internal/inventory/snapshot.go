@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"listen_exporter/internal/holder"
+	"listen_exporter/internal/registry"
 )
 
 // The transport protocols, as the proto and collector labels name them.
@@ -33,12 +34,26 @@ type Snapshot struct {
 	// Namespaces is how many network namespaces there are, the main one included, and NamespacesOmitted how many of them were
 	// not read this time: their listeners are those of the last time. Both are 0 unless all namespaces were asked for.
 	Namespaces, NamespacesOmitted int
+	// Registry is what the registry says, or nil if there is none.
+	Registry *Registry
+}
+
+// Registry is what the registry says of the main network namespace as a whole.
+type Registry struct {
+	// Services are the ports that must listen. There is none of a protocol whose read failed.
+	Services []registry.ServiceState
+	// Reserved is how the teams' ranges are used; nil if a protocol could not be read.
+	Reserved []registry.TeamUse
+	// Reloaded tells whether the file was good when it was last read, and ReloadedAt when it last was.
+	Reloaded   bool
+	ReloadedAt time.Time
 }
 
 // What is read, as the collector label names it. The protocols have their own names.
 const (
-	CollectorHolder = "holder"
-	CollectorNetns  = "netns"
+	CollectorHolder   = "holder"
+	CollectorNetns    = "netns"
+	CollectorRegistry = "registry"
 )
 
 // Read says how reading one thing went.
@@ -106,6 +121,16 @@ type Listener struct {
 	// Holders are who holds the sockets, each once and maxHolders at most. ManyHolders tells that there are more.
 	Holders     []Holder
 	ManyHolders bool
+	// Verdict is what the registry says of it, if Judged.
+	Verdict registry.Verdict
+	Judged  bool
+
+	exact bool // the Holders are those that have the sockets open
+}
+
+// declared tells whether a service of the registry declares the listener's port.
+func (l *Listener) declared() bool {
+	return l.Judged && l.Verdict.Reason != registry.ReasonUnregistered && l.Verdict.Reason != registry.ReasonReserved
 }
 
 // byPort orders listeners as people look for them: the main network namespace first, then by port, protocol and address.

@@ -13,7 +13,9 @@ type space struct {
 	name    string // empty for the main one
 	source  socket.Source
 	options *Options
-	now     func() time.Time
+	// declares tells whether the registry declares a port, which is then reported at once; nil if there is none.
+	declares func(proto string, port uint16) bool
+	now      func() time.Time
 	// brief tells that two reads must do for the first round: it is one of many spaces, and a read through procfs takes some
 	// milliseconds however little there is to be read.
 	brief bool
@@ -89,7 +91,8 @@ func (s *space) updateLedger(l *ledger) (same bool, err error) {
 	}
 	l.ranges = s.ranges
 	l.settle(s.now(), func(port uint16, open time.Duration) bool {
-		return l.proto == socket.UDP && open < s.options.EphemeralMinAge && rangeOf(port, s.ranges) == RangeEphemeral
+		return l.proto == socket.UDP && open < s.options.EphemeralMinAge && rangeOf(port, s.ranges) == RangeEphemeral &&
+			(s.declares == nil || !s.declares(l.proto.String(), port))
 	})
 	return false, nil
 }
@@ -110,9 +113,6 @@ func (s *space) appendTo(entries []entry, gone []Listener) ([]entry, []Listener)
 			key := Key{
 				Proto: l.proto.String(), Addr: at.addr, Device: at.device, Netns: s.name,
 				Scope: scopeOf(at.addr.Addr()), Range: rangeOf(at.addr.Port(), s.ranges),
-			}
-			if !s.options.reports(key) {
-				continue
 			}
 			listener := Listener{Key: key, Drops: of.drops, Detailed: s.source.Detailed()}
 			switch {

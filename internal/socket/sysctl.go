@@ -96,3 +96,14 @@ func (p *portRangeFiles) close() {
 	}
 	p.files = nil
 }
+
+// BindV6Only tells whether an IPv6 wildcard socket leaves IPv4 alone unless it asks for it (net.ipv6.bindv6only), in the reader's
+// own network namespace. Where that cannot be read it does not: the kernel's default.
+func BindV6Only(path string) bool {
+	fs, err := procfs.NewFS(path)
+	if err != nil {
+		return false
+	}
+	values, err := fs.SysctlInts("net.ipv6.bindv6only")
+	return err == nil && len(values) == 1 && values[0] != 0
+}

@@ -1,0 +1,108 @@
+package inventory
+
+import (
+	"slices"
+	"time"
+
+	"github.com/go-kit/log/level"
+
+	"listen_exporter/internal/holder"
+	"listen_exporter/internal/registry"
+	"listen_exporter/internal/socket"
+)
+
+// judge is the registry, as this host sees it.
+type judge struct {
+	watcher *registry.Watcher
+	host    string
+	of      *registry.Registry // for which table was made
+	table   *registry.Table
+	input   []registry.Listener // the buffer of all judging
+	own     map[uint64]struct{} // the inodes of the exporter's own sockets
+}
+
+func newJudge(file, host string) (*judge, error) {
+	watcher, err := registry.NewWatcher(file)
+	if err != nil {
+		return nil, err
+	}
+	j := &judge{watcher: watcher, host: host}
+	j.take()
+	return j, nil
+}
+
+// take makes the table of the present registry, and tells whether it is another one.
+func (j *judge) take() bool {
+	if current := j.watcher.Current(); current != j.of {
+		j.of, j.table = current, current.For(j.host)
+		return true
+	}
+	return false
+}
+
+// refresh looks whether the registry's file has changed, and tells whether it is to be judged anew.
+func (i *Inventory) refresh(snapshot *Snapshot) (changed bool) {
+	start := time.Now()
+	_, err := i.judge.watcher.Check(start)
+	if err != nil { // which is told once
+		level.Error(i.logger).Log("msg", "the registry stays as it was: its file is bad", "err", err)
+	}
+	changed = i.judge.take()
+	if changed {
+		level.Info(i.logger).Log("msg", "judging by a registry", "file", i.judge.of.File(), "services", i.judge.of.ServiceCount())
+	}
+	ok, at := i.judge.watcher.LastReload()
+	snapshot.Registry = &Registry{Reloaded: ok, ReloadedAt: at}
+	snapshot.Reads = append(snapshot.Reads, Read{Collector: CollectorRegistry, Duration: time.Since(start)})
+	return changed
+}
+
+// ReloadRegistry reads the registry's file again. A bad one leaves the registry as it was.
+func (i *Inventory) ReloadRegistry() error {
+	if i.judge == nil {
+		return nil
+	}
+	return i.judge.watcher.Reload()
+}
+
+// judgeAll judges the listeners of the main network namespace.
+func (i *Inventory) judgeAll(snapshot *Snapshot) {
+	j := i.judge
+	j.own = holder.OwnSockets()
+	j.input = j.input[:0]
+	first := 0
+	for n := range i.all {
+		l, end := &i.all[n], i.heldEnds[n]
+		sockets := i.held[first:end]
+		first = end
+		if l.Netns != "" {
+			continue
+		}
+		input := registry.Listener{Proto: l.Proto, Addr: l.Addr, HoldersKnown: l.exact, Own: j.isOwn(sockets)}
+		if l.Detailed {
+			input.IPv6Only = registry.No
+			if l.IPv6Only {
+				input.IPv6Only = registry.Yes
+			}
+		}
+		if l.exact {
+			for _, h := range l.Holders {
+				input.Holders = append(input.Holders, registry.Holder{Process: h.Process, Unit: h.Unit})
+			}
+		}
+		l.Verdict, l.Judged = j.table.Judge(input), true
+		j.input = append(j.input, input)
+	}
+	failed := make(map[string]bool)
+	for _, l := range i.main.ledgers {
+		failed[l.proto.String()] = l.failed
+	}
+	snapshot.Registry.Services = slices.DeleteFunc(j.table.Up(j.input, socket.BindV6Only(i.options.Procfs)), func(s registry.ServiceState) bool { return failed[s.Proto] })
+	if !failed[TCP] && !failed[UDP] {
+		snapshot.Registry.Reserved = j.table.Reserved(j.input)
+	}
+}
+
+func (j *judge) isOwn(sockets []holder.Socket) bool {
+	return slices.ContainsFunc(sockets, func(s holder.Socket) bool { _, own := j.own[s.Inode]; return own && s.Inode != 0 })
+}
