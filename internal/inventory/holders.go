@@ -25,10 +25,10 @@ func (i *Inventory) attribute(snapshot *Snapshot, same bool) (changed bool) {
 	first := 0
 	for n, end := range i.heldEnds {
 		l := &i.all[n]
-		l.Holders, l.ManyHolders, l.exact = nil, false, false
+		l.Holders, l.ManyHolders, l.Exact = nil, false, false
 		if err == nil {
 			l.Holders, l.ManyHolders = i.holdersOf(i.held[first:end])
-			l.exact = i.areExact(i.held[first:end])
+			l.Exact = i.areExact(i.held[first:end])
 		}
 		first = end
 	}

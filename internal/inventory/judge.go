@@ -78,14 +78,14 @@ func (i *Inventory) judgeAll(snapshot *Snapshot) {
 		if l.Netns != "" {
 			continue
 		}
-		input := registry.Listener{Proto: l.Proto, Addr: l.Addr, HoldersKnown: l.exact, Own: j.isOwn(sockets)}
+		input := registry.Listener{Proto: l.Proto, Addr: l.Addr, HoldersKnown: l.Exact, Own: j.isOwn(sockets)}
 		if l.Detailed {
 			input.IPv6Only = registry.No
 			if l.IPv6Only {
 				input.IPv6Only = registry.Yes
 			}
 		}
-		if l.exact {
+		if l.Exact {
 			for _, h := range l.Holders {
 				input.Holders = append(input.Holders, registry.Holder{Process: h.Process, Unit: h.Unit})
 			}

@@ -121,11 +121,11 @@ type Listener struct {
 	// Holders are who holds the sockets, each once and maxHolders at most. ManyHolders tells that there are more.
 	Holders     []Holder
 	ManyHolders bool
+	// Exact tells that the Holders are the processes that have the sockets open, and not what cgroups let one expect.
+	Exact bool
 	// Verdict is what the registry says of it, if Judged.
 	Verdict registry.Verdict
 	Judged  bool
-
-	exact bool // the Holders are those that have the sockets open
 }
 
 // declared tells whether a service of the registry declares the listener's port.

@@ -1,0 +1,179 @@
+package inventory
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"listen_exporter/internal/registry"
+	"listen_exporter/internal/socket"
+)
+
+// judgedBy gives the inventory of a bench a registry, and returns its file.
+func judgedBy(t *testing.T, b *bench, content string) (file string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "ports.yml")
+	if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	j, err := newJudge(file, "web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.judge = j
+	b.main.declares = func(proto string, port uint16) bool { return j.table.Declares(proto, port) }
+	return file
+}
+
+const webRegistry = `
+services:
+  - {name: ssh, port: 22}
+  - {name: web, port: 443, bind: loopback}
+  - {name: vpn, port: 51820, proto: udp}
+reserved:
+  - {team: alpha, ports: 9000-9009}
+`
+
+// verdicts returns what is said of each listener, by its address.
+func verdicts(s *Snapshot) map[string]string {
+	said := make(map[string]string)
+	for _, l := range s.Listeners {
+		said[l.Proto+" "+l.Addr.String()] = fmt.Sprintf("%t %s %s", l.Judged, l.Verdict.Reason, l.Verdict.Service)
+	}
+	return said
+}
+
+// ups returns the services that must listen, and whether they do.
+func ups(s *Snapshot) map[string]bool {
+	up := make(map[string]bool)
+	for _, service := range s.Registry.Services {
+		up[service.Name] = service.Up
+	}
+	return up
+}
+
+func TestEveryListenerOfTheMainNamespaceHasAVerdict(t *testing.T) {
+	b := newBench()
+	judgedBy(t, b, webRegistry)
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:443", 2), at("0.0.0.0:9001", 3), at("0.0.0.0:23", 4)))
+	s := b.Snapshot()
+	want := map[string]string{
+		"tcp 0.0.0.0:22":   "true  ssh",
+		"tcp 0.0.0.0:443":  "true bind web",
+		"tcp 0.0.0.0:9001": "true reserved alpha",
+		"tcp 0.0.0.0:23":   "true unregistered ",
+	}
+	if diff := cmp.Diff(want, verdicts(s)); diff != "" {
+		t.Errorf("verdicts (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]bool{"ssh": true, "web": false, "vpn": false}, ups(s)); diff != "" {
+		t.Errorf("services (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]registry.TeamUse{{Team: "alpha", Size: 10, Used: 1}}, s.Registry.Reserved); diff != "" {
+		t.Errorf("reserved (-want +got):\n%s", diff)
+	}
+}
+
+func TestADeclaredUDPPortIsReportedAtOnce(t *testing.T) {
+	b := newBench()
+	judgedBy(t, b, webRegistry)
+	b.source.say(socket.UDP, has(at("0.0.0.0:51820", 1), at("0.0.0.0:51821", 2)))
+	if diff := cmp.Diff(map[string]string{"udp 0.0.0.0:51820": "true  vpn"}, verdicts(b.Snapshot())); diff != "" {
+		t.Errorf("verdicts (-want +got):\n%s", diff)
+	}
+}
+
+func TestAProtocolThatCannotBeReadHasNoServices(t *testing.T) {
+	b := newBench()
+	judgedBy(t, b, webRegistry)
+	b.source.say(socket.TCP, answer{err: errors.New("refused")})
+	s := b.Snapshot()
+	if diff := cmp.Diff(map[string]bool{"vpn": false}, ups(s)); diff != "" {
+		t.Errorf("services (-want +got):\n%s", diff)
+	}
+	if s.Registry.Reserved != nil {
+		t.Errorf("reserved %v, want nothing", s.Registry.Reserved)
+	}
+}
+
+func TestJudgingComesBeforeFilters(t *testing.T) {
+	b := newBench(func(o *Options) { _ = o.PortExclude.Set("22") })
+	judgedBy(t, b, webRegistry)
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
+	s := b.Snapshot()
+	if len(s.Listeners) != 0 || !ups(s)["ssh"] {
+		t.Errorf("%d listeners, services %v", len(s.Listeners), ups(s))
+	}
+}
+
+func TestDeclaredPortsStayWhereThereAreTooMany(t *testing.T) {
+	b := newBench(func(o *Options) { o.MaxPorts = 2 })
+	judgedBy(t, b, webRegistry)
+	b.source.say(socket.TCP, has(at("0.0.0.0:1", 1), at("0.0.0.0:2", 2), at("127.0.0.1:443", 3)))
+	s := b.Snapshot()
+	want := map[string]string{"tcp 0.0.0.0:1": "true unregistered ", "tcp 127.0.0.1:443": "true  web"}
+	if diff := cmp.Diff(want, verdicts(s)); diff != "" || s.Omitted != 1 {
+		t.Errorf("%d omitted, verdicts (-want +got):\n%s", s.Omitted, diff)
+	}
+}
+
+func TestAChangedFileJudgesAnewAndABadOneDoesNot(t *testing.T) {
+	b := newBench()
+	file := judgedBy(t, b, webRegistry)
+	b.source.say(socket.TCP, answer{rows: []socket.Socket{at("0.0.0.0:8080", 1)}, same: true})
+	first := b.Snapshot()
+	for _, step := range []struct {
+		content, want string
+		reloaded      bool
+	}{
+		{"services: [{name: shop, port: 8080}]\n", "true  shop", true},
+		{"services: [{name: shop, port: 80800}]\n", "true  shop", false},
+		{webRegistry, "true unregistered ", true},
+	} {
+		if err := os.WriteFile(file, []byte(step.content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s := b.Snapshot()
+		if got := verdicts(s)["tcp 0.0.0.0:8080"]; got != step.want || s.Registry.Reloaded != step.reloaded {
+			t.Errorf("%q: verdict %q, reloaded %t", step.content, got, s.Registry.Reloaded)
+		}
+		if again := b.Snapshot(); &again.Listeners[0] != &s.Listeners[0] {
+			t.Errorf("%q: judged again though nothing changed", step.content)
+		}
+	}
+	if got := verdicts(first)["tcp 0.0.0.0:8080"]; got != "true unregistered " {
+		t.Errorf("the first snapshot says now: %q", got)
+	}
+}
+
+func TestSnapshotsMayOverlapWithReloads(t *testing.T) {
+	b := newBench()
+	judgedBy(t, b, webRegistry)
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
+	end := time.After(200 * time.Millisecond)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 50 {
+			if err := b.ReloadRegistry(); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for running := true; running; {
+		select {
+		case <-end:
+			running = false
+		default:
+			if !ups(b.Snapshot())["ssh"] {
+				t.Error("ssh is down")
+			}
+		}
+	}
+	<-done
+}

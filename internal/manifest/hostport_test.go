@@ -1,0 +1,247 @@
+package manifest
+
+import (
+	"strings"
+	"testing"
+)
+
+// pod returns a Pod with the ports, each a flow mapping, of one container.
+func pod(name, spec string, ports ...string) string {
+	return "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name + "}\nspec: {" + spec + "containers: [{ports: [" + strings.Join(ports, ", ") + "]}]}\n"
+}
+
+func TestDuplicateHostPortsAreTold(t *testing.T) {
+	const host = "hostNetwork: true, "
+	for _, test := range []struct {
+		name string
+		a, b string
+		want string // of b, without its place
+	}{
+		{"the same port", pod("a", "", "{hostPort: 80}"), pod("b", "", "{hostPort: 80}"), "hostPort 80/TCP of Pod default/b"},
+		{"another port", pod("a", "", "{hostPort: 80}"), pod("b", "", "{hostPort: 81}"), ""},
+		{"another protocol", pod("a", "", "{hostPort: 53, protocol: UDP}"), pod("b", "", "{hostPort: 53}"), ""},
+		{"the default protocol", pod("a", "", "{hostPort: 53, protocol: TCP}"), pod("b", "", "{hostPort: 53}"), "hostPort 53/TCP of Pod default/b"},
+		{"SCTP", pod("a", "", "{hostPort: 53, protocol: SCTP}"), pod("b", "", "{hostPort: 53, protocol: SCTP}"), "hostPort 53/SCTP of Pod default/b"},
+		{"other addresses", pod("a", "", "{hostPort: 80, hostIP: 10.0.0.1}"), pod("b", "", "{hostPort: 80, hostIP: 10.0.0.2}"), ""},
+		{
+			"the same address in two forms", pod("a", "", "{hostPort: 80, hostIP: '2001:db8::0'}"), pod("b", "", "{hostPort: 80, hostIP: '2001:db8:0::'}"),
+			"hostPort [2001:db8::]:80/TCP of Pod default/b",
+		},
+		{
+			"a mapped address", pod("a", "", "{hostPort: 80, hostIP: '::ffff:10.0.0.1'}"), pod("b", "", "{hostPort: 80, hostIP: 10.0.0.1}"),
+			"hostPort 10.0.0.1:80/TCP of Pod default/b",
+		},
+		{
+			"0.0.0.0 and an address", pod("a", "", "{hostPort: 80, hostIP: 0.0.0.0}"), pod("b", "", "{hostPort: 80, hostIP: 10.0.0.1}"),
+			"hostPort 10.0.0.1:80/TCP of Pod default/b",
+		},
+		{"an address and none", pod("a", "", "{hostPort: 80, hostIP: 10.0.0.1}"), pod("b", "", "{hostPort: 80}"), "hostPort 80/TCP of Pod default/b"},
+		{"an address and ::", pod("a", "", "{hostPort: 80, hostIP: 10.0.0.1}"), pod("b", "", "{hostPort: 80, hostIP: '::'}"), "hostPort 80/TCP of Pod default/b"},
+		{"no host port", pod("a", "", "{containerPort: 80}"), pod("b", "", "{containerPort: 80}"), ""},
+		{"a host port of 0", pod("a", "", "{hostPort: 0}"), pod("b", "", "{hostPort: 0}"), ""},
+		{
+			"host networking", pod("a", host, "{containerPort: 80}"), pod("b", host, "{containerPort: 80}"),
+			"containerPort 80/TCP of Pod default/b (host networking)",
+		},
+		{
+			"host networking on other addresses",
+			pod("a", host, "{containerPort: 80, hostIP: 127.0.0.1}"), pod("b", host, "{containerPort: 80, hostIP: 10.0.0.1}"), "",
+		},
+		{"host networking in quotes", pod("a", host, "{containerPort: 80}"), pod("b", "hostNetwork: 'true', ", "{containerPort: 80}"), ""},
+		{
+			"host networking in YAML 1.1", pod("a", "", "{hostPort: 80}"), pod("b", "hostNetwork: yes, ", "{containerPort: 80}"),
+			"containerPort 80/TCP of Pod default/b (host networking)",
+		},
+		{"host networking and a host port", pod("a", host, "{containerPort: 80}"), pod("b", "", "{hostPort: 80}"), "hostPort 80/TCP of Pod default/b"},
+		{
+			"host networking with both", pod("a", host, "{containerPort: 80, hostPort: 80}"), pod("b", host, "{hostPort: 80}"),
+			"hostPort 80/TCP of Pod default/b (host networking)",
+		},
+		{"other nodes", pod("a", "nodeSelector: {disk: ssd}, ", "{hostPort: 80}"), pod("b", "nodeSelector: {disk: hdd}, ", "{hostPort: 80}"), "hostPort 80/TCP of Pod default/b"},
+		{"the same pod twice", pod("a", "", "{hostPort: 80}"), pod("a", "", "{hostPort: 80}"), ""},
+		{"two pods without names", pod("", "", "{hostPort: 80}"), pod("", "", "{hostPort: 80}"), "hostPort 80/TCP of Pod default/without a name"},
+		{"numbers of YAML 1.1", pod("a", "", "{hostPort: 0x1F90}"), pod("b", "", "{hostPort: 8_080}"), "hostPort 8080/TCP of Pod default/b"},
+		{
+			"another namespace", pod("a", "", "{hostPort: 80}"), strings.Replace(pod("a", "", "{hostPort: 80}"), "{name: a}", "{name: a, namespace: web}", 1),
+			"hostPort 80/TCP of Pod web/a",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			findings, skipped := checkAll(t, "", files{"a.yaml": test.a, "b.yaml": test.b})
+			diff(t, "skipped", nil, skipped)
+			if test.want == "" {
+				diff(t, "findings", nil, findings)
+				return
+			}
+			if len(findings) != 1 {
+				t.Fatalf("got %q, want one finding", findings)
+			}
+			place, text, _ := strings.Cut(findings[0], ": ")
+			if !strings.HasPrefix(place, "deploy/b.yaml:4:") {
+				t.Errorf("got it at %s", place)
+			}
+			by := "a"
+			if !strings.Contains(test.a, "name: a") {
+				by = "without a name"
+			}
+			if want := test.want + " is taken already by Pod default/" + by + " at deploy/a.yaml:4: want another port"; text != want {
+				t.Errorf("got %q, want %q", text, want)
+			}
+		})
+	}
+}
+
+func TestEveryKindOfWorkloadIsCompared(t *testing.T) {
+	const template = "template: {spec: {containers: [{ports: [{hostPort: 80}]}]}}"
+	for kind, spec := range map[string]string{
+		"v1 ReplicationController":      template,
+		"apps/v1 Deployment":            template,
+		"extensions/v1beta1 Deployment": template,
+		"apps/v1 DaemonSet":             template,
+		"apps/v1 ReplicaSet":            template,
+		"apps/v1 StatefulSet":           "replicas: 3, " + template,
+		"batch/v1 Job":                  template,
+		"batch/v1beta1 CronJob":         "jobTemplate: {spec: {" + template + "}}",
+	} {
+		version, name, _ := strings.Cut(kind, " ")
+		object := "apiVersion: " + version + "\nkind: " + name + "\nmetadata: {name: b}\nspec: {" + spec + "}\n"
+		item := "{apiVersion: " + version + ", kind: " + name + ", metadata: {name: b}, spec: {" + spec + "}}"
+		for form, content := range map[string]string{
+			"alone":           object,
+			"second document": "apiVersion: v1\nkind: ConfigMap\n---\n" + object,
+			"in a List":       "apiVersion: v1\nkind: List\nitems: [" + item + "]\n",
+			"in two Lists":    "{apiVersion: v1, kind: List, items: [~, {kind: List, items: [" + item + "]}]}\n",
+			"in its own list": "apiVersion: " + version + "\nkind: " + name + "List\nitems: [{metadata: {name: b}, spec: {" + spec + "}}]\n",
+		} {
+			findings, _ := checkAll(t, "", files{"a.yaml": pod("a", "", "{hostPort: 80}"), "b.yaml": content})
+			if len(findings) != 1 || !strings.Contains(findings[0], ": hostPort 80/TCP of "+name+" default/b is taken already by Pod default/a at deploy/a.yaml:4") {
+				t.Errorf("%s %s: got %q", kind, form, findings)
+			}
+		}
+	}
+}
+
+func TestDuplicatesOfSeveralWorkloadsNameTheFirst(t *testing.T) {
+	findings, _ := checkAll(t, "", files{"node.yaml": `# What runs on each node.
+apiVersion: apps/v1
+kind: DaemonSet
+metadata:
+  name: node-exporter
+  namespace: monitoring
+spec:
+  template:
+    spec:
+      hostNetwork: true
+      initContainers:
+        - name: sysctl
+          ports: [{containerPort: 9110}]   # ends before the others begin
+        - name: proxy
+          restartPolicy: Always
+          ports: [{containerPort: 9111}]
+      containers:
+        - name: node-exporter
+          ports:
+            - name: metrics
+              containerPort: 9100
+              hostPort: 9100
+            - containerPort: 9101
+              hostPort: 9102
+        - name: second
+          ports: &ports
+            - containerPort: 9100
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: web}
+spec:
+  replicas: 3
+  template:
+    spec:
+      containers:
+        - ports: *unknown
+`, "web.yaml": `apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: web}
+spec:
+  replicas: 3
+  template:
+    spec:
+      containers:
+        - &base
+          ports:
+            - {containerPort: 80, hostPort: 9100}
+            - {containerPort: 81, hostPort: 9111}
+            - {containerPort: 82, hostPort: 9110}
+            - {containerPort: 83, hostPort: 9101}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: copy}
+x: &merged {ports: [{hostPort: 9101}]}
+spec:
+  containers:
+    - name: merged
+      <<: *merged
+`})
+	diff(t, "findings", []string{
+		"deploy/node.yaml:24:25: hostPort 9102 of DaemonSet monitoring/node-exporter is not its containerPort 9101, as it must be with host networking: want hostPort: 9101, or none",
+		"deploy/node.yaml:27:30: containerPort 9100/TCP of DaemonSet monitoring/node-exporter (host networking) is taken already by the same pod at deploy/node.yaml:21: want another port",
+		"deploy/node.yaml:37:1: is not YAML: unknown anchor 'unknown' referenced: want a manifest that kubectl can read",
+		"deploy/web.yaml:11:45: hostPort 9100/TCP of Deployment web/web is taken already by DaemonSet monitoring/node-exporter at deploy/node.yaml:21: want another port",
+		"deploy/web.yaml:12:45: hostPort 9111/TCP of Deployment web/web is taken already by DaemonSet monitoring/node-exporter at deploy/node.yaml:16: want another port",
+		"deploy/web.yaml:14:45: hostPort 9101/TCP of Deployment web/web is taken already by DaemonSet monitoring/node-exporter at deploy/node.yaml:23: want another port",
+		"deploy/web.yaml:23:11: hostPort 9101/TCP of Pod default/copy is taken already by DaemonSet monitoring/node-exporter at deploy/node.yaml:23: want another port",
+	}, findings)
+}
+
+func TestAWorkloadThatIsDescribedTwiceStillMeetsOthers(t *testing.T) {
+	findings, _ := checkAll(t, "", files{
+		"base/a.yaml": pod("a", "", "{hostPort: 80}"), "base/b.yaml": pod("b", "", "{hostPort: 81}"),
+		"over/a.yaml": pod("a", "", "{hostPort: 80}", "{hostPort: 81}"), "over/b.yaml": pod("b", "", "{hostPort: 80}", "{hostPort: 80}"),
+	})
+	diff(t, "findings", []string{
+		"deploy/over/a.yaml:4:57: hostPort 81/TCP of Pod default/a is taken already by Pod default/b at deploy/base/b.yaml:4: want another port",
+		"deploy/over/b.yaml:4:41: hostPort 80/TCP of Pod default/b is taken already by Pod default/a at deploy/base/a.yaml:4: want another port",
+		"deploy/over/b.yaml:4:57: hostPort 80/TCP of Pod default/b is taken already by the same pod at deploy/over/b.yaml:4: want another port",
+	}, findings)
+}
+
+func TestAPortThatIsNoneIsTold(t *testing.T) {
+	for port, want := range map[string]string{
+		"65536":             "is 65536",
+		"-1":                "is -1",
+		"80.0":              "is 80.0",
+		"http":              "is http",
+		"'80'":              `is not a number but "80"`,
+		"''":                "is no number",
+		"[80]":              "is no number",
+		"{a: b}":            "is no number",
+		`"\e[1m"`:           `is "\x1b[1m"`,
+		"0b2":               "is 0b2",
+		"99999999999999999": "is 99999999999999999",
+	} {
+		findings, _ := checkAll(t, "", files{"a.json": pod("a", "", "{hostPort: "+port+"}")})
+		diff(t, port, []string{"deploy/a.json:4:41: hostPort of Pod default/a " + want + ": want a number from 1 to 65535"}, findings)
+	}
+}
+
+func TestJSONIsRead(t *testing.T) {
+	findings, skipped := checkAll(t, "", files{"a.json": `{
+	"apiVersion": "v1",
+	"kind": "Pod",
+	"metadata": {"name": "a", "annotations": {"a\/b": "\ud83d\ude00 \"x\" {{ y }}"}},
+	"spec": {
+		"containers": [
+			{"ports": [
+				{"hostPort": 80, "hostIP": "127.0.0.1"},
+				{"hostPort": 80}
+			]}
+		]
+	}
+}
+`})
+	diff(t, "findings", []string{
+		"deploy/a.json:9:18: hostPort 80/TCP of Pod default/a is taken already by the same pod at deploy/a.json:8: want another port",
+	}, findings)
+	diff(t, "skipped", nil, skipped)
+}

@@ -1,0 +1,303 @@
+package manifest
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"listen_exporter/internal/registry"
+)
+
+// files are manifests by their names.
+type files map[string]string
+
+func (files files) fs() fstest.MapFS {
+	fsys := fstest.MapFS{}
+	for name, content := range files {
+		fsys[name] = &fstest.MapFile{Data: []byte(content), Mode: 0o644}
+	}
+	return fsys
+}
+
+// checkAll returns what check tells of the files, a line each.
+func checkAll(t testing.TB, ports string, files files) (findings, skipped []string) {
+	t.Helper()
+	var r *registry.Registry
+	if ports != "" {
+		var err error
+		if r, err = registry.Parse("ports.yml", []byte(ports)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found, passed, err := check(r, files.fs(), "deploy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return linesOf(found), linesOf(passed)
+}
+
+func linesOf[T interface{ String() string }](items []T) []string {
+	var lines []string
+	for _, item := range items {
+		lines = append(lines, item.String())
+	}
+	return lines
+}
+
+func diff(t *testing.T, what string, want, got []string) {
+	t.Helper()
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("%s (-want +got):\n%s", what, d)
+	}
+}
+
+func TestFilesAreFoundByTheirNamesInEveryDirectory(t *testing.T) {
+	const bad = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 0x}]}\n"
+	findings, skipped := checkAll(t, "", files{
+		"a.yaml": bad, "a\n::error::\x1b[1m.yaml": bad, "b/c.yml": bad, "b/d/e.JSON": bad, "README.md": bad, "a.yaml.bak": bad, "yaml": bad, "b/x.yaml/f.yaml": bad,
+	})
+	diff(t, "findings", []string{
+		"deploy/a.yaml:4:23: port of Service default/a is 0x: want a number from 1 to 65535",
+		"deploy/a�::error::�[1m.yaml:4:23: port of Service default/a is 0x: want a number from 1 to 65535",
+		"deploy/b/c.yml:4:23: port of Service default/a is 0x: want a number from 1 to 65535",
+		"deploy/b/d/e.JSON:4:23: port of Service default/a is 0x: want a number from 1 to 65535",
+		"deploy/b/x.yaml/f.yaml:4:23: port of Service default/a is 0x: want a number from 1 to 65535",
+	}, findings)
+	diff(t, "skipped", nil, skipped)
+}
+
+func TestFilesThatHoldNoPortsArePassedOver(t *testing.T) {
+	for name, content := range map[string]string{
+		"empty":                   "",
+		"only a marker":           "---\n",
+		"only markers":            "---\n---\n...\n---\n",
+		"only comments":           "# nothing\n---\n# here\n",
+		"a directive":             "%YAML 1.2\n---\n# nothing\n",
+		"null":                    "~\n",
+		"text":                    "hello\n",
+		"a list":                  "- kind: Pod\n",
+		"numbers":                 "3\n--- 4\n",
+		"a chart's values":        "service:\n  port: 80\n  nodePort: abc\n",
+		"no version":              "kind: Pod\nspec: {containers: [{ports: [{hostPort: x}]}]}\n",
+		"a kustomization":         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n",
+		"a CRD":                   "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nspec: {ports: [{port: x}]}\n",
+		"Knative's Service":       "apiVersion: serving.knative.dev/v1\nkind: Service\nspec: {ports: [{port: x}]}\n",
+		"Volcano's Job":           "apiVersion: batch.volcano.sh/v1alpha1\nkind: Job\nspec: {template: {spec: {containers: [{ports: [{hostPort: x}]}]}}}\n",
+		"a list of another kind":  "apiVersion: v1\nkind: NodeList\nitems: [{apiVersion: v1, kind: Pod, spec: {containers: [{ports: [{hostPort: x}]}]}}]\n",
+		"alerts with templates":   "apiVersion: v1\nkind: ConfigMap\ndata:\n  a: \"{{ $labels.instance }}\"\n  b: |\n    {{ range . }}\n",
+		"a pod of odd shape":      "apiVersion: v1\nkind: Pod\nmetadata: []\nspec: {containers: {ports: 3}, initContainers: [4, [5], ~]}\n",
+		"a pod of nothing":        "apiVersion: v1\nkind: Pod\nmetadata:\nspec:\n",
+		"a Service without ports": "apiVersion: v1\nkind: Service\nspec: {clusterIP: None}\n",
+		"ports that are not set":  "apiVersion: v1\nkind: Service\nspec: {ports: [{port: 0, nodePort: ~}, {}]}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			findings, skipped := checkAll(t, "", files{"a.yaml": content})
+			diff(t, "findings", nil, findings)
+			diff(t, "skipped", nil, skipped)
+		})
+	}
+}
+
+func TestTemplatesAreNamedAndSkipped(t *testing.T) {
+	const skip = "is a template, not YAML: not checked: want what it renders to, as helm template prints it"
+	const good = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: x}]}\n"
+	for _, test := range []struct {
+		name, content string
+		line          string
+	}{
+		{"a condition around it", "{{- if .Values.a }}\n" + good + "{{- end }}\n", "1"},
+		{"a condition that is YAML", good + "---\n{{ if .Values.a }}\n", "6"},
+		{"a value", "apiVersion: v1\nkind: Service\nspec:\n  ports:\n    - port: {{ .Values.port }}\n", "5"},
+		{"a pipeline", "apiVersion: v1\nkind: Service\nspec:\n  ports:\n    - port: {{ .Values.port | default 80 | quote }}\n", "5"},
+		{"a block", "apiVersion: v1\nkind: Pod\nmetadata:\n  labels:\n    {{- include \"a.labels\" . | nindent 4 }}\n", "5"},
+		{"a comment", "{{/* none */}}\n" + good, "1"},
+		{"Jinja", "apiVersion: v1\nkind: Pod\n{% if a %}\nmetadata:\n{% endif %}\n", "3"},
+		{"one of several documents", good + "---\napiVersion: v1\nkind: Pod\nmetadata:\n  {{ toYaml . }}\n  a: b\n", "9"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			findings, skipped := checkAll(t, "", files{"a.yaml": test.content})
+			diff(t, "findings", nil, findings)
+			diff(t, "skipped", []string{"deploy/a.yaml:" + test.line + ": " + skip}, skipped)
+		})
+	}
+}
+
+func TestValuesThatATemplateFillsInAreNamedAndTheRestIsChecked(t *testing.T) {
+	findings, skipped := checkAll(t, "reserved: [{team: a, ports: 100-200, namespaces: [a]}]\n", files{"a.yaml": `apiVersion: v1
+kind: Pod
+metadata: {name: web, namespace: "${NAMESPACE}"}
+spec:
+  hostNetwork: ${HOST}
+  containers:
+    - ports:
+        - hostPort: "{{ .Values.port }}"
+        - {hostPort: 150, hostIP: $(IP)}
+        - {hostPort: 151, containerPort: $(PORT)}
+        - {hostPort: 151}
+`})
+	diff(t, "findings", []string{
+		`deploy/a.yaml:11:22: hostPort 151/TCP of Pod "${NAMESPACE}"/web is taken already by the same pod at deploy/a.yaml:10: want another port`,
+	}, findings)
+	diff(t, "skipped", []string{
+		`deploy/a.yaml:3: the namespace of Pod "${NAMESPACE}"/web is filled in by a template: its ranges are not checked`,
+		`deploy/a.yaml:5: hostNetwork of Pod "${NAMESPACE}"/web is filled in by a template: taken as false`,
+		`deploy/a.yaml:8: hostPort of Pod "${NAMESPACE}"/web is filled in by a template: not checked`,
+		`deploy/a.yaml:9: hostIP or protocol of hostPort 150 of Pod "${NAMESPACE}"/web is filled in by a template: not compared with others`,
+	}, skipped)
+}
+
+func TestABadDocumentDoesNotHideTheOthers(t *testing.T) {
+	const service = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: x}]}\n"
+	const fault = ":23: port of Service default/a is x: want a number from 1 to 65535"
+	findings, skipped := checkAll(t, "", files{
+		"a.yaml": "\ufeff" + service + "--- # two\r\nkind: Pod\n\tspec:\n---\n" + service + "...\n---\n" + service,
+		"b.json": "{\n\t// settings\n\t\"a\": 1\n}\n",
+		"c.yaml": "a: b: c\n",
+	})
+	diff(t, "findings", []string{
+		"deploy/a.yaml:4" + fault,
+		"deploy/a.yaml:7:1: is not YAML: found a tab character that violates indentation: want a manifest that kubectl can read",
+		"deploy/a.yaml:12" + fault,
+		"deploy/a.yaml:18" + fault,
+	}, findings)
+	for i, name := range []string{"b.json:", "c.yaml:1: "} {
+		if len(skipped) != 2 || !strings.HasPrefix(skipped[i], "deploy/"+name) || !strings.Contains(skipped[i], "is not YAML: ") || !strings.HasSuffix(skipped[i], ": not checked") {
+			t.Errorf("got %q, want %s to be skipped", skipped, name)
+		}
+	}
+}
+
+func TestASymbolicLinkIsNotFollowed(t *testing.T) {
+	const service = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: x}]}\n"
+	outside, dir := t.TempDir(), t.TempDir()
+	for _, name := range []string{
+		filepath.Join(outside, "a.yaml"), filepath.Join(outside, "b.yaml"), filepath.Join(dir, "..data", "real.yaml"), filepath.Join(dir, "real.txt"),
+	} {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(service), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, target := range map[string]string{
+		"a.yaml": filepath.Join(outside, "a.yaml"), "dir": outside, "gone.yaml": "nowhere", "gone.txt": "nowhere", "other.yaml": "real.txt",
+		"link.yaml": "..data/real.yaml", "data": "..data", "loop": "loop", "self": ".", "text": filepath.Join(outside, "a.yaml"),
+	} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	findings, skipped, err := Check(nil, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	diff(t, "findings", []string{filepath.Join(dir, "..data/real.yaml:4:23: port of Service default/a is x: want a number from 1 to 65535")}, linesOf(findings))
+	var want []string
+	for _, name := range []string{"a.yaml", "dir", "gone.yaml", "other.yaml"} {
+		want = append(want, filepath.Join(dir, name)+":1: is a symbolic link: not followed: want the files themselves in this directory")
+	}
+	diff(t, "skipped", want, linesOf(skipped))
+}
+
+// denying is a file system that lets nobody read what is called secret.
+type denying struct{ fstest.MapFS }
+
+func (d denying) Open(name string) (fs.File, error) {
+	if strings.Contains(name, "secret") {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+	}
+	return d.MapFS.Open(name)
+}
+
+func (d denying) ReadDir(name string) ([]fs.DirEntry, error) {
+	if strings.Contains(name, "secret") {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
+	}
+	return d.MapFS.ReadDir(name)
+}
+
+func TestWhatCannotBeReadIsAnErrorThatNamesIt(t *testing.T) {
+	findings, _, err := check(nil, denying{files{
+		"a/secret.yaml": "", "b/secrets/a.yaml": "", "c.yaml": "apiVersion: v1\nkind: Service\nspec: {ports: [{port: x}]}\n",
+	}.fs()}, "deploy")
+	if !errors.Is(err, fs.ErrPermission) {
+		t.Fatalf("got %v", err)
+	}
+	for _, name := range []string{"deploy/a/secret.yaml: ", "deploy/b/secrets: "} {
+		if !strings.Contains(err.Error(), "read the manifest "+name) {
+			t.Errorf("got %v, want it to name %s", err, name)
+		}
+	}
+	diff(t, "findings", []string{"deploy/c.yaml:3:23: port of Service default/without a name is x: want a number from 1 to 65535"}, linesOf(findings))
+
+	name := filepath.Join(t.TempDir(), "none")
+	if _, _, err := Check(nil, name); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), name) {
+		t.Errorf("got %v, want it to name %s", err, name)
+	}
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Check(nil, name); err == nil || !strings.Contains(err.Error(), name) {
+		t.Errorf("got %v of a file, want it to name %s", err, name)
+	}
+}
+
+func TestFilesThatAreTooMuchAreSkipped(t *testing.T) {
+	findings, skipped := checkAll(t, "", files{
+		"a.json": strings.Repeat(" ", maxSize+1),
+		"b.json": "[" + strings.Repeat("[],", maxValues/2) + "]",
+	})
+	diff(t, "findings", nil, findings)
+	diff(t, "skipped", []string{
+		"deploy/a.json:1: is larger than 10 MiB, the most that is read: want it in shorter files",
+		"deploy/b.json:1: has more than 2000000 values, the most that are read: want it in shorter files",
+	}, skipped)
+	fsys := files{}.fs()
+	fsys["pipe.yaml"] = &fstest.MapFile{Mode: fs.ModeNamedPipe}
+	_, passed, err := check(nil, fsys, "deploy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	diff(t, "skipped", []string{"deploy/pipe.yaml:1: is no regular file: not read"}, linesOf(passed))
+}
+
+func TestABombOfAliasesTakesBoundedWork(t *testing.T) {
+	const pod = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{ports: [{hostPort: 80}, {hostPort: 80}]}]}}"
+	lists, merges := "a0: &a0 "+pod+"\n", "m0: &m0 {a: b}\n"
+	for i := range 9 {
+		from, to := string(rune('0'+i)), string(rune('1'+i))
+		lists += "a" + to + ": &a" + to + " {apiVersion: v1, kind: List, items: [" + strings.Repeat("*a"+from+", ", 20) + "]}\n"
+		merges += "m" + to + ": &m" + to + " {<<: [" + strings.Repeat("*m"+from+", ", 20) + "]}\n"
+	}
+	for name, content := range map[string]string{
+		"lists":  lists + "apiVersion: v1\nkind: List\nitems: [*a7]\n",
+		"merges": merges + "<<: *m9\n",
+	} {
+		findings, _ := checkAll(t, "", files{"a.yaml": content})
+		const want = "deploy/a.yaml:1:1: its aliases make more of it than is looked at: not checked to its end: want it without aliases"
+		if !slices.Contains(findings, want) {
+			t.Errorf("%s: got %d findings without %q", name, len(findings), want)
+		}
+	}
+	findings, _ := checkAll(t, "", files{"a.yaml": "apiVersion: v1\nkind: List\nitems: &a\n  - {kind: List, items: *a}\n"})
+	diff(t, "a list in itself", nil, findings)
+	findings, _ = checkAll(t, "", files{"a.yaml": "&a <<: *a\nb: c\n"})
+	diff(t, "a mapping merged into itself", nil, findings)
+}
+
+func TestTheReportOfAFileIsBounded(t *testing.T) {
+	findings, _ := checkAll(t, "", files{
+		"a.yaml": "apiVersion: v1\nkind: Service\nspec:\n  ports:\n" + strings.Repeat("    - port: x\n", maxFindings+50),
+	})
+	if len(findings) != maxFindings+1 || !strings.HasSuffix(findings[maxFindings], ": more than 1000 findings: the others are not told: want these put right first") {
+		t.Errorf("got %d findings, the last %s", len(findings), findings[len(findings)-1])
+	}
+}

@@ -1,0 +1,78 @@
+package manifest
+
+import "testing"
+
+func TestPortsOutsideOfWhatIsReservedForTheNamespaceAreTold(t *testing.T) {
+	findings, skipped := checkAll(t, `reserved:
+  - team: alpha
+    ports: [30000-30999, 8080]
+    namespaces: [team-alpha, team-alpha-test]
+  - team: beta
+    ports: 31000-31999
+    namespaces: [team-beta]
+  - team: hosts
+    ports: 9000-9099
+`, files{
+		"alpha.yaml": `apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: team-alpha}
+spec:
+  type: NodePort
+  healthCheckNodePort: 32000
+  ports:
+    - {port: 8080, nodePort: 30000}
+    - {port: 443, nodePort: 31000, targetPort: 1}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: team-alpha-test}
+spec:
+  template:
+    metadata: {namespace: team-beta}
+    spec:
+      containers:
+        - ports:
+            - {containerPort: 80, hostPort: 30999}
+            - {containerPort: 443, hostPort: 9001}
+            - {containerPort: 31000}
+`,
+		"default.yaml": `apiVersion: v1
+kind: List
+items:
+  - apiVersion: v1
+    kind: Service
+    metadata: {name: any}
+    spec: {ports: [{port: 80}, {port: 31999}, {port: 32000}]}
+  - apiVersion: batch/v1
+    kind: CronJob
+    metadata: {name: night, namespace: other}
+    spec: {jobTemplate: {spec: {template: {spec: {hostNetwork: true, containers: [{ports: [{containerPort: 9000}, {containerPort: 79}]}]}}}}}
+`,
+	})
+	diff(t, "findings", []string{
+		"deploy/alpha.yaml:6:24: healthCheckNodePort 32000 of Service team-alpha/web is outside of what is reserved for namespace team-alpha at ports.yml:3: want one of 8080, 30000-30999",
+		"deploy/alpha.yaml:9:14: port 443 of Service team-alpha/web is outside of what is reserved for namespace team-alpha at ports.yml:3: want one of 8080, 30000-30999",
+		`deploy/alpha.yaml:9:29: nodePort 31000 of Service team-alpha/web is reserved for team "beta" at ports.yml:6: want one of 8080, 30000-30999`,
+		`deploy/alpha.yaml:21:46: hostPort 9001 of Deployment team-alpha-test/web is reserved for team "hosts" at ports.yml:9: want one of 8080, 30000-30999`,
+		`deploy/default.yaml:7:39: port 31999 of Service default/any is reserved for team "beta" at ports.yml:6: want one that is not reserved`,
+		`deploy/default.yaml:11:108: containerPort 9000 of CronJob other/night is reserved for team "hosts" at ports.yml:9: want one that is not reserved`,
+	}, findings)
+	diff(t, "skipped", nil, skipped)
+}
+
+func TestWithoutReservedRangesNoPortIsOutsideOfThem(t *testing.T) {
+	service := files{"a.yaml": "apiVersion: v1\nkind: Service\nspec: {ports: [{port: 80, nodePort: 30000}]}\n"}
+	for _, ports := range []string{"", "services: [{name: a, port: 1}]\n"} {
+		findings, _ := checkAll(t, ports, service)
+		diff(t, "findings", nil, findings)
+	}
+}
+
+func TestALongListOfRangesIsCut(t *testing.T) {
+	findings, _ := checkAll(t, "reserved: [{team: a, ports: [1, 2-3, 5, 7, 9, 11, 13], namespaces: [default]}]\n", files{
+		"a.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n",
+	})
+	diff(t, "findings", []string{
+		"deploy/a.yaml:4:23: port 80 of Service default/a is outside of what is reserved for namespace default at ports.yml:1: want one of 1, 2-3, 5, 7, 9, …",
+	}, findings)
+}
