@@ -4,7 +4,6 @@ package collector
 
 import (
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -138,18 +137,19 @@ func aboutSelf(s *inventory.Snapshot) []*dto.MetricFamily {
 		&unattributed.MetricFamily, &namespaces.MetricFamily, &namespacesOmitted.MetricFamily,
 	}
 	if s.Registry != nil {
-		families = append(families, ofRegistry(s.Registry)...)
+		families = append(families, aboutRegistry(s.Registry)...)
 	}
 	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 })
 }
 
-// ofRegistry returns the families that are about the registry as a whole.
-func ofRegistry(r *inventory.Registry) []*dto.MetricFamily {
-	up := gauges("host_listen_service_up", "Whether a required service of the registry listens as declared.")
-	for i := range r.Services {
-		s := &r.Services[i]
-		up.add(boolean(s.Up), "port", strconv.Itoa(int(s.Port)), "proto", s.Proto, "service_name", s.Name)
-	}
+// The series that tell which of the services that must listen do: one for each port and protocol.
+const (
+	serviceUpName = "host_listen_service_up"
+	serviceUpHelp = "Whether a required service of the registry listens as declared."
+)
+
+// aboutRegistry returns the families that are about the registry as a whole.
+func aboutRegistry(r *inventory.Registry) []*dto.MetricFamily {
 	size := gauges("host_listen_reserved_ports", "How many ports the registry reserves for a team.")
 	used := gauges("host_listen_reserved_ports_used", "How many of the ports that are reserved for a team listen.")
 	for _, team := range r.Reserved {
@@ -160,7 +160,7 @@ func ofRegistry(r *inventory.Registry) []*dto.MetricFamily {
 	reloaded.add(boolean(r.Reloaded))
 	at := gauges("host_listen_registry_last_reload_success_timestamp_seconds", "Unix time when the registry's file was last read and good.")
 	at.add(float64(r.ReloadedAt.UnixMilli()) / float64(time.Second/time.Millisecond))
-	return []*dto.MetricFamily{&up.MetricFamily, &size.MetricFamily, &used.MetricFamily, &reloaded.MetricFamily, &at.MetricFamily}
+	return []*dto.MetricFamily{&size.MetricFamily, &used.MetricFamily, &reloaded.MetricFamily, &at.MetricFamily}
 }
 
 // Collector exports a snapshot of the listening ports at each scrape.

@@ -17,9 +17,13 @@ type scrape struct {
 	count    uint64 // of uses
 	current  [][]*dto.LabelPair
 	gone     [][]*dto.LabelPair
-	families []*perListenerFamily
-	holders  *perListenerFamily
-	violated *perListenerFamily
+	families []*sampledFamily // of perListener, in its order, and then of the rest
+	holders  *sampledFamily
+	violated *sampledFamily
+	services *sampledFamily
+	// servicePairs are the label pairs of services, made for serviceRows.
+	servicePairs [][]*dto.LabelPair
+	serviceRows  []inventory.ServiceState
 }
 
 // listenerLabels are the labels of one listener.
@@ -30,10 +34,13 @@ type listenerLabels struct {
 	holders     []inventory.Holder // for which holderPairs were made
 	many        bool
 	holderPairs [][]*dto.LabelPair
+
+	verdict      inventory.Verdict // for which verdictPairs were made
+	verdictPairs []*dto.LabelPair
 }
 
-// perListenerFamily is a family of perListener with its samples.
-type perListenerFamily struct {
+// sampledFamily is a family with samples that are used again.
+type sampledFamily struct {
 	dto.MetricFamily
 	samples []*sample // as many as there ever were; MetricFamily.Metric has those in use
 }
@@ -58,11 +65,13 @@ func newScrape() *scrape {
 	}
 	s.holders = newFamily(holderName, holderHelp, dto.MetricType_GAUGE)
 	s.violated = newFamily(violationName, violationHelp, dto.MetricType_GAUGE)
+	s.services = newFamily(serviceUpName, serviceUpHelp, dto.MetricType_GAUGE)
+	s.families = append(s.families, s.holders, s.violated, s.services)
 	return s
 }
 
-func newFamily(name, help string, kind dto.MetricType) *perListenerFamily {
-	return &perListenerFamily{MetricFamily: dto.MetricFamily{Name: &name, Help: &help, Type: &kind}}
+func newFamily(name, help string, kind dto.MetricType) *sampledFamily {
+	return &sampledFamily{MetricFamily: dto.MetricFamily{Name: &name, Help: &help, Type: &kind}}
 }
 
 // fill returns the families of a snapshot. They hold until the next call.
@@ -75,7 +84,6 @@ func (s *scrape) fill(snapshot *inventory.Snapshot) []*dto.MetricFamily {
 			delete(s.labels, key)
 		}
 	}
-	families := aboutSelf(snapshot)
 	for n := range perListener {
 		m, f := &perListener[n], s.families[n]
 		f.Metric = f.Metric[:0]
@@ -91,33 +99,51 @@ func (s *scrape) fill(snapshot *inventory.Snapshot) []*dto.MetricFamily {
 				}
 			}
 		}
+	}
+	s.holders.Metric, s.violated.Metric = s.holders.Metric[:0], s.violated.Metric[:0]
+	for i := range snapshot.Listeners {
+		l := &snapshot.Listeners[i]
+		labels := s.labels[l.Key]
+		for _, pairs := range labels.ofHolders(l) {
+			s.holders.add(pairs, 1)
+		}
+		if l.Verdict.Reason != "" {
+			s.violated.add(labels.ofVerdict(l.Verdict), 1)
+		}
+	}
+	s.fillServices(snapshot.Registry)
+
+	families := aboutSelf(snapshot)
+	for _, f := range s.families {
 		if len(f.Metric) > 0 {
 			families = append(families, &f.MetricFamily)
 		}
 	}
-	s.holders.Metric = s.holders.Metric[:0]
-	for i := range snapshot.Listeners {
-		for _, pairs := range s.labels[snapshot.Listeners[i].Key].ofHolders(&snapshot.Listeners[i]) {
-			s.holders.add(pairs, 1)
-		}
-	}
-	if len(s.holders.Metric) > 0 {
-		families = append(families, &s.holders.MetricFamily)
-	}
-	s.violated.Metric = s.violated.Metric[:0]
-	for i := range snapshot.Listeners {
-		if l := &snapshot.Listeners[i]; l.Verdict.Reason != "" {
-			s.violated.add(s.labels[l.Key].with("reason", l.Verdict.Reason, "service_name", l.Verdict.Service), 1)
-		}
-	}
-	if len(s.violated.Metric) > 0 {
-		families = append(families, &s.violated.MetricFamily)
-	}
 	return families
 }
 
+// fillServices fills in which services are up.
+func (s *scrape) fillServices(r *inventory.Registry) {
+	s.services.Metric = s.services.Metric[:0]
+	if r == nil {
+		return
+	}
+	if !slices.EqualFunc(s.serviceRows, r.Services, func(a, b inventory.ServiceState) bool { return a.Service == b.Service }) {
+		s.servicePairs = s.servicePairs[:0]
+		for _, row := range r.Services {
+			s.servicePairs = append(s.servicePairs, []*dto.LabelPair{
+				label("port", strconv.Itoa(int(row.Port))), label("proto", row.Proto), label("service_name", row.Name),
+			})
+		}
+	}
+	s.serviceRows = r.Services
+	for i := range r.Services {
+		s.services.add(s.servicePairs[i], boolean(r.Services[i].Up))
+	}
+}
+
 // add appends a sample, which an earlier scrape may have made.
-func (f *perListenerFamily) add(labels []*dto.LabelPair, value float64) {
+func (f *sampledFamily) add(labels []*dto.LabelPair, value float64) {
 	n := len(f.Metric)
 	if n == len(f.samples) {
 		made := new(sample)
@@ -183,6 +209,14 @@ func (l *listenerLabels) ofHolders(of *inventory.Listener) [][]*dto.LabelPair {
 		l.holderPairs = append(l.holderPairs, l.with("process", manyHolders))
 	}
 	return l.holderPairs
+}
+
+// ofVerdict returns the label pairs of the series that tells a listener's violation.
+func (l *listenerLabels) ofVerdict(v inventory.Verdict) []*dto.LabelPair {
+	if l.verdict != v {
+		l.verdict, l.verdictPairs = v, l.with("reason", v.Reason, "service_name", v.Service)
+	}
+	return l.verdictPairs
 }
 
 // with returns the listener's labels and others, each a name and a value, sorted by name. An empty value is the same as none.

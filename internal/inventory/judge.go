@@ -97,7 +97,7 @@ func (i *Inventory) judgeAll(snapshot *Snapshot) {
 	for _, l := range i.main.ledgers {
 		failed[l.proto.String()] = l.failed
 	}
-	snapshot.Registry.Services = slices.DeleteFunc(j.table.Up(j.input, socket.BindV6Only(i.options.Procfs)), func(s registry.ServiceState) bool { return failed[s.Proto] })
+	snapshot.Registry.Services = slices.DeleteFunc(j.table.Up(j.input, socket.BindV6Only(i.options.Procfs)), func(s ServiceState) bool { return failed[s.Proto] })
 	if !failed[TCP] && !failed[UDP] {
 		snapshot.Registry.Reserved = j.table.Reserved(j.input)
 	}

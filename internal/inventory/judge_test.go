@@ -126,6 +126,7 @@ func TestAChangedFileJudgesAnewAndABadOneDoesNot(t *testing.T) {
 	b := newBench()
 	file := judgedBy(t, b, webRegistry)
 	b.source.say(socket.TCP, answer{rows: []socket.Socket{at("0.0.0.0:8080", 1)}, same: true})
+	b.source.say(socket.UDP, answer{same: true})
 	first := b.Snapshot()
 	for _, step := range []struct {
 		content, want string

@@ -41,9 +41,9 @@ type Snapshot struct {
 // Registry is what the registry says of the main network namespace as a whole.
 type Registry struct {
 	// Services are the ports that must listen. There is none of a protocol whose read failed.
-	Services []registry.ServiceState
+	Services []ServiceState
 	// Reserved is how the teams' ranges are used; nil if a protocol could not be read.
-	Reserved []registry.TeamUse
+	Reserved []TeamUse
 	// Reloaded tells whether the file was good when it was last read, and ReloadedAt when it last was.
 	Reloaded   bool
 	ReloadedAt time.Time
@@ -75,6 +75,22 @@ func (s *Snapshot) Succeeded(collector string) bool {
 
 // Holder is who holds a listener. What is not known is empty.
 type Holder = holder.Holder
+
+// What a registry says: of a listener, of a service, and of what is reserved for a team.
+type (
+	Verdict      = registry.Verdict
+	Service      = registry.Service
+	ServiceState = registry.ServiceState
+	TeamUse      = registry.TeamUse
+)
+
+// The reasons of a Verdict.
+const (
+	ReasonUnregistered = registry.ReasonUnregistered
+	ReasonReserved     = registry.ReasonReserved
+	ReasonBind         = registry.ReasonBind
+	ReasonProcess      = registry.ReasonProcess
+)
 
 // Key tells one listener from another. Sockets that share it (SO_REUSEPORT, forked workers) are one listener.
 type Key struct {
@@ -124,13 +140,13 @@ type Listener struct {
 	// Exact tells that the Holders are the processes that have the sockets open, and not what cgroups let one expect.
 	Exact bool
 	// Verdict is what the registry says of it, if Judged.
-	Verdict registry.Verdict
+	Verdict Verdict
 	Judged  bool
 }
 
 // declared tells whether a service of the registry declares the listener's port.
 func (l *Listener) declared() bool {
-	return l.Judged && l.Verdict.Reason != registry.ReasonUnregistered && l.Verdict.Reason != registry.ReasonReserved
+	return l.Judged && l.Verdict.Reason != ReasonUnregistered && l.Verdict.Reason != ReasonReserved
 }
 
 // byPort orders listeners as people look for them: the main network namespace first, then by port, protocol and address.

@@ -100,7 +100,7 @@ func (s *service) holds(l *Listener) bool {
 
 // ServiceState tells whether a required service listens on a port.
 type ServiceState struct {
-	Service
+	*Service
 	Up bool
 	// Assumed tells that this rests on whether a listener on :: takes IPv4, which is not known but taken from
 	// net.ipv6.bindv6only.
@@ -111,8 +111,8 @@ type ServiceState struct {
 // listener on :: that takes IPv4 counts as one on 0.0.0.0 too; where that is not known, it does unless bindV6Only.
 func (t *Table) Up(listeners []Listener, bindV6Only bool) []ServiceState {
 	states := make([]ServiceState, len(t.rows))
-	for i, row := range t.rows {
-		states[i].Service = row
+	for i := range t.rows {
+		states[i].Service = &t.rows[i]
 	}
 	for i := range listeners {
 		l := &listeners[i]

@@ -96,7 +96,7 @@ func TestAServiceIsUpWhenOneListenerIsAsDeclared(t *testing.T) {
 		{"IPv4, IPv4 too, held by another", "bind: 0.0.0.0, process: sshd", false, []Listener{heldBy(dual(No), Holder{Process: "nc"})}, false, false},
 	} {
 		table := parse(t, "services:", "  - {name: ssh, port: 22, "+test.declared+"}").For("")
-		want := []ServiceState{{Service: Service{Name: "ssh", Proto: "tcp", Port: 22}, Up: test.up, Assumed: test.assumed}}
+		want := []ServiceState{{Service: &Service{Name: "ssh", Proto: "tcp", Port: 22}, Up: test.up, Assumed: test.assumed}}
 		if diff := cmp.Diff(want, table.Up(test.listeners, test.bindV6Only)); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", test.name, diff)
 		}

@@ -1,0 +1,146 @@
+package collector
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"listen_exporter/internal/inventory"
+)
+
+func required(name, proto string, port uint16, up bool) inventory.ServiceState {
+	return inventory.ServiceState{Service: &inventory.Service{Name: name, Proto: proto, Port: port}, Up: up}
+}
+
+func judged(l inventory.Listener, reason, service string) inventory.Listener {
+	l.Judged, l.Verdict = true, inventory.Verdict{Reason: reason, Service: service}
+	return l
+}
+
+func judgedExample() *inventory.Snapshot {
+	ssh := inventory.Listener{Key: onDevice(key("tcp", "0.0.0.0:22", inventory.ScopeAny, inventory.RangePrivileged), "eth0"), Detailed: true}
+	redis := inventory.Listener{Key: key("tcp", "[::]:6379", inventory.ScopeAny, inventory.RangeUser), Detailed: true}
+	alpha := inventory.Listener{Key: key("udp", "127.0.0.1:30001", inventory.ScopeLoopback, inventory.RangeUser), Detailed: true}
+	rogue := inventory.Listener{Key: key("tcp", "127.0.0.1:31337", inventory.ScopeLoopback, inventory.RangeUser), Detailed: true}
+	pod := inventory.Listener{Key: inNamespace(key("tcp", "0.0.0.0:22", inventory.ScopeAny, inventory.RangePrivileged), "blue"), Detailed: true}
+	return &inventory.Snapshot{
+		Source: "netlink",
+		Reads:  []inventory.Read{{Collector: inventory.TCP}, {Collector: inventory.UDP}, {Collector: inventory.CollectorRegistry}},
+		Listeners: []inventory.Listener{
+			judged(ssh, "", "ssh"),
+			judged(redis, inventory.ReasonBind, "redis"),
+			judged(alpha, inventory.ReasonReserved, "alpha"),
+			judged(rogue, inventory.ReasonUnregistered, ""),
+			pod,
+		},
+		Registry: &inventory.Registry{
+			Services:   []inventory.ServiceState{required("ssh", "tcp", 22, true), required("redis", "tcp", 6379, false)},
+			Reserved:   []inventory.TeamUse{{Team: "alpha", Size: 1000, Used: 1}},
+			Reloaded:   true,
+			ReloadedAt: time.Date(2026, 11, 22, 3, 0, 0, 250e6, time.UTC),
+		},
+	}
+}
+
+const judgedText = `
+# HELP host_listen_collector_success Whether the last read succeeded. While it is 0, all series that rest on it are absent.
+# TYPE host_listen_collector_success gauge
+host_listen_collector_success{collector="registry"} 1
+host_listen_collector_success{collector="tcp"} 1
+host_listen_collector_success{collector="udp"} 1
+# HELP host_listen_port_registered Whether the registry says of the listener that it should be so. 0: it should not.
+# TYPE host_listen_port_registered gauge
+host_listen_port_registered{address="0.0.0.0",device="eth0",family="ipv4",port="22",proto="tcp",range="privileged",scope="any"} 1
+host_listen_port_registered{address="127.0.0.1",family="ipv4",port="30001",proto="udp",range="user",scope="loopback"} 0
+host_listen_port_registered{address="127.0.0.1",family="ipv4",port="31337",proto="tcp",range="user",scope="loopback"} 0
+host_listen_port_registered{address="::",family="ipv6",port="6379",proto="tcp",range="user",scope="any"} 0
+# HELP host_listen_port_violation Why the listener should not be so: unregistered, reserved (for the team in service_name), bind or process. Always 1.
+# TYPE host_listen_port_violation gauge
+host_listen_port_violation{address="127.0.0.1",family="ipv4",port="30001",proto="udp",range="user",reason="reserved",scope="loopback",service_name="alpha"} 1
+host_listen_port_violation{address="127.0.0.1",family="ipv4",port="31337",proto="tcp",range="user",reason="unregistered",scope="loopback"} 1
+host_listen_port_violation{address="::",family="ipv6",port="6379",proto="tcp",range="user",reason="bind",scope="any",service_name="redis"} 1
+# HELP host_listen_registry_last_reload_success_timestamp_seconds Unix time when the registry's file was last read and good.
+# TYPE host_listen_registry_last_reload_success_timestamp_seconds gauge
+host_listen_registry_last_reload_success_timestamp_seconds 1.79531640025e+09
+# HELP host_listen_registry_last_reload_successful Whether the registry's file was good when it was last read.
+# TYPE host_listen_registry_last_reload_successful gauge
+host_listen_registry_last_reload_successful 1
+# HELP host_listen_reserved_ports How many ports the registry reserves for a team.
+# TYPE host_listen_reserved_ports gauge
+host_listen_reserved_ports{team="alpha"} 1000
+# HELP host_listen_reserved_ports_used How many of the ports that are reserved for a team listen.
+# TYPE host_listen_reserved_ports_used gauge
+host_listen_reserved_ports_used{team="alpha"} 1
+# HELP host_listen_service_up Whether a required service of the registry listens as declared.
+# TYPE host_listen_service_up gauge
+host_listen_service_up{port="22",proto="tcp",service_name="ssh"} 1
+host_listen_service_up{port="6379",proto="tcp",service_name="redis"} 0
+`
+
+func TestVerdictsBecomeMetrics(t *testing.T) {
+	c := New(judgedExample)
+	for range 2 { // the second scrape uses the memory of the first
+		if err := testutil.GatherAndCompare(gatherer(c), strings.NewReader(judgedText),
+			"host_listen_collector_success",
+			"host_listen_port_registered", "host_listen_port_violation", "host_listen_service_up",
+			"host_listen_reserved_ports", "host_listen_reserved_ports_used",
+			"host_listen_registry_last_reload_successful", "host_listen_registry_last_reload_success_timestamp_seconds",
+		); err != nil {
+			t.Error(err)
+		}
+	}
+	problems, err := testutil.GatherAndLint(gatherer(c))
+	if err != nil || len(problems) > 0 {
+		t.Error(problems, err)
+	}
+}
+
+func TestAChangedVerdictOrRegistryChangesTheSeries(t *testing.T) {
+	snapshot := judgedExample()
+	c := New(func() *inventory.Snapshot { return snapshot })
+	if _, err := gatherer(c).Gather(); err != nil {
+		t.Fatal(err)
+	}
+	snapshot = judgedExample()
+	snapshot.Listeners = []inventory.Listener{judged(snapshot.Listeners[1], inventory.ReasonProcess, "cache"), judged(snapshot.Listeners[2], "", "alpha")}
+	snapshot.Registry.Services = []inventory.ServiceState{required("cache", "tcp", 6379, false), required("alpha", "udp", 30001, true)}
+	snapshot.Registry.Reserved, snapshot.Registry.Reloaded = nil, false
+	want := `
+# HELP host_listen_port_violation Why the listener should not be so: unregistered, reserved (for the team in service_name), bind or process. Always 1.
+# TYPE host_listen_port_violation gauge
+host_listen_port_violation{address="::",family="ipv6",port="6379",proto="tcp",range="user",reason="process",scope="any",service_name="cache"} 1
+# HELP host_listen_registry_last_reload_successful Whether the registry's file was good when it was last read.
+# TYPE host_listen_registry_last_reload_successful gauge
+host_listen_registry_last_reload_successful 0
+# HELP host_listen_service_up Whether a required service of the registry listens as declared.
+# TYPE host_listen_service_up gauge
+host_listen_service_up{port="6379",proto="tcp",service_name="cache"} 0
+host_listen_service_up{port="30001",proto="udp",service_name="alpha"} 1
+`
+	if err := testutil.GatherAndCompare(gatherer(c), strings.NewReader(want),
+		"host_listen_port_violation", "host_listen_service_up", "host_listen_reserved_ports", "host_listen_registry_last_reload_successful",
+	); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAScrapeOfKnownVerdictsCostsNoAllocationAListenerOrService(t *testing.T) {
+	allocations := func(count uint16) float64 {
+		snapshot := &inventory.Snapshot{Registry: new(inventory.Registry)}
+		for port := range count {
+			snapshot.Listeners = append(snapshot.Listeners, judged(inventory.Listener{
+				Key: key("tcp", fmt.Sprintf("0.0.0.0:%d", port+1), inventory.ScopeAny, inventory.RangeUser),
+			}, inventory.ReasonBind, "web"))
+			snapshot.Registry.Services = append(snapshot.Registry.Services, required("web", "tcp", port+1, true))
+		}
+		s := newScrape()
+		s.fill(snapshot)
+		return testing.AllocsPerRun(10, func() { s.fill(snapshot) })
+	}
+	if few, many := allocations(1), allocations(1000); many > few {
+		t.Errorf("%.0f allocations for 1 listener and service, %.0f for 1000", few, many)
+	}
+}
