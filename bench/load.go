@@ -48,6 +48,51 @@ func startLoad(proto string, sockets int) error {
 	return nil
 }
 
+// startListeners opens so many listeners in a process of its own, which ends with this process.
+func startListeners(n int) error {
+	cmd := exec.Command("/proc/self/exe", "listeners", strconv.Itoa(n))
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+		return fmt.Errorf("the process of the listeners ended: %w", err)
+	}
+	return nil
+}
+
+// holdListeners is the process of the listeners: how many.
+func holdListeners(args []string) error {
+	if len(args) != 1 {
+		return errors.New("listeners: want a number")
+	}
+	n, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	open, err := openListeners(n)
+	if err != nil {
+		return fmt.Errorf("listeners: %w", err)
+	}
+	defer open.hold()
+	return waitForever()
+}
+
+// waitForever says that this process is ready, and returns only with an error.
+func waitForever() error {
+	fmt.Println("ready")
+	for {
+		if err := unix.Pause(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
 // load is a process of the load: its protocol, its number and how many sockets it opens.
 func load(args []string) error {
 	if len(args) != 3 {
@@ -68,12 +113,7 @@ func load(args []string) error {
 	if err := open(number, sockets); err != nil {
 		return fmt.Errorf("load: %w", err)
 	}
-	fmt.Println("ready")
-	for {
-		if err := unix.Pause(); !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
+	return waitForever()
 }
 
 // connectPairs opens TCP connections and both their ends.

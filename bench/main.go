@@ -44,6 +44,7 @@ func figures() []figure {
 		{"scrape-million", "a scrape of 100 listeners beside -sockets other sockets, against other programs", []string{product, nodeExporter}, scrapeMillion},
 		{"scrape-idle", "a scrape of 100 listeners on an idle host, against node_exporter", []string{product, nodeExporter}, scrapeIdle},
 		{"scrape-10000", "a scrape of 10000 listeners, against ss, and where its time goes", []string{product}, scrapeMany},
+		{"registry-65535", "10000 listeners judged by 65535 services, against a scrape", []string{product}, registryFigure},
 		{"memory-million", "resident memory after -scrapes scrapes beside -sockets other sockets, against node_exporter", []string{product, nodeExporter}, memoryMillion},
 		{"holders-million", "who holds 100 listeners, beside -sockets open files in 2000 processes, against ss and lsof", []string{product}, holdersMillion},
 		{"netns-250", "a scrape of 250 network namespaces, against the kernel's own time and ss in each", []string{product}, netnsSteady},
@@ -64,6 +65,10 @@ func run(args []string) error {
 		switch args[0] {
 		case "load":
 			return load(args[1:])
+		case "listeners":
+			return holdListeners(args[1:])
+		case "judging":
+			return serveJudging(args[1:], os.Stdin, os.Stdout)
 		case "snapshots":
 			return serveSnapshots(os.Stdin, os.Stdout)
 		case "gopsutil":

@@ -161,7 +161,7 @@ func command(name string, args ...string) side {
 
 // gopsutilSide is a side: one call of the library, in a process that has called it before.
 func gopsutilSide() (side, error) {
-	w, err := startHelper("gopsutil", 0)
+	w, err := startHelper(0, "gopsutil")
 	if err != nil {
 		return side{}, err
 	}

@@ -26,11 +26,15 @@ const (
 	snapshotBatch = 201
 )
 
-// openInventory returns an inventory by netlink, with the product's defaults.
-func openInventory(udp bool) (*inventory.Inventory, error) {
-	return inventory.Open(inventory.Options{
+// openInventory returns an inventory by netlink, with the product's defaults as edit changes them.
+func openInventory(udp bool, edit ...func(*inventory.Options)) (*inventory.Inventory, error) {
+	o := inventory.Options{
 		Procfs: "/proc", Netns: "self", Source: "netlink", TCP: true, UDP: udp, EphemeralMinAge: time.Minute, MaxPorts: 20_000,
-	}, log.NewNopLogger())
+	}
+	for _, f := range edit {
+		f(&o)
+	}
+	return inventory.Open(o, log.NewNopLogger())
 }
 
 // snapshotOf returns a sample of one snapshot, which must have so many listeners.
@@ -61,13 +65,14 @@ func rawDumpOf(d *rawDump, sockets int, protocols ...uint8) func() (time.Duratio
 
 // helper is a process of this program that takes samples at its parent's command.
 type helper struct {
-	stdin  io.Writer
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
 	stdout *bufio.Reader
 }
 
-// startHelper starts a helper, in new namespaces if flags say so.
-func startHelper(name string, flags uintptr) (*helper, error) {
-	cmd := exec.Command("/proc/self/exe", name)
+// startHelper starts a helper, in new namespaces if flags say so. The first of args is what it does.
+func startHelper(flags uintptr, args ...string) (*helper, error) {
+	cmd := exec.Command("/proc/self/exe", args...)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: flags}
 	stdin, err := cmd.StdinPipe()
@@ -81,8 +86,11 @@ func startHelper(name string, flags uintptr) (*helper, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	return &helper{stdin: stdin, stdout: bufio.NewReader(stdout)}, nil
+	return &helper{cmd: cmd, stdin: stdin, stdout: bufio.NewReader(stdout)}, nil
 }
+
+// stop ends the helper.
+func (h *helper) stop() error { return errors.Join(h.stdin.Close(), h.cmd.Wait()) }
 
 // sample asks for one sample.
 func (h *helper) sample() (time.Duration, error) {
@@ -131,14 +139,14 @@ func answer(in io.Reader, out io.Writer, sample func() (time.Duration, error)) e
 }
 
 func snapshotMillion(s settings, out io.Writer) error {
-	idle, err := startHelper("snapshots", syscall.CLONE_NEWNET)
+	idle, err := startHelper(syscall.CLONE_NEWNET, "snapshots")
 	if err != nil {
 		return err
 	}
 	if err := startLoad("tcp", s.sockets); err != nil {
 		return err
 	}
-	loaded, err := startHelper("snapshots", 0)
+	loaded, err := startHelper(0, "snapshots")
 	if err != nil {
 		return err
 	}

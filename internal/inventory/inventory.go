@@ -152,6 +152,9 @@ func (i *Inventory) read() *Snapshot {
 	} else {
 		i.finish(snapshot)
 	}
+	if i.judge != nil {
+		snapshot.Reads = append(snapshot.Reads, Read{Collector: CollectorRegistry, Duration: i.judge.took})
+	}
 	i.last = snapshot
 	return snapshot
 }

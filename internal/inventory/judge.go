@@ -17,8 +17,10 @@ type judge struct {
 	host    string
 	of      *registry.Registry // for which table was made
 	table   *registry.Table
+	states  []ServiceState      // as table said last
 	input   []registry.Listener // the buffer of all judging
 	own     map[uint64]struct{} // the inodes of the exporter's own sockets
+	took    time.Duration       // so far, for the snapshot that is being made
 }
 
 func newJudge(file, host string) (*judge, error) {
@@ -34,7 +36,7 @@ func newJudge(file, host string) (*judge, error) {
 // take makes the table of the present registry, and tells whether it is another one.
 func (j *judge) take() bool {
 	if current := j.watcher.Current(); current != j.of {
-		j.of, j.table = current, current.For(j.host)
+		j.of, j.table, j.states = current, current.For(j.host), nil
 		return true
 	}
 	return false
@@ -53,7 +55,7 @@ func (i *Inventory) refresh(snapshot *Snapshot) (changed bool) {
 	}
 	ok, at := i.judge.watcher.LastReload()
 	snapshot.Registry = &Registry{Reloaded: ok, ReloadedAt: at}
-	snapshot.Reads = append(snapshot.Reads, Read{Collector: CollectorRegistry, Duration: time.Since(start)})
+	i.judge.took = time.Since(start)
 	return changed
 }
 
@@ -67,7 +69,8 @@ func (i *Inventory) ReloadRegistry() error {
 
 // judgeAll judges the listeners of the main network namespace.
 func (i *Inventory) judgeAll(snapshot *Snapshot) {
-	j := i.judge
+	j, start := i.judge, time.Now()
+	defer func() { j.took += time.Since(start) }()
 	j.own = holder.OwnSockets()
 	j.input = j.input[:0]
 	first := 0
@@ -95,9 +98,15 @@ func (i *Inventory) judgeAll(snapshot *Snapshot) {
 	}
 	failed := make(map[string]bool)
 	for _, l := range i.main.ledgers {
-		failed[l.proto.String()] = l.failed
+		if l.failed {
+			failed[l.proto.String()] = true
+		}
 	}
-	snapshot.Registry.Services = slices.DeleteFunc(j.table.Up(j.input, socket.BindV6Only(i.options.Procfs)), func(s ServiceState) bool { return failed[s.Proto] })
+	j.states = j.table.Up(j.input, socket.BindV6Only(i.options.Procfs), j.states)
+	snapshot.Registry.Services = j.states
+	if len(failed) > 0 {
+		snapshot.Registry.Services = slices.DeleteFunc(slices.Clone(j.states), func(s ServiceState) bool { return failed[s.Proto] })
+	}
 	if !failed[TCP] && !failed[UDP] {
 		snapshot.Registry.Reserved = j.table.Reserved(j.input)
 	}

@@ -42,7 +42,7 @@ func BenchmarkJudge65535ServicesBy10000Listeners(b *testing.B) {
 	b.Run("up", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			table.Up(listeners, false)
+			table.Up(listeners, false, nil)
 		}
 	})
 	b.Run("compile", func(b *testing.B) {

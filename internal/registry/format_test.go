@@ -164,7 +164,7 @@ func checkFormat(t *testing.T, listeners []Listener) {
 			t.Errorf("%+v: got %+v by\n%s", l, got, text)
 		}
 	}
-	for _, state := range table.Up(listeners, true) {
+	for _, state := range table.Up(listeners, true, nil) {
 		if !state.Up {
 			t.Errorf("%+v is not up by\n%s", state, text)
 		}

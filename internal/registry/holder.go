@@ -31,19 +31,18 @@ func newProcessName(name string) processName {
 
 func (n processName) is(process string) bool { return process == n.comm || process == n.full }
 
-// unitName is a unit as declared, and the socket unit that listens in its place until it is first needed. The zero value
-// stands for any.
-type unitName struct{ name, socket string }
+// unitName is a unit as declared. The zero value stands for any.
+type unitName struct{ name string }
 
-func newUnitName(name string) unitName {
-	socket := name
-	if service, ok := strings.CutSuffix(name, ".service"); ok {
-		socket = service + ".socket"
+// is tells whether a unit is the declared one, or the socket unit that listens in its place until it is first needed.
+func (n unitName) is(unit string) bool {
+	if unit == n.name {
+		return true
 	}
-	return unitName{name: name, socket: socket}
+	service, isService := strings.CutSuffix(n.name, ".service")
+	socket, isSocket := strings.CutSuffix(unit, ".socket")
+	return isService && isSocket && service == socket
 }
-
-func (n unitName) is(unit string) bool { return unit == n.name || unit == n.socket }
 
 // activator is the name of the process that holds the sockets of a socket unit until its service takes them: PID 1.
 const activator = "systemd"
@@ -83,7 +82,7 @@ func (p *parser) unit(n *yaml.Node) unitName {
 		p.at(n, "unit %s %s", quoted(name), problem)
 		return unitName{}
 	}
-	return newUnitName(name)
+	return unitName{name}
 }
 
 func checkUnit(name string) string {

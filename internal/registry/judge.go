@@ -109,11 +109,10 @@ type ServiceState struct {
 
 // Up returns the state of each row of Services, in the same order. A row is up if a listener on its port is as declared. A
 // listener on :: that takes IPv4 counts as one on 0.0.0.0 too; where that is not known, it does unless bindV6Only.
-func (t *Table) Up(listeners []Listener, bindV6Only bool) []ServiceState {
-	states := make([]ServiceState, len(t.rows))
-	for i := range t.rows {
-		states[i].Service = &t.rows[i]
-	}
+//
+// last is what the table's Up returned before, or nil. It is returned again if nothing has changed.
+func (t *Table) Up(listeners []Listener, bindV6Only bool, last []ServiceState) []ServiceState {
+	rows := make([]rowState, len(t.rows))
 	for i := range listeners {
 		l := &listeners[i]
 		proto := protoOf(l.Proto)
@@ -122,22 +121,32 @@ func (t *Table) Up(listeners []Listener, bindV6Only bool) []ServiceState {
 				continue
 			}
 			n, _ := slices.BinarySearch(e.required, l.Addr.Port())
-			states[e.firstRow[proto]+n].seen(e.bind, l, bindV6Only)
+			rows[e.firstRow[proto]+n].seen(e.bind, l, bindV6Only)
 		}
+	}
+	if slices.EqualFunc(rows, last, func(now rowState, then ServiceState) bool { return now.up == then.Up && now.assumed == then.Assumed }) {
+		return last
+	}
+	states := make([]ServiceState, len(rows))
+	for i, row := range rows {
+		states[i] = ServiceState{Service: &t.rows[i], Up: row.up, Assumed: row.assumed}
 	}
 	return states
 }
 
+// rowState is what is known of a row of Services.
+type rowState struct{ up, assumed bool }
+
 // seen takes a listener on the row's port into account.
-func (s *ServiceState) seen(bind []netip.Prefix, l *Listener, bindV6Only bool) {
+func (s *rowState) seen(bind []netip.Prefix, l *Listener, bindV6Only bool) {
 	addr := l.Addr.Addr().Unmap().WithZone("")
 	sure := permits(bind, addr)
 	asIPv4 := !sure && addr == netip.IPv6Unspecified() && permits(bind, netip.IPv4Unspecified())
 	switch {
 	case sure, asIPv4 && l.IPv6Only == No:
-		s.Up, s.Assumed = true, false
-	case asIPv4 && l.IPv6Only == Unknown && (!s.Up || s.Assumed):
-		s.Up, s.Assumed = !bindV6Only, true
+		s.up, s.assumed = true, false
+	case asIPv4 && l.IPv6Only == Unknown && (!s.up || s.assumed):
+		s.up, s.assumed = !bindV6Only, true
 	}
 }
 

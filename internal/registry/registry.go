@@ -96,6 +96,7 @@ func (r *Registry) RangeOf(port uint16) (Range, bool) {
 
 // finish makes what is looked up of what was read.
 func (r *Registry) finish() {
+	r.pack()
 	index := make(map[string]uint16)
 	for _, reserved := range r.reserved {
 		team, known := index[reserved.team]

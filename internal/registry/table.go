@@ -12,11 +12,15 @@ type Table struct {
 	registry *Registry
 	entries  []entry
 	// at has, for each port of a protocol, the index in lists of the entries that claim it, in the order of the file; the
-	// first list is empty.
-	at    [protocols][1 << 16]uint16
-	lists [protocols][][]*entry
-	rows  []Service
+	// first list is empty. A list is a part of claimants.
+	at        [protocols][1 << 16]uint16
+	lists     [protocols][]part
+	claimants [protocols][]*entry
+	rows      []Service
 }
+
+// part is where a part of a slice begins and ends.
+type part struct{ start, end int }
 
 // entry is a service of the table's host.
 type entry struct {
@@ -43,8 +47,13 @@ func (r *Registry) For(host string) *Table {
 			t.entries = append(t.entries, entry{service: s, order: len(t.entries)})
 		}
 	}
+	total := 0
+	for _, e := range t.entries {
+		total += e.mustListenOn()
+	}
+	ports := make([]uint16, 0, total)
 	for i := range t.entries {
-		t.require(&t.entries[i])
+		ports = t.require(&t.entries[i], ports)
 	}
 	for proto := range protocols {
 		t.index(proto)
@@ -52,16 +61,30 @@ func (r *Registry) For(host string) *Table {
 	return t
 }
 
-// require adds the rows of an entry.
-func (t *Table) require(e *entry) {
-	if !e.service.required {
-		return
+// mustListenOn returns how many ports a service must listen on.
+func (s *service) mustListenOn() int {
+	if !s.required {
+		return 0
 	}
+	total := 0
+	for _, span := range s.ports {
+		total += span.size()
+	}
+	return total
+}
+
+// require adds the rows of an entry. Its ports are appended to those of others, which saves memory of its own.
+func (t *Table) require(e *entry, ports []uint16) []uint16 {
+	if !e.service.required {
+		return ports
+	}
+	start := len(ports)
 	for _, span := range e.ports {
 		for port := int(span.first); port <= int(span.last); port++ {
-			e.required = append(e.required, uint16(port))
+			ports = append(ports, uint16(port))
 		}
 	}
+	e.required = ports[start:]
 	for proto, declared := range e.protos {
 		if !declared {
 			continue
@@ -71,6 +94,7 @@ func (t *Table) require(e *entry) {
 			t.rows = append(t.rows, Service{Name: e.name, Purpose: e.purpose, Proto: protoNames[proto], Port: port})
 		}
 	}
+	return ports
 }
 
 // edge is where an entry's claim begins or, one port behind its last, ends.
@@ -91,7 +115,8 @@ func (t *Table) index(proto int) {
 		}
 	}
 	slices.SortFunc(edges, func(a, b edge) int { return cmp.Compare(a.port, b.port) })
-	lists := [][]*entry{nil}
+	lists := []part{{}}
+	var claimants []*entry
 	claimed := make(map[int]int) // how often an entry does at this edge
 	var active []*entry
 	for at := 0; at < len(edges); {
@@ -119,9 +144,11 @@ func (t *Table) index(proto int) {
 		for next := port; next < edges[at].port; next++ {
 			t.at[proto][next] = uint16(len(lists))
 		}
-		lists = append(lists, slices.Clone(active))
+		start := len(claimants)
+		claimants = append(claimants, active...)
+		lists = append(lists, part{start, len(claimants)})
 	}
-	t.lists[proto] = lists
+	t.lists[proto], t.claimants[proto] = lists, claimants
 }
 
 // claims returns the entries that claim a port, in the order of the file.
@@ -129,7 +156,8 @@ func (t *Table) claims(proto int, port uint16) []*entry {
 	if proto < 0 {
 		return nil
 	}
-	return t.lists[proto][t.at[proto][port]]
+	of := t.lists[proto][t.at[proto][port]]
+	return t.claimants[proto][of.start:of.end]
 }
 
 // Declares tells whether a service of this host declares the port.

@@ -97,8 +97,22 @@ func TestAServiceIsUpWhenOneListenerIsAsDeclared(t *testing.T) {
 	} {
 		table := parse(t, "services:", "  - {name: ssh, port: 22, "+test.declared+"}").For("")
 		want := []ServiceState{{Service: &Service{Name: "ssh", Proto: "tcp", Port: 22}, Up: test.up, Assumed: test.assumed}}
-		if diff := cmp.Diff(want, table.Up(test.listeners, test.bindV6Only)); diff != "" {
+		if diff := cmp.Diff(want, table.Up(test.listeners, test.bindV6Only, nil)); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", test.name, diff)
+		}
+	}
+}
+
+func TestStatesThatDidNotChangeAreReturnedAgain(t *testing.T) {
+	table := parse(t, "services:", "  - {name: ssh, port: 22, bind: 0.0.0.0}", "  - {name: web, port: 443}").For("")
+	ssh, web, mostLikely := on("tcp", "0.0.0.0:22"), on("tcp", "0.0.0.0:443"), on("tcp", "[::]:22")
+	first := table.Up([]Listener{ssh}, false, nil)
+	if again := table.Up([]Listener{ssh, on("tcp", "0.0.0.0:80")}, false, first); &again[0] != &first[0] {
+		t.Error("states were made anew though nothing changed")
+	}
+	for name, listeners := range map[string][]Listener{"one more": {ssh, web}, "none": nil, "assumed": {mostLikely}} {
+		if diff := cmp.Diff(table.Up(listeners, false, nil), table.Up(listeners, false, first)); diff != "" {
+			t.Errorf("%s: otherwise than without a last one (-want +got)\n%s", name, diff)
 		}
 	}
 }
@@ -110,7 +124,7 @@ func TestEachRowIsUpOnItsOwn(t *testing.T) {
 		"  - {name: cluster, port: 7000-7002, required: true}",
 	).For("")
 	var up []string
-	for _, state := range table.Up([]Listener{on("udp", "127.0.0.53:53"), on("tcp", "[::]:7001"), on("tcp", "[::]:7001"), on("udp", "[::]:7002"), on("sctp", "[::]:7000")}, false) {
+	for _, state := range table.Up([]Listener{on("udp", "127.0.0.53:53"), on("tcp", "[::]:7001"), on("tcp", "[::]:7001"), on("udp", "[::]:7002"), on("sctp", "[::]:7000")}, false, nil) {
 		up = append(up, fmt.Sprintf("%s %s %d %t", state.Name, state.Proto, state.Port, state.Up))
 	}
 	want := []string{

@@ -1,0 +1,250 @@
+package inventory_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/google/go-cmp/cmp"
+
+	"listen_exporter/internal/inventory"
+	"listen_exporter/internal/netnstest"
+)
+
+// livePorts is a registry with every form that a declaration has.
+const livePorts = `
+services:
+  - {name: ssh, port: 22, process: sshd}
+  - {name: web, port: 80}
+  - {name: admin, port: 443, bind: loopback}
+  - {name: wide, port: 8443, bind: private}
+  - {name: inside, port: 8444, bind: private}
+  - {name: link, port: 8445, bind: private}
+  - {name: subnet, port: 8446, bind: 10.0.0.0/24}
+  - {name: address, port: 8447, bind: 10.0.0.1}
+  - {name: list, port: 8448, bind: [loopback, 203.0.113.1]}
+  - {name: dual, port: 9001, bind: 0.0.0.0}
+  - {name: six, port: 9002, bind: 0.0.0.0}
+  - {name: both, port: 9003}
+  - {name: only, port: 9004, bind: "::"}
+  - {name: passive, port: 9100-9110}
+  - {name: database, port: 9200, hosts: [db-*]}
+  - {name: front, port: 9201, hosts: ["WEB-?"]}
+  - {name: dns, port: 53, proto: [tcp, udp]}
+  - {name: vpn, port: 51820, proto: udp}
+  - {name: workers, port: 9301, process: nginx}
+  - {name: shared, port: 9302, process: nginx}
+  - {name: shell, port: 9303, process: nginx}
+  - {name: unit, port: 9304, unit: demo.service, process: demo}
+  - {name: stranger, port: 9305, unit: other.service}
+  - {name: gone, port: 9999}
+reserved:
+  - {team: alpha, ports: 30000-30999}
+`
+
+// liveSockets are those that a program called plain holds.
+var liveSockets = []struct {
+	proto, address string
+	options        []netnstest.Option
+}{
+	{"tcp", "127.0.0.1:80", nil},
+	{"tcp", "0.0.0.0:443", nil},
+	{"tcp", "203.0.113.1:8443", nil},
+	{"tcp", "10.0.0.1:8444", nil},
+	{"tcp", "[fe80::1%test0]:8445", nil},
+	{"tcp", "10.0.0.1:8446", nil},
+	{"tcp", "203.0.113.1:8447", nil},
+	{"tcp", "203.0.113.1:8448", nil},
+	{"tcp", "[::1]:8448", nil},
+	{"tcp", "10.0.0.1:8448", nil},
+	{"tcp", "[::]:9001", nil},
+	{"tcp", "[::]:9002", []netnstest.Option{netnstest.IPv6Only()}},
+	{"tcp", "[::]:9003", nil},
+	{"tcp", "[::]:9004", []netnstest.Option{netnstest.IPv6Only()}},
+	{"tcp", "0.0.0.0:9100", nil},
+	{"tcp", "0.0.0.0:9110", nil},
+	{"tcp", "0.0.0.0:9111", nil},
+	{"tcp", "0.0.0.0:9200", nil},
+	{"tcp", "0.0.0.0:9201", nil},
+	{"udp", "0.0.0.0:22", nil},
+	{"udp", "127.0.0.1:53", nil},
+	{"udp", "0.0.0.0:51820", nil},
+	{"udp", "0.0.0.0:51821", nil}, // ephemeral, and nobody declares it: most likely a client
+	{"tcp", "127.0.0.1:30001", nil},
+}
+
+// liveVerdicts are the verdicts on them and on the sockets of other programs, and liveUps the services that are up.
+func liveVerdicts(exact bool) map[string]string {
+	of := map[string]string{
+		"tcp 0.0.0.0:22":           " ssh",
+		"tcp 127.0.0.1:80":         " web",
+		"tcp 0.0.0.0:443":          "bind admin",
+		"tcp 203.0.113.1:8443":     "bind wide",
+		"tcp 10.0.0.1:8444":        " inside",
+		"tcp [fe80::1]:8445":       " link",
+		"tcp 10.0.0.1:8446":        " subnet",
+		"tcp 203.0.113.1:8447":     "bind address",
+		"tcp 203.0.113.1:8448":     " list",
+		"tcp [::1]:8448":           " list",
+		"tcp 10.0.0.1:8448":        "bind list",
+		"tcp [::]:9001":            "bind dual",
+		"tcp [::]:9002":            "bind six",
+		"tcp [::]:9003":            " both",
+		"tcp [::]:9004":            " only",
+		"tcp 0.0.0.0:9100":         " passive",
+		"tcp 0.0.0.0:9110":         " passive",
+		"tcp 0.0.0.0:9111":         "unregistered ",
+		"tcp 0.0.0.0:9200":         "unregistered ",
+		"tcp 0.0.0.0:9201":         " front",
+		"udp 0.0.0.0:22":           "unregistered ",
+		"udp 127.0.0.1:53":         " dns",
+		"udp 0.0.0.0:51820":        " vpn",
+		"tcp 127.0.0.1:30001":      "reserved alpha",
+		"tcp 0.0.0.0:9301":         " workers",
+		"tcp 0.0.0.0:9302":         " shared",
+		"tcp 0.0.0.0:9303":         " shell",
+		"tcp 0.0.0.0:9304":         " unit",
+		"tcp 0.0.0.0:9305":         " stranger",
+		"tcp 0.0.0.0:10190":        " ", // the exporter's own
+		"another tcp 0.0.0.0:22":   "not judged",
+		"another tcp 0.0.0.0:2222": "not judged",
+	}
+	if exact { // one of two programs is another, and one is in another unit
+		of["tcp 0.0.0.0:9302"], of["tcp 0.0.0.0:9303"], of["tcp 0.0.0.0:9305"] = "process shared", "process shell", "process stranger"
+	}
+	return of
+}
+
+func liveUps(exact bool, source string) map[string]string {
+	of := map[string]string{
+		"ssh tcp": "up", "web tcp": "up", "admin tcp": "down", "wide tcp": "down", "inside tcp": "up", "link tcp": "up", "subnet tcp": "up",
+		"address tcp": "down", "list tcp": "up", "dual tcp": "up", "six tcp": "down", "both tcp": "up", "only tcp": "up", "front tcp": "up",
+		"dns tcp": "down", "dns udp": "up", "vpn udp": "up", "workers tcp": "up", "shared tcp": "up", "shell tcp": "up", "unit tcp": "up",
+		"stranger tcp": "up", "gone tcp": "down",
+	}
+	if exact {
+		of["shared tcp"], of["shell tcp"], of["stranger tcp"] = "down", "down", "down"
+	}
+	if source == "procfs" { // which does not tell, so that net.ipv6.bindv6only decides
+		of["dual tcp"], of["six tcp"] = "up, assumed", "up, assumed"
+	}
+	return of
+}
+
+// openLiveSockets has programs listen, in the test's namespace and in another one.
+func openLiveSockets(t *testing.T) {
+	t.Helper()
+	open := func(proto, address string, options ...netnstest.Option) int {
+		fd, err := netnstest.Listen(proto, address, options...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fd
+	}
+	program := func(name string, sockets ...int) {
+		netnstest.HandOver(t, netnstest.Program{Name: name, UID: serviceUser, Sockets: sockets})
+	}
+	var plain []int
+	for _, s := range liveSockets {
+		plain = append(plain, open(s.proto, s.address, s.options...))
+	}
+	program("plain", plain...)
+	program("sshd", open("tcp", "0.0.0.0:22"))
+	shared := []netnstest.Option{netnstest.ReusePort()}
+	for address, names := range map[string][2]string{"0.0.0.0:9301": {"nginx", "nginx"}, "0.0.0.0:9302": {"nginx", "evil"}} {
+		// Both are open before one of them is handed over: only sockets of one user share a port.
+		first, second := open("tcp", address, shared...), open("tcp", address, shared...)
+		program(names[0], first)
+		program(names[1], second)
+	}
+	program("sh", open("tcp", "0.0.0.0:9303"))
+	group := netnstest.NewCgroup(t, "demo.service")
+	serve(t, "demo", group, 9304)
+	serve(t, "demo", group, 9305)
+	listen(t, "tcp", "0.0.0.0:10190")
+	elsewhere(t, "", func() error {
+		var fds []int
+		for _, address := range []string{"0.0.0.0:22", "0.0.0.0:2222"} {
+			fd, err := netnstest.Listen("tcp", address)
+			if err != nil {
+				return err
+			}
+			fds = append(fds, fd)
+		}
+		_, err := sleeper(t, fds...)
+		return err
+	})
+}
+
+func TestRealSocketsAreJudgedOnce(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
+		openLiveSockets(t)
+		file := filepath.Join(netnstest.OpenDir(t), "ports.yml")
+		if err := os.WriteFile(file, []byte(livePorts), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for who, rights := range map[string]netnstest.Rights{"as root": netnstest.AsRoot, "as nobody": netnstest.AsNobody} {
+			for _, source := range []string{"netlink", "procfs"} {
+				t.Run(who+" by "+source, func(t *testing.T) {
+					testLiveVerdicts(t, file, source, rights)
+				})
+			}
+		}
+	})
+}
+
+func testLiveVerdicts(t *testing.T, file, source string, rights netnstest.Rights) {
+	exact := rights != netnstest.AsNobody
+	var snapshot *inventory.Snapshot
+	var err error
+	netnstest.NewReader(t, rights).Do(func() {
+		var i *inventory.Inventory
+		if i, err = inventory.Open(inventory.Options{
+			Procfs: "/proc", Sysfs: "/sys", Netns: "all", Source: source, TCP: true, UDP: true, Holders: true,
+			EphemeralMinAge: time.Hour, MaxPorts: 1000, RegistryFile: file, RegistryHost: "web-1",
+		}, log.NewNopLogger()); err != nil {
+			return
+		}
+		snapshot = i.Snapshot()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]string)
+	for _, l := range snapshot.Listeners {
+		at := fmt.Sprintf("%s %s", l.Proto, l.Addr)
+		said := "not judged"
+		if l.Judged {
+			said = l.Verdict.Reason + " " + l.Verdict.Service
+		}
+		if l.Netns != "" {
+			at = "another " + at
+		}
+		if _, twice := got[at]; twice {
+			t.Errorf("%s is there twice", at)
+		}
+		got[at] = said
+	}
+	if diff := cmp.Diff(liveVerdicts(exact), got); diff != "" {
+		t.Errorf("verdicts (-want +got):\n%s", diff)
+	}
+	up := make(map[string]string)
+	for _, s := range snapshot.Registry.Services {
+		state := map[bool]string{true: "up", false: "down"}[s.Up]
+		if s.Assumed {
+			state += ", assumed"
+		}
+		up[s.Name+" "+s.Proto] = state
+	}
+	if diff := cmp.Diff(liveUps(exact, source), up); diff != "" {
+		t.Errorf("services (-want +got):\n%s", diff)
+	}
+	for _, use := range snapshot.Registry.Reserved {
+		if use.Team != "alpha" || use.Used != 1 || use.Size != 1000 {
+			t.Errorf("reserved %+v", use)
+		}
+	}
+}
