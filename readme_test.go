@@ -162,12 +162,18 @@ func exportedMetrics(t *testing.T) []string {
 			Detailed:  true,
 			Holders:   []inventory.Holder{{Process: "x"}},
 			FirstSeen: time.Now(),
+			Judged:    true,
+			Verdict:   inventory.Verdict{Reason: inventory.ReasonUnregistered},
 		}
 	}
 	families, done, err := collector.New(func() *inventory.Snapshot {
 		return &inventory.Snapshot{
 			Reads:     []inventory.Read{{Collector: inventory.TCP}, {Collector: inventory.CollectorHolder}, {Collector: inventory.CollectorNetns}},
 			Listeners: []inventory.Listener{listener(inventory.TCP), listener(inventory.UDP)},
+			Registry: &inventory.Registry{
+				Services: []inventory.ServiceState{{Service: new(inventory.Service)}},
+				Reserved: make([]inventory.TeamUse, 1),
+			},
 		}
 	}).Gather()
 	if err != nil {
