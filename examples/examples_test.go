@@ -156,18 +156,22 @@ func flagsNamed(text string) []string {
 	return flags
 }
 
-// realFlags returns every flag that the binary's --help lists, with both forms of a flag that can be negated.
+// realFlags returns every flag that the binary's --help lists, and that of its commands, with both forms of a flag that can
+// be negated.
 func realFlags(t *testing.T) map[string]bool {
 	t.Helper()
-	help, err := exec.Command(exporter(t), "--help").CombinedOutput()
-	if err != nil {
-		t.Fatalf("--help: %v\n%s", err, help)
+	help := helpOf(t)
+	text := help
+	if _, commands, some := strings.Cut(help, "\nCommands:\n"); some {
+		for _, found := range regexp.MustCompile(`(?m)^ {2}([a-z]+)\b`).FindAllStringSubmatch(commands, -1) {
+			text += helpOf(t, found[1])
+		}
 	}
 	flags := make(map[string]bool)
-	for _, found := range regexp.MustCompile(`(?m)^\s+(?:-\w, )?--(\[no-\])?([a-z][a-z0-9.-]*)`).FindAllSubmatch(help, -1) {
-		flags["--"+string(found[2])] = true
-		if len(found[1]) > 0 {
-			flags["--no-"+string(found[2])] = true
+	for _, found := range regexp.MustCompile(`(?m)^\s+(?:-\w, )?--(\[no-\])?([a-z][a-z0-9.-]*)`).FindAllStringSubmatch(text, -1) {
+		flags["--"+found[2]] = true
+		if found[1] != "" {
+			flags["--no-"+found[2]] = true
 		}
 	}
 	for _, flag := range []string{"--help", "--web.listen-address", "--collector.tcp", "--no-collector.tcp"} {
@@ -176,6 +180,16 @@ func realFlags(t *testing.T) map[string]bool {
 		}
 	}
 	return flags
+}
+
+// helpOf returns the --help of the binary, or of a command of it.
+func helpOf(t *testing.T, command ...string) string {
+	t.Helper()
+	help, err := exec.Command(exporter(t), append(command, "--help")...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s --help: %v\n%s", command, err, help)
+	}
+	return string(help)
 }
 
 // read returns a file's text.

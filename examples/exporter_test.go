@@ -153,12 +153,13 @@ func parseSeries(exposition string) []series {
 	return all
 }
 
-// everySeries returns what a running exporter exports once it has seen a TCP and a UDP listener appear, so that no
-// metric is missing.
+// everySeries returns what a running exporter with a registry exports once it has seen a TCP and a UDP listener appear, which
+// are not in the registry, so that no metric is missing.
 func everySeries(t *testing.T) []series {
 	t.Helper()
 	address := start(t, exec.Command(exporter(t),
-		"--web.listen-address=127.0.0.1:0", "--collector.netns=all", "--collector.udp.ephemeral-min-age=1ms"))
+		"--web.listen-address=127.0.0.1:0", "--collector.netns=all", "--collector.udp.ephemeral-min-age=1ms",
+		"--registry.file="+exampleRegistry))
 	metrics := func() string { return getOK(t, "http://"+address+"/metrics") }
 	metrics() // what listens from here on is seen to appear
 

@@ -3,6 +3,7 @@ package examples
 import (
 	"net/http"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -12,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestTheDaemonSetRunsAsNobodyWithNothingButTheHostsNamespacesAndItsCgroups(t *testing.T) {
+func TestTheDaemonSetRunsAsNobodyWithNothingButTheHostsNamespacesItsCgroupsAndARegistry(t *testing.T) {
 	no := false
 	pod := readManifests(t).daemonSet.Spec.Template.Spec
 	if !pod.HostNetwork || !pod.HostPID {
@@ -36,10 +37,16 @@ func TestTheDaemonSetRunsAsNobodyWithNothingButTheHostsNamespacesAndItsCgroups(t
 	}
 	cgroups := volume{Name: "cgroup"}
 	cgroups.HostPath.Path, cgroups.HostPath.Type = "/sys/fs/cgroup", "Directory"
-	if diff := cmp.Diff([]volume{cgroups}, pod.Volumes); diff != "" {
+	// Optional, so that nobody needs a registry.
+	registry := volume{Name: "registry"}
+	registry.ConfigMap.Name, registry.ConfigMap.Optional = "listen-exporter-registry", true
+	if diff := cmp.Diff([]volume{cgroups, registry}, pod.Volumes); diff != "" {
 		t.Errorf("volumes: -want +got:\n%s", diff)
 	}
-	mounts := []volumeMount{{Name: "cgroup", MountPath: "/host/sys/fs/cgroup", ReadOnly: true}}
+	mounts := []volumeMount{
+		{Name: "cgroup", MountPath: "/host/sys/fs/cgroup", ReadOnly: true},
+		{Name: "registry", MountPath: "/etc/listen_exporter", ReadOnly: true},
+	}
 	if diff := cmp.Diff(mounts, pod.Containers[0].VolumeMounts); diff != "" {
 		t.Errorf("volumeMounts: -want +got:\n%s", diff)
 	}
@@ -98,6 +105,7 @@ func TestTheManifestsFitTogether(t *testing.T) {
 		"ServiceAccount": m.serviceAccount.Metadata.Namespace,
 		"DaemonSet":      m.daemonSet.Metadata.Namespace,
 		"PodMonitor":     m.podMonitor.Metadata.Namespace,
+		"ConfigMap":      m.configMap.Metadata.Namespace,
 	} {
 		if namespace != name {
 			t.Errorf("the %s is in the namespace %q, want %q", kind, namespace, name)
@@ -180,15 +188,19 @@ func TestTheDaemonSetLeavesRoomBelowItsMemoryLimit(t *testing.T) {
 // hostRoot is where a test mounts what the container finds at its root.
 const hostRoot = "/mnt"
 
-// daemonSetArguments returns the container's arguments as they are on a node whose address is 127.0.0.1, with a free port
-// in place of the one that they name, and what is mounted below hostRoot.
-func daemonSetArguments(t *testing.T) []string {
+// testNode is what a test's node is called.
+const testNode = "node-1"
+
+// daemonSetArguments returns the container's arguments, and more that are offered, as they are on a node testNode whose
+// address is 127.0.0.1, with a free port in place of the one that they name, and what is mounted below hostRoot.
+func daemonSetArguments(t *testing.T, more ...string) []string {
 	t.Helper()
 	c := readManifests(t).daemonSet.Spec.Template.Spec.Containers[0]
-	arguments := strings.Join(c.Args, "\n")
+	arguments := strings.Join(slices.Concat(c.Args, more), "\n")
+	node := map[string]string{"status.hostIP": "127.0.0.1", "spec.nodeName": testNode}
 	for _, variable := range c.Env {
-		if variable.ValueFrom.FieldRef.FieldPath == "status.hostIP" {
-			arguments = strings.ReplaceAll(arguments, "$("+variable.Name+")", "127.0.0.1")
+		if value, known := node[variable.ValueFrom.FieldRef.FieldPath]; known {
+			arguments = strings.ReplaceAll(arguments, "$("+variable.Name+")", value)
 		}
 	}
 	if left := regexp.MustCompile(`\$\([^)]*\)`).FindString(arguments); left != "" {
@@ -196,6 +208,9 @@ func daemonSetArguments(t *testing.T) []string {
 	}
 	if !strings.HasPrefix(c.VolumeMounts[0].MountPath, "/host/") || !strings.Contains(arguments, "=/host/") {
 		t.Fatalf("the arguments %q do not name what is mounted at %s", c.Args, c.VolumeMounts[0].MountPath)
+	}
+	for _, mount := range c.VolumeMounts {
+		arguments = strings.ReplaceAll(arguments, "="+mount.MountPath+"/", "="+hostRoot+mount.MountPath+"/")
 	}
 	arguments = strings.ReplaceAll(arguments, "=/host/", "="+hostRoot+"/host/")
 	port := ":" + strconv.Itoa(c.Ports[0].ContainerPort)
@@ -235,14 +250,21 @@ func TestTheDaemonSetsProbesAreAnswered(t *testing.T) {
 // no other mount of the host's. It runs once more with the arguments that the manifest offers in comments.
 func TestTheDaemonSetsShapeReadsTheHost(t *testing.T) {
 	unshare, setpriv := tool(t, "unshare"), tool(t, "setpriv")
-	mounts := readManifests(t).daemonSet.Spec.Template.Spec.Containers[0].VolumeMounts
+	m := readManifests(t)
+	mounts := m.daemonSet.Spec.Template.Spec.Containers[0].VolumeMounts
+	configMap := t.TempDir()
+	for name, content := range m.configMap.Data {
+		write(t, filepath.Join(configMap, name), content)
+	}
 	ownMounts := []string{
 		"--mount", "--propagation=private", "sh", "-euc",
 		`mount -t proc -o nosuid,nodev,noexec proc /proc
 		mount -t tmpfs tmpfs ` + hostRoot + `
-		mkdir -p ` + hostRoot + mounts[0].MountPath + `
+		mkdir -p ` + hostRoot + mounts[0].MountPath + ` ` + hostRoot + mounts[1].MountPath + `
 		mount --rbind /sys/fs/cgroup ` + hostRoot + mounts[0].MountPath + `
 		mount -o remount,bind,ro ` + hostRoot + mounts[0].MountPath + `
+		mount --bind ` + configMap + ` ` + hostRoot + mounts[1].MountPath + `
+		mount -o remount,bind,ro ` + hostRoot + mounts[1].MountPath + `
 		exec "$@"`, "sh",
 	}
 	if output, err := exec.Command(unshare, slices.Concat(ownMounts, []string{"true"})...).CombinedOutput(); err != nil {
@@ -251,16 +273,9 @@ func TestTheDaemonSetsShapeReadsTheHost(t *testing.T) {
 	asNobody := []string{
 		setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs",
 	}
-	var offered []string
-	for _, found := range regexp.MustCompile(`(?m)^ +# - (--\S+)$`).FindAllStringSubmatch(read(t, plainDaemonSet), -1) {
-		offered = append(offered, found[1])
-	}
-	if len(offered) == 0 {
-		t.Error("no argument was found in the comments")
-	}
 	for name, arguments := range map[string][]string{
 		"as it stands": daemonSetArguments(t),
-		"with the arguments that stand in comments": slices.Concat(daemonSetArguments(t), offered),
+		"with the arguments that stand in comments": daemonSetArguments(t, offeredArguments(t)...),
 	} {
 		t.Run(name, func(t *testing.T) {
 			address := start(t, exec.Command(unshare, slices.Concat(ownMounts, asNobody, []string{exporter(t)}, arguments)...))
@@ -276,6 +291,23 @@ func TestTheDaemonSetsShapeReadsTheHost(t *testing.T) {
 					t.Errorf("not in /metrics: %s\n%s", want, metrics)
 				}
 			}
+			judged := strings.Contains(metrics, `host_listen_service_up{port="10250",proto="tcp",service_name="kubelet"}`)
+			if want := slices.ContainsFunc(arguments, func(a string) bool { return strings.HasPrefix(a, "--registry.file=") }); judged != want {
+				t.Errorf("the kubelet is looked for: %v, want %v\n%s", judged, want, metrics)
+			}
 		})
 	}
+}
+
+// offeredArguments returns the arguments that plainDaemonSet offers in comments.
+func offeredArguments(t *testing.T) []string {
+	t.Helper()
+	var offered []string
+	for _, found := range regexp.MustCompile(`(?m)^ +# - (--\S+)$`).FindAllStringSubmatch(read(t, plainDaemonSet), -1) {
+		offered = append(offered, found[1])
+	}
+	if len(offered) < 2 {
+		t.Errorf("the arguments offered in comments are %q, want more", offered)
+	}
+	return offered
 }

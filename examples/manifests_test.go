@@ -82,6 +82,11 @@ type podSpec struct {
 type volume struct {
 	Name     string
 	HostPath struct{ Path, Type string } `yaml:"hostPath"`
+	// A subPath of a mount would not follow a change of it, and is no field here.
+	ConfigMap struct {
+		Name     string
+		Optional bool
+	} `yaml:"configMap"`
 }
 
 type podSecurity struct {
@@ -134,6 +139,13 @@ type probe struct {
 	TimeoutSeconds int                         `yaml:"timeoutSeconds"`
 }
 
+type configMapManifest struct {
+	APIVersion string `yaml:"apiVersion"`
+	Kind       string
+	Metadata   metadata
+	Data       map[string]string
+}
+
 type podMonitorManifest struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string
@@ -158,22 +170,29 @@ const (
 	processNamesDaemonSet = "kubernetes/daemonset-process-names.yaml"
 )
 
-// manifests are the documents of a variant and of podmonitor.yaml.
+// What every variant goes with.
+const (
+	podMonitorFile = "kubernetes/podmonitor.yaml"
+	configMapFile  = "kubernetes/registry.yaml"
+)
+
+// manifests are the documents of a variant, of podMonitorFile and of configMapFile.
 type manifests struct {
 	namespace      namespaceManifest
 	serviceAccount serviceAccountManifest
 	priorityClass  priorityClassManifest
 	daemonSet      daemonSetManifest
 	podMonitor     podMonitorManifest
+	configMap      configMapManifest
 }
 
-// readManifests decodes plainDaemonSet and podmonitor.yaml.
+// readManifests decodes plainDaemonSet and what goes with it.
 func readManifests(t *testing.T) *manifests {
 	t.Helper()
 	return readVariant(t, plainDaemonSet)
 }
 
-// readVariant decodes the file of a variant and podmonitor.yaml. It fails on any field or kind that it does not know.
+// readVariant decodes the file of a variant and what goes with it. It fails on any field or kind that it does not know.
 func readVariant(t *testing.T, variant string) *manifests {
 	t.Helper()
 	m := &manifests{}
@@ -183,8 +202,9 @@ func readVariant(t *testing.T, variant string) *manifests {
 		"scheduling.k8s.io/v1 PriorityClass":  &m.priorityClass,
 		"apps/v1 DaemonSet":                   &m.daemonSet,
 		"monitoring.coreos.com/v1 PodMonitor": &m.podMonitor,
+		"v1 ConfigMap":                        &m.configMap,
 	}
-	for _, file := range []string{variant, "kubernetes/podmonitor.yaml"} {
+	for _, file := range []string{variant, podMonitorFile, configMapFile} {
 		documents := yaml.NewDecoder(strings.NewReader(read(t, file)))
 		for {
 			var document yaml.Node

@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // verified returns a folder with the units as they are on a host where the binary is installed.
@@ -68,6 +70,7 @@ func TestTheServiceHasNoRightsAndStillSeesTheHost(t *testing.T) {
 		"ProtectProc":           "default", // else PID 1 cannot be seen, and so not the host's network namespace
 		"ProcSubset":            "all",     // else /proc/sys cannot be seen
 		"Restart":               "always",
+		"ExecReload":            "/bin/kill -HUP $MAINPID",
 		"MemoryMax":             "512M",
 	} {
 		if got := settings[key]; len(got) != 1 || got[0] != want {
@@ -116,6 +119,12 @@ func TestTheServicesExampleOptionsWork(t *testing.T) {
 	}
 	// A log that is silent about the address would leave the test without one.
 	options = slices.DeleteFunc(options, func(option string) bool { return strings.HasPrefix(option, "--log.level") })
+	const registryOption = "--registry.file=/etc/listen_exporter/ports.yml"
+	installed := slices.Index(options, registryOption)
+	if installed < 0 {
+		t.Fatalf("%s is not among the options offered, %q", registryOption, options)
+	}
+	options[installed] = "--registry.file=" + exampleRegistry
 
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -136,7 +145,49 @@ func TestTheServicesExampleOptionsWork(t *testing.T) {
 	if address := start(t, activated); address != listener.Addr().String() {
 		t.Errorf("the exporter listens on %s, want the socket that it was given, %s", address, listener.Addr())
 	}
-	if metrics := getOK(t, "http://"+listener.Addr().String()+"/metrics"); strings.Contains(metrics, `scope="loopback"`) {
+	metrics := getOK(t, "http://"+listener.Addr().String()+"/metrics")
+	if strings.Contains(metrics, `scope="loopback"`) {
 		t.Errorf("--collector.scope-exclude=loopback had no effect:\n%s", metrics)
+	}
+	// One that web-1 alone must have.
+	if !strings.Contains(metrics, `host_listen_service_up{port="443",proto="udp",service_name="https"}`) {
+		t.Errorf("--registry.file and --registry.host had no effect:\n%s", metrics)
+	}
+}
+
+// TestTheServicesReloadReadsTheRegistryAgain does what ExecReload= does, with systemd's variable for the process. The file
+// stays as it is: what a change of it does needs no reload.
+func TestTheServicesReloadReadsTheRegistryAgain(t *testing.T) {
+	command := exec.Command(exporter(t), "--web.listen-address=127.0.0.1:0", "--collector.netns=self", "--registry.file="+exampleRegistry)
+	address := start(t, command)
+	readAt := func() string {
+		for _, s := range parseSeries(getOK(t, "http://"+address+"/metrics")) {
+			if s.name == "host_listen_registry_last_reload_success_timestamp_seconds" {
+				return s.value
+			}
+		}
+		t.Fatal("it is not told when the registry was read")
+		return ""
+	}
+	before := readAt()
+	reloadUnit(t, command)
+	eventually(t, "the registry has been read again", func() bool { return readAt() != before })
+}
+
+func TestTheServicesReloadWithoutARegistryDoesNoHarm(t *testing.T) {
+	command := exec.Command(exporter(t), "--web.listen-address=127.0.0.1:0", "--collector.netns=self")
+	address := start(t, command)
+	reloadUnit(t, command)
+	time.Sleep(100 * time.Millisecond) // a signal that ends a process does so at once
+	getOK(t, "http://"+address+"/-/healthy")
+}
+
+// reloadUnit reloads the process that a command has started.
+func reloadUnit(t *testing.T, command *exec.Cmd) {
+	t.Helper()
+	reload := exec.Command("sh", "-c", directives(t, "systemd/listen_exporter.service")["ExecReload"][0])
+	reload.Env = append(os.Environ(), "MAINPID="+strconv.Itoa(command.Process.Pid))
+	if output, err := reload.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", reload.Args, err, output)
 	}
 }

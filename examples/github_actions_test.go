@@ -1,0 +1,277 @@
+package examples
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+)
+
+// workflow is as much of GitHub's workflow syntax as the example uses.
+type workflow struct {
+	Name        string
+	On          map[string]any
+	Permissions map[string]string
+	Jobs        map[string]struct {
+		RunsOn         string `yaml:"runs-on"`
+		TimeoutMinutes int    `yaml:"timeout-minutes"`
+		Steps          []step
+	}
+}
+
+type step struct {
+	Uses             string
+	With             map[string]string
+	Run              string
+	WorkingDirectory string `yaml:"working-directory"`
+	Env              map[string]string
+}
+
+func readWorkflow(t *testing.T) workflow {
+	t.Helper()
+	var w workflow
+	strict := yaml.NewDecoder(strings.NewReader(read(t, "github-actions/check-ports.yml")))
+	strict.KnownFields(true)
+	if err := strict.Decode(&w); err != nil {
+		t.Fatal(err)
+	}
+	if len(w.Jobs) != 1 || len(w.Jobs["check"].Steps) == 0 {
+		t.Fatalf("jobs %+v, want one, called check", w.Jobs)
+	}
+	return w
+}
+
+// TestTheWorkflowHasNoRights holds it to what a pull request of a stranger may be given.
+func TestTheWorkflowHasNoRights(t *testing.T) {
+	w := readWorkflow(t)
+	// Not pull_request_target, which has the rights of the repository; no filter of paths, which a required check must not have.
+	if diff := cmp.Diff(map[string]any{"pull_request": nil}, w.On); diff != "" {
+		t.Errorf("on: -want +got:\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]string{"contents": "read"}, w.Permissions); diff != "" {
+		t.Errorf("permissions: -want +got:\n%s", diff)
+	}
+	if w.Jobs["check"].TimeoutMinutes == 0 {
+		t.Error("the job may run for hours")
+	}
+	for _, s := range w.Jobs["check"].Steps {
+		if (s.Uses == "") == (s.Run == "") {
+			t.Errorf("%+v: want either uses or run", s)
+		}
+		if s.Uses != "" && !regexp.MustCompile(`^actions/[a-z-]+@v\d+$`).MatchString(s.Uses) {
+			t.Errorf("uses: %s: want an action of GitHub's own at a major version", s.Uses)
+		}
+		if strings.HasPrefix(s.Uses, "actions/checkout@") && s.With["persist-credentials"] != "false" {
+			t.Errorf("%+v leaves its token behind", s)
+		}
+		if strings.Contains(s.Run, "${{") {
+			t.Errorf("run: %s: an expression in a script is text that a pull request may have chosen", s.Run)
+		}
+	}
+}
+
+// TestTheWorkflowUsesTheActionsThatOursUses keeps the versions from growing old here alone.
+func TestTheWorkflowUsesTheActionsThatOursUses(t *testing.T) {
+	ours := read(t, "../.github/workflows/ci.yml")
+	for _, s := range readWorkflow(t).Jobs["check"].Steps {
+		if s.Uses != "" && !strings.Contains(ours, "uses: "+s.Uses+"\n") {
+			t.Errorf("%s is not what this repository's own workflow uses", s.Uses)
+		}
+	}
+}
+
+// annotation is what GitHub shows at a line of a pull request.
+type annotation struct {
+	Severity, File string
+	Line, Column   int
+	Message        string
+}
+
+// TestTheWorkflowShowsEachFaultAtItsLine runs the commands of the workflow as GitHub's runner does, and reads what they print
+// as its problem matchers do.
+func TestTheWorkflowShowsEachFaultAtItsLine(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		files  map[string]string
+		passes bool
+		want   []annotation
+	}{
+		{"what ships", nil, true, nil},
+		{"a fault of each kind", map[string]string{
+			"ports.yml": "services:\n  - name: web\n    prot: tcp\n    port: 80000\n",
+			"deploy/two.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n    - ports: [{containerPort: 1, hostPort: 8080}]\n" +
+				"---\napiVersion: v1\nkind: Pod\nmetadata: {name: b}\nspec:\n  containers:\n    - ports: [{containerPort: 1, hostPort: 8080}]\n",
+			"deploy/chart/templates/service.yaml": "apiVersion: v1\nkind: Service\n{{- if .Values.port }}\nspec: {}\n{{- end }}\n",
+		}, false, []annotation{
+			{"warning", "deploy/chart/templates/service.yaml", 3, 0, "not checked: is a template"},
+			{"error", "deploy/two.yaml", 13, 44, "hostPort 8080/TCP of Pod default/b is taken already by Pod default/a"},
+			{"error", "ports.yml", 3, 5, `unknown key "prot": did you mean "proto"?`},
+			{"error", "ports.yml", 4, 11, "port 80000: want a number from 1 to 65535"},
+		}},
+		{"a nodePort of another team", map[string]string{
+			"deploy/service.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: a, namespace: shop}\nspec:\n  type: NodePort\n  ports:\n    - {port: 30001, nodePort: 30501}\n",
+		}, false, []annotation{{"error", "deploy/service.yaml", 7, 31, "nodePort 30501"}}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			workspace := t.TempDir()
+			copyFolder(t, filepath.Join(workspace, "deploy"), "kubernetes")
+			write(t, filepath.Join(workspace, "ports.yml"), read(t, exampleRegistry))
+			for name, text := range tc.files {
+				if err := os.MkdirAll(filepath.Dir(filepath.Join(workspace, name)), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				write(t, filepath.Join(workspace, name), text)
+			}
+			passed, got := runWorkflow(t, workspace)
+			// Two streams have no order between them.
+			slices.SortStableFunc(got, func(a, b annotation) int { return strings.Compare(a.File, b.File) })
+			if passed != tc.passes {
+				t.Errorf("the job passed: %v, want %v", passed, tc.passes)
+			}
+			for i := range got {
+				if _, err := os.Stat(filepath.Join(workspace, got[i].File)); err != nil {
+					t.Errorf("GitHub finds no such file in the workspace: %v", err)
+				}
+				// Of what is said elsewhere, the beginning is enough here.
+				if i < len(tc.want) && strings.HasPrefix(got[i].Message, tc.want[i].Message) {
+					got[i].Message = tc.want[i].Message
+				}
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("annotations: -want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func copyFolder(t *testing.T, to, from string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// runWorkflow runs the workflow's commands in a workspace, where the repository of the exporter is this one.
+func runWorkflow(t *testing.T, workspace string) (passed bool, annotations []annotation) {
+	t.Helper()
+	bash := tool(t, "bash")
+	repository, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	temp := t.TempDir()
+	var matchers []matcher
+	checkouts := make(map[string]string)
+	for _, s := range readWorkflow(t).Jobs["check"].Steps {
+		if path := s.With["path"]; path != "" {
+			checkouts[path] = repository
+			if err := os.Symlink(repository, filepath.Join(workspace, path)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, key := range []string{"go-version-file", "cache-dependency-path"} {
+			if file := s.With[key]; file != "" {
+				if _, err := os.Stat(filepath.Join(workspace, file)); err != nil {
+					t.Errorf("%s: %v", key, err)
+				}
+			}
+		}
+		if s.Run == "" {
+			continue
+		}
+		var output bytes.Buffer
+		// As the runner calls it where no shell is named, but for -x, which it does not use.
+		run := exec.Command(bash, "-e", "-c", s.Run)
+		run.Dir = workspace
+		if s.WorkingDirectory != "" {
+			run.Dir = checkouts[s.WorkingDirectory]
+		}
+		run.Env = append(os.Environ(), "RUNNER_TEMP="+temp)
+		for name, value := range s.Env {
+			run.Env = append(run.Env, name+"="+value)
+		}
+		run.Stdout, run.Stderr = &output, &output
+		err := run.Run()
+		for line := range strings.Lines(output.String()) {
+			line = strings.TrimSuffix(line, "\n")
+			if file, found := strings.CutPrefix(line, "::add-matcher::"); found {
+				matchers = append(matchers, readMatchers(t, filepath.Join(workspace, file))...)
+				continue
+			}
+			for _, m := range matchers {
+				if a, found := m.match(t, line); found {
+					annotations = append(annotations, a)
+					break
+				}
+			}
+		}
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 1 && len(annotations) > 0 {
+			return false, annotations
+		} else if err != nil {
+			t.Fatalf("%s: %v\n%s", s.Run, err, output.String())
+		}
+	}
+	if len(matchers) == 0 {
+		t.Error("no problem matcher was added")
+	}
+	return true, annotations
+}
+
+// matcher is a problem matcher of one line, as GitHub's runner knows them.
+type matcher struct {
+	Owner, Severity string
+	Pattern         []struct {
+		Regexp                      string
+		File, Line, Column, Message int
+	}
+}
+
+func readMatchers(t *testing.T, file string) []matcher {
+	t.Helper()
+	var all struct {
+		ProblemMatcher []matcher `json:"problemMatcher"`
+	}
+	strict := json.NewDecoder(strings.NewReader(read(t, file)))
+	strict.DisallowUnknownFields()
+	if err := strict.Decode(&all); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	owners := make(map[string]bool)
+	for _, m := range all.ProblemMatcher {
+		if len(m.Pattern) != 1 || owners[m.Owner] {
+			t.Fatalf("%s: %+v: want one pattern, and an owner of its own", file, m)
+		}
+		owners[m.Owner] = true
+	}
+	return all.ProblemMatcher
+}
+
+func (m matcher) match(t *testing.T, line string) (a annotation, found bool) {
+	t.Helper()
+	p := m.Pattern[0]
+	groups := regexp.MustCompile(p.Regexp).FindStringSubmatch(line)
+	if groups == nil {
+		return annotation{}, false
+	}
+	number := func(group int) int {
+		if group == 0 {
+			return 0 // not told
+		}
+		n, err := strconv.Atoi(groups[group])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	return annotation{m.Severity, groups[p.File], number(p.Line), number(p.Column), groups[p.Message]}, true
+}

@@ -1,0 +1,177 @@
+package examples
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.yaml.in/yaml/v3"
+
+	"listen_exporter/internal/manifest"
+	"listen_exporter/internal/registry"
+)
+
+const exampleRegistry = "registry/ports.yml"
+
+// loadRegistry returns a registry that must be without fault.
+func loadRegistry(t *testing.T, file string) *registry.Registry {
+	t.Helper()
+	r, err := registry.Load(file)
+	if err != nil {
+		t.Fatalf("faults:\n%v", err)
+	}
+	return r
+}
+
+func TestTheExampleRegistryJudgesAsItsCommentsSay(t *testing.T) {
+	r := loadRegistry(t, exampleRegistry)
+	held := func(process, unit string) []registry.Holder { return []registry.Holder{{Process: process, Unit: unit}} }
+	for _, tc := range []struct {
+		name, host, proto, address string
+		holders                    []registry.Holder
+		want                       registry.Verdict
+	}{
+		{"ssh anywhere", "mail-1", "tcp", "[::]:22", held("sshd", "ssh.service"), registry.Verdict{Service: "ssh", Purpose: "remote administration"}},
+		{"ssh.socket too", "mail-1", "tcp", "[::]:22", held("systemd", "ssh.socket"), registry.Verdict{Service: "ssh", Purpose: "remote administration"}},
+		{"ssh held by another program", "mail-1", "tcp", "0.0.0.0:22", held("dropbear", "ssh.service"), registry.Verdict{Reason: "process", Service: "ssh"}},
+		{"ssh held by another unit", "mail-1", "tcp", "0.0.0.0:22", held("sshd", "user@1000.service"), registry.Verdict{Reason: "process", Service: "ssh"}},
+		{"ssh held by who knows whom", "mail-1", "tcp", "0.0.0.0:22", nil, registry.Verdict{Service: "ssh"}},
+		{"node_exporter in the network", "web-1", "tcp", "10.20.3.4:9100", nil, registry.Verdict{Service: "node_exporter"}},
+		{"node_exporter on loopback", "web-1", "tcp", "[::1]:9100", nil, registry.Verdict{Service: "node_exporter"}},
+		{"node_exporter in another network", "web-1", "tcp", "10.21.3.4:9100", nil, registry.Verdict{Reason: "bind", Service: "node_exporter"}},
+		{"node_exporter on every address", "web-1", "tcp", "0.0.0.0:9100", nil, registry.Verdict{Reason: "bind", Service: "node_exporter"}},
+		{"the stub by UDP", "web-1", "udp", "127.0.0.54:53", held("systemd-resolve", ""), registry.Verdict{Service: "dns-stub"}},
+		{"the stub by TCP", "web-1", "tcp", "127.0.0.53:53", held("systemd-resolve", ""), registry.Verdict{Service: "dns-stub"}},
+		{"another server of names", "web-1", "udp", "127.0.0.1:53", nil, registry.Verdict{Reason: "bind", Service: "dns-stub"}},
+		{"chrony as a server", "web-1", "udp", "0.0.0.0:323", nil, registry.Verdict{Reason: "bind", Service: "ntp"}},
+		{"a DHCPv6 client", "web-1", "udp", "[fe80::1]:546", nil, registry.Verdict{Service: "dhcpv6-client"}},
+		{"nginx", "web-1", "tcp", "0.0.0.0:443", held("nginx", ""), registry.Verdict{Service: "https"}},
+		{"nginx by HTTP/3", "WEB-1.example", "udp", "[::]:443", held("nginx", ""), registry.Verdict{Service: "https"}},
+		{"another web server", "web-1", "tcp", "0.0.0.0:443", held("apache2", ""), registry.Verdict{Reason: "process", Service: "https"}},
+		{"a web server elsewhere", "db-1", "tcp", "0.0.0.0:443", held("nginx", ""), registry.Verdict{Reason: "unregistered"}},
+		{"a release of the shop", "web-1", "tcp", "127.0.0.1:8009", nil, registry.Verdict{Service: "shop-backend"}},
+		{"beyond the range", "web-1", "tcp", "127.0.0.1:8010", nil, registry.Verdict{Reason: "unregistered"}},
+		{"redis laid open", "web-1", "tcp", "0.0.0.0:6379", nil, registry.Verdict{Reason: "bind", Service: "sessions"}},
+		{"redis by UDP", "web-1", "udp", "127.0.0.1:6379", nil, registry.Verdict{Reason: "unregistered"}},
+		{"postgres", "db-1", "tcp", "192.168.1.10:5432", held("postgres", ""), registry.Verdict{Service: "postgres"}},
+		{"postgres in public", "db-1", "tcp", "203.0.113.10:5432", held("postgres", ""), registry.Verdict{Reason: "bind", Service: "postgres"}},
+		{"wireguard", "db-1", "udp", "0.0.0.0:51820", nil, registry.Verdict{Service: "wireguard"}},
+		{"kubelet", "node-1", "tcp", "[::]:10250", held("kubelet", "kubelet.service"), registry.Verdict{Service: "kubelet"}},
+		{"kubelet on the control plane", "control-1", "tcp", "[::]:10250", held("kubelet", "kubelet.service"), registry.Verdict{Service: "kubelet"}},
+		{"kubelet's health laid open", "node-1", "tcp", "0.0.0.0:10248", nil, registry.Verdict{Reason: "bind", Service: "kubelet-healthz"}},
+		{"a stream of containerd", "node-1", "tcp", "127.0.0.1:41234", held("containerd", "containerd.service"), registry.Verdict{Service: "containerd-streams"}},
+		{"somebody else on such a port", "node-1", "tcp", "127.0.0.1:41234", held("sshd", "ssh.service"), registry.Verdict{Reason: "process", Service: "containerd-streams"}},
+		{"a name of more than 15 characters", "control-1", "tcp", "127.0.0.1:10257", held("kube-controller", ""), registry.Verdict{Service: "kube-controller-manager"}},
+		{"etcd", "control-1", "tcp", "10.0.0.5:2379", held("etcd", ""), registry.Verdict{Service: "etcd"}},
+		{"etcd on a worker", "node-1", "tcp", "10.0.0.5:2379", held("etcd", ""), registry.Verdict{Reason: "unregistered"}},
+		{"in the shop's range", "web-1", "tcp", "0.0.0.0:30499", nil, registry.Verdict{Reason: "reserved", Service: "shop"}},
+		{"in the range of search", "web-1", "udp", "0.0.0.0:31500", nil, registry.Verdict{Reason: "reserved", Service: "search"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := r.For(tc.host).Judge(registry.Listener{
+				Proto: tc.proto, Addr: netip.MustParseAddrPort(tc.address), Holders: tc.holders, HoldersKnown: tc.holders != nil,
+			})
+			if tc.want.Purpose == "" {
+				got.Purpose = ""
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestTheExampleRegistryMissesOnlyWhatItSaysMustListen(t *testing.T) {
+	r := loadRegistry(t, exampleRegistry)
+	everywhere := []string{"dns-stub tcp 53", "dns-stub udp 53", "listen_exporter tcp 10190", "node_exporter tcp 9100", "ntp udp 323", "ssh tcp 22"}
+	node := []string{"flannel-vxlan udp 8472", "kube-proxy-healthz tcp 10256", "kube-proxy-metrics tcp 10249", "kubelet tcp 10250", "kubelet-healthz tcp 10248"}
+	for host, more := range map[string][][]string{
+		"mail-1": nil,
+		"web-1":  {{"http tcp 80", "https tcp 443", "https udp 443", "sessions tcp 6379", "wireguard udp 51820"}},
+		"db-1":   {{"pgbouncer tcp 6432", "pgbouncer tcp 6433", "postgres tcp 5432", "wireguard udp 51820"}},
+		"node-1": {node},
+		"control-1": {node, {
+			"etcd tcp 2379", "etcd tcp 2380", "etcd tcp 2381", "kube-apiserver tcp 6443", "kube-controller-manager tcp 10257", "kube-scheduler tcp 10259",
+		}},
+	} {
+		want := slices.Sorted(slices.Values(slices.Concat(everywhere, slices.Concat(more...))))
+		if diff := cmp.Diff(want, requiredOn(r, host)); diff != "" {
+			t.Errorf("on %s: -want +got:\n%s", host, diff)
+		}
+	}
+}
+
+// requiredOn returns what must listen on a host, as "NAME PROTO PORT", sorted.
+func requiredOn(r *registry.Registry, host string) []string {
+	var rows []string
+	for _, s := range r.For(host).Services() {
+		rows = append(rows, fmt.Sprintf("%s %s %d", s.Name, s.Proto, s.Port))
+	}
+	slices.Sort(rows)
+	return rows
+}
+
+// TestEveryKeyOfARegistryIsShownByTheExample takes the keys that there are from the fault that an unknown one is.
+func TestEveryKeyOfARegistryIsShownByTheExample(t *testing.T) {
+	var file struct{ Services, Reserved []map[string]any }
+	if err := yaml.Unmarshal([]byte(read(t, exampleRegistry)), &file); err != nil {
+		t.Fatal(err)
+	}
+	for list, entries := range map[string][]map[string]any{"services": file.Services, "reserved": file.Reserved} {
+		_, err := registry.Parse("ports.yml", []byte(list+":\n  - no-such-key: 1\n"))
+		if err == nil {
+			t.Fatalf("%s: an unknown key is no fault", list)
+		}
+		found := regexp.MustCompile(`unknown key "no-such-key": want one of ([a-z, ]+)`).FindStringSubmatch(err.Error())
+		if found == nil {
+			t.Fatalf("%s: the fault does not tell the keys that there are: %v", list, err)
+		}
+		used := make(map[string]bool)
+		for _, entry := range entries {
+			for key := range entry {
+				used[key] = true
+			}
+		}
+		if diff := cmp.Diff(slices.Sorted(slices.Values(strings.Split(found[1], ", "))), slices.Sorted(maps.Keys(used))); diff != "" {
+			t.Errorf("the keys of %s that the example shows: -all +shown:\n%s", list, diff)
+		}
+	}
+}
+
+// TestTheExampleRegistryShowsEveryFormOfAValue looks for each as it is written.
+func TestTheExampleRegistryShowsEveryFormOfAValue(t *testing.T) {
+	text := read(t, exampleRegistry)
+	for what, pattern := range map[string]string{
+		"a port":                  `port: \d+`,
+		"a range":                 `port: \d+-\d+`,
+		"a list of ports":         `port: \[\d+, `,
+		"UDP":                     `proto: udp`,
+		"both protocols":          `proto: \[tcp, udp\]`,
+		"bind: loopback":          `bind: loopback`,
+		"bind: private":           `bind: private`,
+		"a network":               `bind: .*\d/\d+`,
+		"an address":              `bind: .*\d[,\]\s]`,
+		"a list of addresses":     `bind: \[.+, .+\]`,
+		"required: false":         `required: false`,
+		"globs of hosts":          `hosts: \[".*\*", ".*\*"\]`,
+		"a team's range":          `ports: \d+-\d+`,
+		"a team's ranges":         `ports: \[\d+-\d+, \d+\]`,
+		"any in words, unwritten": `any \(which is the default\)`,
+	} {
+		if !regexp.MustCompile(`(?m)` + pattern).MatchString(text) {
+			t.Errorf("%s shows nothing like %s", exampleRegistry, what)
+		}
+	}
+}
+
+func TestOurOwnManifestsFitTheExampleRegistry(t *testing.T) {
+	findings, skipped, err := manifest.Check(loadRegistry(t, exampleRegistry), "kubernetes")
+	if err != nil || len(findings) > 0 || len(skipped) > 0 {
+		t.Errorf("findings %v, skipped %v, error %v; want none", findings, skipped, err)
+	}
+}
