@@ -1,0 +1,177 @@
+package page
+
+import (
+	"fmt"
+	"testing"
+
+	"listen_exporter/internal/inventory"
+)
+
+// The texts that stand out too little from what is behind them: less than 4.5 to 1, which WCAG 2.2 asks for at level AA
+// (success criterion 1.4.3).
+const faintTexts = `(() => {
+	const parse = (color) => color.match(/[\d.]+/g).map(Number);
+	const behind = (element) => {
+		for (; element; element = element.parentElement) {
+			const [r, g, b, a = 1] = parse(getComputedStyle(element).backgroundColor);
+			if (a === 1) return [r, g, b];
+		}
+		return [255, 255, 255];
+	};
+	const luminance = (rgb) => {
+		const [r, g, b] = rgb.map((c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+		return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+	};
+	return [...document.body.querySelectorAll("*")].filter((element) =>
+		element.checkVisibility() && [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim())
+	).map((element) => {
+		const [dark, light] = [parse(getComputedStyle(element).color).slice(0, 3), behind(element)].map(luminance).sort((a, b) => a - b);
+		return [(light + 0.05) / (dark + 0.05), element];
+	}).filter(([contrast]) => contrast < 4.5).map(([contrast, element]) => contrast.toFixed(2) + " " + element.outerHTML.slice(0, 100));
+})()`
+
+// What is wider than its place, so that it is cut off or lies upon its neighbour.
+const overflowing = `[...document.querySelectorAll("body, h1, p, li, caption, td, tbody th, #search")].filter((element) =>
+	element.checkVisibility() && (element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 0
+		|| element.getBoundingClientRect().right > innerWidth + 1)
+).map((element) => element.outerHTML.slice(0, 100))`
+
+func TestThePageFitsEveryScreenAndBothSchemes(t *testing.T) {
+	noRegistry := sample()
+	noRegistry.Registry = nil
+	for i := range noRegistry.Listeners {
+		l := &noRegistry.Listeners[i]
+		l.Judged, l.Verdict.Reason, l.Verdict.Service, l.Verdict.Purpose = false, "", "", ""
+	}
+	b := openTab(t)
+	for _, view := range []struct {
+		name     string
+		snapshot *inventory.Snapshot
+	}{
+		{"violations", sample()},
+		{"trouble", trouble()},
+		{"no-registry", noRegistry},
+		{"calm", calm()},
+	} {
+		address := serve(t, view.snapshot)
+		for _, screen := range []struct {
+			name          string
+			width, height int
+		}{
+			{"telephone", 390, 844},
+			{"tablet", 820, 1180},
+			{"laptop", 1280, 800},
+			{"wide", 1920, 1080},
+		} {
+			for _, scheme := range []string{"light", "dark"} {
+				name := fmt.Sprintf("%s-%s-%s", view.name, screen.name, scheme)
+				b.window(screen.width, screen.height, scheme)
+				b.open(address)
+				var dark bool
+				b.eval(`getComputedStyle(document.body).backgroundColor !== "rgb(255, 255, 255)"`, &dark)
+				if dark != (scheme == "dark") {
+					t.Errorf("%s: the page is dark: %t", name, dark)
+				}
+				var wide int
+				if b.eval(`document.scrollingElement.scrollWidth`, &wide); wide > screen.width {
+					t.Errorf("%s: the page is %d wide", name, wide)
+				}
+				for what, expression := range map[string]string{"too faint": faintTexts, "too wide": overflowing} {
+					var found []string
+					b.eval(expression, &found)
+					for _, element := range found {
+						t.Errorf("%s: %s: %s", name, what, element)
+					}
+				}
+				b.screenshot(name)
+			}
+		}
+	}
+}
+
+func TestThePageCanBePrinted(t *testing.T) {
+	b := openTab(t)
+	b.window(800, 1100, "dark")
+	b.call("Emulation.setEmulatedMedia", map[string]any{"media": "print"}, nil)
+	b.open(serve(t, sample()))
+	if visible(b, "#search") {
+		t.Error("the filter is printed")
+	}
+	var background string
+	if b.eval(`getComputedStyle(document.querySelector("tr.bad")).backgroundColor`, &background); background != "rgb(255, 255, 255)" {
+		t.Errorf("a row is printed on %s", background)
+	}
+	b.screenshot("violations-print")
+}
+
+// Without colours, what is wrong is still told by words, and without sight by the same words.
+func TestThePageSaysInWordsWhatItsColoursSay(t *testing.T) {
+	b := openTab(t)
+	b.window(1280, 300, "light")
+	b.open(serve(t, sample()))
+	var silent []string
+	b.eval(`[...document.querySelectorAll("tr.bad")].filter((row) =>
+		!/unregistered|reserved|bind|process|missing|full/.test(row.innerText)).map((row) => row.innerText)`, &silent)
+	if len(silent) > 0 {
+		t.Errorf("red without a word: %q", silent)
+	}
+	// The layout takes rows and cells out of the table's own: they must still be rows and cells to a screen reader.
+	var tree struct {
+		Nodes []struct {
+			Ignored bool
+			Role    struct{ Value string }
+		}
+	}
+	b.call("Accessibility.getFullAXTree", nil, &tree)
+	got := make(map[string]int)
+	for _, node := range tree.Nodes {
+		if !node.Ignored {
+			got[node.Role.Value]++
+		}
+	}
+	const columns, missingColumns, rows, missingRows = 9, 5, 9, 2
+	for role, want := range map[string]int{
+		"table": 2, "row": rows + missingRows + 2, "columnheader": columns + missingColumns, "rowheader": rows + missingRows,
+		"cell": rows*(columns-1) + missingRows*(missingColumns-1), "searchbox": 1, "status": 1, "main": 1,
+	} {
+		if got[role] != want {
+			t.Errorf("%d of the role %s, want %d", got[role], role, want)
+		}
+	}
+}
+
+func TestTenThousandListenersCanBeFiltered(t *testing.T) {
+	const listeners = 10_000
+	b := openTab(t)
+	b.window(1280, 800, "light")
+	b.open(serve(t, many(listeners)))
+	var loaded float64
+	b.eval(`performance.timing.loadEventEnd - performance.timing.responseEnd`, &loaded)
+	t.Logf("%.0f ms from the last byte to the page", loaded)
+	b.screenshot("many-laptop-light")
+
+	// Each is the time until the next picture could be drawn. The limit is one for a busy machine.
+	const limit = 2000
+	for _, words := range []string{"w", "worker-77", "worker-77 unregistered", "nobody", ""} {
+		var took float64
+		b.eval(fmt.Sprintf(`(() => {
+			const input = document.querySelector("#filter"), start = performance.now();
+			input.value = %q;
+			input.dispatchEvent(new Event("input"));
+			document.body.getBoundingClientRect();
+			return performance.now() - start;
+		})()`, words), &took)
+		t.Logf("%4.0f ms to filter by %q", took, words)
+		if took > limit {
+			t.Errorf("%.0f ms to filter by %q, want at most %d", took, words, limit)
+		}
+	}
+	b.keys("/worker-9900")
+	if got := shownPorts(b); len(got) != 1 {
+		t.Errorf("%d rows, want 1", len(got))
+	}
+	b.screenshot("many-filtered-laptop-light")
+	b.window(390, 844, "dark")
+	b.key("Escape", "")
+	b.screenshot("many-telephone-dark")
+}

@@ -1,0 +1,226 @@
+package page
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"listen_exporter/internal/inventory"
+)
+
+// get returns a handler's answer.
+func get(t testing.TB, h http.Handler) *httptest.ResponseRecorder {
+	t.Helper()
+	recorder := httptest.NewRecorder()
+	h.ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody))
+	return recorder
+}
+
+func TestThePolicyAllowsWhatThePageHoldsAndNothingElse(t *testing.T) {
+	answer := get(t, pageOf(t, sample(), sampleOptions))
+	// The sum of what a browser finds between the tags.
+	sum := func(tag string) string {
+		found := regexp.MustCompile(`(?s)<`+tag+`>(.*?)</`+tag+`>`).FindAllStringSubmatch(answer.Body.String(), -1)
+		if len(found) != 1 || len(found[0][1]) < 100 {
+			t.Fatalf("%d elements %s, want 1 with its content", len(found), tag)
+		}
+		sum := sha256.Sum256([]byte(found[0][1]))
+		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	want := http.Header{
+		"Content-Type": {"text/html; charset=utf-8"},
+		"Content-Security-Policy": {"default-src 'none'; style-src " + sum("style") + "; script-src " + sum("script") +
+			"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"},
+		"X-Content-Type-Options": {"nosniff"},
+		"Referrer-Policy":        {"no-referrer"},
+		"Cache-Control":          {"no-store"},
+	}
+	if diff := cmp.Diff(want, answer.Header()); diff != "" {
+		t.Errorf("the header (-want +got):\n%s", diff)
+	}
+}
+
+// The process is named in a text alone, whatever its name.
+func TestThePageEscapesNames(t *testing.T) {
+	s := sample()
+	const name = `"'><script>alert(1)</script>`
+	l := &s.Listeners[0]
+	l.Device, l.Verdict.Service, l.Verdict.Purpose = name, name, name
+	l.Holders = []inventory.Holder{{Process: name, Unit: name, ContainerID: name, PodUID: name}}
+	s.Registry.Services[1] = required(name, name, inventory.TCP, 5432, false)
+	s.Reads[0].Err = errText(name)
+	s.Source = name
+	content := get(t, pageOf(t, s, Options{Host: name, Version: name, File: name, Links: []Link{{"javascript:alert(1)", name}}})).Body.String()
+	if got := strings.Count(content, "<script"); got != 1 {
+		t.Errorf("%d scripts, want the page's own", got)
+	}
+	for _, forbidden := range []string{"javascript:", `="'>`, `=""'>`} {
+		if strings.Contains(content, forbidden) {
+			t.Errorf("the page has %s", forbidden)
+		}
+	}
+	if got := strings.Count(content, "&lt;script&gt;alert(1)&lt;/script&gt;"); got < 12 {
+		t.Errorf("the name stands %d times in the page, want it wherever it was given", got)
+	}
+}
+
+func TestThePageSaysWhatItIsAbout(t *testing.T) {
+	noRegistry := sample()
+	noRegistry.Registry = nil
+	for _, test := range []struct {
+		name             string
+		snapshot         *inventory.Snapshot
+		options          Options
+		has, doesNotHave []string
+	}{
+		{
+			"with a registry", sample(), sampleOptions,
+			[]string{
+				"<h1>db-7.example.com</h1>", "listen_exporter 1.2.3 made this page at ", `<time datetime="2026-03-04T05:06:07Z">2026-03-04 05:06:07 UTC</time>`,
+				", judging by ports.yml", `<a href="/metrics">Metrics</a>`, "The sockets were read by netlink.", "<caption>Missing services</caption>",
+			},
+			[]string{"No registry", "Namespace", `id="missing" hidden`},
+		},
+		{
+			"without a registry it says how to get one", noRegistry, sampleOptions,
+			[]string{"No registry", "listen_exporter list --format=registry &gt; ports.yml", "--registry.file=ports.yml"},
+			[]string{"Missing services", ">State<", ">Service<", "judging by"},
+		},
+		{
+			"without a name", sample(),
+			Options{},
+			[]string{"<h1>this host</h1>"},
+			[]string{"<h1></h1>", `class="links"`},
+		},
+		{
+			"all namespaces", trouble(), sampleOptions,
+			[]string{"at least <b>4</b> violations", ">Namespace<", `<td class="ns">main</td>`, `<td class="ns">6ba7b810-9dad-11d1-80b4-00c04fd430c8</td>`, "Only the host&#39;s own is judged"},
+			nil,
+		},
+		{
+			"without holders there is no column of them", &inventory.Snapshot{
+				Reads: reads()[:2], Listeners: []inventory.Listener{listening(inventory.TCP, "0.0.0.0:22", inventory.ScopeAny)},
+			}, sampleOptions,
+			[]string{`<th scope="row" class="po">22</th>`},
+			[]string{">Holder<", "unknown</small>"},
+		},
+		{
+			"nothing listens", &inventory.Snapshot{Reads: reads()}, sampleOptions,
+			[]string{`<td class="empty">Nothing listens.</td>`},
+			nil,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			content := get(t, pageOf(t, test.snapshot, test.options)).Body.String()
+			for _, text := range test.has {
+				if !strings.Contains(content, text) {
+					t.Errorf("the page does not have %s", text)
+				}
+			}
+			for _, text := range test.doesNotHave {
+				if strings.Contains(content, text) {
+					t.Errorf("the page has %s", text)
+				}
+			}
+		})
+	}
+}
+
+// Everything that the page needs is in it.
+func TestThePageLoadsNothing(t *testing.T) {
+	content := get(t, pageOf(t, sample(), sampleOptions)).Body.String()
+	if found := regexp.MustCompile(`(?i)(src|srcset|@import|url\(|<link|<img|<iframe|https?://)[^>]*`).FindAllString(content, -1); found != nil {
+		t.Errorf("the page loads something: %q", found)
+	}
+	if found := regexp.MustCompile(`(?i) (style|on[a-z]+)=[^>]*`).FindAllString(content, -1); found != nil {
+		t.Errorf("the policy forbids styles and scripts in attributes: %q", found)
+	}
+}
+
+func TestManyReadersTakeTurns(t *testing.T) {
+	var under, most int
+	var mu sync.Mutex
+	count := func(n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		under += n
+		most = max(most, under)
+	}
+	h, err := New(func() *inventory.Snapshot {
+		count(1)
+		defer count(-1)
+		time.Sleep(time.Millisecond)
+		return sample()
+	}, sampleOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var readers sync.WaitGroup
+	for range 20 {
+		readers.Go(func() {
+			if got := get(t, h).Code; got != http.StatusOK {
+				t.Errorf("status %d", got)
+			}
+		})
+	}
+	readers.Wait()
+	if most != 1 {
+		t.Errorf("%d pages were made at the same time", most)
+	}
+}
+
+func TestAReaderWhoLeavesWaitsNoLonger(t *testing.T) {
+	h := pageOf(t, sample(), sampleOptions)
+	h.turn <- struct{}{}
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	recorder := httptest.NewRecorder()
+	h.ServeHTTP(recorder, httptest.NewRequestWithContext(left, http.MethodGet, "/", http.NoBody))
+	if recorder.Body.Len() > 0 {
+		t.Error("there is a page for nobody")
+	}
+}
+
+func TestAReadThatPanicsHoldsNobodyUp(t *testing.T) {
+	fails := true
+	h := pageOf(t, nil, sampleOptions)
+	h.snapshot = func() *inventory.Snapshot {
+		if fails {
+			panic("a fault")
+		}
+		return sample()
+	}
+	func() {
+		defer func() { _ = recover() }()
+		get(t, h)
+	}()
+	fails = false
+	if got := get(t, h).Code; got != http.StatusOK {
+		t.Errorf("status %d", got)
+	}
+}
+
+// One page, from the snapshot to its last byte.
+func BenchmarkPage(b *testing.B) {
+	for _, listeners := range []int{10, 100, 10_000} {
+		b.Run(fmt.Sprintf("listeners=%d", listeners), func(b *testing.B) {
+			h := pageOf(b, many(listeners), sampleOptions)
+			b.ReportAllocs()
+			var size int
+			for b.Loop() {
+				size = get(b, h).Body.Len()
+			}
+			b.ReportMetric(float64(size), "page-B")
+		})
+	}
+}

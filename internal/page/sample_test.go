@@ -1,0 +1,165 @@
+package page
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"listen_exporter/internal/inventory"
+)
+
+// sampleTime is when a page of a test is made.
+var sampleTime = time.Date(2026, time.March, 4, 5, 6, 7, 0, time.UTC)
+
+var sampleOptions = Options{
+	Host: "db-7.example.com", Version: "1.2.3", File: "ports.yml",
+	Links: []Link{{"/metrics", "Metrics"}, {"/-/healthy", "Health"}, {"/-/ready", "Readiness"}},
+}
+
+// nasty is a name that a process may choose for itself, but for its length.
+const nasty = `<script>document.title="run"</script>`
+
+// listening returns a listener as netlink reads it.
+func listening(proto, addr string, scope inventory.Scope, holders ...inventory.Holder) inventory.Listener {
+	l := inventory.Listener{Detailed: true, Exact: true, Sockets: 1, Holders: holders}
+	l.Key = inventory.Key{Proto: proto, Addr: netip.MustParseAddrPort(addr), Scope: scope}
+	if proto == inventory.TCP {
+		l.AcceptQueueLimit = 4096
+	} else {
+		l.ReceiveBufferLimitBytes = 212992
+	}
+	return l
+}
+
+// judged adds a verdict.
+func judged(l inventory.Listener, reason, service, purpose string) inventory.Listener {
+	l.Judged, l.Verdict = true, inventory.Verdict{Reason: reason, Service: service, Purpose: purpose}
+	return l
+}
+
+func reads(failed ...string) []inventory.Read {
+	list := []inventory.Read{{Collector: inventory.TCP}, {Collector: inventory.UDP}, {Collector: inventory.CollectorHolder}}
+	for i := range list {
+		for _, name := range failed {
+			if list[i].Collector == name {
+				list[i].Err = errors.New("read " + name + ": permission denied")
+			}
+		}
+	}
+	return list
+}
+
+// required returns the state of a service that must listen.
+func required(name, purpose, proto string, port uint16, up bool) inventory.ServiceState {
+	var s inventory.ServiceState
+	s.Service = &inventory.Service{Name: name, Purpose: purpose, Proto: proto, Port: port}
+	s.Up = up
+	return s
+}
+
+// sample returns what a database host may look like on a bad night.
+func sample() *inventory.Snapshot {
+	ssh := judged(listening(inventory.TCP, "0.0.0.0:22", inventory.ScopeAny, inventory.Holder{Process: "sshd", Unit: "ssh.service"}), "", "ssh", "remote administration")
+	ssh6 := judged(listening(inventory.TCP, "[::]:22", inventory.ScopeAny, inventory.Holder{Process: "sshd", Unit: "ssh.service"}), "", "ssh", "remote administration")
+	ssh6.IPv6Only = true
+	web := judged(listening(inventory.TCP, "[::]:443", inventory.ScopeAny, inventory.Holder{Process: "nginx", Unit: "nginx.service"}), "", "web", "the shop")
+	web.Sockets, web.AcceptQueueLength, web.AcceptQueueLimit = 4, 512, 511
+	resolver := judged(listening(inventory.UDP, "127.0.0.53:53", inventory.ScopeLoopback, inventory.Holder{Process: "systemd-resolve", Unit: "systemd-resolved.service"}), "", "resolver", "")
+	resolver.Device, resolver.ReceiveQueueBytes, resolver.Drops = "lo", 150000, 17
+	redis := judged(listening(inventory.TCP, "0.0.0.0:6379", inventory.ScopeAny, inventory.Holder{Process: "redis-server", Unit: "redis-server.service"}), inventory.ReasonBind, "redis", "the session cache")
+	redis.AcceptQueueLength, redis.AcceptQueueLimit = 3, 511
+	rogue := judged(listening(inventory.TCP, "10.0.0.7:4444", inventory.ScopePrivate, inventory.Holder{Process: nasty, Unit: "user@1000.service/run-r3f0b9a.scope"}), inventory.ReasonUnregistered, "", "")
+	rogue.FirstSeen = sampleTime.Add(-7 * time.Minute)
+	team := judged(listening(inventory.TCP, "[fe80::1%eth0]:30007", inventory.ScopeLinkLocal, inventory.Holder{
+		Process: "java", ContainerID: strings.Repeat("0123456789abcdef", 4), PodUID: "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
+	}), inventory.ReasonReserved, "alpha", "")
+	pg := judged(listening(inventory.TCP, "127.0.0.1:5433", inventory.ScopeLoopback, inventory.Holder{Process: "ncat", Unit: "session-3.scope"}), inventory.ReasonProcess, "postgres-replica", "streaming replication")
+	own := judged(listening(inventory.TCP, "[::]:10190", inventory.ScopeAny, inventory.Holder{Process: "listen_exporter", Unit: "listen_exporter.service"}), "", "", "")
+	return &inventory.Snapshot{
+		Source: "netlink", Reads: reads(), Unattributed: 0,
+		Listeners: []inventory.Listener{ssh, ssh6, resolver, web, rogue, pg, redis, own, team},
+		Registry: &inventory.Registry{
+			Reloaded: true, ReloadedAt: sampleTime.Add(-time.Hour),
+			Services: []inventory.ServiceState{
+				required("ssh", "remote administration", inventory.TCP, 22, true),
+				required("postgres", "the orders database", inventory.TCP, 5432, false),
+				required("redis", "the session cache", inventory.TCP, 6379, false),
+			},
+		},
+	}
+}
+
+// many returns a snapshot of n listeners, of which each hundredth is a violation.
+func many(n int) *inventory.Snapshot {
+	s := &inventory.Snapshot{Source: "netlink", Reads: reads(), Registry: &inventory.Registry{Reloaded: true, ReloadedAt: sampleTime}}
+	for i := range n {
+		holder := inventory.Holder{Process: fmt.Sprintf("worker-%d", i), Unit: fmt.Sprintf("worker@%d.service", i)}
+		l := listening(inventory.TCP, fmt.Sprintf("10.%d.0.1:%d", i%250, 1024+i), inventory.ScopePrivate, holder)
+		l.AcceptQueueLength = uint64(i % 50)
+		if i%100 == 0 {
+			l = judged(l, inventory.ReasonUnregistered, "", "")
+		} else {
+			l = judged(l, "", fmt.Sprintf("worker-%d", i%100), "works on what the queue holds")
+		}
+		s.Listeners = append(s.Listeners, l)
+	}
+	return s
+}
+
+// pageOf returns the handler of a page that shows a snapshot.
+func pageOf(t testing.TB, s *inventory.Snapshot, o Options) *handler {
+	t.Helper()
+	h, err := newHandler(func() *inventory.Snapshot { return s }, o, func() time.Time { return sampleTime })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// keepScreenshot writes a picture into the directory that the environment names, if it does.
+func keepScreenshot(t *testing.T, name string, png []byte) {
+	t.Helper()
+	dir := os.Getenv("LISTEN_EXPORTER_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/"+name+".png", png, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// trouble returns a snapshot of what could be read while much could not.
+func trouble() *inventory.Snapshot {
+	s := sample()
+	s.Reads = reads(inventory.UDP, inventory.CollectorHolder)
+	s.Reads = append(s.Reads, inventory.Read{Collector: inventory.CollectorNetns}, inventory.Read{Collector: inventory.CollectorRegistry})
+	s.Listeners = slices.DeleteFunc(s.Listeners, func(l inventory.Listener) bool { return l.Proto == inventory.UDP })
+	for i := range s.Listeners {
+		s.Listeners[i].Holders, s.Listeners[i].Exact = nil, false
+	}
+	pod := listening(inventory.TCP, "[::]:8080", inventory.ScopeAny)
+	pod.Netns = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
+	s.Listeners = append(s.Listeners, pod)
+	s.Omitted, s.Namespaces, s.NamespacesOmitted = 1200, 90, 26
+	s.Registry.Reloaded = false
+	return s
+}
+
+// calm returns a snapshot of a host on which all is well.
+func calm() *inventory.Snapshot {
+	s := sample()
+	s.Listeners = slices.DeleteFunc(s.Listeners, func(l inventory.Listener) bool { return l.Verdict.Reason != "" })
+	for i := range s.Listeners {
+		s.Listeners[i].AcceptQueueLength = 0
+	}
+	s.Registry.Services = s.Registry.Services[:1]
+	return s
+}

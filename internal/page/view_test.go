@@ -1,0 +1,265 @@
+package page
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"listen_exporter/internal/inventory"
+)
+
+func TestAListenerIsARow(t *testing.T) {
+	tcp := func(change func(l *inventory.Listener)) inventory.Listener {
+		l := listening(inventory.TCP, "0.0.0.0:80", inventory.ScopeAny)
+		change(&l)
+		return l
+	}
+	verdict := func(reason, service, purpose string) inventory.Listener {
+		return judged(tcp(func(*inventory.Listener) {}), reason, service, purpose)
+	}
+	// The row of a listener that is not judged and of which nothing more is known; changed to what is wanted.
+	plain := func(change func(r *row)) row {
+		r := row{
+			State: state{levelNone, "not judged", ""}, Proto: "tcp", Address: "0.0.0.0", Port: 80, Scope: "any",
+			Queue: queue{levelNone, "0 / 4096", 0, true}, Drops: "0", Netns: "main", Rank: rankRest,
+		}
+		change(&r)
+		return r
+	}
+	for _, test := range []struct {
+		name     string
+		listener inventory.Listener
+		want     row
+	}{
+		{"not judged", tcp(func(*inventory.Listener) {}), plain(func(*row) {})},
+		{"as declared", verdict("", "web", "the shop"), plain(func(r *row) {
+			r.State, r.Service, r.Purpose = state{levelGood, "as declared", ""}, "web", "the shop"
+		})},
+		{"the exporter's own", verdict("", "", ""), plain(func(r *row) {
+			r.State = state{levelGood, "the exporter's own", ""}
+		})},
+		{"unregistered", verdict(inventory.ReasonUnregistered, "", ""), plain(func(r *row) {
+			r.State, r.Rank = state{levelBad, "unregistered", "no service declares the port"}, rankViolation
+		})},
+		{"reserved, which names a team and no service", verdict(inventory.ReasonReserved, "alpha", ""), plain(func(r *row) {
+			r.State, r.Rank = state{levelBad, "reserved", "the port is reserved for alpha"}, rankViolation
+		})},
+		{"bind", verdict(inventory.ReasonBind, "web", "the shop"), plain(func(r *row) {
+			r.State, r.Rank = state{levelBad, "bind", "listens wider or elsewhere than declared"}, rankViolation
+			r.Service, r.Purpose = "web", "the shop"
+		})},
+		{"process", verdict(inventory.ReasonProcess, "web", ""), plain(func(r *row) {
+			r.State, r.Rank = state{levelBad, "process", "held by another program than declared"}, rankViolation
+			r.Service = "web"
+		})},
+		{"a queue with something in it", tcp(func(l *inventory.Listener) { l.AcceptQueueLength = 1 }), plain(func(r *row) {
+			r.Queue = queue{"", "1 / 4096", 1, true}
+		})},
+		{"a queue over half full", tcp(func(l *inventory.Listener) { l.AcceptQueueLength = 3072 }), plain(func(r *row) {
+			r.Queue = queue{levelWarn, "3072 / 4096", 36, true}
+		})},
+		{"a queue at its limit takes one more", tcp(func(l *inventory.Listener) { l.AcceptQueueLength = 4096 }), plain(func(r *row) {
+			r.Queue = queue{levelWarn, "4096 / 4096", barWidth, true}
+		})},
+		{"a full queue", tcp(func(l *inventory.Listener) { l.AcceptQueueLength = 4097 }), plain(func(r *row) {
+			r.Queue, r.Rank = queue{levelBad, "4097 / 4096 full", barWidth, true}, rankFull
+			r.State = state{levelBad, "full queue", "not judged, but refuses connections"}
+		})},
+		{"listen(0), idle", tcp(func(l *inventory.Listener) { l.AcceptQueueLimit = 0 }), plain(func(r *row) {
+			r.Queue.Text = "0 / 0"
+		})},
+		{"listen(0) with one connection is full", tcp(func(l *inventory.Listener) { l.AcceptQueueLength, l.AcceptQueueLimit = 1, 0 }), plain(func(r *row) {
+			r.Queue, r.Rank = queue{levelBad, "1 / 0 full", barWidth, true}, rankFull
+			r.State = state{levelBad, "full queue", "not judged, but refuses connections"}
+		})},
+		{"without netlink no limit and no drops are known", tcp(func(l *inventory.Listener) {
+			l.Detailed, l.AcceptQueueLength, l.AcceptQueueLimit = false, 5, 0
+		}), plain(func(r *row) {
+			r.Queue, r.Drops = queue{Text: "5"}, "–"
+		})},
+		{"holders", tcp(func(l *inventory.Listener) {
+			l.Holders, l.ManyHolders = []inventory.Holder{
+				{Process: "nginx", Unit: "nginx.service"},
+				{UID: 33},
+				{Process: "a\x1b[31m\u202eb", ContainerID: strings.Repeat("ab", 32), PodUID: "6ba7b810-9dad-11d1-80b4-00c04fd430c8"},
+			}, true
+		}), plain(func(r *row) {
+			r.Holders, r.Many = []holding{
+				{Process: "nginx", Unit: "nginx.service"},
+				{
+					Process: `a\x1b[31m\u202eb`, Container: "abababababab", ContainerID: strings.Repeat("ab", 32),
+					Pod: "6ba7b810", PodUID: "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
+				},
+			}, true
+		})},
+		{"workers on a device, in another namespace, that were seen to appear", tcp(func(l *inventory.Listener) {
+			l.Sockets, l.Device, l.Netns, l.FirstSeen = 3, "eth0", "blue", sampleTime
+		}), plain(func(r *row) {
+			r.Note, r.Netns = "on eth0, 3 sockets, since 2026-03-04 05:06:07 UTC", "blue"
+		})},
+		{"dual-stack", listening(inventory.TCP, "[::]:80", inventory.ScopeAny), plain(func(r *row) {
+			r.Address, r.Note = "::", "and IPv4"
+		})},
+		{"UDP by procfs", inventory.Listener{
+			Key: listening(inventory.UDP, "0.0.0.0:80", inventory.ScopeAny).Key, Sockets: 1, ReceiveQueueBytes: 1536, Drops: 7,
+		}, plain(func(r *row) {
+			r.Proto, r.Queue, r.Drops = "udp", queue{Text: "1.5 KiB"}, "7"
+		})},
+		{"UDP", listening(inventory.UDP, "0.0.0.0:80", inventory.ScopeAny), plain(func(r *row) {
+			r.Proto, r.Queue.Text = "udp", "0 / 208 KiB"
+		})},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if diff := cmp.Diff(test.want, newRow(&test.listener)); diff != "" {
+				t.Errorf("the row (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// What the top of a page says, and the ports below in their order.
+type digest struct {
+	Title   string
+	Summary []count
+	Notices []notice
+	Missing []missing
+	Ports   []uint16
+	Empty   string
+	// Columns are those that not every page has.
+	Columns string
+}
+
+func digestOf(v *view) digest {
+	d := digest{Title: v.Title(), Summary: v.Summary, Notices: v.Notices, Missing: v.Missing, Empty: v.Empty}
+	for i := range v.Rows {
+		d.Ports = append(d.Ports, v.Rows[i].Port)
+	}
+	if v.Judged {
+		d.Columns += "judged "
+	}
+	if v.Held {
+		d.Columns += "held "
+	}
+	if v.Spaces {
+		d.Columns += "spaces"
+	}
+	return d
+}
+
+func TestASnapshotIsAPage(t *testing.T) {
+	const host = "db-7.example.com"
+	blind := &inventory.Snapshot{Reads: []inventory.Read{
+		{Collector: inventory.TCP, Err: errors.New("read /proc/1/net/tcp:\npermission denied")},
+	}}
+	for _, test := range []struct {
+		name     string
+		snapshot *inventory.Snapshot
+		want     digest
+	}{
+		{
+			"what is wrong comes first", sample(),
+			digest{
+				Title: "2 missing services, 4 violations, 1 full queue: " + host,
+				Summary: []count{
+					{2, "missing services", true, false},
+					{4, "violations", true, false},
+					{1, "full queue", true, false},
+					{9, "listeners", false, false},
+					{7, "reachable from outside", false, false},
+				},
+				Missing: []missing{
+					{"postgres", "the orders database", "tcp", 5432, "nothing listens as declared"},
+					{"redis", "the session cache", "tcp", 6379, "the port listens, but not as declared"},
+				},
+				Ports:   []uint16{4444, 5433, 6379, 30007, 443, 22, 22, 53, 10190},
+				Columns: "judged held ",
+			},
+		},
+		{
+			"all is well", calm(),
+			digest{
+				Title: host,
+				Summary: []count{
+					{0, "missing services", false, false},
+					{0, "violations", false, false},
+					{5, "listeners", false, false},
+					{4, "reachable from outside", false, false},
+				},
+				Ports:   []uint16{22, 22, 53, 443, 10190},
+				Columns: "judged held ",
+			},
+		},
+		{
+			"reads that failed, and all that is left out", trouble(),
+			digest{
+				Title: "UDP unread, 2 missing services, 4 violations, 1 full queue: " + host,
+				Summary: []count{
+					{2, "missing services", true, true},
+					{4, "violations", true, true},
+					{1, "full queue", true, true},
+					{9, "listeners", false, true},
+					{7, "reachable from outside", false, true},
+				},
+				Notices: []notice{
+					{true, "UDP could not be read. Its listeners are not shown, and nobody knows which of its services are missing.", "read udp: permission denied"},
+					{true, "Who holds the listeners could not be read.", "read holder: permission denied"},
+					{true, "The registry's file is bad. What is shown is judged by what it said at 2026-03-04 04:06:07 UTC.", ""},
+					{true, "1200 more listeners are not shown: there are more than --collector.max-ports.", ""},
+					{false, "26 of 90 network namespaces were not read this time. Their listeners are those of the last time.", ""},
+				},
+				Missing: []missing{
+					{"postgres", "the orders database", "tcp", 5432, "nothing listens as declared"},
+					{"redis", "the session cache", "tcp", 6379, "the port listens, but not as declared"},
+				},
+				Ports:   []uint16{4444, 5433, 6379, 30007, 443, 22, 22, 10190, 8080},
+				Columns: "judged held spaces",
+			},
+		},
+		{
+			"nothing listens", &inventory.Snapshot{Reads: reads()},
+			digest{
+				Title:   host,
+				Summary: []count{{0, "listeners", false, false}, {0, "reachable from outside", false, false}},
+				Empty:   "Nothing listens.",
+				Columns: "held ",
+			},
+		},
+		{
+			"nothing could be read, which is another thing", blind,
+			digest{
+				Title:   "TCP unread: " + host,
+				Summary: []count{{0, "listeners", false, true}, {0, "reachable from outside", false, true}},
+				Notices: []notice{
+					{false, "UDP is not read: --no-collector.udp.", ""},
+					{true, "TCP could not be read. Its listeners are not shown.", `read /proc/1/net/tcp:\npermission denied`},
+				},
+				Empty: "Nothing listens on what could be read.",
+			},
+		},
+		{
+			"ten thousand", many(10_000),
+			digest{
+				Title: "100 violations: " + host,
+				Summary: []count{
+					{0, "missing services", false, false},
+					{100, "violations", true, false},
+					{10_000, "listeners", false, false},
+					{10_000, "reachable from outside", false, false},
+				},
+				Columns: "judged held ",
+			},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := digestOf(newView(test.snapshot, sampleOptions, sampleTime))
+			if len(got.Ports) > 100 {
+				got.Ports = nil
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("the page (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
