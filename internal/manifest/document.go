@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -89,6 +90,28 @@ func split(data []byte) []chunk {
 		at = end
 	}
 	return append(chunks, chunk{data[start:], before})
+}
+
+// maxObjects is how many objects a file of JSON may have behind each other: each costs a parser.
+const maxObjects = 10_000
+
+// splitJSON is split for a file of JSON, which may have several objects behind each other with nothing between them.
+func splitJSON(data []byte) []chunk {
+	var chunks []chunk
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	for start, before := 0, 0; ; {
+		var object json.RawMessage
+		switch err := decoder.Decode(&object); {
+		case errors.Is(err, io.EOF) && len(chunks) > 1:
+			return chunks
+		case err != nil, object[0] != '{', len(chunks) == maxObjects:
+			return split(data)
+		}
+		end := int(decoder.InputOffset())
+		chunks = append(chunks, chunk{data[start:end], before})
+		before += bytes.Count(data[start:end], []byte("\n"))
+		start = end
+	}
 }
 
 // blank tells whether there is nothing in the chunk but comments and directives.
@@ -190,7 +213,7 @@ func filledIn(value string) bool {
 }
 
 // likeManifest tells that something that is not YAML is meant for Kubernetes.
-var likeManifest = regexp.MustCompile(`(?m)^\s*"?(?:kind|apiVersion)"?\s*:`)
+var likeManifest = regexp.MustCompile(`(?m)(?:^|[{,])\s*"?(?:kind|apiVersion)"?\s*:`)
 
 // jsonEscape is an escape sequence of JSON, or half of one.
 var jsonEscape = regexp.MustCompile(`\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)`)

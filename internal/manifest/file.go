@@ -66,8 +66,10 @@ func (c *checker) file(name string, data []byte) {
 		c.skip(name, 1, fmt.Sprintf("has more than %d values, the most that are read: want it in shorter files", maxValues))
 		return
 	}
+	chunks := split
 	if strings.HasSuffix(strings.ToLower(name), ".json") {
 		data = jsonEscape.ReplaceAllFunc(data, yamlEscape)
+		chunks = splitJSON
 	}
 	f := &file{checker: c, name: printable(name), steps: maxSteps}
 	type part struct {
@@ -76,7 +78,7 @@ func (c *checker) file(name string, data []byte) {
 		err   error
 	}
 	var parts []part
-	for _, chunk := range split(data) {
+	for _, chunk := range chunks(data) {
 		if chunk.blank() {
 			continue
 		}

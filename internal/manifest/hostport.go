@@ -1,8 +1,10 @@
 package manifest
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -56,9 +58,14 @@ func (f *file) claim(o *object, at value, key string, port uint16, hostIP, proto
 		f.skipValue(at, "hostIP or protocol of %s %d of %s is filled in by a template: not compared with others", key, port, o)
 		return
 	}
-	s := slot{protocol: strings.ToUpper(protocol.text()), port: port, address: addressOf(hostIP.text())}
-	if s.protocol == "" {
-		s.protocol = "TCP"
+	address, ok := addressOf(hostIP.text())
+	if !ok {
+		f.find(hostIP, "hostIP of %s is %s: want an IP address", o, shown(hostIP.text()))
+		return
+	}
+	s := slot{protocol: strings.ToUpper(cmp.Or(protocol.text(), "TCP")), port: port, address: address}
+	if !slices.Contains([]string{"", "TCP", "UDP", "SCTP"}, protocol.text()) {
+		f.find(protocol, "protocol of %s is %s: want TCP, UDP or SCTP", o, shown(protocol.text()))
 	}
 	overlapping := []string{all}
 	if s.address != wildcard {
@@ -107,17 +114,17 @@ func (s slot) String() string {
 	return fmt.Sprintf("%s:%d/%s", host, s.port, shown(s.protocol))
 }
 
-// addressOf returns the one form of a hostIP. What is no address is compared as it is.
-func addressOf(hostIP string) string {
+// addressOf returns the one form of a hostIP, if it is an address.
+func addressOf(hostIP string) (address string, ok bool) {
 	if hostIP == "" {
-		return wildcard
+		return wildcard, true
 	}
-	address, err := netip.ParseAddr(hostIP)
+	parsed, err := netip.ParseAddr(hostIP)
 	switch {
 	case err != nil:
-		return "?" + hostIP
-	case address.Unmap().IsUnspecified():
-		return wildcard
+		return "", false
+	case parsed.Unmap().IsUnspecified():
+		return wildcard, true
 	}
-	return address.Unmap().String()
+	return parsed.Unmap().String(), true
 }

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -244,4 +245,47 @@ func TestJSONIsRead(t *testing.T) {
 		"deploy/a.json:9:18: hostPort 80/TCP of Pod default/a is taken already by the same pod at deploy/a.json:8: want another port",
 	}, findings)
 	diff(t, "skipped", nil, skipped)
+}
+
+func TestWhatIsNoAddressOrProtocolIsTold(t *testing.T) {
+	for port, want := range map[string]string{
+		"{hostPort: 80, hostIP: localhost}":                   "53: hostIP of Pod default/a is localhost: want an IP address",
+		"{hostPort: 80, hostIP: 010.0.0.1}":                   "53: hostIP of Pod default/a is 010.0.0.1: want an IP address",
+		"{hostPort: 80, hostIP: 10.0.0.0/8}":                  `53: hostIP of Pod default/a is "10.0.0.0/8": want an IP address`,
+		"{hostPort: 80, hostIP: 5}":                           "53: hostIP of Pod default/a is 5: want an IP address",
+		"{hostPort: 80, protocol: tcp}":                       "55: protocol of Pod default/a is tcp: want TCP, UDP or SCTP",
+		"{hostPort: 80, protocol: 'T\nP'}":                    `55: protocol of Pod default/a is "T P": want TCP, UDP or SCTP`,
+		"{hostPort: 80}, {hostPort: 80, protocol: tcp}":       "71: protocol of Pod default/a is tcp: want TCP, UDP or SCTP",
+		"{hostPort: 80, hostIP: ~, protocol: ~}":              "",
+		"{containerPort: 80, hostIP: localhost, protocol: x}": "",
+	} {
+		findings, _ := checkAll(t, "", files{"a.yaml": pod("a", "", port)})
+		if want == "" {
+			diff(t, port, nil, findings)
+		} else if !slices.Contains(findings, "deploy/a.yaml:4:"+want) {
+			t.Errorf("%s: got %q, want %s", port, findings, want)
+		}
+	}
+	findings, _ := checkAll(t, "", files{"a.yaml": pod("a", "", "{hostPort: 80, protocol: tcp}"), "b.yaml": pod("b", "", "{hostPort: 80}")})
+	if len(findings) != 2 {
+		t.Errorf("tcp and TCP: got %q, want them to be the same", findings)
+	}
+}
+
+func TestJSONObjectsMayFollowEachOther(t *testing.T) {
+	object := `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "NAME"}, "spec": {"containers": [{"ports": [{"hostPort": 80}]}]}}`
+	a, b := strings.Replace(object, "NAME", "a", 1), strings.Replace(object, "NAME", "b", 1)
+	findings, skipped := checkAll(t, "", files{"a.json": a + "\n" + b + "\n\n{\n\"a\": 1}\n"})
+	diff(t, "findings", []string{"deploy/a.json:2:112: hostPort 80/TCP of Pod default/b is taken already by Pod default/a at deploy/a.json:1: want another port"}, findings)
+	diff(t, "skipped", nil, skipped)
+
+	findings, skipped = checkAll(t, "", files{
+		"cut.json": a[:len(a)-3], "many.json": strings.Repeat("{}", maxObjects+1), "numbers.json": strings.Repeat("1 ", 1<<20),
+	})
+	if len(findings) != 1 || !strings.HasPrefix(findings[0], "deploy/cut.json:1:1: is not YAML: ") {
+		t.Errorf("findings %q, want one on cut.json", findings)
+	}
+	if len(skipped) != 1 || !strings.HasPrefix(skipped[0], "deploy/many.json:1: is not YAML: ") {
+		t.Errorf("skipped %q, want many.json", skipped)
+	}
 }

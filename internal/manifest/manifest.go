@@ -53,9 +53,9 @@ func (s Skipped) String() string { return fmt.Sprintf("%s:%d: %s", s.File, s.Lin
 // different nodes is no excuse: labels of nodes change, and no manifest tells which nodes there will be. Init containers count
 // if they go on to run as sidecars, as for the scheduler.
 //
-// A host port, and the port and nodePort of a Service, must lie in a range that r reserves for the namespace, if it reserves
-// any for it, and in none that is reserved for others alone. Without a namespace an object is in "default". With r nil ranges
-// are not checked.
+// A host port, and the port and nodePort of a Service other than an ExternalName, must lie in a range that r reserves for the
+// namespace, if it reserves any for it, and in none that is reserved for others alone. Without a namespace an object is in
+// "default". With r nil ranges are not checked.
 //
 // Templates are skipped, and so is what cannot be read as YAML and does not look like a manifest. A symbolic link is not
 // followed. The error names each file and directory that could not be read; what the others hold is returned all the same.

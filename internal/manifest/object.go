@@ -148,9 +148,11 @@ func (f *file) containerPort(o *object, v value, hostNetwork bool) {
 
 // service checks the ports of a Service.
 func (f *file) service(o *object, spec value) {
+	// It is another name for what is elsewhere: nothing of this cluster has its ports.
+	external := f.get(spec, "type").text() == "ExternalName"
 	check := func(v value, key string) {
 		at := f.get(v, key)
-		if port, ok := f.port(o, at, key); ok {
+		if port, ok := f.port(o, at, key); ok && !external {
 			f.reserved(o, at, key, port)
 		}
 	}

@@ -1,6 +1,10 @@
 package manifest
 
-import "testing"
+import (
+	"strconv"
+	"strings"
+	"testing"
+)
 
 func TestPortsOutsideOfWhatIsReservedForTheNamespaceAreTold(t *testing.T) {
 	findings, skipped := checkAll(t, `reserved:
@@ -75,4 +79,29 @@ func TestALongListOfRangesIsCut(t *testing.T) {
 	diff(t, "findings", []string{
 		"deploy/a.yaml:4:23: port 80 of Service default/a is outside of what is reserved for namespace default at ports.yml:1: want one of 1, 2-3, 5, 7, 9, …",
 	}, findings)
+}
+
+func TestTheTypeOfAServiceMattersOnlyIfItHasNoPortsOfItsOwn(t *testing.T) {
+	for spec, want := range map[string][]string{
+		"type: ClusterIP":    {"port 80"},
+		"type: NodePort":     {"port 80"},
+		"type: LoadBalancer": {"port 80"},
+		"clusterIP: None":    {"port 80"},
+		"type: ExternalName": nil,
+		"type: ''":           {"port 80"},
+	} {
+		findings, _ := checkAll(t, "reserved: [{team: a, ports: 100-200, namespaces: [a]}]\n", files{
+			"a.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: a}\nspec: {" + spec + ", ports: [{port: 80, nodePort: 150, targetPort: 9}]}\n",
+		})
+		var got []string
+		for _, finding := range findings {
+			_, place, _ := strings.Cut(finding, "a.yaml:4:")
+			text, _, _ := strings.Cut(place, " of ")
+			got = append(got, text)
+		}
+		for i := range want {
+			want[i] = strconv.Itoa(len("spec: {"+spec+", ports: [{port: ")+1) + ": " + want[i]
+		}
+		diff(t, spec, want, got)
+	}
 }

@@ -69,6 +69,9 @@ func parseBind(text string) (allowed []netip.Prefix, problem string) {
 		if at, err := netip.ParseAddrPort(text); err == nil {
 			return nil, fmt.Sprintf("has a port: want %s, and the port in port:", at.Addr())
 		}
+		if ip, _, isCIDR := strings.Cut(text, "/"); isCIDR {
+			return nil, checkCIDR(ip)
+		}
 		return nil, "is no address: WANT"
 	}
 	if addr.Zone() != "" {
@@ -78,6 +81,15 @@ func parseBind(text string) (allowed []netip.Prefix, problem string) {
 		return []netip.Prefix{netip.PrefixFrom(addr, 0)}, ""
 	}
 	return []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}, ""
+}
+
+// checkCIDR returns what is wrong with a CIDR that does not parse and that has ip before its slash.
+func checkCIDR(ip string) string {
+	addr, err := netip.ParseAddr(ip)
+	if err != nil {
+		return "is no CIDR: want a whole address before the /, such as 10.0.0.0/8"
+	}
+	return fmt.Sprintf("is no CIDR: want a length from 0 to %d behind the /", addr.BitLen())
 }
 
 // permits tells whether addr, which is not IPv4-mapped and has no zone, is within bind. A wildcard address is within nothing

@@ -29,7 +29,7 @@ func (p *parser) conflicts() {
 			}
 		}
 		for later, other := range p.clashes(claims, &work) {
-			p.add(later.line, later.column, "%s %s belongs to service %s on line %d already: want another port, or a bind or hosts that have none in common",
+			p.add(later.line, later.column, "%s %s: taken by service %s on line %d already: want another port, or a bind or hosts that have none in common",
 				protoNames[proto], common(later.portSpan, other.portSpan), quoted(other.service.name), other.line)
 		}
 	}

@@ -23,6 +23,9 @@ type Fault struct {
 // String returns the fault as compilers write theirs: file:line:column: text.
 func (f Fault) String() string { return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Text) }
 
+// Error returns the same as String.
+func (f Fault) Error() string { return f.String() }
+
 // Faults are all that is wrong in a file, in the order of their places.
 type Faults []Fault
 
@@ -35,9 +38,20 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Unwrap returns the faults, so that each can be told on its own.
+func (f Faults) Unwrap() []error {
+	errs := make([]error, len(f))
+	for i, fault := range f {
+		errs[i] = fault
+	}
+	return errs
+}
+
 const (
 	// maxFaults bounds the report: nobody reads more, and a file of another kind is wrong in every line.
 	maxFaults = 1000
+	// maxKept bounds what is kept until they are sorted.
+	maxKept = 100 * maxFaults
 	// maxQuoted is how much of a bad value is shown, in bytes.
 	maxQuoted = 60
 )
@@ -46,10 +60,16 @@ const (
 type report struct {
 	file   string
 	faults Faults
+	// unkept is how many more there were.
+	unkept int
 }
 
 // add notes a fault at a place.
 func (r *report) add(line, column int, format string, args ...any) {
+	if len(r.faults) == maxKept {
+		r.unkept++
+		return
+	}
 	r.faults = append(r.faults, Fault{File: r.file, Line: line, Column: column, Text: fmt.Sprintf(format, args...)})
 }
 
@@ -67,9 +87,9 @@ func (r *report) err() error {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Text, b.Text))
 	})
 	r.faults = slices.Compact(r.faults)
-	if excess := len(r.faults) - maxFaults; excess > 0 {
+	if len(r.faults) > maxFaults {
 		next := r.faults[maxFaults]
-		next.Text = fmt.Sprintf("and %d more faults from here on", excess)
+		next.Text = fmt.Sprintf("and %d more faults from here on", len(r.faults)-maxFaults+r.unkept)
 		r.faults = append(r.faults[:maxFaults:maxFaults], next)
 	}
 	return r.faults

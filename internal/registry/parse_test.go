@@ -74,6 +74,8 @@ func TestEveryFaultOfAServiceIsTold(t *testing.T) {
 		{"purpose: [a]", []string{`14: purpose is a list: want text such as "remote administration"`}},
 		{`purpose: "\e[1m"`, []string{"14: purpose holds the control character U+001B: want printable text"}},
 
+		{`purpose: "a\u202eb"`, []string{"14: purpose holds the invisible character U+202E: want printable text"}},
+
 		{"proto: sctp", []string{`12: unknown proto "sctp": want tcp, udp, or a list of both`}},
 		{"proto: TCP", []string{`12: unknown proto "TCP": want "tcp"`}},
 		{"proto: [tcp, tcp]", []string{"18: proto tcp stands in this list already: want it once"}},
@@ -83,7 +85,14 @@ func TestEveryFaultOfAServiceIsTold(t *testing.T) {
 
 		{"bind: everywhere", []string{`11: bind "everywhere" is no address: ` + binds}},
 		{"bind: 10.0.0.300", []string{`11: bind "10.0.0.300" is no address: ` + binds}},
-		{"bind: 10.0.0.0/33", []string{`11: bind "10.0.0.0/33" is no address: ` + binds}},
+		{"bind: 10.0.0.0/33", []string{`11: bind "10.0.0.0/33" is no CIDR: want a length from 0 to 32 behind the /`}},
+		{"bind: 10.0.0/8", []string{`11: bind "10.0.0/8" is no CIDR: want a whole address before the /, such as 10.0.0.0/8`}},
+		{"bind: [any, fd00::/129, 10.0.0.0/a, /8]", []string{
+			`17: bind "fd00::/129" is no CIDR: want a length from 0 to 128 behind the /`,
+			`29: bind "10.0.0.0/a" is no CIDR: want a length from 0 to 32 behind the /`,
+			`41: bind "/8" is no CIDR: want a whole address before the /, such as 10.0.0.0/8`,
+		}},
+		{"bind: fe80::%eth0/64", []string{`11: bind "fe80::%eth0/64" names an interface: want fe80::`}},
 		{"bind: 10.0.0.1/8", []string{`11: bind "10.0.0.1/8" has bits beyond its length: want 10.0.0.0/8, or the address 10.0.0.1`}},
 		{`bind: "*"`, []string{`11: bind "*" is no address: want any`}},
 		{"bind: localhost", []string{`11: bind "localhost" is no address: want loopback`}},
@@ -171,7 +180,8 @@ func TestEveryFaultOfAServiceIsTold(t *testing.T) {
 			"3:12: port 0: want a number from 1 to 65535",
 		}},
 		faultCase{"names", "services:\n  - {port: 1, name: 443}\n  - {port: 2, name: ' '}\n  - {port: 3, name: \"a\\nb\"}\n  - {port: 4, name: " +
-			strings.Repeat("é", 101) + "}\n  - {port: 5, name: [a]}\n  - {port: 6, name: 2024-01-01}\n  - {port: 7, name: true}\n", []string{
+			strings.Repeat("é", 101) + "}\n  - {port: 5, name: [a]}\n  - {port: 6, name: 2024-01-01}\n  - {port: 7, name: true}\n" +
+			"  - {port: 8, name: \"a\\u202eb\"}\n  - {port: 9, name: \"a\\_b\"}\n  - {port: 10, name: \"a\\x9fb\"}\n", []string{
 			`2:21: name is a number: want text, in quotes: "443"`,
 			"3:21: name is empty: want text such as ssh",
 			"4:21: name holds the control character U+000A: want printable text such as ssh",
@@ -179,6 +189,9 @@ func TestEveryFaultOfAServiceIsTold(t *testing.T) {
 			"6:21: name is a list: want text such as ssh",
 			`7:21: name is a date: want text, in quotes: "2024-01-01"`,
 			`8:21: name is a truth value: want text, in quotes: "true"`,
+			"9:21: name holds the invisible character U+202E: want printable text such as ssh",
+			"10:21: name holds the invisible character U+00A0: want printable text such as ssh",
+			"11:22: name holds the control character U+009F: want printable text such as ssh",
 		}},
 		faultCase{"duplicate service", "services:\n  - name: ssh\n    port: 22\n  - port: 23\n    name: ssh\n  - name: ssh\n    port: 24\n", []string{
 			`5:11: duplicate service "ssh": it stands on line 2 already`,
@@ -241,27 +254,27 @@ func TestServicesThatCannotBothHoldAreTold(t *testing.T) {
 		return "services:\n  - {name: a, port: 80, " + first + "}\n  - {name: b, port: 80, " + second + "}\n"
 	}
 	checkFaults(t, []faultCase{
-		{"all the same", two("proto: tcp", "proto: tcp"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
-		{"any and loopback", two("bind: any", "bind: loopback"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
-		{"private and loopback", two("bind: private", "bind: 127.0.0.1"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
-		{"wildcard and address", two("bind: 0.0.0.0", "bind: 10.0.0.1"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
-		{"CIDR and address", two("bind: 10.0.0.0/8", "bind: [192.0.2.1, 10.0.0.1]"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
-		{"mapped address", two(`bind: "::ffff:10.0.0.1"`, "bind: 10.0.0.1"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
+		{"all the same", two("proto: tcp", "proto: tcp"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
+		{"any and loopback", two("bind: any", "bind: loopback"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
+		{"private and loopback", two("bind: private", "bind: 127.0.0.1"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
+		{"wildcard and address", two("bind: 0.0.0.0", "bind: 10.0.0.1"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
+		{"CIDR and address", two("bind: 10.0.0.0/8", "bind: [192.0.2.1, 10.0.0.1]"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
+		{"mapped address", two(`bind: "::ffff:10.0.0.1"`, "bind: 10.0.0.1"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
 		{"both protocols", two("proto: [tcp, udp]", "proto: [udp, tcp]"), []string{
-			`3:21: tcp port 80 belongs to service "a" on line 2` + with,
-			`3:21: udp port 80 belongs to service "a" on line 2` + with,
+			`3:21: tcp port 80: taken by service "a" on line 2` + with,
+			`3:21: udp port 80: taken by service "a" on line 2` + with,
 		}},
-		{"globs that meet", two(`hosts: ["web-*"]`, `hosts: ["*-db"]`), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
-		{"glob and name", two(`hosts: ["web-*"]`, "hosts: [db-1, WEB-1]"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
-		{"the same name", two("hosts: [web-1]", "hosts: [db-1, web-1]"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
-		{"every host and a name", two("hosts: [web-1]", "proto: tcp"), []string{`3:21: tcp port 80 belongs to service "a" on line 2` + with}},
+		{"globs that meet", two(`hosts: ["web-*"]`, `hosts: ["*-db"]`), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
+		{"glob and name", two(`hosts: ["web-*"]`, "hosts: [db-1, WEB-1]"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
+		{"the same name", two("hosts: [web-1]", "hosts: [db-1, web-1]"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
+		{"every host and a name", two("hosts: [web-1]", "proto: tcp"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
 		{"part of a range", "services:\n  - {name: a, port: [1, 80-90]}\n  - {name: b, port: [70-85, 95]}\n  - {name: c, port: 85-95}\n", []string{
-			`3:22: tcp ports 80-85 belongs to service "a" on line 2` + with,
-			`4:21: tcp ports 85-90 belongs to service "a" on line 2` + with,
+			`3:22: tcp ports 80-85: taken by service "a" on line 2` + with,
+			`4:21: tcp ports 85-90: taken by service "a" on line 2` + with,
 		}},
 		{"the first in the file is named", "services:\n  - {name: a, port: 9}\n  - {name: b, port: 8-9}\n  - {name: c, port: 7-9}\n", []string{
-			`3:21: tcp port 9 belongs to service "a" on line 2` + with,
-			`4:21: tcp port 9 belongs to service "a" on line 2` + with,
+			`3:21: tcp port 9: taken by service "a" on line 2` + with,
+			`4:21: tcp port 9: taken by service "a" on line 2` + with,
 		}},
 	})
 	for name, file := range map[string]string{

@@ -45,6 +45,10 @@ func decodeFrom(r io.Reader) (first, second *yaml.Node, err error) {
 // plainText notes the first character that YAML does not allow (YAML 1.2.2, 5.1), and tells whether there is none. The
 // library would not tell its place.
 func (p *parser) plainText(data []byte) bool {
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		p.add(1, 1, "is a text in UTF-16: want UTF-8")
+		return false
+	}
 	line, column := 1, 1
 	for i := 0; i < len(data); {
 		r, size := utf8.DecodeRune(data[i:])
@@ -122,28 +126,33 @@ func (p *parser) supported(n *yaml.Node) {
 	}
 }
 
-// maxRepairs is how many unquoted globs are told at once: each costs one more look at the file.
-const maxRepairs = 20
+const (
+	// maxRepairs is how many unquoted globs are told at once: each costs one more look at the file, or several.
+	maxRepairs = 20
+	// maxRepairWork is how many bytes are looked at for that: about three seconds' worth.
+	maxRepairWork = 4 << 20
+)
 
 // repaired notes why data is not YAML. The likeliest reason is a glob such as *.example.org without quotes: those are put
 // right and told all, so that what else is wrong is told with them. It returns the root, if that was all.
 func (p *parser) repaired(data []byte, err error) *yaml.Node {
 	data = bytes.Clone(data)
+	work, at := maxRepairWork, -1
 	for range maxRepairs {
-		at := looseGlob(data, err)
-		if at < 0 {
+		if at = looseGlob(data, err, &work); at < 0 {
 			break
 		}
 		line, column := placeOf(data, at)
 		p.add(line, column, `%s begins with *: want it in quotes: '%[1]s'`, globAt(data[at:]))
 		data[at] = 'x'
+		work -= len(data)
 		var first, second *yaml.Node
 		if first, second, err = decode(data); err == nil {
 			p.single(second)
 			return first.Content[0]
 		}
 	}
-	if looseGlob(data, err) < 0 {
+	if at < 0 {
 		p.syntax(data, err)
 	}
 	return nil
@@ -155,8 +164,8 @@ var (
 	loose = regexp.MustCompile(`(?:^|[\s\[,])(\*)`)
 )
 
-// looseGlob returns where the * stands for which err was told, or -1 if err has another reason.
-func looseGlob(data []byte, err error) int {
+// looseGlob returns where the * stands for which err was told, or -1 if err has another reason or no work is left.
+func looseGlob(data []byte, err error, work *int) int {
 	want, tries := "", maxRepairs
 	if m := unknownAnchor.FindStringSubmatch(err.Error()); m != nil {
 		want = m[1]
@@ -170,6 +179,9 @@ func looseGlob(data []byte, err error) int {
 		}
 		if bytes.ContainsRune(data[bytes.LastIndexByte(data[:at], '\n')+1:at], '#') {
 			continue // most likely in a comment
+		}
+		if *work -= len(data); *work < 0 {
+			return -1
 		}
 		// It is the one if the library takes offence at anything else there.
 		data[at] = '@'

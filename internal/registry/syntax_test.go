@@ -73,7 +73,8 @@ func TestWhatIsNotYAMLIsToldWithItsPlace(t *testing.T) {
 		{"another version of YAML", "%YAML 3.0\n---\nservices:\n", []string{"1:1: is not YAML: found incompatible YAML document"}},
 		{"deep nesting", strings.Repeat("[", 20000), []string{"1:1: nested too deeply: want lists of services and ranges"}},
 		{"no UTF-8", "services:\n  - name: caf\xe9\n", []string{"2:14: byte 0xe9 is not UTF-8: want a text file in UTF-8"}},
-		{"UTF-16", "\xff\xfes\x00", []string{"1:1: byte 0xff is not UTF-8: want a text file in UTF-8"}},
+		{"UTF-16", "\xff\xfes\x00", []string{"1:1: is a text in UTF-16: want UTF-8"}},
+		{"UTF-16, the other way round", "\xfe\xff\x00s", []string{"1:1: is a text in UTF-16: want UTF-8"}},
 		{"control character", "services:\r\n  - name: é\x1b[1m\n", []string{"2:12: U+001B is a control character: want printable text"}},
 		{"zero byte", "\x00", []string{"1:1: U+0000 is a control character: want printable text"}},
 		{"behind a byte order mark", "\ufeffports: 3\n", []string{`1:1: unknown key "ports": want one of services, reserved`}},
@@ -103,6 +104,9 @@ func TestAGlobWithoutQuotesHidesNoOtherFault(t *testing.T) {
 			"1:9: *a begins with *: want it in quotes: '*a'",
 			"2:1: a second YAML document begins here: want one document in a file",
 		}},
+		{"in a file that is too large to look at so often", "services:\n" + strings.Repeat("# x\n", maxRepairWork/4) + "  - *.a\n  - *.b\n", []string{
+			"1048578:5: a value cannot begin with * or &: want it in quotes",
+		}},
 		{"the same beside each other", "hosts: [*.a, *.a] # *.a, *.a\n", []string{
 			`1:1: unknown key "hosts": want one of services, reserved`,
 			"1:9: *.a begins with *: want it in quotes: '*.a'",
@@ -129,9 +133,10 @@ func TestWhatExpandsIsRefused(t *testing.T) {
 			"4:11: alias *n: anchors and aliases are not supported: write the value out, or in quotes if it begins with *",
 			"5:11: port 65536: want a number from 1 to 65535",
 		}},
-		{"tag", "services:\n  - name: !!str 22\n    port: !ports 22\n", []string{
+		{"tag", "services:\n  - name: !!str 22\n    port: !ports 22\n    purpose: !p\n", []string{
 			`2:11: tag "!!str": tags are not supported: leave it out`,
 			`3:11: tag "!ports": tags are not supported: leave it out`,
+			`4:14: tag "!p": tags are not supported: leave it out`,
 		}},
 		{"merged mapping", "services:\n  - &s {name: ssh, port: 22}\n  - {<<: *s, name: git}\n", []string{
 			"2:5: anchor &s: anchors and aliases are not supported: write the value out, or in quotes if it begins with &",
@@ -166,6 +171,9 @@ func TestAFileHasOneDocument(t *testing.T) {
 		{"too many faults", "services:\n" + strings.Repeat("  - 3\n", maxFaults+3), append(
 			numbered(maxFaults, 2, `5: a service is a number: want "name: ssh" and "port: 22"`),
 			"1002:5: and 3 more faults from here on")},
+		{"more faults than are kept", "services:\n" + strings.Repeat("  - 3\n", maxKept+3), append(
+			numbered(maxFaults, 2, `5: a service is a number: want "name: ssh" and "port: 22"`),
+			"1002:5: and 99003 more faults from here on")},
 	})
 }
 

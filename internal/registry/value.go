@@ -92,7 +92,7 @@ func (p *parser) mapping(n *yaml.Node, known keys, what, want string) (fields ma
 
 // nearest returns the key that was most likely meant by a word, or nothing.
 func (k keys) nearest(word string) string {
-	if word = strings.ToLower(word); len(word) < 3 {
+	if word = strings.ToLower(strings.TrimSpace(word)); len(word) < 3 {
 		return ""
 	}
 	for _, key := range k {
@@ -175,7 +175,7 @@ func (p *parser) items(n *yaml.Node, key, want string) []*yaml.Node {
 // text returns a scalar that is text.
 func (p *parser) text(n *yaml.Node, key, example string) (string, bool) {
 	switch {
-	case isAlias(n):
+	case isAlias(n), n.Style&yaml.TaggedStyle != 0: // noted already
 		return "", false
 	case n.Kind != yaml.ScalarNode, isNull(n):
 		p.at(n, "%s is %s: want text such as %s", key, kindOf(n), example)
@@ -211,18 +211,32 @@ func checkName(text string) string {
 	if len(text) > maxName {
 		return fmt.Sprintf("has %d bytes: want at most %d,", len(text), maxName)
 	}
-	if i := strings.IndexFunc(text, unicode.IsControl); i >= 0 {
-		return fmt.Sprintf("holds the control character %U: want printable text", []rune(text[i:])[0])
+	for _, r := range text {
+		if kind := unprintable(r); kind != "" {
+			return fmt.Sprintf("holds the %s character %U: want printable text", kind, r)
+		}
 	}
 	return ""
+}
+
+// unprintable returns of what kind a character is that cannot be seen, or nothing. One of those turns the direction of what
+// stands behind it, others make two names that look the same. What joins letters, or keeps them apart, is part of a script.
+func unprintable(r rune) string {
+	switch {
+	case unicode.IsControl(r):
+		return "control"
+	case unicode.IsPrint(r), r == '\u200c', r == '\u200d':
+		return ""
+	}
+	return "invisible"
 }
 
 // prose returns text that may be empty and have several lines.
 func (p *parser) prose(n *yaml.Node, key string) string {
 	text, _ := p.text(n, key, `"remote administration"`)
 	for _, r := range text {
-		if unicode.IsControl(r) && r != '\n' && r != '\t' {
-			p.at(n, "%s holds the control character %U: want printable text", key, r)
+		if kind := unprintable(r); kind != "" && r != '\n' && r != '\t' && !unicode.Is(unicode.Zs, r) {
+			p.at(n, "%s holds the %s character %U: want printable text", key, kind, r)
 			return ""
 		}
 	}

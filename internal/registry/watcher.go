@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ const clockTick = 2 * time.Second
 // Reload.
 type Watcher struct {
 	path    string
+	rest    time.Duration // how long a file is left alone before it counts as whole
 	current atomic.Pointer[Registry]
 	outcome atomic.Pointer[outcome]
 
@@ -40,7 +42,7 @@ type outcome struct {
 
 // NewWatcher reads the file at path. It fails if that is no good registry.
 func NewWatcher(path string) (*Watcher, error) {
-	w := &Watcher{path: path}
+	w := &Watcher{path: path, rest: settleTime}
 	if err := w.Reload(); err != nil {
 		return nil, err
 	}
@@ -56,12 +58,16 @@ func (w *Watcher) LastReload() (ok bool, success time.Time) {
 	return last.ok, last.success
 }
 
-// Reload reads the file whether it changed or not. A bad file leaves the registry as it was.
+// Reload reads the file whether it changed or not. A bad file leaves the registry as it was, and so does one with the same
+// content, which is a success all the same.
 func (w *Watcher) Reload() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.sum = [sha256.Size]byte{}
-	_, err := w.load(time.Now())
+	now := time.Now()
+	_, err := w.load(now)
+	if err == nil {
+		w.success = now
+	}
 	w.settle(err)
 	return err
 }
@@ -89,14 +95,6 @@ func (w *Watcher) Check(now time.Time) (changed bool, err error) {
 	return changed, err
 }
 
-// latest is when the file changed: a time of modification can be set back, the other cannot.
-func (id identity) latest() time.Time {
-	if id.status.After(id.modified) {
-		return id.status
-	}
-	return id.modified
-}
-
 // settle remembers how taking over the file went.
 func (w *Watcher) settle(err error) {
 	w.trouble = ""
@@ -108,16 +106,14 @@ func (w *Watcher) settle(err error) {
 
 // load reads the file and takes its content over, if that is another than before and good.
 func (w *Watcher) load(now time.Time) (changed bool, err error) {
-	info, err := os.Stat(w.path)
-	switch {
-	case err != nil:
-		return false, fmt.Errorf("read the registry: %w", err)
-	case !info.Mode().IsRegular():
-		return false, fmt.Errorf("read the registry: %s: %w", w.path, errNotRegular)
+	data, id, err := readRegular(w.path, w.rest)
+	if errors.Is(err, fs.ErrNotExist) && w.current.Load() != nil && w.trouble == "" {
+		// Editors move a file away before they write the new one.
+		time.Sleep(w.rest)
+		data, id, err = readRegular(w.path, w.rest)
 	}
-	data, id, err := read(w.path)
 	if err != nil {
-		return false, err
+		return false, fmt.Errorf("read the registry: %w", err)
 	}
 	w.seen, w.readAt = id, now
 	if sum := sha256.Sum256(data); sum != w.sum {
@@ -134,5 +130,3 @@ func (w *Watcher) load(now time.Time) (changed bool, err error) {
 	}
 	return false, w.content
 }
-
-var errNotRegular = errors.New("not a regular file")

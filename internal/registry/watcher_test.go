@@ -186,8 +186,8 @@ func TestABadFileLeavesTheLastGoodRegistry(t *testing.T) {
 		{"bad", func() { write(t, path, "services:\n  - {name: b, port: 0}\n") }, path + ":2:21: port 0: want a number from 1 to 65535"},
 		{"bad in another way", func() { write(t, path, "") }, path + ":1:1: has no services: want at least services: or reserved:"},
 		{"too large", func() { write(t, path, strings.Repeat("#", 50<<20)) }, path + ":1:1: is larger than 10 MiB, the most that is read: want a shorter file"},
-		{"gone", func() { remove(t, path) }, "read the registry: stat " + path + ": no such file or directory"},
-		{"a directory", func() { mkdir(t, path) }, "read the registry: " + path + ": not a regular file"},
+		{"gone", func() { remove(t, path) }, "read the registry: open " + path + ": no such file or directory"},
+		{"a directory", func() { mkdir(t, path) }, "read the registry: open " + path + ": not a regular file"},
 	} {
 		test.do()
 		for i, want := range []string{test.want, "<nil>", "<nil>"} {
@@ -237,16 +237,20 @@ func TestAFileThatComesBackIsGoodAgain(t *testing.T) {
 	}
 }
 
-func TestReloadReadsAFileThatDidNotChange(t *testing.T) {
+func TestToReloadWhatDidNotChangeIsASuccessThatChangesNothing(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ports.yml")
 	write(t, path, one("a"))
 	w := watch(t, path)
 	before := w.Current()
+	_, first := w.LastReload()
 	if err := w.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	if w.Current() == before {
-		t.Error("it was not read")
+	if w.Current() != before {
+		t.Error("the same content made another registry")
+	}
+	if ok, success := w.LastReload(); !ok || !success.After(first) {
+		t.Errorf("got last reload %t, %s, which is not after %s", ok, success, first)
 	}
 }
 

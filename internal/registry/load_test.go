@@ -1,0 +1,119 @@
+package registry
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestEachFaultIsOneLineThatSaysWhereAndWhatIsRight(t *testing.T) {
+	t.Chdir(t.TempDir())
+	const (
+		ssh     = "---\nservices:\n  - name: ssh\n    port: 22\n"
+		nothing = "has no services: want at least services: or reserved:"
+	)
+	for _, test := range []struct{ name, file, want string }{
+		{"an unknown key", ssh + "    prot: tcp\n", `5:5: unknown key "prot": did you mean "proto"?`},
+		{"port 0", ssh + "  - name: web\n    port: 0\n", "6:11: port 0: want a number from 1 to 65535"},
+		{"port 65536", ssh + "  - name: web\n    port: [80, 65536]\n", "6:16: port 65536: want a number from 1 to 65535"},
+		{"a range that runs backwards", ssh + "  - name: web\n    port: \"80-70\"\n", `6:11: port range "80-70" runs backwards: want "70-80"`},
+		{"a bad CIDR", ssh + "    bind: 10.0.0.0/33\n", `5:11: bind "10.0.0.0/33" is no CIDR: want a length from 0 to 32 behind the /`},
+		{"a CIDR with bits beyond its length", ssh + "    bind: [loopback, 10.0.0.1/8]\n", `5:22: bind "10.0.0.1/8" has bits beyond its length: want 10.0.0.0/8, or the address 10.0.0.1`},
+		{"a duplicate service", ssh + "  - name: ssh\n    port: 23\n", `5:11: duplicate service "ssh": it stands on line 3 already`},
+		{
+			"two services on one port", ssh + "  - name: git\n    port: 20-25\n    bind: private\n",
+			`6:11: tcp port 22: taken by service "ssh" on line 4 already: want another port, or a bind or hosts that have none in common`,
+		},
+		{
+			"reserved ranges that overlap", "reserved:\n  - team: a\n    ports: 100-200\n  - team: b\n    ports: 150-250\n",
+			`5:12: ports 150-200: reserved for team "a" on line 3 already: want each port with one team`,
+		},
+		{
+			"a glob that does not parse", ssh + "    hosts: [web-1, \"[web\"]\n",
+			`5:20: glob "[web" does not parse: want * for any characters, ? for one, [a-z] for one of some, and \ before one that stands for itself`,
+		},
+		{"an empty file", "", "1:1: " + nothing},
+		{"a file of 50 MB", strings.Repeat("# nothing\n", 5_000_000), "1:1: is larger than 10 MiB, the most that is read: want a shorter file"},
+		{
+			"a bomb", "a: &a [x, x]\nb: &b [*a, *a]\n", `1:1: unknown key "a": want one of services, reserved
+1:4: anchor &a: anchors and aliases are not supported: write the value out, or in quotes if it begins with &
+2:1: unknown key "b": want one of services, reserved
+2:4: anchor &b: anchors and aliases are not supported: write the value out, or in quotes if it begins with &
+2:8: alias *a: anchors and aliases are not supported: write the value out, or in quotes if it begins with *
+2:12: alias *a: anchors and aliases are not supported: write the value out, or in quotes if it begins with *`,
+		},
+		{"a tab", ssh + "\tbind: any\n", "5:1: a tab: want spaces"},
+		{"lines that end as on Windows", strings.ReplaceAll(ssh+"    proto: sctp\n", "\n", "\r\n"), `5:12: unknown proto "sctp": want tcp, udp, or a list of both`},
+		{"columns are characters", "services: [{name: \"日本\", port: 0}]\n", "1:31: port 0: want a number from 1 to 65535"},
+		{"a mapping in JSON", "{\n\t\"services\": [\n\t\t{\"name\": \"a\", \"port\": 70000}\n\t]\n}\n", "3:25: port 70000: want a number from 1 to 65535"},
+		{"a key with a hard space", ssh + "    \u00a0bind: any\n", `5:5: unknown key "\u00a0bind": did you mean "bind"?`},
+		{"another file altogether", "groups:\n  - name: alerts\n    rules: []\n", `1:1: unknown key "groups": want one of services, reserved`},
+		{
+			"all at once", ssh + "    bnd: x\n    bind: [10.0.0.300, \"::1/129\"]\n    hosts: ['[']\n  - name: ssh\n    port: 99999\n    proto: sctp\n    required: maybe\n" +
+				"  - port: 22\n    process: /usr/bin/x\n    unit: x\nreserved:\n  - team: a\n    ports: 10-1\n  - ports: 3\n",
+			`5:5: unknown key "bnd": did you mean "bind"?
+6:12: bind "10.0.0.300" is no address: want any, loopback, private, an address, a CIDR such as 10.0.0.0/8, or a list of them
+6:24: bind "::1/129" is no CIDR: want a length from 0 to 128 behind the /
+7:13: glob "[" does not parse: want * for any characters, ? for one, [a-z] for one of some, and \ before one that stands for itself
+8:11: duplicate service "ssh": it stands on line 3 already
+9:11: port 99999: want a number from 1 to 65535
+10:12: unknown proto "sctp": want tcp, udp, or a list of both
+11:15: required is "maybe": want true or false
+12:5: service without a name: want "name: ssh"
+13:14: process "/usr/bin/x" is a path: want the process's name, such as x
+14:11: unit "x" has no type: want its full name, such as "x.service"
+17:12: port range "10-1" runs backwards: want "1-10"
+18:5: reserved range without a team: want "team: alpha"`,
+		},
+	} {
+		write(t, "ports.yml", test.file)
+		_, err := Load("ports.yml")
+		if err == nil {
+			t.Errorf("%s: no fault", test.name)
+			continue
+		}
+		want := "ports.yml:" + strings.ReplaceAll(test.want, "\n", "\nports.yml:")
+		if diff := cmp.Diff(want, err.Error()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", test.name, diff)
+		}
+		faults, ok := errors.AsType[Faults](err)
+		if !ok || len(faults.Unwrap()) != 1+strings.Count(want, "\n") || faults.Unwrap()[0].Error() != faults[0].String() {
+			t.Errorf("%s: got %T, want each line to be an error", test.name, err)
+		}
+	}
+}
+
+func TestWhatIsNoPlainFileIsToldOrRead(t *testing.T) {
+	t.Chdir(t.TempDir())
+	mkdir(t, "ports.yml")
+	if _, err := Load("ports.yml"); !errors.Is(err, syscall.EISDIR) || err.Error() != "read the registry: read ports.yml: is a directory" {
+		t.Errorf("a directory: %v", err)
+	}
+	if _, err := Load("none.yml"); !errors.Is(err, fs.ErrNotExist) || err.Error() != "read the registry: open none.yml: no such file or directory" {
+		t.Errorf("none: %v", err)
+	}
+	for device, want := range map[string]string{
+		"/dev/zero": "/dev/zero:1:1: is larger than 10 MiB, the most that is read: want a shorter file",
+		"/dev/null": "/dev/null:1:1: has no services: want at least services: or reserved:",
+	} {
+		if _, err := Load(device); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	if err := syscall.Mkfifo("pipe", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		if err := os.WriteFile("pipe", []byte(one("ssh")), 0o600); err != nil {
+			t.Error(err)
+		}
+	}()
+	if r, err := Load("pipe"); err != nil || r.ServiceCount() != 1 {
+		t.Errorf("a pipe: %v", err)
+	}
+}
