@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -16,9 +17,14 @@ import (
 func withReload(next http.Handler, reload func() error) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", next)
-	mux.HandleFunc("POST "+reloadPath, func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc(reloadPath, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			w.Header().Set("Allow", http.MethodPost)
+			http.Error(w, "To read the registry again takes a POST.", http.StatusMethodNotAllowed)
+			return
+		}
 		if err := reload(); err != nil {
-			http.Error(w, fmt.Sprintf("the registry stays as it was: %v", err), http.StatusInternalServerError)
+			http.Error(w, fmt.Sprintf("The registry stays as it was: its file is bad.\n%v", err), http.StatusInternalServerError)
 			return
 		}
 		_, _ = fmt.Fprintln(w, "The registry was read again.")
@@ -33,12 +39,26 @@ func reloadOnHangup(reload func() error, logger log.Logger) (stop func()) {
 	go func() {
 		for range hangups {
 			if err := reload(); err != nil {
-				level.Error(logger).Log("msg", "the registry stays as it was: its file is bad", "err", err)
+				logEach(logger, "the registry stays as it was: its file is bad", err)
+				continue
 			}
+			level.Info(logger).Log("msg", "SIGHUP: reloaded")
 		}
 	}()
 	return func() {
 		signal.Stop(hangups)
 		close(hangups)
+	}
+}
+
+// logEach logs what went wrong: each of the errors that err joins on a line of its own, such as the faults of a registry.
+func logEach(logger log.Logger, msg string, err error) {
+	errs := []error{err}
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		errs = joined.Unwrap()
+	}
+	for _, err := range errs {
+		level.Error(logger).Log("msg", msg, "err", err)
 	}
 }

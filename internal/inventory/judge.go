@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 type judge struct {
 	watcher *registry.Watcher
 	host    string
+	bad     bool               // the file was, at the last look
 	of      *registry.Registry // for which table was made
 	table   *registry.Table
 	states  []ServiceState      // as table said last
@@ -46,14 +48,24 @@ func (j *judge) take() bool {
 func (i *Inventory) refresh(snapshot *Snapshot) (changed bool) {
 	start := time.Now()
 	_, err := i.judge.watcher.Check(start)
-	if err != nil { // which is told once
-		level.Error(i.logger).Log("msg", "the registry stays as it was: its file is bad", "err", err)
+	if err != nil { // which is told once, each fault on a line of its own
+		errs := []error{err}
+		if faults, ok := errors.AsType[registry.Faults](err); ok {
+			errs = faults.Unwrap()
+		}
+		for _, err := range errs {
+			level.Error(i.logger).Log("msg", "the registry stays as it was: its file is bad", "err", err)
+		}
 	}
+	ok, at := i.judge.watcher.LastReload()
 	changed = i.judge.take()
+	if !changed && ok && i.judge.bad {
+		level.Info(i.logger).Log("msg", "the registry's file is good again, and says the same as before", "file", i.judge.of.File())
+	}
+	i.judge.bad = !ok
 	if changed {
 		level.Info(i.logger).Log("msg", "judging by a registry", "file", i.judge.of.File(), "services", i.judge.of.ServiceCount())
 	}
-	ok, at := i.judge.watcher.LastReload()
 	snapshot.Registry = &Registry{Reloaded: ok, ReloadedAt: at}
 	i.judge.took = time.Since(start)
 	return changed
@@ -81,35 +93,42 @@ func (i *Inventory) judgeAll(snapshot *Snapshot) {
 		if l.Netns != "" {
 			continue
 		}
-		input := registry.Listener{Proto: l.Proto, Addr: l.Addr, HoldersKnown: l.Exact, Own: j.isOwn(sockets)}
-		if l.Detailed {
-			input.IPv6Only = registry.No
-			if l.IPv6Only {
-				input.IPv6Only = registry.Yes
-			}
-		}
-		if l.Exact {
-			for _, h := range l.Holders {
-				input.Holders = append(input.Holders, registry.Holder{Process: h.Process, Unit: h.Unit})
-			}
-		}
+		input := l.Input()
+		input.Own = j.isOwn(sockets)
 		l.Verdict, l.Judged = j.table.Judge(input), true
 		j.input = append(j.input, input)
 	}
-	failed := make(map[string]bool)
+	// Nothing is said of what is not read.
+	unread := map[string]bool{TCP: !i.options.TCP, UDP: !i.options.UDP}
+	failed := false
 	for _, l := range i.main.ledgers {
 		if l.failed {
-			failed[l.proto.String()] = true
+			unread[l.proto.String()], failed = true, true
 		}
 	}
 	j.states = j.table.Up(j.input, socket.BindV6Only(i.options.Procfs), j.states)
 	snapshot.Registry.Services = j.states
-	if len(failed) > 0 {
-		snapshot.Registry.Services = slices.DeleteFunc(slices.Clone(j.states), func(s ServiceState) bool { return failed[s.Proto] })
+	if unread[TCP] || unread[UDP] {
+		snapshot.Registry.Services = slices.DeleteFunc(slices.Clone(j.states), func(s ServiceState) bool { return unread[s.Proto] })
 	}
-	if !failed[TCP] && !failed[UDP] {
+	if !failed {
 		snapshot.Registry.Reserved = j.table.Reserved(j.input)
 	}
+}
+
+// Input returns what a registry is told of the listener.
+func (l *Listener) Input() registry.Listener {
+	input := registry.Listener{Proto: l.Proto, Addr: l.Addr, HoldersKnown: l.Exact}
+	if l.Detailed {
+		input.IPv6Only = registry.No
+		if l.IPv6Only {
+			input.IPv6Only = registry.Yes
+		}
+	}
+	for _, h := range l.Holders {
+		input.Holders = append(input.Holders, registry.Holder{Process: h.Process, Unit: h.Unit})
+	}
+	return input
 }
 
 func (j *judge) isOwn(sockets []holder.Socket) bool {

@@ -101,6 +101,19 @@ func TestAProtocolThatCannotBeReadHasNoServices(t *testing.T) {
 	}
 }
 
+func TestAProtocolThatIsNotReadHasNoServices(t *testing.T) {
+	b := newBench(func(o *Options) { o.UDP = false })
+	judgedBy(t, b, webRegistry)
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:9001", 2)))
+	s := b.Snapshot()
+	if diff := cmp.Diff(map[string]bool{"ssh": true, "web": false}, ups(s)); diff != "" {
+		t.Errorf("services (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]registry.TeamUse{{Team: "alpha", Size: 10, Used: 1}}, s.Registry.Reserved); diff != "" {
+		t.Errorf("reserved (-want +got):\n%s", diff)
+	}
+}
+
 func TestJudgingComesBeforeFilters(t *testing.T) {
 	b := newBench(func(o *Options) { _ = o.PortExclude.Set("22") })
 	judgedBy(t, b, webRegistry)

@@ -76,12 +76,16 @@ func (s *Snapshot) Succeeded(collector string) bool {
 // Holder is who holds a listener. What is not known is empty.
 type Holder = holder.Holder
 
-// What a registry says: of a listener, of a service, and of what is reserved for a team.
+// What a registry says.
 type (
-	Verdict      = registry.Verdict
-	Service      = registry.Service
+	// Verdict is what it says of a listener.
+	Verdict = registry.Verdict
+	// Service is a port that must listen.
+	Service = registry.Service
+	// ServiceState tells whether it does.
 	ServiceState = registry.ServiceState
-	TeamUse      = registry.TeamUse
+	// TeamUse is how much of what is reserved for a team is in use.
+	TeamUse = registry.TeamUse
 )
 
 // The reasons of a Verdict.
