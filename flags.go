@@ -31,27 +31,36 @@ const (
 
 // config is the command line.
 type config struct {
+	command                string
 	web                    *web.FlagConfig
 	telemetryPath          string
 	maxRequests            int
 	disableExporterMetrics bool
 	enableLifecycle        bool
+	page                   bool
 	gomaxprocs             int
 	logLevel, logFormat    string
 	inventory              inventory.Options
+
+	logLevelSet, logFormatSet, maxPortsSet bool // by the user
+
+	format    string   // of list
+	files     []string // to check
+	manifests []string // to check
 }
 
 // parse reads the command line. done tells that it asked for no more than a text, which has been printed.
-func parse(args []string, stdout, stderr io.Writer) (c *config, done bool, err error) {
+func parse(args []string, stdout, _ io.Writer) (c *config, done bool, err error) {
 	if version.Version == "" { // not built by make: go run, go install
 		version.Version = "devel"
 	}
 	app := kingpin.New(program, "Tells Prometheus which TCP and UDP ports this host listens on.")
 	app.UsageWriter(stdout)
-	app.ErrorWriter(stderr)
+	app.UsageTemplate(usageTemplate).UsageFuncs(usageFuncs())
+	app.ErrorWriter(io.Discard) // run tells the error
 	app.HelpFlag.Short('h')
 	app.Version(version.Print(program))
-	app.Terminate(func(int) { done = true })
+	app.Terminate(func(code int) { panic(ended(code)) })
 
 	c = new(config)
 	c.web = kingpinflag.AddFlags(app, defaultAddress)
@@ -64,6 +73,8 @@ func parse(args []string, stdout, stderr io.Writer) (c *config, done bool, err e
 
 	app.Flag("web.enable-lifecycle", "Let a POST to /-/reload read the registry again.").
 		BoolVar(&c.enableLifecycle)
+	app.Flag("web.page", "Show what listens at /, as a page for people.").
+		Default("true").BoolVar(&c.page)
 
 	o := &c.inventory
 	app.Flag("path.procfs", "Where the procfs is mounted.").
@@ -87,7 +98,7 @@ func parse(args []string, stdout, stderr io.Writer) (c *config, done bool, err e
 	app.Flag("collector.scope-exclude", "Leave out listeners whose address reaches so far: any, public, multicast, private, link-local, loopback. Repeatable.").
 		PlaceHolder("SCOPES").SetValue(&o.ScopeExclude)
 	app.Flag("collector.max-ports", "How many listeners to report at most; the lowest ports stay.").
-		Default("20000").SetValue((*number)(&o.MaxPorts))
+		Default("20000").IsSetByUser(&c.maxPortsSet).SetValue((*number)(&o.MaxPorts))
 	app.Flag("collector.udp.ephemeral-min-age", "How long a UDP socket on an ephemeral port must have been open before it is reported.").
 		Default("1m").SetValue((*duration)(&o.EphemeralMinAge))
 
@@ -99,15 +110,23 @@ func parse(args []string, stdout, stderr io.Writer) (c *config, done bool, err e
 	app.Flag("runtime.gomaxprocs", "How many CPUs the exporter may use at the same time (GOMAXPROCS).").
 		Default("1").SetValue((*number)(&c.gomaxprocs))
 	app.Flag("log.level", "Only log messages of this severity or above: debug, info, warn, error.").
-		Default("info").EnumVar(&c.logLevel, "debug", "info", "warn", "error")
+		Default("info").IsSetByUser(&c.logLevelSet).EnumVar(&c.logLevel, "debug", "info", "warn", "error")
 	app.Flag("log.format", "Format of log messages: logfmt, json.").
-		Default("logfmt").EnumVar(&c.logFormat, "logfmt", "json")
+		Default("logfmt").IsSetByUser(&c.logFormatSet).EnumVar(&c.logFormat, "logfmt", "json")
 
-	if _, err := app.Parse(args); err != nil {
+	addCommands(app, c)
+
+	defer func() {
+		switch end := recover().(type) {
+		case nil:
+		case ended:
+			c, done, err = nil, true, end.err()
+		default:
+			panic(end)
+		}
+	}()
+	if c.command, err = parseCommand(app, args); err != nil {
 		return nil, false, nameFlag(app, args, err)
-	}
-	if done {
-		return nil, true, nil
 	}
 	if o.RegistryHost == "" {
 		if o.RegistryHost, err = os.Hostname(); err != nil && o.RegistryFile != "" {

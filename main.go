@@ -6,8 +6,6 @@ import (
 	"io"
 	"os"
 	"strings"
-
-	"github.com/go-kit/log/level"
 )
 
 // Exit codes. A wrong command line is told apart from a program that cannot do its work, as shells and systemd expect.
@@ -30,9 +28,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if done {
 		return exitOK
 	}
+	if c.command != serveCommand {
+		return runOnce(c, stdout, stderr)
+	}
 	logs := newLoggers(stderr, c.logLevel, c.logFormat)
 	if err := serve(c, logs); err != nil {
-		level.Error(logs.kit).Log("msg", "cannot serve", "err", err)
+		logEach(logs.kit, "cannot serve", err)
 		return exitFailure
 	}
 	return exitOK

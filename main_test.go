@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -41,6 +42,7 @@ var allFlags = []string{
 	"web.enable-lifecycle",
 	"web.listen-address",
 	"web.max-requests",
+	"web.page",
 	"web.systemd-socket",
 	"web.telemetry-path",
 }
@@ -54,8 +56,18 @@ func TestAWrongCommandLineIsOneClearLineAndExitCode2(t *testing.T) {
 		{"unknown flag", []string{"--nope"}, []string{"--nope", "--help"}},
 		{"unknown short flag", []string{"-x"}, []string{"-x", "--help"}},
 		{"flag without a meaning", []string{"--registry.url=ports.yml"}, []string{"--registry.url"}},
-		{"stray argument", []string{"stray"}, []string{`stray`, "--help"}},
+		{"unknown command", []string{"stray"}, []string{`"stray"`, "serve", "list", "audit", "check", "--help"}},
+		{"unknown command with a flag of a real one", []string{"lsit", "--format=json"}, []string{`"lsit"`, "list"}},
+		{"argument of serve", []string{"serve", "stray"}, []string{"stray", "--help"}},
+		{"argument of list", []string{"list", "stray"}, []string{"stray", "--help"}},
+		{"argument of audit", []string{"audit", "ports.yml"}, []string{"ports.yml", "--help"}},
+		{"help on an unknown command", []string{"help", "stray"}, []string{"no such command"}},
+		{"flag of a command without the command", []string{"--format=json"}, []string{"--format"}},
+		{"flag of another command", []string{"audit", "--format=json"}, []string{"--format"}},
+		{"format", []string{"list", "--format=yaml"}, []string{"--format", "table,json,registry", "yaml"}},
 		{"flag without its value", []string{"--path.procfs"}, []string{"--path.procfs", "expected argument"}},
+		{"flag without its value before another", []string{"--path.procfs", "--log.level=info"}, []string{"--path.procfs", "expected argument"}},
+		{"flag of a command without its value", []string{"check", "--manifests"}, []string{"--manifests", "expected argument"}},
 		{"switch with a value", []string{"--collector.tcp=maybe"}, []string{"maybe"}},
 		{"include: port 0", []string{"--collector.port-include=0"}, []string{"--collector.port-include", `"0"`, "1 to 65535"}},
 		{"include: port 65536", []string{"--collector.port-include=65536"}, []string{"--collector.port-include", `"65536"`, "1 to 65535"}},
@@ -189,6 +201,44 @@ func TestAProgramThatCannotStartLogsOneErrorAndExitsWith1(t *testing.T) {
 					t.Errorf("a password is in the log:\n%s", stderr)
 				}
 			})
+		}
+	}
+}
+
+// commandFlags are the flags that belong to one command.
+var commandFlags = map[string][]string{"serve": nil, "list": {"format"}, "audit": nil, "check": {"manifests"}}
+
+// allCommandFlags returns the flags of all commands.
+func allCommandFlags() []string { return slices.Concat(slices.Collect(maps.Values(commandFlags))...) }
+
+func TestHelpOfACommandNamesItsFlagsAndThoseOfAllCommandsThatMeanSomethingToIt(t *testing.T) {
+	for command, want := range commandFlags {
+		for _, args := range [][]string{{"help", command}, {command, "--help"}, {"--help", command}} {
+			help := runForText(t, args...)
+			own, shared, _ := strings.Cut(help, "Flags of all commands:\n")
+			var names []string
+			for _, match := range regexp.MustCompile(`(?m)^  --([a-z-]+)`).FindAllStringSubmatch(own, -1) {
+				names = append(names, match[1])
+			}
+			if diff := cmp.Diff(want, names); diff != "" {
+				t.Errorf("%q: flags differ (-want +got):\n%s", args, diff)
+			}
+			for flag, in := range map[string][]string{
+				"--log.level=":          {"serve", "list", "audit", "check"},
+				"--registry.file=":      {"serve", "list", "audit", "check"},
+				"--collector.netns=":    {"serve", "list", "audit"},
+				"--web.listen-address=": {"serve"},
+			} {
+				if strings.Contains(shared, flag) != slices.Contains(in, command) {
+					t.Errorf("%q: %s is shown: %t", args, flag, strings.Contains(shared, flag))
+				}
+			}
+		}
+	}
+	help := runForText(t, "--help")
+	for command := range commandFlags {
+		if !regexp.MustCompile(`(?m)^  ` + command + `( |$)`).MatchString(help) {
+			t.Errorf("--help does not name the command %s", command)
 		}
 	}
 }
@@ -328,6 +378,9 @@ func TestACommandLineThatIsRightIsTaken(t *testing.T) {
 		{"two addresses", []string{"--web.listen-address=:1", "--web.listen-address=[::1]:2"}},
 		{"an age of days", []string{"--collector.udp.ephemeral-min-age=1d"}},
 		{"a compound age", []string{"--collector.udp.ephemeral-min-age=1m30s"}},
+		{"serve", []string{"serve", "--web.listen-address=:1"}},
+		{"flags before a command and after it", []string{"--log.level=debug", "list", "--format=json", "--path.procfs=/proc"}},
+		{"files and directories to check", []string{"check", "a.yml", "--manifests=x", "b.yml", "--manifests", "y"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if _, done, err := parse(test.args, io.Discard, io.Discard); err != nil || done {

@@ -123,7 +123,7 @@ func TestNamedFlagsTellsThisProgramsFlagsFromThoseOfOthers(t *testing.T) {
 var hiddenFlags = []string{"help-long", "help-man", "completion-bash", "completion-script-bash", "completion-script-zsh"}
 
 func TestEveryFlagThatADocumentNamesIsReal(t *testing.T) {
-	realFlags := append(helpFlags(t, "--help"), hiddenFlags...)
+	realFlags := slices.Concat(helpFlags(t, "--help"), allCommandFlags(), hiddenFlags)
 	for _, document := range documents {
 		t.Run(document, func(t *testing.T) {
 			for _, p := range pieces(readDocument(t, document)) {
@@ -146,7 +146,7 @@ func TestTheReadmeNamesEveryFlag(t *testing.T) {
 			named[strings.TrimPrefix(flag, "[no-]")] = true
 		}
 	}
-	for _, flag := range helpFlags(t, "--help") {
+	for _, flag := range append(helpFlags(t, "--help"), allCommandFlags()...) {
 		if !named[flag] {
 			t.Errorf("README.md does not name --%s", flag)
 		}

@@ -26,6 +26,7 @@ import (
 
 	"listen_exporter/collector"
 	"listen_exporter/internal/inventory"
+	"listen_exporter/internal/page"
 )
 
 // The server's patience. Nobody may hold a connection, or one of the few places for a scrape, by being slow.
@@ -54,7 +55,7 @@ func serve(c *config, logs loggers) error {
 	if err != nil {
 		return err
 	}
-	if c.enableLifecycle {
+	if c.enableLifecycle && c.inventory.RegistryFile != "" {
 		handler = withReload(handler, ports.ReloadRegistry)
 	}
 	defer reloadOnHangup(ports.ReloadRegistry, logs.kit)()
@@ -128,25 +129,34 @@ func newHandler(c *config, snapshot func() *inventory.Snapshot, ready func() boo
 		}
 		_, _ = fmt.Fprintf(w, "%s is ready.\n", program)
 	})
-	if c.telemetryPath == "/" {
-		return mux, nil
+	if c.telemetryPath != "/" {
+		root, err := newRootHandler(c, snapshot)
+		if err != nil {
+			return nil, err
+		}
+		mux.Handle("GET /{$}", compressed(root))
 	}
-	landing, err := web.NewLandingPage(web.LandingConfig{
+	return mux, nil
+}
+
+// newRootHandler returns what stands at /: the page, or links alone.
+func newRootHandler(c *config, snapshot func() *inventory.Snapshot) (http.Handler, error) {
+	links := []page.Link{{Address: c.telemetryPath, Text: "Metrics"}, {Address: healthyPath, Text: "Health"}, {Address: readyPath, Text: "Readiness"}}
+	if c.page {
+		return page.New(snapshot, page.Options{
+			Host: c.inventory.RegistryHost, Version: version.Version, File: c.inventory.RegistryFile, Links: links,
+		})
+	}
+	landing := web.LandingConfig{
 		Name:        program,
 		Description: "Which TCP and UDP ports this host listens on, for Prometheus.",
 		Version:     version.Version,
 		Profiling:   "false",
-		Links: []web.LandingLinks{
-			{Address: c.telemetryPath, Text: "Metrics"},
-			{Address: healthyPath, Text: "Health"},
-			{Address: readyPath, Text: "Readiness"},
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("build the landing page: %w", err)
 	}
-	mux.Handle("GET /{$}", landing)
-	return mux, nil
+	for _, link := range links {
+		landing.Links = append(landing.Links, web.LandingLinks{Address: link.Address, Text: link.Text})
+	}
+	return web.NewLandingPage(landing)
 }
 
 // newMetricsHandler returns the handler of scrapes.

@@ -107,32 +107,37 @@ func TestPromtoolFindsNothingToSayAboutTheMetricsPage(t *testing.T) {
 	}
 }
 
-func TestTheLandingPageLinksToEveryOtherPage(t *testing.T) {
+func TestTheRootLinksToEveryOtherPage(t *testing.T) {
 	for _, path := range []string{"/metrics", "/a/b"} {
-		t.Run(path, func(t *testing.T) {
-			e := startExporter(t, "--path.procfs="+newProcfs(t), "--web.telemetry-path="+path)
-			landing := e.get("/")
-			if landing.status != http.StatusOK {
-				t.Errorf("status %d, want 200", landing.status)
-			}
-			if got, want := landing.header.Get("Content-Type"), "text/html; charset=UTF-8"; got != want {
-				t.Errorf("Content-Type %q, want %q", got, want)
-			}
-			e.awaitReady()
-			var links []string
-			for _, match := range regexp.MustCompile(`(?:href|src|action)="([^"]*)"`).FindAllStringSubmatch(landing.body, -1) {
-				links = append(links, match[1])
-				if resp := e.get(match[1]); resp.status != http.StatusOK {
-					t.Errorf("the link %s has status %d, want 200", match[1], resp.status)
+		for _, flag := range []string{"--web.page", "--no-web.page"} {
+			t.Run(path+flag, func(t *testing.T) {
+				e := startExporter(t, "--path.procfs="+newProcfs(t), "--web.telemetry-path="+path, flag)
+				root := e.get("/")
+				if root.status != http.StatusOK {
+					t.Errorf("status %d, want 200", root.status)
 				}
-			}
-			if diff := cmp.Diff([]string{path, "/-/healthy", "/-/ready"}, links); diff != "" {
-				t.Errorf("links differ (-want +got):\n%s", diff)
-			}
-			if strings.Contains(landing.body, "debug/pprof") {
-				t.Error("the landing page speaks of profiles, which are not served")
-			}
-		})
+				if got, want := root.header.Get("Content-Type"), "text/html; charset=utf-8"; !strings.EqualFold(got, want) {
+					t.Errorf("Content-Type %q, want %q", got, want)
+				}
+				if shows := strings.Contains(root.body, "<table"); shows != (flag == "--web.page") {
+					t.Errorf("the root shows listeners: %t", shows)
+				}
+				e.awaitReady()
+				var links []string
+				for _, match := range regexp.MustCompile(`(?:href|src|action)="([^"]*)"`).FindAllStringSubmatch(root.body, -1) {
+					links = append(links, match[1])
+					if resp := e.get(match[1]); resp.status != http.StatusOK {
+						t.Errorf("the link %s has status %d, want 200", match[1], resp.status)
+					}
+				}
+				if diff := cmp.Diff([]string{path, "/-/healthy", "/-/ready"}, links); diff != "" {
+					t.Errorf("links differ (-want +got):\n%s", diff)
+				}
+				if strings.Contains(root.body, "debug/pprof") {
+					t.Error("the root speaks of profiles, which are not served")
+				}
+			})
+		}
 	}
 }
 

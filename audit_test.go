@@ -1,0 +1,121 @@
+package main
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"listen_exporter/internal/inventory"
+)
+
+func TestAuditTellsEveryViolationAndEveryMissingService(t *testing.T) {
+	procfs := newProcfs(t)
+	for _, test := range []struct {
+		name, registry string
+		code           int
+		want           string
+	}{
+		{"violations and missing services", commandRegistry, 1, `tcp 0.0.0.0:22: bind: ssh (administration) listens wider or elsewhere than declared
+tcp 22: missing: ssh (administration) does not listen as declared
+tcp 25: missing: mail (the "queue") does not listen as declared
+udp [fe80::1]:546: unregistered: no service declares the port
+tcp 127.0.0.1:8080: reserved: the port is reserved for alpha
+2 listeners as declared, 3 violations, 2 missing services
+`},
+		{"violations alone", `services: [{name: all, port: [22, 443], purpose: x}, {name: app, port: 8080, bind: loopback}]`, 1, `udp 0.0.0.0:53: unregistered: no service declares the port
+udp [fe80::1]:546: unregistered: no service declares the port
+3 listeners as declared, 2 violations, 0 missing services
+`},
+		{"a missing service alone", `services: [{name: all, port: [22, 443, 8080]}, {name: udp, port: [53, 546], proto: udp}, {name: more, port: 40000, proto: [tcp, udp], bind: private}]`, 1, `tcp 40000: missing: more does not listen as declared
+6 listeners as declared, 0 violations, 1 missing service
+`},
+		{"all as declared, a client aside", `services: [{name: all, port: "22-8080", proto: [tcp, udp], required: false}]`, 0, `5 listeners as declared, 0 violations, 0 missing services
+`},
+		{"of another host", `services: [{name: all, port: "22-8080", proto: [tcp, udp]}, {name: x, port: 9, hosts: ["db-*"]}]`, 0, `5 listeners as declared, 0 violations, 0 missing services
+`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code, stdout, stderr := runCommand(t, "audit", "--path.procfs="+procfs, "--registry.host=web-1", "--registry.file="+writeFile(t, "ports.yml", test.registry))
+			if code != test.code {
+				t.Errorf("exit code %d, want %d: %s", code, test.code, stderr)
+			}
+			if diff := cmp.Diff(test.want, stdout); diff != "" {
+				t.Errorf("audit (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestAuditOfAHostThatCannotBeReadIsNoPass(t *testing.T) {
+	procfs := newProcfs(t)
+	writeTable(t, procfs, "udp", "not a table\n  1: bad\n")
+	file := writeFile(t, "ports.yml", `services: [{name: tcp, port: [22, 443, 8080]}, {name: dns, port: 53, proto: udp}]`)
+	code, stdout, stderr := runCommand(t, "audit", "--path.procfs="+procfs, "--registry.file="+file)
+	if want := "3 listeners as declared, 0 violations, 0 missing services\n"; code != 2 || stdout != want {
+		t.Errorf("exit code %d, want 2, and %q, want %q", code, stdout, want)
+	}
+	if want := "listen_exporter: error: udp could not be read: its listeners are missing here\n"; !strings.HasSuffix(stderr, want) {
+		t.Errorf("%q does not end with %q", stderr, want)
+	}
+}
+
+func TestAuditOfOneProtocolMissesNoServiceOfTheOther(t *testing.T) {
+	file := writeFile(t, "ports.yml", `services: [{name: tcp, port: [22, 443, 8080]}, {name: ntp, port: 123, proto: udp}]`)
+	code, stdout, stderr := runCommand(t, "audit", "--no-collector.udp", "--path.procfs="+newProcfs(t), "--registry.file="+file)
+	if want := "3 listeners as declared, 0 violations, 0 missing services\n"; code != 0 || stdout != want {
+		t.Errorf("exit code %d, want 0, and %q, want %q: %s", code, stdout, want, stderr)
+	}
+}
+
+func TestAuditThatMayNotSeeAllIsNoPass(t *testing.T) {
+	file := writeFile(t, "ports.yml", `services: [{name: tcp, port: [22, 443, 8080]}]`)
+	code, _, stderr := runCommand(t, "audit", "--no-collector.udp", "--collector.max-ports=2", "--path.procfs="+newProcfs(t), "--registry.file="+file)
+	if want := "1 listener was not judged: --collector.max-ports is less"; code != 2 || !strings.Contains(stderr, want) {
+		t.Errorf("exit code %d, want 2, and %q on stderr: %s", code, want, stderr)
+	}
+}
+
+func TestAuditSaysWhatItAssumes(t *testing.T) {
+	procfs := newProcfs(t)
+	file := writeFile(t, "ports.yml", `services: [{name: web, port: 443, bind: 0.0.0.0}]`)
+	if err := os.MkdirAll(filepath.Join(procfs, "sys/net/ipv6"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ bindV6Only, want string }{
+		{"0", "tcp 443: assumed: web listens on :: alone, which is taken to serve IPv4 too, as net.ipv6.bindv6only is 0\n"},
+		{"1", "tcp 443: missing: web does not listen as declared (assumed: something listens on ::, which is taken not to serve IPv4, as net.ipv6.bindv6only is 1)\n"},
+	} {
+		if err := os.WriteFile(filepath.Join(procfs, "sys/net/ipv6/bindv6only"), []byte(test.bindV6Only+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		code, stdout, _ := runCommand(t, "audit", "--path.procfs="+procfs, "--collector.port-include=443", "--registry.file="+file)
+		if code != 1 || !strings.Contains(stdout, test.want) {
+			t.Errorf("bindv6only %s: exit code %d, want 1, and %q in:\n%s", test.bindV6Only, code, test.want, stdout)
+		}
+	}
+}
+
+func TestAViolationNamesWhoHoldsThePort(t *testing.T) {
+	l := inventory.Listener{
+		Key:     inventory.Key{Proto: inventory.TCP, Addr: netip.MustParseAddrPort("[::]:22"), Device: "eth0"},
+		Holders: []inventory.Holder{{Process: "nc\n", Unit: "x.service"}, {Process: "sshd"}},
+	}
+	for reason, want := range map[string]string{
+		inventory.ReasonUnregistered: `no service declares the port, held by nc\n(x.service),sshd`,
+		inventory.ReasonReserved:     `the port is reserved for ssh (a\tb), held by nc\n(x.service),sshd`,
+		inventory.ReasonBind:         `ssh (a\tb) listens wider or elsewhere than declared, held by nc\n(x.service),sshd`,
+		inventory.ReasonProcess:      `ssh (a\tb) is not held as declared, held by nc\n(x.service),sshd`,
+	} {
+		l.Verdict = inventory.Verdict{Reason: reason, Service: "ssh", Purpose: "a\tb"}
+		if got := violation(&l); got != want {
+			t.Errorf("%s: %q, want %q", reason, got, want)
+		}
+	}
+	if got, want := joinPort(&l), "[::%eth0]:22"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
