@@ -20,7 +20,7 @@ const mainRules = "listen_exporter.rules.yml"
 // runbook is where the anchors of runbook_url are looked up.
 const runbook = "https://github.com/listen-exporter/listen_exporter/blob/main/alerts/README.md"
 
-// ruleFiles are all rule files that the product ships. The unit tests of x.rules.yml are in x.test.yml beside it.
+// ruleFiles are all rule files that the product ships. The unit tests of x.rules.yml are in the x*.test.yml beside it.
 var ruleFiles = []string{mainRules, "../examples/prometheus/port_gone_missing.rules.yml"}
 
 func TestEveryAlertTellsWhatHappenedAndWhereToReadOn(t *testing.T) {
@@ -114,8 +114,10 @@ func TestPromtoolChecksTheRules(t *testing.T) {
 func TestPromtoolRunsTheUnitTestsOfTheRules(t *testing.T) {
 	promtool := lookPath(t, "promtool")
 	for _, file := range ruleFiles {
-		if output, err := exec.Command(promtool, "test", "rules", testsOf(file)).CombinedOutput(); err != nil {
-			t.Errorf("promtool test rules %s: %v\n%s", testsOf(file), err, output)
+		for _, tests := range testsOf(t, file) {
+			if output, err := exec.Command(promtool, "test", "rules", tests).CombinedOutput(); err != nil {
+				t.Errorf("promtool test rules %s: %v\n%s", tests, err, output)
+			}
 		}
 	}
 }
@@ -165,25 +167,34 @@ type unitTest struct {
 	} `yaml:"alert_rule_test"`
 }
 
-// testsOf returns the path of a rule file's unit tests.
-func testsOf(file string) string {
-	return strings.TrimSuffix(file, ".rules.yml") + ".test.yml"
+// testsOf returns the paths of a rule file's unit tests.
+func testsOf(t *testing.T, file string) []string {
+	t.Helper()
+	files, err := filepath.Glob(strings.TrimSuffix(file, ".rules.yml") + "*.test.yml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%s: has no unit tests beside it: %v", file, err)
+	}
+	return files
 }
 
 // unitTestsOf returns the unit tests of a rule file, after a check that they load that file.
 func unitTestsOf(t *testing.T, file string) []unitTest {
 	t.Helper()
-	var content struct {
-		RuleFiles []string   `yaml:"rule_files"`
-		Tests     []unitTest `yaml:"tests"`
+	var tests []unitTest
+	for _, name := range testsOf(t, file) {
+		var content struct {
+			RuleFiles []string   `yaml:"rule_files"`
+			Tests     []unitTest `yaml:"tests"`
+		}
+		if err := yaml.Unmarshal([]byte(read(t, name)), &content); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if diff := cmp.Diff([]string{filepath.Base(file)}, content.RuleFiles); diff != "" {
+			t.Fatalf("%s: rule_files (-want +got):\n%s", name, diff)
+		}
+		tests = append(tests, content.Tests...)
 	}
-	if err := yaml.Unmarshal([]byte(read(t, testsOf(file))), &content); err != nil {
-		t.Fatalf("%s: %v", testsOf(file), err)
-	}
-	if diff := cmp.Diff([]string{filepath.Base(file)}, content.RuleFiles); diff != "" {
-		t.Fatalf("%s: rule_files (-want +got):\n%s", testsOf(file), diff)
-	}
-	return content.Tests
+	return tests
 }
 
 // headingsOf returns the anchors of a Markdown file's headings, as GitHub makes them from headings of plain words.

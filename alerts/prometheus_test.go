@@ -62,11 +62,7 @@ func TestPortVanishedFiresInPrometheusWhenAListenerCloses(t *testing.T) {
 		}
 		start(t, exporter, "--collector.netns=self", "--web.listen-address="+exporterAddress)
 		await(t, "the exporter is ready", func() bool { return get(t, "http://"+exporterAddress+"/-/ready", nil) == nil })
-		checkMetricsOfTheRules(t)
-
-		start(t, prometheus, "--config.file="+configure(t), "--storage.tsdb.path="+t.TempDir(),
-			"--web.listen-address="+prometheusAddress, "--log.level=warn")
-		await(t, "Prometheus is ready", func() bool { return get(t, "http://"+prometheusAddress+"/-/ready", nil) == nil })
+		startPrometheus(t, prometheus)
 
 		// A healthy host, for longer than any alert's for, and for long enough that the alert on the loss then lasts: as
 		// many scrapes as these may follow before the port was no longer open most of the time.
@@ -120,9 +116,7 @@ func TestAcceptQueueFullFiresInPrometheusWhileAProgramDoesNotAccept(t *testing.T
 		setBacklog(t, slow, backlog)
 		start(t, exporter, "--collector.netns=self", "--web.listen-address="+exporterAddress)
 		await(t, "the exporter is ready", func() bool { return get(t, "http://"+exporterAddress+"/-/ready", nil) == nil })
-		start(t, prometheus, "--config.file="+configure(t), "--storage.tsdb.path="+t.TempDir(),
-			"--web.listen-address="+prometheusAddress, "--log.level=warn")
-		await(t, "Prometheus is ready", func() bool { return get(t, "http://"+prometheusAddress+"/-/ready", nil) == nil })
+		startPrometheus(t, prometheus)
 
 		clients := []net.Conn{dial(t, slow)}
 		for range backlog + 1 {
@@ -194,6 +188,14 @@ func buildExporter(t *testing.T) string {
 	return binary
 }
 
+// startPrometheus runs Prometheus with the shipped rules, sped up, until the end of the test.
+func startPrometheus(t *testing.T, prometheus string) {
+	t.Helper()
+	start(t, prometheus, "--config.file="+configure(t), "--storage.tsdb.path="+t.TempDir(),
+		"--web.listen-address="+prometheusAddress, "--log.level=warn")
+	await(t, "Prometheus is ready", func() bool { return get(t, "http://"+prometheusAddress+"/-/ready", nil) == nil })
+}
+
 // configure writes a configuration of Prometheus with the shipped rules, sped up, and returns its path.
 func configure(t *testing.T) string {
 	t.Helper()
@@ -216,8 +218,8 @@ scrape_configs:
 	return config
 }
 
-// duration finds a window or a for of a rule file, such as [1h] or for: 2m.
-var duration = regexp.MustCompile(`(\[|\bfor: )(\d+)([hm])\b`)
+// duration finds a window, the step of a subquery or a for of a rule file, such as [1h], [1h:1m] or for: 2m.
+var duration = regexp.MustCompile(`(\[|:|\bfor: )(\d+)([hm])\b`)
 
 // spedUp returns rules in which time runs faster: an hour is 3 minutes, and a minute is 3 seconds.
 func spedUp(rules string) string {
@@ -233,6 +235,7 @@ func TestRulesAreSpedUpByAFactorOfTwenty(t *testing.T) {
 	for _, tc := range []struct{ name, rules, want string }{
 		{"hours of a window", "rate(x[1h])", "rate(x[180s])"},
 		{"minutes of a window", "rate(x[5m]) / rate(x[30m])", "rate(x[15s]) / rate(x[90s])"},
+		{"a subquery", "max_over_time(x[1h:1m])", "max_over_time(x[180s:3s])"},
 		{"how long to wait", "        for: 2m\n", "        for: 6s\n"},
 		{"nothing else", "after 5m # wait for 2m\nport=~\"[1-9]\"", "after 5m # wait for 2m\nport=~\"[1-9]\""},
 	} {
@@ -254,7 +257,7 @@ func checkMetricsOfTheRules(t *testing.T) {
 	named := make(map[string]bool)
 	for _, file := range ruleFiles {
 		for _, r := range rulesOf(t, file) {
-			for _, name := range regexp.MustCompile(`\b(host_listen|promhttp)_\w+`).FindAllString(r.Expr, -1) {
+			for _, name := range regexp.MustCompile(`\b(host_listen|promhttp)_\w+`).FindAllString(r.Expr+r.Annotations["description"], -1) {
 				named[name] = true
 			}
 		}
@@ -272,10 +275,13 @@ func checkMetricsOfTheRules(t *testing.T) {
 // alertRule is an alerting rule as Prometheus reports it at /api/v1/rules.
 type alertRule struct {
 	Name, State, Health, LastError string
-	Alerts                         []struct {
-		State  string
-		Labels map[string]string
-	}
+	Alerts                         []alert
+}
+
+// alert is an alert that waits or fires.
+type alert struct {
+	State               string
+	Labels, Annotations map[string]string
 }
 
 // alertRules asks Prometheus for its alerting rules, and fails where one of them could not be evaluated.
@@ -308,18 +314,18 @@ func ruleNamed(t *testing.T, name string) alertRule {
 	return alertRule{}
 }
 
-// firing returns the labels of all alerts that fire.
-func firing(t *testing.T) []map[string]string {
+// firing returns all alerts that fire.
+func firing(t *testing.T) []alert {
 	t.Helper()
-	var labels []map[string]string
+	var alerts []alert
 	for _, r := range alertRules(t) {
-		for _, alert := range r.Alerts {
-			if alert.State == "firing" {
-				labels = append(labels, alert.Labels)
+		for _, a := range r.Alerts {
+			if a.State == "firing" {
+				alerts = append(alerts, a)
 			}
 		}
 	}
-	return labels
+	return alerts
 }
 
 func checkSilent(t *testing.T) {
