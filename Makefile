@@ -63,8 +63,24 @@ test-kernels: .build/linux-amd64/listen_exporter ## Run the program on other ker
 	@.ci/kernels
 
 .PHONY: test-containers
-test-containers: build ## Run the program in containers of the DaemonSets' shape; wants root, buildah, podman, runc.
+test-containers: build ## Run the program in containers of the DaemonSets' shape; wants root, buildah, kubectl, podman, runc.
 	@.ci/containers
+
+.PHONY: test-kubernetes
+test-kubernetes: ## Give examples/kubernetes to a real API server, which is built when it is missing; wants jq, python3.
+	@.ci/kubernetes
+
+.PHONY: test-systemd
+test-systemd: build ## Install the deb under a real systemd; wants root, debootstrap, podman, runc.
+	@.ci/tools nfpm
+	@export VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' && \
+		packaging/build $$($(GO) env GOARCH) && .ci/systemd
+
+.PHONY: test-incidents
+test-incidents: .build/linux-$(shell $(GO) env GOARCH)/listen_exporter ## Play incidents before a real Prometheus and Alertmanager; wants root, iproute2.
+	@.ci/tools prometheus alertmanager
+	@$(GO) test -c -o .build/incidents ./internal/incidents
+	@cd internal/incidents && LISTEN_EXPORTER_INCIDENTS='$(CURDIR)/$<' '$(CURDIR)/.build/incidents'
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s).
@@ -96,6 +112,11 @@ docker: build ## Build the container image for this machine.
 		--build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$(REVISION) \
 		--build-arg CREATED=$$(date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ) .
+
+.PHONY: packages
+packages: build crossbuild ## Build a deb and an rpm for every supported architecture into .build/packages/.
+	@.ci/tools nfpm
+	@VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' packaging/build $(ARCHES)
 
 .PHONY: clean
 clean: ## Remove what was built; the fetched tools stay.
