@@ -52,31 +52,6 @@ func TestTheDaemonSetRunsAsNobodyWithNothingButTheHostsNamespacesItsCgroupsAndAR
 	}
 }
 
-// TestTheDaemonSetForProcessNamesDiffersInItsRightsAlone compares the two variants once the second has been given the
-// rights of the first.
-func TestTheDaemonSetForProcessNamesDiffersInItsRightsAlone(t *testing.T) {
-	no := false
-	plain, exact := readVariant(t, plainDaemonSet), readVariant(t, processNamesDaemonSet)
-	pod, wantPod := &exact.daemonSet.Spec.Template.Spec, plain.daemonSet.Spec.Template.Spec
-	// A user other than root would have the capabilities, but none of them effective.
-	if diff := cmp.Diff(podSecurity{SeccompProfile: map[string]string{"type": "RuntimeDefault"}}, pod.SecurityContext); diff != "" {
-		t.Errorf("the pod's securityContext: -want +got:\n%s", diff)
-	}
-	if diff := cmp.Diff(containerSecurity{
-		AllowPrivilegeEscalation: &no,
-		ReadOnlyRootFilesystem:   true,
-		Capabilities:             map[string][]string{"drop": {"ALL"}, "add": {"SYS_PTRACE", "DAC_READ_SEARCH"}},
-		AppArmorProfile:          map[string]string{"type": "Unconfined"},
-	}, pod.Containers[0].SecurityContext); diff != "" {
-		t.Errorf("the container's securityContext: -want +got:\n%s", diff)
-	}
-	pod.SecurityContext = wantPod.SecurityContext
-	pod.Containers[0].SecurityContext = wantPod.Containers[0].SecurityContext
-	if diff := cmp.Diff(plain, exact, cmp.AllowUnexported(manifests{})); diff != "" {
-		t.Errorf("%s differs from %s in more than its rights:\n%s", processNamesDaemonSet, plainDaemonSet, diff)
-	}
-}
-
 func TestTheDaemonSetReachesEveryNode(t *testing.T) {
 	m := readManifests(t)
 	spec := m.daemonSet.Spec
@@ -105,7 +80,6 @@ func TestTheManifestsFitTogether(t *testing.T) {
 		"ServiceAccount": m.serviceAccount.Metadata.Namespace,
 		"DaemonSet":      m.daemonSet.Metadata.Namespace,
 		"PodMonitor":     m.podMonitor.Metadata.Namespace,
-		"ConfigMap":      m.configMap.Metadata.Namespace,
 	} {
 		if namespace != name {
 			t.Errorf("the %s is in the namespace %q, want %q", kind, namespace, name)
@@ -253,9 +227,7 @@ func TestTheDaemonSetsShapeReadsTheHost(t *testing.T) {
 	m := readManifests(t)
 	mounts := m.daemonSet.Spec.Template.Spec.Containers[0].VolumeMounts
 	configMap := t.TempDir()
-	for name, content := range m.configMap.Data {
-		write(t, filepath.Join(configMap, name), content)
-	}
+	write(t, filepath.Join(configMap, filepath.Base(registryFile)), read(t, registryFile))
 	ownMounts := []string{
 		"--mount", "--propagation=private", "sh", "-euc",
 		`mount -t proc -o nosuid,nodev,noexec proc /proc
@@ -299,11 +271,11 @@ func TestTheDaemonSetsShapeReadsTheHost(t *testing.T) {
 	}
 }
 
-// offeredArguments returns the arguments that plainDaemonSet offers in comments.
+// offeredArguments returns the arguments that baseFile offers in comments.
 func offeredArguments(t *testing.T) []string {
 	t.Helper()
 	var offered []string
-	for _, found := range regexp.MustCompile(`(?m)^ +# - (--\S+)$`).FindAllStringSubmatch(read(t, plainDaemonSet), -1) {
+	for _, found := range regexp.MustCompile(`(?m)^ +# - (--\S+)$`).FindAllStringSubmatch(read(t, baseFile), -1) {
 		offered = append(offered, found[1])
 	}
 	if len(offered) < 2 {

@@ -3,7 +3,9 @@ package examples
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -164,19 +166,14 @@ type podMonitorManifest struct {
 	}
 }
 
-// The two variants of the DaemonSet.
 const (
-	plainDaemonSet        = "kubernetes/daemonset.yaml"
-	processNamesDaemonSet = "kubernetes/daemonset-process-names.yaml"
+	baseFile       = "kubernetes/base/daemonset.yaml"
+	podMonitorFile = "kubernetes/prometheus-operator/podmonitor.yaml"
+	// registryFile is what the ConfigMap of two overlays is made of.
+	registryFile = "kubernetes/overlays/registry/ports.yml"
 )
 
-// What every variant goes with.
-const (
-	podMonitorFile = "kubernetes/podmonitor.yaml"
-	configMapFile  = "kubernetes/registry.yaml"
-)
-
-// manifests are the documents of a variant, of podMonitorFile and of configMapFile.
+// manifests are the objects of an overlay, or those of baseFile with podMonitorFile.
 type manifests struct {
 	namespace      namespaceManifest
 	serviceAccount serviceAccountManifest
@@ -186,16 +183,41 @@ type manifests struct {
 	configMap      configMapManifest
 }
 
-// readManifests decodes plainDaemonSet and what goes with it.
+// readManifests decodes baseFile and podMonitorFile.
 func readManifests(t *testing.T) *manifests {
 	t.Helper()
-	return readVariant(t, plainDaemonSet)
+	m := &manifests{}
+	m.decode(t, baseFile, read(t, baseFile))
+	m.decode(t, podMonitorFile, read(t, podMonitorFile))
+	for what, got := range map[string]string{
+		"Namespace": m.namespace.Kind, "ServiceAccount": m.serviceAccount.Kind, "PriorityClass": m.priorityClass.Kind,
+		"DaemonSet": m.daemonSet.Kind, "PodMonitor": m.podMonitor.Kind, "": m.configMap.Kind,
+	} {
+		if got != what {
+			t.Fatalf("got the kind %q, want %q", got, what)
+		}
+	}
+	return m
 }
 
-// readVariant decodes the file of a variant and what goes with it. It fails on any field or kind that it does not know.
-func readVariant(t *testing.T, variant string) *manifests {
+// buildOverlay decodes what kubectl makes of an overlay.
+func buildOverlay(t *testing.T, name string) *manifests {
 	t.Helper()
+	built, err := exec.Command(tool(t, "kubectl"), "kustomize", "kubernetes/overlays/"+name).Output()
+	if err != nil {
+		if failed, ok := errors.AsType[*exec.ExitError](err); ok {
+			err = fmt.Errorf("%w: %s", err, failed.Stderr)
+		}
+		t.Fatalf("overlay %s: %v", name, err)
+	}
 	m := &manifests{}
+	m.decode(t, name, string(built))
+	return m
+}
+
+// decode adds the objects of a file. It fails on any field or kind that it does not know.
+func (m *manifests) decode(t *testing.T, file, text string) {
+	t.Helper()
 	into := map[string]any{
 		"v1 Namespace":                        &m.namespace,
 		"v1 ServiceAccount":                   &m.serviceAccount,
@@ -204,40 +226,33 @@ func readVariant(t *testing.T, variant string) *manifests {
 		"monitoring.coreos.com/v1 PodMonitor": &m.podMonitor,
 		"v1 ConfigMap":                        &m.configMap,
 	}
-	for _, file := range []string{variant, podMonitorFile, configMapFile} {
-		documents := yaml.NewDecoder(strings.NewReader(read(t, file)))
-		for {
-			var document yaml.Node
-			if err := documents.Decode(&document); errors.Is(err, io.EOF) {
-				break
-			} else if err != nil {
-				t.Fatalf("%s: %v", file, err)
-			}
-			var head struct {
-				APIVersion string `yaml:"apiVersion"`
-				Kind       string
-			}
-			if err := document.Decode(&head); err != nil {
-				t.Fatalf("%s: %v", file, err)
-			}
-			kind := head.APIVersion + " " + head.Kind
-			if into[kind] == nil {
-				t.Fatalf("%s: %q is there twice, or not expected", file, kind)
-			}
-			text, err := yaml.Marshal(&document)
-			if err != nil {
-				t.Fatal(err)
-			}
-			strict := yaml.NewDecoder(bytes.NewReader(text))
-			strict.KnownFields(true)
-			if err := strict.Decode(into[kind]); err != nil {
-				t.Fatalf("%s: %s: %v", file, kind, err)
-			}
-			delete(into, kind)
+	for documents := yaml.NewDecoder(strings.NewReader(text)); ; {
+		var document yaml.Node
+		if err := documents.Decode(&document); errors.Is(err, io.EOF) {
+			return
+		} else if err != nil {
+			t.Fatalf("%s: %v", file, err)
 		}
+		var head struct {
+			APIVersion string `yaml:"apiVersion"`
+			Kind       string
+		}
+		if err := document.Decode(&head); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+		kind := head.APIVersion + " " + head.Kind
+		if into[kind] == nil {
+			t.Fatalf("%s: %q is there twice, or not expected", file, kind)
+		}
+		object, err := yaml.Marshal(&document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		strict := yaml.NewDecoder(bytes.NewReader(object))
+		strict.KnownFields(true)
+		if err := strict.Decode(into[kind]); err != nil {
+			t.Fatalf("%s: %s: %v", file, kind, err)
+		}
+		delete(into, kind)
 	}
-	for kind := range into {
-		t.Errorf("%s is missing", kind)
-	}
-	return m
 }

@@ -18,6 +18,8 @@ func FuzzCheck(f *testing.F) {
 		pod("a", "", "{hostPort: 80}", "{hostPort: 80, hostIP: 10.0.0.1, protocol: UDP}") + "---\n" + pod("b", "hostNetwork: true, ", "{containerPort: 80, hostPort: 81}"),
 		"apiVersion: v1\nkind: List\nitems: &a\n  - {kind: List, items: *a}\n  - {kind: Service, metadata: {namespace: a}, spec: {ports: [{port: 300, nodePort: 0x64}]}}\n",
 		"apiVersion: batch/v1\nkind: CronJobList\nitems: [{spec: {jobTemplate: {spec: {template: {spec: {initContainers: [{restartPolicy: Always, ports: [{hostPort: '1'}]}]}}}}}}]\n",
+		"apiVersion: v1\nkind: Namespace\nmetadata: {name: a, annotations: {listen-exporter/port-range: '100-200,300, 301'}}\n",
+		"apiVersion: v1\nkind: NamespaceList\nitems: [{metadata: {name: b, annotations: {listen-exporter/port-range: 300}}}, {metadata: {name: a}}]\n",
 		"{\"apiVersion\": \"v1\",\n\t\"kind\": \"Pod\", \"a\": \"\\ud83d\"}", "apiVersion: v1\nkind: Service\nspec: {<<: [{ports: [{port: ${P}}]}, ~]}\n",
 	} {
 		f.Add([]byte(seed), false)

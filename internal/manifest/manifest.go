@@ -57,6 +57,9 @@ func (s Skipped) String() string { return fmt.Sprintf("%s:%d: %s", s.File, s.Lin
 // namespace, if it reserves any for it, and in none that is reserved for others alone. Without a namespace an object is in
 // "default". With r nil ranges are not checked.
 //
+// The annotation listen-exporter/port-range of a Namespace, by which a ValidatingAdmissionPolicy admits ports, must name the
+// ports that r reserves for it, no more and no fewer. If one Namespace has it, so must each that r reserves ports for.
+//
 // Templates are skipped, and so is what cannot be read as YAML and does not look like a manifest. A symbolic link is not
 // followed. The error names each file and directory that could not be read; what the others hold is returned all the same.
 func Check(r *registry.Registry, dir string) (findings []Finding, skipped []Skipped, err error) {
@@ -70,7 +73,7 @@ func Check(r *registry.Registry, dir string) (findings []Finding, skipped []Skip
 }
 
 func check(r *registry.Registry, fsys fs.FS, dir string) ([]Finding, []Skipped, error) {
-	c := &checker{ranges: newRanges(r), taken: make(map[slot]holders)}
+	c := &checker{ranges: newRanges(r), taken: make(map[slot]holders), namespaces: make(map[string]*described)}
 	var problems []error
 	_ = fs.WalkDir(fsys, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err == nil {
@@ -81,6 +84,7 @@ func check(r *registry.Registry, fsys fs.FS, dir string) ([]Finding, []Skipped, 
 		}
 		return nil
 	})
+	c.unannotated()
 	slices.SortFunc(c.findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Text, b.Text))
 	})
@@ -92,10 +96,12 @@ func check(r *registry.Registry, fsys fs.FS, dir string) ([]Finding, []Skipped, 
 
 // checker goes through all files in turn.
 type checker struct {
-	ranges   *ranges
-	taken    map[slot]holders
-	findings []Finding
-	skipped  []Skipped
+	ranges *ranges
+	taken  map[slot]holders
+	// namespaces has those that have a Namespace object, by name.
+	namespaces map[string]*described
+	findings   []Finding
+	skipped    []Skipped
 }
 
 // isManifest tells whether a file is looked at, by its name.

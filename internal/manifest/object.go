@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// kind is a kind of object that has ports.
+// kind is a kind of object that has ports, or a say in whose they are.
 type kind struct {
 	// groups are the API groups that have it: others have kinds of the same name.
 	groups []string
@@ -32,7 +32,7 @@ func kindOf(version, name string) (k kind, ok bool) {
 		k = kind{groups: []string{"batch"}, pod: template}
 	case "CronJob":
 		k = kind{groups: []string{"batch"}, pod: []string{"spec", "jobTemplate", "spec", "template", "spec"}}
-	case "Service":
+	case "Service", "Namespace":
 		k = kind{groups: []string{""}}
 	default:
 		return kind{}, false
@@ -84,7 +84,11 @@ func (f *file) object(v value, name, version string, lists int) {
 		return
 	}
 	k, ok := kindOf(version, name)
-	if !ok {
+	switch {
+	case !ok:
+		return
+	case name == "Namespace":
+		f.namespaceObject(v)
 		return
 	}
 	o := &object{kind: name, namespace: "default", name: f.get(v, "metadata", "name").text(), known: true, own: make(map[slot]claim)}

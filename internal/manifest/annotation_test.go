@@ -1,0 +1,159 @@
+package manifest
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// namespace is a manifest of a Namespace whose annotation, as YAML, is at line 6, column 33.
+func namespace(name, annotation string) string {
+	return "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: " + name + "\n  annotations:\n    listen-exporter/port-range: " + annotation + "\n"
+}
+
+func TestTheAnnotationOfANamespaceIsComparedWithWhatIsReservedForIt(t *testing.T) {
+	const ports = `reserved:
+  - {team: shop, ports: [30000-30499, 30500-30999, 31500], namespaces: [shop, shop-staging]}
+  - {team: search, ports: 32000, namespaces: [search]}
+`
+	const annotation = "annotation listen-exporter/port-range "
+	for _, test := range []struct{ name, namespace, value, want string }{
+		{"the same", "shop", "30000-30999,31500", ""},
+		{"the same in other words", "shop-staging", `"31500, 30500-30999,30000-30600"`, ""},
+		{"one port", "search", "'32000'", ""},
+		{
+			"more", "shop", "30000-31000,31500",
+			annotation + "gives Namespace shop 31000, which is not reserved for it at ports.yml:2: want the two to be the same",
+		},
+		{
+			"less", "shop", "30000-30100,30200-30999",
+			annotation + "does not give Namespace shop 30101-30199, 31500, which is reserved for it at ports.yml:2: want the two to be the same",
+		},
+		{
+			"more and less", "search", "31999,32001-32010",
+			annotation + "gives Namespace search 31999, 32001-32010, which is not reserved for it at ports.yml:3, and not 32000, which is: want the two to be the same",
+		},
+		{
+			"nothing is reserved", "other", "30000-30999",
+			annotation + "gives Namespace other 30000-30999, but ports.yml reserves nothing for it: want the two to be the same",
+		},
+		{"a number", "search", "32000", annotation + `of Namespace search is a number, which Kubernetes does not take: want "32000"`},
+		{"empty", "shop", "''", annotation + "of Namespace shop cannot be read: want ports and ranges of ports from 1 to 65535, such as 30000-30499,31500"},
+		{"a list", "shop", "[30000]", annotation + "of Namespace shop cannot be read: want ports and ranges of ports from 1 to 65535, such as 30000-30499,31500"},
+		{"null is none", "shop", "~", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			findings, skipped := checkAll(t, ports, files{"a.yaml": namespace(test.namespace, test.value)})
+			var want []string
+			if test.want != "" {
+				want = []string{"deploy/a.yaml:6:33: " + test.want}
+			}
+			diff(t, "findings", want, findings)
+			diff(t, "skipped", nil, skipped)
+		})
+	}
+}
+
+// TestAnAnnotationIsReadAsThePolicyReadsIt has the cases of .ci/kubernetes.
+func TestAnAnnotationIsReadAsThePolicyReadsIt(t *testing.T) {
+	for text, want := range map[string][]span{
+		"30000":                             {{30000, 30000}},
+		"1-65535":                           {{1, 65535}},
+		"30000-30499, 31500,31000-31099":    {{30000, 30499}, {31000, 31099}, {31500, 31500}},
+		"30001,30000":                       {{30000, 30001}},
+		"":                                  nil,
+		" ":                                 nil,
+		"http":                              nil,
+		"30000:30999":                       nil,
+		"30000–30999":                       nil,
+		"30999-30000":                       nil,
+		"30000-70000":                       nil,
+		"0-80":                              nil,
+		"080":                               nil,
+		"30000,":                            nil,
+		",30000":                            nil,
+		"1-2-3":                             nil,
+		"30000-30999-":                      nil,
+		"30000\n30001":                      nil,
+		"999999":                            nil,
+		"-5":                                nil,
+		"1.5":                               nil,
+		"30000;30001":                       nil,
+		"0x7530":                            nil,
+		"80 81":                             nil,
+		"30000 - 30999":                     nil,
+		"30000,  30001":                     nil,
+		"99999999999999999999-999999999999": nil,
+	} {
+		got, ok := parseSpans(text)
+		if d := cmp.Diff(want, got, cmp.AllowUnexported(span{})); d != "" || ok != (want != nil) {
+			t.Errorf("%q: ok is %v (-want +got):\n%s", text, ok, d)
+		}
+	}
+}
+
+func TestThePoliciesHaveTheSamePattern(t *testing.T) {
+	files, err := filepath.Glob("../../examples/kubernetes/policies/*-*.yaml")
+	if err != nil || len(files) != 2 {
+		t.Fatalf("%q, %v, want two policies", files, err)
+	}
+	// CEL's has no use for groups that are not captured.
+	want := "matches('" + strings.ReplaceAll(readableRanges.String(), "(?:", "(") + "')"
+	for _, file := range files {
+		policy, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(policy), want) {
+			t.Errorf("%s does not ask for %s", file, want)
+		}
+	}
+}
+
+func TestOnceOneNamespaceHasTheAnnotationEachWithReservedPortsMust(t *testing.T) {
+	const ports = "reserved:\n  - {team: shop, ports: 30000-30999, namespaces: [shop, shop-staging]}\n"
+	const plain = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop-staging}\n"
+	const other = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: other}\n"
+	want := []string{
+		"deploy/b.yaml:3:18: Namespace shop-staging has no annotation listen-exporter/port-range, unlike others, and 30000-30999 is reserved for it at ports.yml:2: want the two to be the same",
+	}
+	for _, test := range []struct {
+		name  string
+		files files
+		want  []string
+	}{
+		{"no one has it", files{"b.yaml": plain + other}, nil},
+		{"another has it", files{"a.yaml": namespace("shop", "30000-30999"), "b.yaml": plain + other}, want},
+		{"it comes after", files{"b.yaml": plain, "c.yaml": namespace("shop", "30000-30999")}, want},
+		{"an overlay has it", files{"b.yaml": plain, "c.yaml": namespace("shop-staging", "30000-30999")}, nil},
+		{
+			"in a list",
+			files{
+				"a.yaml": namespace("shop", "30000-30999"),
+				"b.yaml": "apiVersion: v1\nkind: NamespaceList\nitems: [\n  {metadata: {name: shop-staging}}]\n",
+			},
+			[]string{strings.Replace(want[0], "3:18", "4:21", 1)},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			findings, _ := checkAll(t, ports, test.files)
+			diff(t, "findings", test.want, findings)
+		})
+	}
+}
+
+func TestAnAnnotationIsNotComparedWithoutARegistryOrBeforeItIsFilledIn(t *testing.T) {
+	findings, skipped := checkAll(t, "", files{"a.yaml": namespace("shop", "http")})
+	diff(t, "findings", nil, findings)
+	diff(t, "skipped", nil, skipped)
+	findings, skipped = checkAll(t, "reserved: [{team: a, ports: 80, namespaces: [shop]}]\n", files{
+		"a.yaml": namespace("shop", "${RANGE}"), "b.yaml": namespace("$(NAME)", "http"),
+	})
+	diff(t, "findings", nil, findings)
+	diff(t, "skipped", []string{
+		"deploy/a.yaml:6: annotation listen-exporter/port-range of Namespace shop is filled in by a template: not compared with ports.yml",
+	}, skipped)
+}
