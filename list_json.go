@@ -106,9 +106,7 @@ func writeJSON(out *bytes.Buffer, c *config, s *inventory.Snapshot, now time.Tim
 			}
 		}
 		for _, state := range s.Registry.Services {
-			if s.Succeeded(state.Proto) {
-				all.Services = append(all.Services, jsonService{state.Name, state.Purpose, state.Proto, state.Port, state.Up, state.Assumed})
-			}
+			all.Services = append(all.Services, jsonService{state.Name, state.Purpose, state.Proto, state.Port, state.Up, state.Assumed})
 		}
 	}
 	for i := range s.Listeners {

@@ -150,12 +150,12 @@ func isNoise(l *inventory.Listener) bool {
 
 // missingServices returns the services that must listen and do not.
 func missingServices(s *inventory.Snapshot) []inventory.ServiceState {
-	var states []inventory.ServiceState
 	if s.Registry == nil {
 		return nil
 	}
+	var states []inventory.ServiceState
 	for _, state := range s.Registry.Services {
-		if !state.Up && s.Succeeded(state.Proto) {
+		if !state.Up {
 			states = append(states, state)
 		}
 	}
