@@ -73,8 +73,9 @@ type jsonHolder struct {
 }
 
 type jsonViolation struct {
-	Reason      string `json:"reason"`
-	ServiceName string `json:"service_name"`
+	Reason      string  `json:"reason"`
+	ServiceName string  `json:"service_name"`
+	Declared    *string `json:"declared"`
 }
 
 type jsonService struct {
@@ -160,7 +161,10 @@ func jsonOf(l *inventory.Listener) jsonListener {
 	registered := l.Verdict.Reason == ""
 	j.Registered = &registered
 	if !registered {
-		j.Violation = &jsonViolation{l.Verdict.Reason, l.Verdict.Service}
+		j.Violation = &jsonViolation{Reason: l.Verdict.Reason, ServiceName: l.Verdict.Service}
+		if l.Verdict.Declared != "" {
+			j.Violation.Declared = &l.Verdict.Declared
+		}
 	}
 	if l.Verdict.Service != "" && l.Verdict.Reason != inventory.ReasonReserved {
 		j.ServiceName, j.Purpose = &l.Verdict.Service, &l.Verdict.Purpose

@@ -55,10 +55,14 @@ func serve(c *config, logs loggers) error {
 	if err != nil {
 		return err
 	}
-	if c.enableLifecycle && c.inventory.RegistryFile != "" {
-		handler = withReload(handler, ports.ReloadRegistry)
+	reload := reloader{logger: logs.kit}
+	if c.inventory.RegistryFile != "" {
+		reload.read = ports.ReloadRegistry
 	}
-	defer reloadOnHangup(ports.ReloadRegistry, logs.kit)()
+	if c.enableLifecycle {
+		handler = withReload(handler, reload)
+	}
+	defer reloadOnHangup(reload)()
 	server := newServer(handler, logs)
 	// What listens when the exporter starts is the ground on which later news rests: it is read at once, not at the first
 	// scrape, and after the exporter's own port is open.
