@@ -55,10 +55,15 @@ func withReload(next http.Handler, r reloader) http.Handler {
 	return mux
 }
 
-// reloadOnHangup reads the registry again at each SIGHUP, until stop is called.
-func reloadOnHangup(r reloader) (stop func()) {
+// catchHangups returns the SIGHUPs that come from now on. None of them ends the program any more.
+func catchHangups() chan os.Signal {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
+	return hangups
+}
+
+// reloadOnHangup reads the registry again at each SIGHUP, until stop is called.
+func reloadOnHangup(hangups chan os.Signal, r reloader) (stop func()) {
 	go func() {
 		for range hangups {
 			if r.read == nil {
