@@ -36,7 +36,7 @@ func audit(c *config, out *bytes.Buffer, logger log.Logger) (found bool, err err
 			fmt.Fprintf(out, "%s %s: %s: %s\n", l.Proto, joinPort(l), l.Verdict.Reason, violation(l))
 		}
 	}
-	absent := len(missingServices(snapshot))
+	absent := len(snapshot.Missing())
 	for _, state := range snapshot.Registry.Services {
 		if state.Up && state.Assumed {
 			fmt.Fprintf(out, "%s %d: assumed: %s listens on :: alone, which is taken to serve IPv4 too, as net.ipv6.bindv6only is 0\n",
@@ -58,6 +58,10 @@ func audit(c *config, out *bytes.Buffer, logger log.Logger) (found bool, err err
 // violation says what is wrong with a listener.
 func violation(l *inventory.Listener) string {
 	name := purposeOf(l.Verdict.Service, l.Verdict.Purpose)
+	declared := ""
+	if l.Verdict.Declared != "" {
+		declared = " (" + visible(l.Verdict.Declared) + ")"
+	}
 	heldBy := ""
 	if holder := holderOf(l); holder != "" {
 		heldBy = ", held by " + holder
@@ -68,9 +72,9 @@ func violation(l *inventory.Listener) string {
 	case inventory.ReasonReserved:
 		return "the port is reserved for " + name + heldBy
 	case inventory.ReasonBind:
-		return name + " listens wider or elsewhere than declared" + heldBy
+		return name + " listens wider or elsewhere than declared" + declared + heldBy
 	case inventory.ReasonProcess:
-		return name + " is not held as declared" + heldBy
+		return name + " is not held as declared" + declared + heldBy
 	default:
 		return name + heldBy
 	}

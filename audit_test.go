@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,7 +20,7 @@ func TestAuditTellsEveryViolationAndEveryMissingService(t *testing.T) {
 		code           int
 		want           string
 	}{
-		{"violations and missing services", commandRegistry, 1, `tcp 0.0.0.0:22: bind: ssh (administration) listens wider or elsewhere than declared
+		{"violations and missing services", commandRegistry, 1, `tcp 0.0.0.0:22: bind: ssh (administration) listens wider or elsewhere than declared (loopback)
 tcp 22: missing: ssh (administration) does not listen as declared
 tcp 25: missing: mail (the "queue") does not listen as declared
 udp [fe80::1]:546: unregistered: no service declares the port
@@ -63,19 +64,80 @@ func TestAuditOfAHostThatCannotBeReadIsNoPass(t *testing.T) {
 	}
 }
 
-func TestAuditOfOneProtocolMissesNoServiceOfTheOther(t *testing.T) {
-	file := writeFile(t, "ports.yml", `services: [{name: tcp, port: [22, 443, 8080]}, {name: ntp, port: 123, proto: udp}]`)
-	code, stdout, stderr := runCommand(t, "audit", "--no-collector.udp", "--path.procfs="+newProcfs(t), "--registry.file="+file)
-	if want := "3 listeners as declared, 0 violations, 0 missing services\n"; code != 0 || stdout != want {
-		t.Errorf("exit code %d, want 0, and %q, want %q: %s", code, stdout, want, stderr)
+// What is not looked at must not pass, and a registry must not be made of a part.
+func TestWhatIsAboutAllThatListensTakesNoFilter(t *testing.T) {
+	file := writeFile(t, "ports.yml", `services: [{name: tcp, port: [22, 443, 8080]}]`)
+	procfs := newProcfs(t)
+	filters := []string{
+		"--collector.port-include=22,443,8080", "--collector.port-exclude=53", "--collector.scope-exclude=loopback",
+		"--no-collector.tcp", "--no-collector.udp",
+	}
+	nameOf := func(filter string) string {
+		name, _, _ := strings.Cut(filter, "=")
+		return name
+	}
+	for _, command := range []struct {
+		args []string
+		why  string
+	}{
+		{[]string{"audit", "--registry.file=" + file}, "audit judges all that listens"},
+		{[]string{"list", "--format=registry"}, "a registry declares all that listens"},
+	} {
+		args := slices.Concat(command.args, []string{"--path.procfs=" + procfs})
+		for i, filter := range filters {
+			given, left := []string{filter}, nameOf(filter)
+			if i > 0 && i < 4 {
+				given, left = append(given, filters[0]), nameOf(filters[0])+" and "+left
+			}
+			code, stdout, stderr := runCommand(t, append(given, args...)...)
+			want := program + ": error: " + command.why + ": leave out " + left + ", try --help\n"
+			if code != exitUsage || stdout != "" || stderr != want {
+				t.Errorf("%q: exit code %d, want 2; on stdout %q; on stderr %q, want %q", given, code, stdout, stderr, want)
+			}
+			for _, other := range [][]string{{"list"}, {"list", "--format=json"}, {"check", file}} {
+				if code, _, stderr := runCommand(t, append(append(other, "--path.procfs="+procfs), given...)...); code != exitOK {
+					t.Errorf("%q of %q: exit code %d, want 0: %s", given, other, code, stderr)
+				}
+			}
+		}
+		// The values that leave nothing out.
+		if code, _, stderr := runCommand(t, append(args, "--collector.tcp", "--collector.udp")...); code == exitUsage {
+			t.Errorf("%q: exit code %d: %s", args, code, stderr)
+		}
+	}
+	help := runForText(t, "audit", "--help")
+	for _, filter := range append(filters, "--collector.udp.ephemeral-min-age") {
+		name := strings.TrimPrefix(strings.TrimPrefix(nameOf(filter), "--no-"), "--")
+		if strings.Contains(help, name) {
+			t.Errorf("audit --help shows --%s:\n%s", name, help)
+		}
 	}
 }
 
 func TestAuditThatMayNotSeeAllIsNoPass(t *testing.T) {
-	file := writeFile(t, "ports.yml", `services: [{name: tcp, port: [22, 443, 8080]}]`)
-	code, _, stderr := runCommand(t, "audit", "--no-collector.udp", "--collector.max-ports=2", "--path.procfs="+newProcfs(t), "--registry.file="+file)
-	if want := "1 listener was not judged: --collector.max-ports is less"; code != 2 || !strings.Contains(stderr, want) {
-		t.Errorf("exit code %d, want 2, and %q on stderr: %s", code, want, stderr)
+	file := writeFile(t, "ports.yml", `services: [{name: all, port: "22-50000", proto: [tcp, udp]}]`)
+	for most, want := range map[string]string{
+		"5": "1 listener was not judged: --collector.max-ports is less",
+		"2": "4 listeners were not judged: --collector.max-ports is less",
+	} {
+		code, _, stderr := runCommand(t, "audit", "--collector.max-ports="+most, "--path.procfs="+newProcfs(t), "--registry.file="+file)
+		if code != 2 || !strings.Contains(stderr, want) {
+			t.Errorf("exit code %d, want 2, and %q on stderr: %s", code, want, stderr)
+		}
+	}
+}
+
+func TestAuditWarnsWhereTheRegistryIsForOtherHosts(t *testing.T) {
+	file := writeFile(t, "ports.yml", `services: [{name: ssh, port: 22, hosts: ["db-*"]}]`)
+	code, _, stderr := runCommand(t, "audit", "--path.procfs="+newProcfs(t), "--registry.host=web-1", "--registry.file="+file)
+	var warnings []string
+	for _, line := range completeLines(stderr) {
+		if strings.HasPrefix(line, program+": warning: no service of the registry is for this host") && strings.Contains(line, "host=web-1") {
+			warnings = append(warnings, line)
+		}
+	}
+	if code != exitFound || len(warnings) != 1 {
+		t.Errorf("exit code %d, want 1, and one warning that names the host:\n%s", code, stderr)
 	}
 }
 
@@ -92,7 +154,7 @@ func TestAuditSaysWhatItAssumes(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(procfs, "sys/net/ipv6/bindv6only"), []byte(test.bindV6Only+"\n"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		code, stdout, _ := runCommand(t, "audit", "--path.procfs="+procfs, "--collector.port-include=443", "--registry.file="+file)
+		code, stdout, _ := runCommand(t, "audit", "--path.procfs="+procfs, "--registry.file="+file)
 		if code != 1 || !strings.Contains(stdout, test.want) {
 			t.Errorf("bindv6only %s: exit code %d, want 1, and %q in:\n%s", test.bindV6Only, code, test.want, stdout)
 		}
@@ -104,15 +166,16 @@ func TestAViolationNamesWhoHoldsThePort(t *testing.T) {
 		Key:     inventory.Key{Proto: inventory.TCP, Addr: netip.MustParseAddrPort("[::]:22"), Device: "eth0"},
 		Holders: []inventory.Holder{{Process: "nc\n", Unit: "x.service"}, {Process: "sshd"}},
 	}
-	for reason, want := range map[string]string{
-		inventory.ReasonUnregistered: `no service declares the port, held by nc\n(x.service),sshd`,
-		inventory.ReasonReserved:     `the port is reserved for ssh (a\tb), held by nc\n(x.service),sshd`,
-		inventory.ReasonBind:         `ssh (a\tb) listens wider or elsewhere than declared, held by nc\n(x.service),sshd`,
-		inventory.ReasonProcess:      `ssh (a\tb) is not held as declared, held by nc\n(x.service),sshd`,
+	for _, test := range []struct{ reason, declared, want string }{
+		{inventory.ReasonUnregistered, "", `no service declares the port`},
+		{inventory.ReasonReserved, "", `the port is reserved for ssh (a\tb)`},
+		{inventory.ReasonBind, "", `ssh (a\tb) listens wider or elsewhere than declared`},
+		{inventory.ReasonBind, "10.0.0.0/8, loopback", `ssh (a\tb) listens wider or elsewhere than declared (10.0.0.0/8, loopback)`},
+		{inventory.ReasonProcess, "process ss\x1bhd, unit ssh.service", `ssh (a\tb) is not held as declared (process ss\x1bhd, unit ssh.service)`},
 	} {
-		l.Verdict = inventory.Verdict{Reason: reason, Service: "ssh", Purpose: "a\tb"}
-		if got := violation(&l); got != want {
-			t.Errorf("%s: %q, want %q", reason, got, want)
+		l.Verdict = inventory.Verdict{Reason: test.reason, Service: "ssh", Purpose: "a\tb", Declared: test.declared}
+		if got, want := violation(&l), test.want+`, held by nc\n(x.service),sshd`; got != want {
+			t.Errorf("%s: %q, want %q", test.reason, got, want)
 		}
 	}
 	if got, want := joinPort(&l), "[::%eth0]:22"; got != want {

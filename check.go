@@ -34,7 +34,7 @@ func check(c *config, out *bytes.Buffer, stderr io.Writer) (found bool, err erro
 			continue
 		}
 		good = append(good, r)
-		fmt.Fprintf(out, "%s: %s, %s\n", visible(file), counted(r.ServiceCount(), "service"), counted(len(r.Ranges()), "reserved range"))
+		fmt.Fprintf(out, "%s: %s, %s\n", registry.PrintablePath(file), counted(r.ServiceCount(), "service"), counted(len(r.Ranges()), "reserved range"))
 	}
 	if len(good) == 0 {
 		good = append(good, nil) // host ports may be taken twice all the same
@@ -69,7 +69,7 @@ func checkManifests(registries []*registry.Registry, dir string, out *bytes.Buff
 		}
 	}
 	if err == nil && !found {
-		fmt.Fprintf(out, "%s: nothing found\n", visible(dir))
+		fmt.Fprintf(out, "%s: nothing found\n", registry.PrintablePath(dir))
 	}
 	return found, err
 }
@@ -77,7 +77,7 @@ func checkManifests(registries []*registry.Registry, dir string, out *bytes.Buff
 // writeFaults writes the faults of a registry by their places, as compilers do.
 func writeFaults(w io.Writer, faults registry.Faults) {
 	for _, fault := range faults {
-		fault.File = visible(fault.File)
+		fault.File = registry.PrintablePath(fault.File)
 		_, _ = fmt.Fprintln(w, fault)
 	}
 }

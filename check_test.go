@@ -18,6 +18,7 @@ var checkFiles = map[string]string{
 	"twice/a.yaml":    "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: team-a}\nspec:\n  containers:\n    - name: a\n      ports:\n        - hostPort: 31000\n          containerPort: 80\n",
 	"twice/b.yaml":    "apiVersion: v1\nkind: Pod\nmetadata: {name: b, namespace: team-b}\nspec:\n  containers:\n    - name: b\n      ports:\n        - hostPort: 31000\n          containerPort: 80\n",
 	"fine/a.yaml":     "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: team-a}\nspec:\n  containers:\n    - name: a\n      ports:\n        - hostPort: 30000\n          containerPort: 80\n",
+	"::error::/a.yml": "services: []\n",
 	"template/a.yaml": "{{ if .Values.x }}\nkind: Pod\n{{ end }}\n",
 }
 
@@ -61,6 +62,7 @@ func TestCheck(t *testing.T) {
 			[]string{`bad\.yml:3:11: .+`, `bad\.yml:4:11: .+`},
 			[]string{`listen_exporter: error: read the registry: open gone\.yml: no such file or directory`},
 		},
+		{"a name that is a command to who reads the lines", []string{"::error::/a.yml"}, 1, []string{`\./::error::/a\.yml:1:11: .+`}, nil},
 		{"the registry of the other commands", []string{"--registry.file=good.yml"}, 0, []string{`good\.yml: 1 service, 1 reserved range`}, nil},
 		{"the same file twice", []string{"--registry.file=good.yml", "good.yml"}, 0, []string{`good\.yml: 1 service, 1 reserved range`}, nil},
 		{"manifests, no registry", []string{"--manifests=twice"}, 1, []string{`twice/b\.yaml:8:21: .*31000.*twice/a\.yaml:8.*`}, nil},
@@ -86,7 +88,7 @@ func TestCheck(t *testing.T) {
 			[]string{`bad\.yml:3:11: .+`, `bad\.yml:4:11: .+`, `fine: nothing found`},
 			nil,
 		},
-		{"a template", []string{"--manifests=template"}, 0, []string{`template: nothing found`}, []string{`template/a\.yaml:1: warning: not checked: .+`}},
+		{"a template", []string{"--manifests=template"}, 0, []string{`template: nothing found`}, []string{`template/a\.yaml:1: warning: not checked: is a template, not YAML: want what it renders to, as helm template prints it`}},
 		{
 			"a directory that is not there",
 			[]string{"good.yml", "--manifests=gone", "--manifests=fine"},

@@ -50,7 +50,7 @@ type config struct {
 }
 
 // parse reads the command line. done tells that it asked for no more than a text, which has been printed.
-func parse(args []string, stdout, _ io.Writer) (c *config, done bool, err error) {
+func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
 	if version.Version == "" { // not built by make: go run, go install
 		version.Version = "devel"
 	}
@@ -71,7 +71,7 @@ func parse(args []string, stdout, _ io.Writer) (c *config, done bool, err error)
 	app.Flag("web.disable-exporter-metrics", "Leave out the metrics about the exporter itself (go_*, process_*, promhttp_*).").
 		BoolVar(&c.disableExporterMetrics)
 
-	app.Flag("web.enable-lifecycle", "Let a POST to /-/reload read the registry again.").
+	app.Flag("web.enable-lifecycle", "Let a POST to /-/reload read --registry.file again.").
 		BoolVar(&c.enableLifecycle)
 	app.Flag("web.page", "Show what listens at /, as a page for people.").
 		Default("true").BoolVar(&c.page)
@@ -97,7 +97,7 @@ func parse(args []string, stdout, _ io.Writer) (c *config, done bool, err error)
 		PlaceHolder("PORTS").SetValue(&o.PortExclude)
 	app.Flag("collector.scope-exclude", "Leave out listeners whose address reaches so far: any, public, multicast, private, link-local, loopback. Repeatable.").
 		PlaceHolder("SCOPES").SetValue(&o.ScopeExclude)
-	app.Flag("collector.max-ports", "How many listeners to report at most; the lowest ports stay.").
+	app.Flag("collector.max-ports", "How many listeners to report at most. Those that the registry declares stay first, then those that other machines can reach, then the lowest ports.").
 		Default("20000").IsSetByUser(&c.maxPortsSet).SetValue((*number)(&o.MaxPorts))
 	app.Flag("collector.udp.ephemeral-min-age", "How long a UDP socket on an ephemeral port must have been open before it is reported.").
 		Default("1m").SetValue((*duration)(&o.EphemeralMinAge))
@@ -201,7 +201,44 @@ func (c *config) validate() error {
 	case c.gomaxprocs < 1:
 		return fmt.Errorf("--runtime.gomaxprocs must be at least 1, not %d", c.gomaxprocs)
 	}
+	if err := c.validateWhole(); err != nil {
+		return err
+	}
 	return validateTelemetryPath(c.telemetryPath)
+}
+
+// validateWhole refuses flags that leave something out where the answer is about all that listens: it would pass what was not
+// looked at.
+func (c *config) validateWhole() error {
+	why := ""
+	switch {
+	case c.command == auditCommand:
+		why = "audit judges all that listens"
+	case c.command == listCommand && c.format == formatRegistry:
+		why = "a registry declares all that listens"
+	default:
+		return nil
+	}
+	o := &c.inventory
+	var given []string
+	for _, filter := range []struct {
+		flag  string
+		given bool
+	}{
+		{"--collector.port-include", !o.PortInclude.Empty()},
+		{"--collector.port-exclude", !o.PortExclude.Empty()},
+		{"--collector.scope-exclude", o.ScopeExclude.String() != ""},
+		{"--no-collector.tcp", !o.TCP},
+		{"--no-collector.udp", !o.UDP},
+	} {
+		if filter.given {
+			given = append(given, filter.flag)
+		}
+	}
+	if len(given) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: leave out %s", why, strings.Join(given, " and "))
 }
 
 func validateTelemetryPath(p string) error {

@@ -5,8 +5,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,7 +40,7 @@ func list(c *config, out *bytes.Buffer, screen screen, logger log.Logger) error 
 	case formatJSON:
 		return errors.Join(err, writeJSON(out, c, snapshot, time.Now()))
 	case formatRegistry:
-		return errors.Join(err, writeRegistry(out, snapshot))
+		return errors.Join(err, writeRegistry(out, c, snapshot))
 	}
 	listTable(snapshot, c.inventory.Netns == "all").write(out, screen)
 	if screen.terminal {
@@ -83,7 +86,7 @@ func entries(s *inventory.Snapshot) []entry {
 	for i := range s.Listeners {
 		all = append(all, entry{listener: &s.Listeners[i]})
 	}
-	for _, state := range missingServices(s) {
+	for _, state := range s.Missing() {
 		all = append(all, entry{service: state})
 	}
 	slices.SortStableFunc(all, entry.order)
@@ -131,7 +134,7 @@ func summary(s *inventory.Snapshot) string {
 		if noise > 0 {
 			text += fmt.Sprintf(", %d ephemeral", noise)
 		}
-		text += "; " + counted(len(missingServices(s)), "missing service")
+		text += "; " + counted(len(s.Missing()), "missing service")
 	}
 	if s.Unattributed > 0 && s.Succeeded(inventory.CollectorHolder) {
 		text += fmt.Sprintf("\nwho holds %d of them cannot be seen", s.Unattributed)
@@ -142,14 +145,27 @@ func summary(s *inventory.Snapshot) string {
 	return text
 }
 
-// writeRegistry writes a registry that declares what listens.
-func writeRegistry(out *bytes.Buffer, s *inventory.Snapshot) error {
-	var found []registry.Listener
+// writeRegistry writes a registry that declares what listens, and the exporter, which listens once it is started.
+func writeRegistry(out *bytes.Buffer, c *config, s *inventory.Snapshot) error {
+	var found []registry.Candidate
 	for i := range s.Listeners {
 		l := &s.Listeners[i]
-		if !isNoise(l) {
-			found = append(found, l.Input())
+		if isNoise(l) {
+			continue
 		}
+		candidate := registry.Candidate{Listener: l.Input()}
+		if l.Range == inventory.RangeEphemeral {
+			candidate.Optional, candidate.Note = true, "the system may have chosen the port: it may be another at the next start"
+		}
+		found = append(found, candidate)
+	}
+	if at, ok := ownAddress(c); ok && !slices.ContainsFunc(found, func(other registry.Candidate) bool {
+		return other.Proto == inventory.TCP && other.Addr.Port() == at.Port()
+	}) {
+		found = append(found, registry.Candidate{
+			Listener: registry.Listener{Proto: inventory.TCP, Addr: at},
+			Name:     program, Optional: true, Note: "the exporter itself, once it runs",
+		})
 	}
 	out.Write(registry.Format(found))
 	for _, read := range s.Reads {
@@ -161,6 +177,27 @@ func writeRegistry(out *bytes.Buffer, s *inventory.Snapshot) error {
 		return errors.New("nothing listens that a registry could declare: it must have one service at least")
 	}
 	return nil
+}
+
+// ownAddress returns where the exporter listens by its flags, if they say so.
+func ownAddress(c *config) (at netip.AddrPort, ok bool) {
+	addresses := *c.web.WebListenAddresses
+	if len(addresses) == 0 || *c.web.WebSystemdSocket {
+		return netip.AddrPort{}, false
+	}
+	host, service, err := net.SplitHostPort(addresses[0])
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	if err != nil || port == 0 {
+		return netip.AddrPort{}, false
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		addr = netip.IPv6Unspecified() // a name may stand for any address
+	}
+	return netip.AddrPortFrom(addr, uint16(port)), true
 }
 
 // holderOf names who holds a listener, for a person: "sshd(ssh.service)", without spaces. A process cannot pose as another's unit

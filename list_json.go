@@ -73,8 +73,9 @@ type jsonHolder struct {
 }
 
 type jsonViolation struct {
-	Reason      string `json:"reason"`
-	ServiceName string `json:"service_name"`
+	Reason      string  `json:"reason"`
+	ServiceName string  `json:"service_name"`
+	Declared    *string `json:"declared"`
 }
 
 type jsonService struct {
@@ -106,9 +107,7 @@ func writeJSON(out *bytes.Buffer, c *config, s *inventory.Snapshot, now time.Tim
 			}
 		}
 		for _, state := range s.Registry.Services {
-			if s.Succeeded(state.Proto) {
-				all.Services = append(all.Services, jsonService{state.Name, state.Purpose, state.Proto, state.Port, state.Up, state.Assumed})
-			}
+			all.Services = append(all.Services, jsonService{state.Name, state.Purpose, state.Proto, state.Port, state.Up, state.Assumed})
 		}
 	}
 	for i := range s.Listeners {
@@ -162,7 +161,10 @@ func jsonOf(l *inventory.Listener) jsonListener {
 	registered := l.Verdict.Reason == ""
 	j.Registered = &registered
 	if !registered {
-		j.Violation = &jsonViolation{l.Verdict.Reason, l.Verdict.Service}
+		j.Violation = &jsonViolation{Reason: l.Verdict.Reason, ServiceName: l.Verdict.Service}
+		if l.Verdict.Declared != "" {
+			j.Violation.Declared = &l.Verdict.Declared
+		}
 	}
 	if l.Verdict.Service != "" && l.Verdict.Reason != inventory.ReasonReserved {
 		j.ServiceName, j.Purpose = &l.Verdict.Service, &l.Verdict.Purpose

@@ -79,10 +79,13 @@ func TestTheJSONJudges(t *testing.T) {
 			verdicts[l.Port] = "as declared by " + *l.ServiceName
 		default:
 			verdicts[l.Port] = l.Violation.Reason + " " + l.Violation.ServiceName
+			if l.Violation.Declared != nil {
+				verdicts[l.Port] += ", which declares " + *l.Violation.Declared
+			}
 		}
 	}
 	want := map[uint16]string{
-		22: "bind ssh", 53: "as declared by dns", 443: "as declared by web", 546: "unregistered ", 8080: "reserved alpha", 40000: "not judged",
+		22: "bind ssh, which declares loopback", 53: "as declared by dns", 443: "as declared by web", 546: "unregistered ", 8080: "reserved alpha", 40000: "not judged",
 	}
 	if diff := cmp.Diff(want, verdicts); diff != "" {
 		t.Errorf("verdicts (-want +got):\n%s", diff)

@@ -84,6 +84,10 @@ func TestListOfAnIdleHostIsTheHeaderAlone(t *testing.T) {
 		t.Errorf("exit code %d, want 0, and %q, want %q", code, stdout, want)
 	}
 	code, stdout, stderr := runCommand(t, "list", "--format=registry", "--path.procfs="+procfs)
+	if code != 0 || !strings.Contains(stdout, "  - name: listen_exporter\n") {
+		t.Errorf("exit code %d, want 0; a registry with the exporter alone:\n%s%s", code, stdout, stderr)
+	}
+	code, stdout, stderr = runCommand(t, "list", "--format=registry", "--path.procfs="+procfs, "--web.listen-address=unix:/run/socket")
 	if code != 2 || !strings.Contains(stderr, "nothing listens") || !strings.Contains(stdout, "services: []") {
 		t.Errorf("exit code %d, want 2; a registry without services:\n%s%s", code, stdout, stderr)
 	}
@@ -220,6 +224,38 @@ func TestTheLogOfACommandIsForPeopleUnlessItIsAskedFor(t *testing.T) {
 		_, _, stderr := runCommand(t, append(test.args, "list", "--path.procfs="+procfs)...)
 		if !strings.Contains(stderr, test.want) || strings.Contains(stderr, test.absent) {
 			t.Errorf("%q: on stderr, with %q and without %q:\n%s", test.args, test.want, test.absent, stderr)
+		}
+	}
+}
+
+func TestARegistryDeclaresTheExporterWhereItIsToListen(t *testing.T) {
+	procfs := newProcfs(t)
+	writeTable(t, procfs, "tcp", tcpHeader+
+		"   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1001 1 0000000000000000 100 0 0 10 0\n"+
+		"   1: 0100007F:9C40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1002 1 0000000000000000 100 0 0 10 0\n")
+	for flag, want := range map[string]string{
+		"":            "    port: 10190\n    required: false # the exporter itself, once it runs\n",
+		"127.0.0.1:9": "    port: 9\n    bind: loopback\n    required: false # the exporter itself, once it runs\n",
+		"localhost:9": "    port: 9\n    required: false # the exporter itself, once it runs\n",
+		"[::1]:22":    "",
+		"unix:/run/x": "",
+		":0":          "",
+	} {
+		args := []string{"list", "--format=registry", "--path.procfs=" + procfs}
+		if flag != "" {
+			args = append(args, "--web.listen-address="+flag)
+		}
+		code, text, _ := runCommand(t, args...)
+		if code != 0 {
+			t.Errorf("%s: exit code %d, want 0", flag, code)
+		}
+		_, got, _ := strings.Cut(text, "  - name: listen_exporter\n    purpose: \"\" # say what it is for\n")
+		got, _, _ = strings.Cut(got, "  - name: ")
+		if got != want {
+			t.Errorf("%s: %q, want %q in:\n%s", flag, got, want, text)
+		}
+		if want := "    port: 40000\n    bind: loopback\n    required: false # the system may have chosen the port: it may be another at the next start\n"; !strings.Contains(text, want) {
+			t.Errorf("%s: no %q in:\n%s", flag, want, text)
 		}
 	}
 }

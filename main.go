@@ -19,7 +19,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // run is the program: it returns the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
-	c, done, err := parse(args, stdout, stderr)
+	c, done, err := parse(args, stdout)
 	if err != nil {
 		// An error quotes what the user wrote, which may have several lines.
 		_, _ = fmt.Fprintf(stderr, "%s: error: %s, try --help\n", program, strings.ReplaceAll(err.Error(), "\n", `\n`))

@@ -288,6 +288,25 @@ func TestHelpShowsTheDefaultsThatTheDocumentationPromises(t *testing.T) {
 	}
 }
 
+func TestHelpOfACommandThatLooksOnceShowsItsOwnDefaults(t *testing.T) {
+	for command, want := range map[string][]string{
+		"serve": {"--collector.max-ports=20000", "--log.level=info", "--log.format=logfmt"},
+		"list":  {"--collector.max-ports=NUMBER", "By default all are reported", "--log.level=warn", "--log.format=FORMAT", "By default plain text"},
+		"audit": {"--collector.max-ports=NUMBER", "By default all are reported", "--log.level=warn", "--log.format=FORMAT", "By default plain text"},
+		"check": {"--log.level=warn", "--log.format=FORMAT", "By default plain text"},
+	} {
+		help := strings.Join(strings.Fields(runForText(t, command, "--help")), " ")
+		for _, want := range want {
+			if !strings.Contains(help, want) {
+				t.Errorf("%s --help does not contain %q", command, want)
+			}
+		}
+		if command != "serve" && strings.Contains(help, "20000") {
+			t.Errorf("%s --help shows a bound that it does not have", command)
+		}
+	}
+}
+
 func TestVersionIsPrintedToStdout(t *testing.T) {
 	version := runForText(t, "--version")
 	if want := "listen_exporter, version "; !strings.HasPrefix(version, want) {
@@ -383,7 +402,7 @@ func TestACommandLineThatIsRightIsTaken(t *testing.T) {
 		{"files and directories to check", []string{"check", "a.yml", "--manifests=x", "b.yml", "--manifests", "y"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if _, done, err := parse(test.args, io.Discard, io.Discard); err != nil || done {
+			if _, done, err := parse(test.args, io.Discard); err != nil || done {
 				t.Errorf("parse: done %t, error %v, want false and none", done, err)
 			}
 		})

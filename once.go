@@ -23,6 +23,9 @@ const (
 	exitTrouble = 2 // no answer, or not a whole one
 )
 
+// onceLogLevel is the least severity of what a command that looks once logs by default.
+const onceLogLevel = "warn"
+
 // runOnce runs a command that looks once and ends, and returns the exit code.
 func runOnce(c *config, stdout, stderr io.Writer) int {
 	// Output that nobody takes is an error like any other.
@@ -57,7 +60,7 @@ func runOnce(c *config, stdout, stderr io.Writer) int {
 func onceLogger(c *config, stderr io.Writer) log.Logger {
 	minimum := c.logLevel
 	if !c.logLevelSet {
-		minimum = "warn"
+		minimum = onceLogLevel
 	}
 	if c.logLevelSet || c.logFormatSet {
 		return newLoggers(stderr, minimum, c.logFormat).kit
@@ -146,20 +149,6 @@ func missing(s *inventory.Snapshot) error {
 func isNoise(l *inventory.Listener) bool {
 	undeclared := !l.Judged || l.Verdict.Reason == inventory.ReasonUnregistered || l.Verdict.Reason == inventory.ReasonReserved
 	return l.Proto == inventory.UDP && l.Range == inventory.RangeEphemeral && undeclared
-}
-
-// missingServices returns the services that must listen and do not.
-func missingServices(s *inventory.Snapshot) []inventory.ServiceState {
-	var states []inventory.ServiceState
-	if s.Registry == nil {
-		return nil
-	}
-	for _, state := range s.Registry.Services {
-		if !state.Up && s.Succeeded(state.Proto) {
-			states = append(states, state)
-		}
-	}
-	return states
 }
 
 // addressOf returns what a listener is bound to, with the interface as ss has it.

@@ -49,7 +49,7 @@ func TestReadmeShowsWhatTheProgramPrints(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c, _, err := parse([]string{"--path.procfs", procfs}, io.Discard, io.Discard)
+	c, _, err := parse([]string{"--path.procfs", procfs}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

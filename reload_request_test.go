@@ -73,6 +73,9 @@ func TestAHangupReadsTheRegistryAgain(t *testing.T) {
 	put(t, file, twoFaults)
 	e.signal(syscall.SIGHUP)
 	e.await("the faults in the log", func() bool { return slices.Equal(e.loggedErrors(), faultsOf(file)) })
+	if got := e.reloads("SIGHUP"); got != 1 { // logged before the faults
+		t.Errorf("%d reloads are logged, want 1", got)
+	}
 	e.wantJudged("bad", "a", "0")
 	if diff := cmp.Diff(faultsOf(file), e.loggedErrors()); diff != "" {
 		t.Errorf("after a scrape (-want +got):\n%s", diff)
@@ -111,14 +114,23 @@ func TestAPostReadsTheRegistryAgainWhereThatIsAllowed(t *testing.T) {
 	if resp := reload(e, http.MethodPost); resp.status != http.StatusOK {
 		t.Errorf("status %d: %s", resp.status, resp.body)
 	}
+	e.await("the reload in the log", func() bool { return e.reloads(http.MethodPost) == 1 })
 	e.wantJudged("changed", "b", "1")
 	put(t, file, twoFaults)
 	resp := reload(e, http.MethodPost)
 	lines := completeLines(resp.body)
+	if lines[0] != badRegistry {
+		t.Errorf("the body begins with %q, want %q", lines[0], badRegistry)
+	}
+	// Nobody else has seen the file yet.
+	e.await("the faults in the log", func() bool { return slices.Equal(e.loggedErrors(), faultsOf(file)) })
 	if diff := cmp.Diff(faultsOf(file), lines[min(1, len(lines)):]); resp.status != http.StatusInternalServerError || diff != "" {
 		t.Errorf("status %d, body (-want +got):\n%s", resp.status, diff)
 	}
 	e.wantJudged("bad", "b", "0")
+	if diff := cmp.Diff(faultsOf(file), e.loggedErrors()); diff != "" {
+		t.Errorf("log after a scrape (-want +got):\n%s", diff)
+	}
 	must(t, os.Remove(file))
 	if resp := reload(e, http.MethodPost); resp.status != http.StatusInternalServerError || !strings.Contains(resp.body, "no such file") {
 		t.Errorf("status %d: %s", resp.status, resp.body)
@@ -129,6 +141,40 @@ func TestAPostReadsTheRegistryAgainWhereThatIsAllowed(t *testing.T) {
 		t.Errorf("status %d: %s", resp.status, resp.body)
 	}
 	e.wantJudged("mended", "b", "1")
+}
+
+// logged returns the log lines that contain all of some texts.
+func (e *exporter) logged(texts ...string) []string {
+	return slices.DeleteFunc(e.stderr.lines(), func(line string) bool {
+		return slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(line, text) })
+	})
+}
+
+// reloads returns how often the log says that the registry was read again, by what asked for it.
+func (e *exporter) reloads(by string) int {
+	e.t.Helper()
+	return len(e.logged("level=info", "msg=reloaded by="+by))
+}
+
+func TestWithoutARegistryThereIsNothingToReadAgain(t *testing.T) {
+	e := startExporter(t, "--path.procfs="+newProcfs(t), "--web.enable-lifecycle")
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		resp, err := e.request(method, reloadPath)
+		must(t, err)
+		if want := "There is no registry to read again: it takes --registry.file.\n"; resp.status != http.StatusNotFound || resp.body != want {
+			t.Errorf("%s: status %d, want 404, and %q, want %q", method, resp.status, resp.body, want)
+		}
+	}
+	e.signal(syscall.SIGHUP)
+	e.await("a warning", func() bool {
+		return len(e.logged("level=warn", "SIGHUP: there is no registry to read again: it takes --registry.file")) == 1
+	})
+	if lines := e.logged("reloaded"); len(lines) > 0 {
+		t.Errorf("what is not there was reloaded: %q", lines)
+	}
+	if resp, err := e.request(http.MethodGet, healthyPath); err != nil || resp.status != http.StatusOK {
+		t.Errorf("status %d after a hangup: %v", resp.status, err)
+	}
 }
 
 // judgedBy returns the version of the registry by which a page was made, by what parses it as Prometheus would. It fails if it

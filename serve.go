@@ -40,6 +40,8 @@ const (
 
 // serve answers scrapes until SIGTERM or SIGINT comes; those under way then are finished.
 func serve(c *config, logs loggers) error {
+	// A service manager may ask for a reload as soon as the program runs, however long its registry takes to be read.
+	hangups := catchHangups()
 	level.Info(logs.kit).Log("msg", "starting "+program, "version", version.Info(), "build_context", version.BuildContext())
 	runtime.GOMAXPROCS(c.gomaxprocs)
 	if err := web.Validate(*c.web.WebConfigFile); err != nil {
@@ -55,10 +57,14 @@ func serve(c *config, logs loggers) error {
 	if err != nil {
 		return err
 	}
-	if c.enableLifecycle && c.inventory.RegistryFile != "" {
-		handler = withReload(handler, ports.ReloadRegistry)
+	reload := reloader{logger: logs.kit}
+	if c.inventory.RegistryFile != "" {
+		reload.read = ports.ReloadRegistry
 	}
-	defer reloadOnHangup(ports.ReloadRegistry, logs.kit)()
+	if c.enableLifecycle {
+		handler = withReload(handler, reload)
+	}
+	defer reloadOnHangup(hangups, reload)()
 	server := newServer(handler, logs)
 	// What listens when the exporter starts is the ground on which later news rests: it is read at once, not at the first
 	// scrape, and after the exporter's own port is open.

@@ -25,7 +25,7 @@ func BenchmarkScrape(b *testing.B) {
 	} {
 		b.Run(fmt.Sprintf("listeners=%d,connections=%d", load.listeners, load.connections), func(b *testing.B) {
 			procfs := netnstest.HoldMany(b, load.listeners, load.connections)
-			c, _, err := parse([]string{"--path.procfs=" + procfs}, io.Discard, io.Discard)
+			c, _, err := parse([]string{"--path.procfs=" + procfs}, io.Discard)
 			if err != nil {
 				b.Fatal(err)
 			}

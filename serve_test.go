@@ -20,7 +20,7 @@ import (
 // defaultConfig returns the program's configuration without any flag.
 func defaultConfig(t *testing.T, args ...string) *config {
 	t.Helper()
-	c, _, err := parse(args, io.Discard, io.Discard)
+	c, _, err := parse(args, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}

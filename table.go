@@ -91,7 +91,7 @@ func (e entry) cells() []cell {
 		state.paint = paintBad
 	}
 	queue := cell{text: queueOf(l)}
-	if l.Detailed && l.AcceptQueueLength > l.AcceptQueueLimit { // the kernel refuses
+	if l.Full() {
 		queue.paint = paintBad
 	}
 	return []cell{

@@ -43,7 +43,13 @@ Commands:
 func usageFuncs() template.FuncMap {
 	return template.FuncMap{
 		"shared": func(command string, flags []*kingpin.FlagModel) []*kingpin.FlagModel {
-			return slices.DeleteFunc(slices.Clone(flags), func(f *kingpin.FlagModel) bool { return !concerns(command, f.Name) })
+			var shown []*kingpin.FlagModel
+			for _, f := range flags {
+				if concerns(command, f.Name) {
+					shown = append(shown, flagOf(command, *f))
+				}
+			}
+			return shown
 		},
 		"shownArgs": func(args []*kingpin.ArgModel) bool {
 			return slices.ContainsFunc(args, func(a *kingpin.ArgModel) bool { return !a.Hidden })
@@ -57,10 +63,28 @@ func concerns(command, flag string) bool {
 		return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(flag, p) })
 	}
 	switch command {
-	case listCommand, auditCommand:
+	case listCommand:
 		return flag != "collector.udp.ephemeral-min-age" && under("help", "path.", "collector.", "registry.", "log.")
+	case auditCommand: // which takes nothing that leaves out, see validateWhole
+		return concerns(listCommand, flag) && !under("collector.port-", "collector.scope-", "collector.tcp", "collector.udp")
 	case checkCommand:
 		return under("help", "registry.file", "log.")
 	}
 	return true
+}
+
+// flagOf returns a flag that is no command's own as it is for a command: one that looks once has other defaults.
+func flagOf(command string, f kingpin.FlagModel) *kingpin.FlagModel {
+	if command == serveCommand {
+		return &f
+	}
+	switch f.Name {
+	case "collector.max-ports":
+		f.Default, f.PlaceHolder, f.Help = nil, "NUMBER", f.Help+" By default all are reported."
+	case "log.level":
+		f.Default = []string{onceLogLevel}
+	case "log.format":
+		f.Default, f.PlaceHolder, f.Help = nil, "FORMAT", f.Help+" By default plain text, or logfmt where --log.level is given."
+	}
+	return &f
 }

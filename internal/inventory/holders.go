@@ -25,11 +25,13 @@ func (i *Inventory) attribute(snapshot *Snapshot, same bool) (changed bool) {
 	first := 0
 	for n, end := range i.heldEnds {
 		l := &i.all[n]
-		l.Holders, l.ManyHolders, l.Exact = nil, false, false
+		l.holders, l.Exact = nil, false
 		if err == nil {
-			l.Holders, l.ManyHolders = i.holdersOf(i.held[first:end])
+			l.holders = i.holdersOf(i.held[first:end])
 			l.Exact = i.areExact(i.held[first:end])
 		}
+		l.ManyHolders = len(l.holders) > maxHolders
+		l.Holders = l.holders[:min(len(l.holders), maxHolders)]
 		first = end
 	}
 	return true
@@ -40,24 +42,21 @@ func (i *Inventory) areExact(sockets []holder.Socket) bool {
 	return !slices.ContainsFunc(sockets, func(s holder.Socket) bool { return !i.holders.Exact(s) })
 }
 
-// holdersOf returns the holders of a listener's sockets, and whether there are more.
-func (i *Inventory) holdersOf(sockets []holder.Socket) (holders []holder.Holder, many bool) {
+// holdersOf returns the holders of a listener's sockets, each once.
+func (i *Inventory) holdersOf(sockets []holder.Socket) []holder.Holder {
 	if len(sockets) == 1 {
-		holders = i.holders.Holders(sockets[0])
-	} else {
-		for _, s := range sockets {
-			for _, h := range i.holders.Holders(s) {
-				if !slices.Contains(holders, h) {
-					holders = append(holders, h)
-				}
+		return i.holders.Holders(sockets[0])
+	}
+	var holders []holder.Holder
+	for _, s := range sockets {
+		for _, h := range i.holders.Holders(s) {
+			if !slices.Contains(holders, h) {
+				holders = append(holders, h)
 			}
 		}
-		slices.SortFunc(holders, byProcess)
 	}
-	if len(holders) > maxHolders {
-		return holders[:maxHolders], true
-	}
-	return holders, false
+	slices.SortFunc(holders, byProcess)
+	return holders
 }
 
 func byProcess(a, b holder.Holder) int {

@@ -34,7 +34,8 @@ type Options struct {
 	// EphemeralMinAge is how long a UDP socket on an ephemeral port must have been open before it is reported: until then it
 	// is most often a client.
 	EphemeralMinAge time.Duration
-	// MaxPorts is how many listeners are reported at most; the lowest ports stay.
+	// MaxPorts is how many listeners are reported at most. Those stay first that the registry declares, then those of the main
+	// namespace that other machines can reach, then the lowest ports.
 	MaxPorts int
 
 	// PortInclude leaves only these ports, if it is not empty; PortExclude and ScopeExclude leave out.
@@ -99,7 +100,7 @@ func Open(o Options, logger log.Logger) (*Inventory, error) {
 			return nil, err
 		}
 		i.main.declares = func(proto string, port uint16) bool { return i.judge.table.Declares(proto, port) }
-		level.Info(logger).Log("msg", "judging by a registry", "file", o.RegistryFile, "host", o.RegistryHost, "services", i.judge.of.ServiceCount())
+		i.judge.announce(logger)
 	}
 	return i, nil
 }
@@ -208,29 +209,40 @@ func (i *Inventory) finish(snapshot *Snapshot) {
 	}
 }
 
-// cut returns as many listeners as may be reported, in their order, and how many are left out: those that are declared stay
-// first, then the lowest ports of the main namespace.
+// cut returns as many listeners as may be reported, in their order, and how many are left out. What is declared stays first,
+// then what other machines can reach: else whoever opens ports on loopback without end could hide one that is open to the world.
+// Of the rest the lowest ports of the main namespace stay.
 func (i *Inventory) cut(listeners []Listener) (_ []Listener, omitted int) {
 	omitted = len(listeners) - i.options.MaxPorts
 	if omitted <= 0 {
 		return listeners, 0
 	}
-	declared := 0
+	var room [3]int // by rank
 	for n := range listeners {
-		if listeners[n].declared() {
-			declared++
-		}
+		room[listeners[n].rank()]++
 	}
-	declared = min(declared, i.options.MaxPorts)
-	others := i.options.MaxPorts - declared
+	left := i.options.MaxPorts
+	for rank := range room {
+		room[rank] = min(room[rank], left)
+		left -= room[rank]
+	}
 	return slices.DeleteFunc(listeners, func(l Listener) bool {
-		left := &others
-		if l.declared() {
-			left = &declared
-		}
-		*left--
-		return *left < 0
+		rank := l.rank()
+		room[rank]--
+		return room[rank] < 0
 	}), omitted
+}
+
+// rank orders listeners by how much it matters that they are reported.
+func (l *Listener) rank() int {
+	switch {
+	case l.declared():
+		return 0
+	case l.Netns == "" && l.Scope != ScopeLoopback:
+		return 1
+	default:
+		return 2
+	}
 }
 
 // protocols returns what is read.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 
 	"listen_exporter/internal/holder"
@@ -44,6 +45,15 @@ func (j *judge) take() bool {
 	return false
 }
 
+// announce logs by what the host is judged from now on.
+func (j *judge) announce(logger log.Logger) {
+	services := j.table.ServiceCount()
+	level.Info(logger).Log("msg", "judging by a registry", "file", j.of.File(), "host", j.host, "services", services, "for_other_hosts", j.of.ServiceCount()-services)
+	if services == 0 {
+		level.Warn(logger).Log("msg", "no service of the registry is for this host, so that nothing that listens is declared: compare the name of the host with hosts in the file, or set --registry.host", "file", j.of.File(), "host", j.host)
+	}
+}
+
 // refresh looks whether the registry's file has changed, and tells whether it is to be judged anew.
 func (i *Inventory) refresh(snapshot *Snapshot) (changed bool) {
 	start := time.Now()
@@ -64,7 +74,7 @@ func (i *Inventory) refresh(snapshot *Snapshot) (changed bool) {
 	}
 	i.judge.bad = !ok
 	if changed {
-		level.Info(i.logger).Log("msg", "judging by a registry", "file", i.judge.of.File(), "services", i.judge.of.ServiceCount())
+		i.judge.announce(i.logger)
 	}
 	snapshot.Registry = &Registry{Reloaded: ok, ReloadedAt: at}
 	i.judge.took = time.Since(start)
@@ -125,7 +135,7 @@ func (l *Listener) Input() registry.Listener {
 			input.IPv6Only = registry.Yes
 		}
 	}
-	for _, h := range l.Holders {
+	for _, h := range l.holders {
 		input.Holders = append(input.Holders, registry.Holder{Process: h.Process, Unit: h.Unit})
 	}
 	return input

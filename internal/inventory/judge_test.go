@@ -3,8 +3,11 @@ package inventory
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,14 +127,36 @@ func TestJudgingComesBeforeFilters(t *testing.T) {
 	}
 }
 
-func TestDeclaredPortsStayWhereThereAreTooMany(t *testing.T) {
-	b := newBench(func(o *Options) { o.MaxPorts = 2 })
+func TestDeclaredAndReachablePortsStayWhereThereAreTooMany(t *testing.T) {
+	b := newBench(func(o *Options) { o.MaxPorts = 3 })
 	judgedBy(t, b, webRegistry)
-	b.source.say(socket.TCP, has(at("0.0.0.0:1", 1), at("0.0.0.0:2", 2), at("127.0.0.1:443", 3)))
+	b.source.say(socket.TCP, has(
+		at("127.0.0.1:1", 1), at("127.0.0.1:2", 2), at("127.0.0.1:3", 3), at("127.0.0.1:443", 4), at("0.0.0.0:65000", 5)))
 	s := b.Snapshot()
-	want := map[string]string{"tcp 0.0.0.0:1": "true unregistered ", "tcp 127.0.0.1:443": "true  web"}
-	if diff := cmp.Diff(want, verdicts(s)); diff != "" || s.Omitted != 1 {
+	want := map[string]string{
+		"tcp 127.0.0.1:1":   "true unregistered ",
+		"tcp 127.0.0.1:443": "true  web",
+		"tcp 0.0.0.0:65000": "true unregistered ",
+	}
+	if diff := cmp.Diff(want, verdicts(s)); diff != "" || s.Omitted != 2 {
 		t.Errorf("%d omitted, verdicts (-want +got):\n%s", s.Omitted, diff)
+	}
+}
+
+func TestARegistryThatIsForOtherHostsIsSaidAloud(t *testing.T) {
+	b := newBench()
+	file := judgedBy(t, b, webRegistry)
+	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
+	if err := os.WriteFile(file, []byte("services: [{name: ssh, port: 22, hosts: [db-*]}]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := verdicts(b.Snapshot())["tcp 0.0.0.0:22"]; got != "true unregistered " {
+		t.Errorf("verdict %q", got)
+	}
+	for _, want := range []string{"services=0 for_other_hosts=1", "level=warn msg=\"no service of the registry is for this host", "host=web-1"} {
+		if !strings.Contains(b.log.String(), want) {
+			t.Errorf("the log lacks %s:\n%s", want, b.log.String())
+		}
 	}
 }
 
@@ -190,4 +215,19 @@ func TestSnapshotsMayOverlapWithReloads(t *testing.T) {
 		}
 	}
 	<-done
+}
+
+func TestHoldersBeyondThoseThatAreToldAreJudgedToo(t *testing.T) {
+	r, err := registry.Parse("ports.yml", []byte("services: [{name: app, port: 7000, unit: app.service}]"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := Listener{Key: Key{Proto: TCP, Addr: netip.MustParseAddrPort("0.0.0.0:7000")}, Exact: true}
+	for _, name := range []string{"a1", "a2", "a3", "a4"} {
+		l.Holders = append(l.Holders, Holder{Process: name, Unit: "app.service"})
+	}
+	l.holders, l.ManyHolders = append(slices.Clone(l.Holders), Holder{Process: "rogue", Unit: "evil.service"}), true
+	if got := r.For("web-1").Judge(l.Input()).Reason; got != ReasonProcess {
+		t.Errorf("verdict %q, want %q", got, ReasonProcess)
+	}
 }

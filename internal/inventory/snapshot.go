@@ -73,6 +73,20 @@ func (s *Snapshot) Succeeded(collector string) bool {
 	return slices.ContainsFunc(s.Reads, func(r Read) bool { return r.Collector == collector && r.Err == nil })
 }
 
+// Missing returns the services that must listen and do not, as far as they were read: none without a registry.
+func (s *Snapshot) Missing() []ServiceState {
+	if s.Registry == nil {
+		return nil
+	}
+	var missing []ServiceState
+	for _, state := range s.Registry.Services {
+		if !state.Up {
+			missing = append(missing, state)
+		}
+	}
+	return missing
+}
+
 // Holder is who holds a listener. What is not known is empty.
 type Holder = holder.Holder
 
@@ -141,11 +155,18 @@ type Listener struct {
 	// Holders are who holds the sockets, each once and maxHolders at most. ManyHolders tells that there are more.
 	Holders     []Holder
 	ManyHolders bool
+	holders     []Holder // all of them, by which it is judged
 	// Exact tells that the Holders are the processes that have the sockets open, and not what cgroups let one expect.
 	Exact bool
 	// Verdict is what the registry says of it, if Judged.
 	Verdict Verdict
 	Judged  bool
+}
+
+// Full tells whether the kernel refuses connections to the listener: its accept queue takes one more than the limit says
+// (sk_acceptq_is_full in include/net/sock.h). It is false where the limit is not known.
+func (l *Listener) Full() bool {
+	return l.Proto == TCP && l.Detailed && l.AcceptQueueLength > l.AcceptQueueLimit
 }
 
 // declared tells whether a service of the registry declares the listener's port.

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"listen_exporter/internal/registry"
 )
 
 const (
@@ -71,7 +73,7 @@ func (c *checker) file(name string, data []byte) {
 		data = jsonEscape.ReplaceAllFunc(data, yamlEscape)
 		chunks = splitJSON
 	}
-	f := &file{checker: c, name: printable(name), steps: maxSteps}
+	f := &file{checker: c, name: registry.PrintablePath(name), steps: maxSteps}
 	type part struct {
 		chunk
 		roots []*yaml.Node
@@ -94,7 +96,7 @@ func (c *checker) file(name string, data []byte) {
 			}
 		}
 		if template > 0 {
-			c.skip(name, template, "is a template, not YAML: not checked: want what it renders to, as helm template prints it")
+			c.skip(name, template, "is a template, not YAML: want what it renders to, as helm template prints it")
 			return
 		}
 		parts = append(parts, part{chunk, roots, err})
@@ -108,10 +110,10 @@ func (c *checker) file(name string, data []byte) {
 			}
 		case likeManifest.Match(p.text):
 			line, message = p.place(p.err)
-			f.findAt(line, 1, "is not YAML: %s: want a manifest that kubectl can read", printable(message))
+			f.findAt(line, 1, "is not YAML: %s: want a manifest that kubectl can read", registry.Printable(message))
 		default:
 			line, message = p.place(p.err)
-			c.skip(name, line, fmt.Sprintf("is not YAML: %s: not checked", printable(message)))
+			c.skip(name, line, fmt.Sprintf("is not YAML: %s", registry.Printable(message)))
 		}
 	}
 	if f.steps < 0 {
@@ -119,14 +121,4 @@ func (c *checker) file(name string, data []byte) {
 			File: f.name, Line: 1, Column: 1, Text: "its aliases make more of it than is looked at: not checked to its end: want it without aliases",
 		})
 	}
-}
-
-// printable returns a message or a file's name without what a terminal, or what reads lines, would take for something else.
-func printable(message string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
-			return '�'
-		}
-		return r
-	}, strings.ToValidUTF8(message, "�"))
 }

@@ -80,7 +80,7 @@ func check(r *registry.Registry, fsys fs.FS, dir string) ([]Finding, []Skipped, 
 			err = c.entry(fsys, name, entry, filepath.Join(dir, filepath.FromSlash(name)))
 		}
 		if err != nil {
-			problems = append(problems, fmt.Errorf("read the manifest %s: %w", printable(filepath.Join(dir, filepath.FromSlash(name))), err))
+			problems = append(problems, fmt.Errorf("read the manifest %s: %w", registry.Printable(filepath.Join(dir, filepath.FromSlash(name))), err))
 		}
 		return nil
 	})
@@ -123,7 +123,7 @@ func (c *checker) entry(fsys fs.FS, name string, entry fs.DirEntry, file string)
 	case entry.IsDir() || !named:
 		return nil
 	case !mode.IsRegular():
-		c.skip(file, 1, "is no regular file: not read")
+		c.skip(file, 1, "is no regular file")
 		return nil
 	}
 	data, tooLarge, err := read(fsys, name)
@@ -148,10 +148,10 @@ func (c *checker) link(fsys fs.FS, name, file string, named bool) {
 		}
 	}
 	if target, err := os.Stat(file); named || err == nil && target.IsDir() {
-		c.skip(file, 1, "is a symbolic link: not followed: want the files themselves in this directory")
+		c.skip(file, 1, "is a symbolic link: want the files themselves in this directory")
 	}
 }
 
 func (c *checker) skip(file string, line int, reason string) {
-	c.skipped = append(c.skipped, Skipped{File: printable(file), Line: line, Reason: reason})
+	c.skipped = append(c.skipped, Skipped{File: registry.PrintablePath(file), Line: line, Reason: reason})
 }

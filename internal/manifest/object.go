@@ -95,7 +95,7 @@ func (f *file) object(v value, name, version string, lists int) {
 	if namespace := f.get(v, "metadata", "namespace"); namespace.text() != "" {
 		if o.namespace = namespace.text(); filledIn(o.namespace) {
 			o.known = false
-			f.skipValue(namespace, "the namespace of %s is filled in by a template: its ranges are not checked", o)
+			f.skipValue(namespace, "the ranges of %s: its namespace is filled in by a template", o)
 		}
 	}
 	if k.pod != nil {
@@ -174,7 +174,7 @@ func (f *file) port(o *object, v value, key string) (port uint16, ok bool) {
 	}
 	text := v.text()
 	if filledIn(text) {
-		f.skipValue(v, "%s of %s is filled in by a template: not checked", key, o)
+		f.skipValue(v, "%s of %s is filled in by a template", key, o)
 		return 0, false
 	}
 	// Base 0 has YAML 1.1's forms, which Kubernetes reads: 0x1f90, 017620 and 8_080.

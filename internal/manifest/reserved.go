@@ -43,9 +43,9 @@ func (f *file) reserved(o *object, at value, key string, port uint16) {
 		want = "want one of " + list(own)
 	}
 	if other, found := f.ranges.registry.RangeOf(port); found {
-		f.find(at, "%s %d of %s is reserved for team %q at %s:%d: %s", key, port, o, other.Team, other.File, other.Line, want)
+		f.find(at, "%s %d of %s is reserved for team %q at %s:%d: %s", key, port, o, other.Team, registry.PrintablePath(other.File), other.Line, want)
 	} else if len(own) > 0 {
-		f.find(at, "%s %d of %s is outside of what is reserved for namespace %s at %s:%d: %s", key, port, o, shown(o.namespace), own[0].File, own[0].Line, want)
+		f.find(at, "%s %d of %s is outside of what is reserved for namespace %s at %s:%d: %s", key, port, o, shown(o.namespace), registry.PrintablePath(own[0].File), own[0].Line, want)
 	}
 }
 

@@ -2,6 +2,7 @@ package page
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,12 +41,19 @@ func openTab(t *testing.T) *tab {
 	if err != nil {
 		t.Skip("this test looks at the page in Chromium: ", err)
 	}
-	home := t.TempDir()
+	// A short name: the browser makes sockets below it, whose paths may have 107 characters (sun_path in unix(7)).
+	home, err := os.MkdirTemp("", "")
+	if err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.CommandContext(t.Context(), chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
 		"--disable-dev-shm-usage", "--disable-breakpad", "--no-first-run", "--remote-debugging-pipe", "--user-data-dir="+home, "about:blank")
 	cmd.Env = append(os.Environ(), "HOME="+home, "TMPDIR="+home, "XDG_CONFIG_HOME="+home, "XDG_CACHE_HOME="+home)
 	// A process group of its own: the browser is many processes.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	said := new(bytes.Buffer)
+	cmd.Stderr = said
+	cmd.WaitDelay = 10 * time.Second // for helpers of the browser that have its stderr open still
 	theirIn, out := pipe(t)
 	in, theirOut := pipe(t)
 	cmd.ExtraFiles = []*os.File{theirIn, theirOut} // 3 and 4
@@ -61,6 +69,16 @@ func openTab(t *testing.T) *tab {
 		_ = cmd.Wait()
 		kill.Stop()
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		if t.Failed() {
+			t.Logf("the browser said:\n%s", said)
+		}
+		for range 50 { // what was killed may still be writing
+			if err = os.RemoveAll(home); err == nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		t.Error(err)
 	})
 
 	b := &tab{t: t, out: out, in: in, reader: bufio.NewReader(in)}

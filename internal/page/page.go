@@ -3,6 +3,7 @@ package page
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	_ "embed" // for the page's parts
 	"encoding/base64"
@@ -89,7 +90,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case <-r.Context().Done():
 		return
 	}
-	content, err := h.make()
+	content, err := h.make(r.Context())
+	if r.Context().Err() != nil {
+		return // nobody is there to read it
+	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
@@ -103,11 +107,18 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(content)
 }
 
-// make makes the page, and gives the turn back.
-func (h *handler) make() ([]byte, error) {
+// make makes the page, and gives the turn back. It stops where the reader has gone.
+func (h *handler) make(ctx context.Context) ([]byte, error) {
 	defer func() { <-h.turn }()
+	if err := ctx.Err(); err != nil {
+		return nil, err // the turn came when the reader had gone
+	}
+	snapshot := h.snapshot()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	var content bytes.Buffer
-	if err := h.template.Execute(&content, newView(h.snapshot(), h.options, h.now())); err != nil {
+	if err := h.template.Execute(&content, newView(snapshot, h.options, h.now())); err != nil {
 		return nil, fmt.Errorf("make the page: %w", err)
 	}
 	return content.Bytes(), nil

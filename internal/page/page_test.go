@@ -191,6 +191,36 @@ func TestAReaderWhoLeavesWaitsNoLonger(t *testing.T) {
 	}
 }
 
+// A reader may go while the turn is free, and while the sockets are read.
+func TestNothingIsMadeForAReaderWhoHasLeft(t *testing.T) {
+	for _, when := range []string{"before the sockets are read", "meanwhile"} {
+		left, leave := context.WithCancel(t.Context())
+		if when == "before the sockets are read" {
+			leave()
+		}
+		h := pageOf(t, nil, sampleOptions)
+		h.snapshot = func() *inventory.Snapshot {
+			if when != "meanwhile" {
+				t.Error("the sockets are read for nobody")
+			}
+			leave()
+			return nil // of which no page can be made
+		}
+		// More often than chance would have it: of two things that can be done one is chosen at random.
+		for range 20 {
+			recorder := httptest.NewRecorder()
+			h.ServeHTTP(recorder, httptest.NewRequestWithContext(left, http.MethodGet, "/", http.NoBody))
+			if recorder.Body.Len() > 0 || len(h.turn) > 0 {
+				t.Errorf("%s: there is a page for nobody, or the turn is not given back", when)
+			}
+		}
+		h.snapshot = sample
+		if got := get(t, h).Code; got != http.StatusOK {
+			t.Errorf("%s: status %d for the next reader", when, got)
+		}
+	}
+}
+
 func TestAReadThatPanicsHoldsNobodyUp(t *testing.T) {
 	fails := true
 	h := pageOf(t, nil, sampleOptions)
@@ -214,13 +244,18 @@ func TestAReadThatPanicsHoldsNobodyUp(t *testing.T) {
 func BenchmarkPage(b *testing.B) {
 	for _, listeners := range []int{10, 100, 10_000} {
 		b.Run(fmt.Sprintf("listeners=%d", listeners), func(b *testing.B) {
-			h := pageOf(b, many(listeners), sampleOptions)
-			b.ReportAllocs()
-			var size int
-			for b.Loop() {
-				size = get(b, h).Body.Len()
-			}
-			b.ReportMetric(float64(size), "page-B")
+			benchmarkPage(b, many(listeners))
 		})
 	}
+	b.Run("listeners=10000,missing=65535", func(b *testing.B) { benchmarkPage(b, absent(10_000)) })
+}
+
+func benchmarkPage(b *testing.B, s *inventory.Snapshot) {
+	h := pageOf(b, s, sampleOptions)
+	b.ReportAllocs()
+	var size int
+	for b.Loop() {
+		size = get(b, h).Body.Len()
+	}
+	b.ReportMetric(float64(size), "page-B")
 }

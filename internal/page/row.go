@@ -131,6 +131,10 @@ func newRow(l *inventory.Listener) row {
 }
 
 func stateOf(l *inventory.Listener) state {
+	declared := ""
+	if l.Verdict.Declared != "" {
+		declared = " (" + printable(l.Verdict.Declared) + ")"
+	}
 	switch l.Verdict.Reason {
 	case "":
 		switch {
@@ -145,17 +149,12 @@ func stateOf(l *inventory.Listener) state {
 	case inventory.ReasonReserved:
 		return state{levelBad, l.Verdict.Reason, "the port is reserved for " + printable(l.Verdict.Service)}
 	case inventory.ReasonBind:
-		return state{levelBad, l.Verdict.Reason, "listens wider or elsewhere than declared"}
+		return state{levelBad, l.Verdict.Reason, "listens wider or elsewhere than declared" + declared}
 	case inventory.ReasonProcess:
-		return state{levelBad, l.Verdict.Reason, "held by another program than declared"}
+		return state{levelBad, l.Verdict.Reason, "held by another program than declared" + declared}
 	default:
 		return state{levelBad, l.Verdict.Reason, ""}
 	}
-}
-
-// isFull tells whether the kernel refuses connections to a listener: its queue takes one more than the limit says.
-func isFull(l *inventory.Listener) bool {
-	return l.Proto == inventory.TCP && l.Detailed && l.AcceptQueueLength > l.AcceptQueueLimit
 }
 
 func queueOf(l *inventory.Listener) queue {
@@ -174,7 +173,7 @@ func queueOf(l *inventory.Listener) queue {
 		q.Bar = int(min(1, float64(length)/float64(limit)) * barWidth)
 	}
 	switch {
-	case isFull(l):
+	case l.Full():
 		q.Level, q.Bar, q.Text = levelBad, barWidth, q.Text+" full"
 	case limit > 0 && length > limit/2:
 		q.Level = levelWarn

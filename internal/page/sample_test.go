@@ -72,6 +72,7 @@ func sample() *inventory.Snapshot {
 	resolver := judged(listening(inventory.UDP, "127.0.0.53:53", inventory.ScopeLoopback, inventory.Holder{Process: "systemd-resolve", Unit: "systemd-resolved.service"}), "", "resolver", "")
 	resolver.Device, resolver.ReceiveQueueBytes, resolver.Drops = "lo", 150000, 17
 	redis := judged(listening(inventory.TCP, "0.0.0.0:6379", inventory.ScopeAny, inventory.Holder{Process: "redis-server", Unit: "redis-server.service"}), inventory.ReasonBind, "redis", "the session cache")
+	redis.Verdict.Declared = "loopback"
 	redis.AcceptQueueLength, redis.AcceptQueueLimit = 3, 511
 	rogue := judged(listening(inventory.TCP, "10.0.0.7:4444", inventory.ScopePrivate, inventory.Holder{Process: nasty, Unit: "user@1000.service/run-r3f0b9a.scope"}), inventory.ReasonUnregistered, "", "")
 	rogue.FirstSeen = sampleTime.Add(-7 * time.Minute)
@@ -79,6 +80,7 @@ func sample() *inventory.Snapshot {
 		Process: "java", ContainerID: strings.Repeat("0123456789abcdef", 4), PodUID: "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
 	}), inventory.ReasonReserved, "alpha", "")
 	pg := judged(listening(inventory.TCP, "127.0.0.1:5433", inventory.ScopeLoopback, inventory.Holder{Process: "ncat", Unit: "session-3.scope"}), inventory.ReasonProcess, "postgres-replica", "streaming replication")
+	pg.Verdict.Declared = "process postgres, unit postgresql.service"
 	own := judged(listening(inventory.TCP, "[::]:10190", inventory.ScopeAny, inventory.Holder{Process: "listen_exporter", Unit: "listen_exporter.service"}), "", "", "")
 	return &inventory.Snapshot{
 		Source: "netlink", Reads: reads(), Unattributed: 0,
@@ -107,6 +109,15 @@ func many(n int) *inventory.Snapshot {
 			l = judged(l, "", fmt.Sprintf("worker-%d", i%100), "works on what the queue holds")
 		}
 		s.Listeners = append(s.Listeners, l)
+	}
+	return s
+}
+
+// absent returns a snapshot of n listeners, beside which every other TCP port should listen and does not.
+func absent(n int) *inventory.Snapshot {
+	s := many(n)
+	for port := 1; port <= 65535; port++ {
+		s.Registry.Services = append(s.Registry.Services, required(fmt.Sprintf("service-%d", port), "of all", inventory.TCP, uint16(port), false))
 	}
 	return s
 }

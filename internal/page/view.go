@@ -17,8 +17,10 @@ type view struct {
 	Unread  []string
 	Notices []notice
 	// Missing are the services that should listen and do not.
-	Missing []missing
-	Rows    []row
+	// MoreMissing is how many more there are than maxMissing.
+	Missing     []missing
+	MoreMissing int
+	Rows        []row
 	// Empty says in place of the rows why there are none.
 	Empty string
 	// NoRegistry tells that there is nothing to judge by.
@@ -71,7 +73,7 @@ func newView(s *inventory.Snapshot, o Options, made time.Time) *view {
 		v.Host = "this host"
 	}
 	v.Notices = notices(s)
-	v.Missing = missingServices(s)
+	v.Missing, v.MoreMissing = missingServices(s)
 	v.Rows = make([]row, len(s.Listeners))
 	for i := range s.Listeners {
 		v.Rows[i] = newRow(&s.Listeners[i])
@@ -121,7 +123,7 @@ func summary(s *inventory.Snapshot, v *view) []count {
 		if l.Verdict.Reason != "" {
 			violations++
 		}
-		if isFull(l) {
+		if l.Full() {
 			full++
 		}
 		if l.Netns == "" && l.Scope != inventory.ScopeLoopback {
@@ -134,7 +136,7 @@ func summary(s *inventory.Snapshot, v *view) []count {
 		counts = append(counts, count{n, plural(n, one, many), bad && n > 0, least})
 	}
 	if v.Judged {
-		add(len(v.Missing), "missing service", "missing services", true)
+		add(len(v.Missing)+v.MoreMissing, "missing service", "missing services", true)
 		add(violations, "violation", "violations", true)
 	}
 	if full > 0 {
@@ -200,23 +202,34 @@ func notices(s *inventory.Snapshot) []notice {
 	return list
 }
 
-// missingServices are the services that are down.
-func missingServices(s *inventory.Snapshot) []missing {
-	if s.Registry == nil {
-		return nil
+// maxMissing is how many missing services are shown at most: a registry may declare every port, and nobody reads so much.
+const maxMissing = 1000
+
+// missingServices are the services that are down, the first maxMissing of them, and how many more there are.
+func missingServices(s *inventory.Snapshot) (list []missing, more int) {
+	down := s.Missing()
+	if len(down) > maxMissing {
+		down, more = down[:maxMissing], len(down)-maxMissing
 	}
-	var list []missing
-	for _, service := range s.Registry.Services {
-		if service.Up {
-			continue
+	if len(down) == 0 {
+		return nil, 0
+	}
+	type place struct {
+		proto string
+		port  uint16
+	}
+	listens := make(map[place]bool)
+	for i := range s.Listeners {
+		if l := &s.Listeners[i]; l.Netns == "" {
+			listens[place{l.Proto, l.Addr.Port()}] = true
 		}
+	}
+	for _, service := range down {
 		m := missing{
 			Service: printable(service.Name), Purpose: printable(service.Purpose),
 			Proto: service.Proto, Port: service.Port, Detail: "nothing listens as declared",
 		}
-		if slices.ContainsFunc(s.Listeners, func(l inventory.Listener) bool {
-			return l.Netns == "" && l.Proto == service.Proto && l.Addr.Port() == service.Port
-		}) {
+		if listens[place{service.Proto, service.Port}] {
 			m.Detail = "the port listens, but not as declared"
 		}
 		if service.Assumed {
@@ -224,7 +237,7 @@ func missingServices(s *inventory.Snapshot) []missing {
 		}
 		list = append(list, m)
 	}
-	return list
+	return list, more
 }
 
 // remarks explains what the table leaves open.

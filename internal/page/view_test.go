@@ -19,6 +19,10 @@ func TestAListenerIsARow(t *testing.T) {
 	verdict := func(reason, service, purpose string) inventory.Listener {
 		return judged(tcp(func(*inventory.Listener) {}), reason, service, purpose)
 	}
+	declaring := func(l inventory.Listener, declared string) inventory.Listener {
+		l.Verdict.Declared = declared
+		return l
+	}
 	// The row of a listener that is not judged and of which nothing more is known; changed to what is wanted.
 	plain := func(change func(r *row)) row {
 		r := row{
@@ -49,6 +53,14 @@ func TestAListenerIsARow(t *testing.T) {
 		{"bind", verdict(inventory.ReasonBind, "web", "the shop"), plain(func(r *row) {
 			r.State, r.Rank = state{levelBad, "bind", "listens wider or elsewhere than declared"}, rankViolation
 			r.Service, r.Purpose = "web", "the shop"
+		})},
+		{"bind, with what is declared", declaring(verdict(inventory.ReasonBind, "web", ""), "10.0.0.0/8, loopback"), plain(func(r *row) {
+			r.State, r.Rank = state{levelBad, "bind", "listens wider or elsewhere than declared (10.0.0.0/8, loopback)"}, rankViolation
+			r.Service = "web"
+		})},
+		{"process, with what is declared", declaring(verdict(inventory.ReasonProcess, "web", ""), "process a\x1b"), plain(func(r *row) {
+			r.State, r.Rank = state{levelBad, "process", `held by another program than declared (process a\x1b)`}, rankViolation
+			r.Service = "web"
 		})},
 		{"process", verdict(inventory.ReasonProcess, "web", ""), plain(func(r *row) {
 			r.State, r.Rank = state{levelBad, "process", "held by another program than declared"}, rankViolation

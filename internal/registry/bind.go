@@ -28,7 +28,15 @@ func prefixes(texts ...string) []netip.Prefix {
 	return slices.Clip(list)
 }
 
-func (p *parser) binds(n *yaml.Node) (bind []netip.Prefix) {
+// How a bind is told where it is violated: its items, as long as they have no more than maxBoundTo bytes together.
+const (
+	maxBoundTo = 100
+	separator  = ", "
+	more       = ", …"
+)
+
+// binds returns the addresses that a bind allows, and itself as a person reads it.
+func (p *parser) binds(n *yaml.Node) (bind []netip.Prefix, written string) {
 	const want = "want any, loopback, private, an address, a CIDR such as 10.0.0.0/8, or a list of them"
 	for _, item := range p.items(n, "bind", want) {
 		allowed, problem := parseBind(item.Value)
@@ -37,8 +45,17 @@ func (p *parser) binds(n *yaml.Node) (bind []netip.Prefix) {
 			continue
 		}
 		bind = append(bind, allowed...)
+		switch {
+		case written == "":
+			written = item.Value
+		case strings.HasSuffix(written, more):
+		case len(written)+len(separator)+len(item.Value) > maxBoundTo:
+			written += more
+		default:
+			written += separator + item.Value
+		}
 	}
-	return bind
+	return bind, written
 }
 
 // parseBind reads one word, address or CIDR. In a problem, WANT stands for all that there is to want.

@@ -5,8 +5,9 @@ import (
 	"slices"
 )
 
-// maxComparisons bounds the work that comparing the services of a port with each other takes: about a second.
-const maxComparisons = 1 << 24
+// maxWork bounds the work that comparing the services of a port with each other takes, in steps of some 5 ns: well below a
+// second, for which a scrape waits.
+const maxWork = 1 << 26
 
 // claim is a service's claim to a span of ports.
 type claim struct {
@@ -18,7 +19,7 @@ type claim struct {
 
 // conflicts notes services that claim the same port so that one listener could be of both.
 func (p *parser) conflicts() {
-	work := 0
+	var work int64
 	for proto := range protocols {
 		var claims []claim
 		for order, s := range p.registry.services {
@@ -28,9 +29,12 @@ func (p *parser) conflicts() {
 				}
 			}
 		}
-		for later, other := range p.clashes(claims, &work) {
+		for later, other := range p.clashes(claims, &work, "want fewer services there, fewer and shorter globs, or hosts in full") {
 			p.add(later.line, later.column, "%s %s: taken by service %s on line %d already: want another port, or a bind or hosts that have none in common",
 				protoNames[proto], common(later.portSpan, other.portSpan), quoted(other.service.name), other.line)
+		}
+		if work > maxWork {
+			return // told already
 		}
 	}
 }
@@ -51,21 +55,22 @@ func (p *parser) overlaps() {
 			claims = append(claims, claim{span, teams[r.team], order})
 		}
 	}
-	work := 0
-	for later, other := range p.clashes(claims, &work) {
+	var work int64
+	for later, other := range p.clashes(claims, &work, "want each port with one team") {
 		p.add(later.line, later.column, "%s: reserved for team %s on line %d already: want each port with one team",
 			common(later.portSpan, other.portSpan), quoted(other.service.name), other.line)
 	}
 }
 
-// clashes returns the claims that are at odds with one of an earlier service, with the first such one in the file.
-func (p *parser) clashes(claims []claim, work *int) map[claim]claim {
+// clashes returns the claims that are at odds with one of an earlier service, with the first such one in the file. If
+// that is too much work, it notes so, and what is wanted.
+func (p *parser) clashes(claims []claim, work *int64, want string) map[claim]claim {
 	slices.SortFunc(claims, func(a, b claim) int {
 		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.order, b.order))
 	})
 	s := sweep{claims: claims, byHost: make(map[string][]int), earlier: make(map[claim]claim), work: work}
 	if at := s.run(); at >= 0 {
-		p.add(claims[at].line, claims[at].column, "too many others have %s to compare them all: want fewer, or hosts in full in place of globs", claims[at])
+		p.add(claims[at].line, claims[at].column, "%s: comparing all who claim the same takes too long: %s", claims[at], want)
 	}
 	return s.earlier
 }
@@ -84,7 +89,7 @@ type sweep struct {
 	byHost     map[string][]int
 	// earlier is the first claim in the file that a later one is at odds with.
 	earlier map[claim]claim
-	work    *int
+	work    *int64
 }
 
 // run returns the claim at which it became too much work, or -1.
@@ -92,19 +97,22 @@ func (s *sweep) run() int {
 	for i, c := range s.claims {
 		literal := len(c.service.hosts) > 0
 		for _, g := range c.service.hosts {
-			literal = literal && g.isLiteral()
+			literal = literal && g.literal
 		}
 		if literal {
 			s.globs = s.compare(i, s.globs)
 			for _, g := range c.service.hosts {
-				s.byHost[g.literal] = append(s.compare(i, s.byHost[g.literal]), i)
+				if *s.work > maxWork {
+					break
+				}
+				s.byHost[g.head] = append(s.compare(i, s.byHost[g.head]), i)
 			}
 		} else {
 			s.all = s.compare(i, s.all)
 			s.globs = append(s.globs, i)
 		}
 		s.all = append(s.all, i)
-		if *s.work > maxComparisons {
+		if *s.work > maxWork {
 			return i
 		}
 	}
@@ -125,10 +133,11 @@ func (s *sweep) compare(i int, list []int) []int {
 			*s.work++
 			continue
 		}
-		if *s.work += cost(c.service, other.service); *s.work > maxComparisons {
+		met := s.meet(c.service, other.service)
+		if *s.work > maxWork {
 			return append(kept, list[at+1:]...)
 		}
-		if !overlap(c.service.bind, other.service.bind) || !hostsMeet(c.service.hosts, other.service.hosts) {
+		if !met {
 			continue
 		}
 		later, earlier := c, other
@@ -142,7 +151,26 @@ func (s *sweep) compare(i int, list []int) []int {
 	return kept
 }
 
-// cost is what comparing two services takes at most, in comparisons of two prefixes.
-func cost(a, b *service) int {
-	return 1 + len(a.bind)*len(b.bind) + len(a.hosts)*len(b.hosts)
+// pairWork is what comparing two prefixes takes, or two globs that begin or end in different ways.
+const pairWork = 4
+
+// meet tells whether one listener could be of both services. If that is too much work, it has no answer.
+func (s *sweep) meet(a, b *service) bool {
+	if *s.work += pairWork * (1 + int64(len(a.bind))*int64(len(b.bind))); *s.work > maxWork || !overlap(a.bind, b.bind) {
+		return false
+	}
+	if len(a.hosts) == 0 || len(b.hosts) == 0 {
+		return true // on every host
+	}
+	for i := range a.hosts {
+		for j := range b.hosts {
+			if *s.work += a.hosts[i].work(&b.hosts[j]); *s.work > maxWork {
+				return false
+			}
+			if a.hosts[i].meets(&b.hosts[j]) {
+				return true
+			}
+		}
+	}
+	return false
 }

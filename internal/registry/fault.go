@@ -62,6 +62,8 @@ type report struct {
 	faults Faults
 	// unkept is how many more there were.
 	unkept int
+	// shifts are how many columns the text of a line is right of where it stands in the file.
+	shifts map[int]int
 }
 
 // add notes a fault at a place.
@@ -70,6 +72,7 @@ func (r *report) add(line, column int, format string, args ...any) {
 		r.unkept++
 		return
 	}
+	column = max(column-r.shifts[line], 1)
 	r.faults = append(r.faults, Fault{File: r.file, Line: line, Column: column, Text: fmt.Sprintf(format, args...)})
 }
 

@@ -118,7 +118,7 @@ services:
     process: "yes"
     unit: user@1000.service/app.service
 `
-	got := string(Format(listeners))
+	got := string(Format(candidates(listeners)))
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
@@ -130,10 +130,80 @@ func TestALongListHasALineForEachItem(t *testing.T) {
 	for port := uint16(20000); port < 20100; port++ {
 		listeners = append(listeners, heldBy(Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.IPv4Unspecified(), port)}, Holder{Process: "ftpd"}))
 	}
-	if got := string(Format(listeners)); !strings.Contains(got, "    port:\n      - 20000\n      - 20001\n") {
+	if got := string(Format(candidates(listeners))); !strings.Contains(got, "    port:\n      - 20000\n      - 20001\n") {
 		t.Errorf("got %s", got)
 	}
 	checkFormat(t, listeners)
+}
+
+func TestWhatComesAndGoesIsNotRequired(t *testing.T) {
+	nfs := Holder{Process: "rpc.mountd", Unit: "nfs-mountd.service"}
+	moves := func(l Listener) Candidate { return Candidate{Listener: l, Optional: true, Note: "moves"} }
+	stays := func(l Listener) Candidate { return Candidate{Listener: l} }
+	all := []Candidate{
+		stays(heldBy(on("tcp", "0.0.0.0:20048"), nfs)),
+		moves(heldBy(on("tcp", "0.0.0.0:40000"), nfs)), moves(heldBy(on("tcp", "0.0.0.0:40001"), nfs)), moves(heldBy(on("udp", "0.0.0.0:40001"), nfs)),
+		moves(on("tcp", "127.0.0.1:50000")),
+		moves(heldBy(on("tcp", "127.0.0.1:51000"), nfs)), stays(heldBy(on("tcp", "127.0.0.2:51000"), nfs)),
+		{Listener: on("tcp", "[::]:10190"), Name: "listen_exporter", Optional: true, Note: "itself"},
+		stays(heldBy(on("tcp", "0.0.0.0:80"), Holder{Process: "listen_exporter"})),
+	}
+	const want = `---
+# What listened on this host. Say what each service is for, and take out what should not be there.
+services:
+  - name: listen_exporter
+    purpose: "" # say what it is for
+    port: 80
+    bind: 0.0.0.0
+    process: listen_exporter
+  - name: listen_exporter-10190
+    purpose: "" # say what it is for
+    port: 10190
+    required: false # itself
+  - name: nfs-mountd
+    purpose: "" # say what it is for
+    port: 20048
+    bind: 0.0.0.0
+    process: rpc.mountd
+    unit: nfs-mountd.service
+  - name: nfs-mountd-40000
+    purpose: "" # say what it is for
+    port: 40000
+    bind: 0.0.0.0
+    process: rpc.mountd
+    unit: nfs-mountd.service
+    required: false # moves
+  - name: nfs-mountd-40001
+    purpose: "" # say what it is for
+    port: 40001
+    proto: [tcp, udp]
+    bind: 0.0.0.0
+    process: rpc.mountd
+    unit: nfs-mountd.service
+    required: false # moves
+  - name: port-50000
+    purpose: "" # say what it is for
+    port: 50000
+    bind: loopback
+    required: false # moves
+  - name: nfs-mountd-51000
+    purpose: "" # say what it is for
+    port: 51000
+    bind: loopback
+    process: rpc.mountd
+    unit: nfs-mountd.service
+`
+	text := Format(all)
+	if diff := cmp.Diff(want, string(text)); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	r, err := Parse("ports.yml", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if states := r.For("").Up(nil, true, nil); len(states) != 3 {
+		t.Errorf("got %v, want the three that stay", states)
+	}
 }
 
 func TestWithoutListenersNoServiceIsWritten(t *testing.T) {
@@ -144,10 +214,19 @@ func TestWithoutListenersNoServiceIsWritten(t *testing.T) {
 	}
 }
 
+// candidates returns listeners that must be there.
+func candidates(listeners []Listener) []Candidate {
+	all := make([]Candidate, len(listeners))
+	for i, l := range listeners {
+		all[i].Listener = l
+	}
+	return all
+}
+
 // checkFormat formats listeners, reads that, and judges them by it.
 func checkFormat(t *testing.T, listeners []Listener) {
 	t.Helper()
-	text := Format(listeners)
+	text := Format(candidates(listeners))
 	r, err := Parse("ports.yml", text)
 	if err != nil {
 		if strings.Contains(string(text), "services: []") {

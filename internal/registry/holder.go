@@ -58,6 +58,18 @@ func (s *service) heldBy(h Holder) bool {
 	return h.Process == activator && strings.HasSuffix(h.Unit, ".socket")
 }
 
+// holder returns what the service declares of its holder, for a person; empty if it declares nothing.
+func (s *service) holder() string {
+	var declared []string
+	if s.process.full != "" {
+		declared = append(declared, "process "+s.process.full)
+	}
+	if s.unit.name != "" {
+		declared = append(declared, "unit "+s.unit.name)
+	}
+	return strings.Join(declared, ", ")
+}
+
 func (p *parser) process(n *yaml.Node) processName {
 	name, ok := p.name(n, "process", "sshd")
 	if !ok {

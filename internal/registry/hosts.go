@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strings"
@@ -12,9 +13,11 @@ import (
 // glob is a pattern for host names, as path.Match reads it, in lower case: host names have none (RFC 4343).
 type glob struct {
 	pattern string
-	// parts are the pattern's characters, but those of literal, with which it begins.
-	literal string
-	parts   []globPart
+	// head and tail are the characters that all its names begin and end with. If it is literal, that is the only name.
+	head, tail string
+	literal    bool
+	// parts and ranges are how many parts the pattern has, and how many ranges those.
+	parts, ranges int64
 }
 
 // globPart is a character of a pattern: any run of characters for *, else one of a set.
@@ -23,11 +26,8 @@ type globPart struct {
 	set  runeSet
 }
 
-// runeSet are the characters that lie in ranges or, if not is true, that do not.
-type runeSet struct {
-	not    bool
-	ranges []runeRange
-}
+// runeSet are the characters that lie in ranges, which are sorted and have gaps between them. A / is in none of them.
+type runeSet []runeRange
 
 type runeRange struct{ first, last rune }
 
@@ -64,45 +64,98 @@ func checkGlob(text string) string {
 // newGlob returns the glob of a pattern that checkGlob finds good.
 func newGlob(text string) glob {
 	g := glob{pattern: strings.ToLower(text)}
-	var literal strings.Builder
+	parts := g.all()
+	g.parts = int64(len(parts))
+	for _, part := range parts {
+		g.ranges += int64(len(part.set))
+	}
+	end, start := 0, len(parts)
+	for end < len(parts) && parts[end].set.isOne() {
+		end++
+	}
+	for start > 0 && parts[start-1].set.isOne() {
+		start--
+	}
+	g.head, g.tail, g.literal = textOf(parts[:end]), textOf(parts[start:]), end == len(parts)
+	return g
+}
+
+// textOf returns the characters of parts that have one each.
+func textOf(parts []globPart) string {
+	text := make([]rune, len(parts))
+	for i, part := range parts {
+		text[i] = part.set[0].first
+	}
+	return string(text)
+}
+
+// all returns the parts of the pattern. They are not kept: a file may have millions.
+func (g *glob) all() []globPart {
+	parts := make([]globPart, 0, g.parts)
 	for rest := g.pattern; rest != ""; {
 		var part globPart
 		switch rest[0] {
 		case '*':
 			part.star, rest = true, rest[1:]
 		case '?':
-			part.set, rest = runeSet{not: true}, rest[1:]
+			part.set, rest = newRuneSet(nil, true), rest[1:]
 		case '[':
 			part.set, rest = cutClass(rest[1:])
 		default:
 			var r rune
 			r, rest = cutRune(rest)
-			if len(g.parts) == 0 {
-				literal.WriteRune(r)
-				continue
-			}
-			part.set = runeSet{ranges: []runeRange{{r, r}}}
+			part.set = runeSet{{r, r}}
 		}
-		g.parts = append(g.parts, part)
+		parts = append(parts, part)
 	}
-	g.literal = literal.String()
-	return g
+	return parts
 }
 
 // cutClass reads a class of characters up to and including its ].
 func cutClass(text string) (set runeSet, rest string) {
-	if set.not = strings.HasPrefix(text, "^"); set.not {
+	not := strings.HasPrefix(text, "^")
+	if not {
 		text = text[1:]
 	}
-	for text != "" && (text[0] != ']' || len(set.ranges) == 0) {
+	var ranges []runeRange
+	for text != "" && (text[0] != ']' || len(ranges) == 0) {
 		var r runeRange
 		r.first, text = cutRune(text)
 		if r.last = r.first; strings.HasPrefix(text, "-") {
 			r.last, text = cutRune(text[1:])
 		}
-		set.ranges = append(set.ranges, r)
+		ranges = append(ranges, r)
 	}
-	return set, strings.TrimPrefix(text, "]")
+	return newRuneSet(ranges, not), strings.TrimPrefix(text, "]")
+}
+
+// newRuneSet returns the characters in ranges or, with not, those that are in none.
+func newRuneSet(ranges []runeRange, not bool) runeSet {
+	slices.SortFunc(ranges, func(a, b runeRange) int { return cmp.Compare(a.first, b.first) })
+	var in, out runeSet
+	next := rune(0) // behind what is in the set so far
+	for _, r := range ranges {
+		if r.first = max(r.first, next); r.first <= r.last {
+			out = out.with(next, r.first-1)
+			in = in.with(r.first, r.last)
+			next = r.last + 1
+		}
+	}
+	if not {
+		return out.with(next, utf8.MaxRune)
+	}
+	return in
+}
+
+// with adds a range behind the others, less what no host name holds.
+func (s runeSet) with(first, last rune) runeSet {
+	if first <= '/' && '/' <= last {
+		return s.with(first, '/'-1).with('/'+1, last)
+	}
+	if first > last {
+		return s
+	}
+	return append(s, runeRange{first, last})
 }
 
 // cutRune reads one character, which a \ may stand before.
@@ -112,105 +165,95 @@ func cutRune(text string) (r rune, rest string) {
 	return r, text[size:]
 }
 
-// isLiteral tells whether the glob matches one name alone.
-func (g glob) isLiteral() bool { return len(g.parts) == 0 }
-
 // matches tells whether the glob matches a host name in lower case.
-func (g glob) matches(host string) bool {
-	if !strings.HasPrefix(host, g.literal) {
+func (g *glob) matches(host string) bool {
+	if !strings.HasPrefix(host, g.head) || !strings.HasSuffix(host, g.tail) {
 		return false
 	}
 	matched, err := path.Match(g.pattern, host)
 	return err == nil && matched
 }
 
+// work returns how much meets takes at most, in steps of maxWork: reading both, and a step or two for each part of the one with
+// each of the other.
+func (g *glob) work(o *glob) int64 {
+	if g.differs(o) {
+		return pairWork
+	}
+	return pairWork*(1+g.parts+g.ranges+o.parts+o.ranges) + g.parts*o.parts + g.parts*o.ranges + g.ranges*o.parts
+}
+
+// differs tells whether two globs begin or end in different ways, so that no name matches both.
+func (g *glob) differs(o *glob) bool {
+	return !strings.HasPrefix(g.head, o.head) && !strings.HasPrefix(o.head, g.head) ||
+		!strings.HasSuffix(g.tail, o.tail) && !strings.HasSuffix(o.tail, g.tail)
+}
+
 // meets tells whether there is a name that both globs match.
-func (g glob) meets(o glob) bool {
+func (g *glob) meets(o *glob) bool {
 	switch {
-	case g.isLiteral():
-		return o.matches(g.literal)
-	case o.isLiteral():
-		return g.matches(o.literal)
-	case !strings.HasPrefix(g.literal, o.literal) && !strings.HasPrefix(o.literal, g.literal):
+	case g.differs(o):
 		return false
+	case g.literal:
+		return o.matches(g.head)
+	case o.literal:
+		return g.matches(o.head)
 	}
 	a, b := g.all(), o.all()
-	// reached[i][j] tells that the first i parts of a and the first j of b have a match in common.
-	reached := make([][]bool, len(a)+1)
-	for i := range reached {
-		reached[i] = make([]bool, len(b)+1)
-	}
-	reached[0][0] = true
-	for i := range reached {
-		for j := range reached[i] {
-			if !reached[i][j] {
+	// reached[j] tells that the parts of a so far and the first j of b have a match in common, and next the same with one part
+	// of a more.
+	reached, next := make([]bool, len(b)+1), make([]bool, len(b)+1)
+	reached[0] = true
+	for i := range len(a) + 1 {
+		clear(next)
+		for j, here := range reached {
+			if !here {
 				continue
 			}
 			// A * takes no character, or one more.
 			starA, starB := i < len(a) && a[i].star, j < len(b) && b[j].star
 			if starA {
-				reached[i+1][j] = true
+				next[j] = true
 			}
 			if starB {
-				reached[i][j+1] = true
+				reached[j+1] = true
 			}
 			switch {
 			case i == len(a) || j == len(b) || starA && starB:
 			case starA:
-				reached[i][j+1] = true
+				reached[j+1] = true
 			case starB:
-				reached[i+1][j] = true
-			case a[i].set.meets(b[j].set):
-				reached[i+1][j+1] = true
+				next[j] = true
+			case !next[j+1] && a[i].set.meets(b[j].set):
+				next[j+1] = true
 			}
 		}
-	}
-	return reached[len(a)][len(b)]
-}
-
-// all returns the parts of the whole pattern.
-func (g glob) all() []globPart {
-	parts := make([]globPart, 0, len(g.literal)+len(g.parts))
-	for _, r := range g.literal {
-		parts = append(parts, globPart{set: runeSet{ranges: []runeRange{{r, r}}}})
-	}
-	return append(parts, g.parts...)
-}
-
-func (s runeSet) contains(r rune) bool {
-	for _, in := range s.ranges {
-		if in.first <= r && r <= in.last {
-			return !s.not
+		if i < len(a) {
+			reached, next = next, reached
 		}
 	}
-	return s.not
+	return reached[len(b)]
 }
 
-// meets tells whether a character lies in both sets. If any does, one does that begins a range or follows one.
+// isOne tells whether a set has one character alone.
+func (s runeSet) isOne() bool { return len(s) == 1 && s[0].first == s[0].last }
+
+// meets tells whether a character lies in both sets.
 func (s runeSet) meets(o runeSet) bool {
-	both := func(r rune) bool { return s.contains(r) && o.contains(r) && r != '/' && r <= utf8.MaxRune }
-	if both(0) || both('/'+1) {
-		return true
-	}
-	for _, ranges := range [2][]runeRange{s.ranges, o.ranges} {
-		for _, r := range ranges {
-			if both(r.first) || both(r.last+1) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// hostsMeet tells whether there is a host that is in both lists; an empty one has every host.
-func hostsMeet(a, b []glob) bool {
-	if len(a) == 0 || len(b) == 0 {
-		return true
-	}
-	for _, g := range a {
-		if slices.ContainsFunc(b, g.meets) {
+	for len(s) > 0 && len(o) > 0 {
+		switch {
+		case s[0].last < o[0].first:
+			s = s[1:]
+		case o[0].last < s[0].first:
+			o = o[1:]
+		default:
 			return true
 		}
 	}
 	return false
+}
+
+// isFor tells whether the service is declared for a host, which is in lower case.
+func (s *service) isFor(host string) bool {
+	return len(s.hosts) == 0 || slices.ContainsFunc(s.hosts, func(g glob) bool { return g.matches(host) })
 }

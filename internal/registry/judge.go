@@ -37,7 +37,8 @@ type Listener struct {
 	// Holders are judged only if HoldersKnown tells that they are all, and exact.
 	Holders      []Holder
 	HoldersKnown bool
-	// Own tells that it is the exporter's own: that is never a violation.
+	// Own tells that it is the exporter's own. Nobody need declare it, whatever holds it; but where a service declares its port,
+	// it must be bound as that says.
 	Own bool
 }
 
@@ -50,6 +51,9 @@ type Verdict struct {
 	Service string
 	// Purpose is what the service is for, as far as the file says it.
 	Purpose string
+	// Declared is what Service declares of that which the listener violates, for a person: "10.0.0.0/8, loopback" for
+	// ReasonBind, as far as a line bears it, and "process sshd, unit ssh.service" for ReasonProcess. It is empty otherwise.
+	Declared string
 }
 
 // Judge returns the one verdict on a listener.
@@ -73,16 +77,12 @@ func (t *Table) Judge(l Listener) Verdict {
 	for _, e := range claims {
 		if permits(e.bind, addr) {
 			if !l.Own && !e.holds(&l) {
-				return Verdict{Reason: ReasonProcess, Service: e.name, Purpose: e.purpose}
+				return Verdict{Reason: ReasonProcess, Service: e.name, Purpose: e.purpose, Declared: e.heldAs}
 			}
 			return Verdict{Service: e.name, Purpose: e.purpose}
 		}
 	}
-	verdict := Verdict{Reason: ReasonBind, Service: claims[0].name, Purpose: claims[0].purpose}
-	if l.Own {
-		verdict.Reason = ""
-	}
-	return verdict
+	return Verdict{Reason: ReasonBind, Service: claims[0].name, Purpose: claims[0].purpose, Declared: claims[0].boundTo}
 }
 
 // holds tells whether a listener is held as the service declares, as far as that is known.

@@ -48,6 +48,8 @@ func TestEveryListenerHasOneVerdict(t *testing.T) {
 	ownElsewhere.Own = true
 	ownProcess := heldBy(on("tcp", "127.0.0.1:22"), Holder{Process: "listen_exporter"})
 	ownProcess.Own = true
+	ownNarrower := heldBy(on("tcp", "127.0.0.1:443"), Holder{Process: "listen_exporter"})
+	ownNarrower.Own = true
 	ownReserved := on("udp", "127.0.0.1:31000")
 	ownReserved.Own = true
 	for _, test := range []struct {
@@ -73,16 +75,17 @@ func TestEveryListenerHasOneVerdict(t *testing.T) {
 		{"another protocol in a team's range", on("udp", "0.0.0.0:30080"), Verdict{Reason: "reserved", Service: "alpha"}},
 		{"the first of two services", on("udp", "127.0.0.53:53"), Verdict{Service: "dns"}},
 		{"the second of two services", on("tcp", "127.0.0.54:53"), Verdict{Service: "stub"}},
-		{"neither of two services", on("tcp", "0.0.0.0:53"), Verdict{Reason: "bind", Service: "dns"}},
-		{"wider", on("tcp", "[::]:80"), Verdict{Reason: "bind", Service: "web"}},
-		{"wider and held by another", heldBy(on("udp", "0.0.0.0:53"), Holder{Process: "nc"}), Verdict{Reason: "bind", Service: "dns"}},
-		{"held by another", heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "nc"}), Verdict{Reason: "process", Service: "ssh", Purpose: "log in"}},
-		{"in another unit", heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "sshd", Unit: "cron.service"}), Verdict{Reason: "process", Service: "ssh", Purpose: "log in"}},
+		{"neither of two services", on("tcp", "0.0.0.0:53"), Verdict{Reason: "bind", Service: "dns", Declared: "127.0.0.53"}},
+		{"wider", on("tcp", "[::]:80"), Verdict{Reason: "bind", Service: "web", Declared: "0.0.0.0"}},
+		{"wider and held by another", heldBy(on("udp", "0.0.0.0:53"), Holder{Process: "nc"}), Verdict{Reason: "bind", Service: "dns", Declared: "127.0.0.53"}},
+		{"held by another", heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "nc"}), Verdict{Reason: "process", Service: "ssh", Purpose: "log in", Declared: "process sshd, unit ssh.service"}},
+		{"in another unit", heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "sshd", Unit: "cron.service"}), Verdict{Reason: "process", Service: "ssh", Purpose: "log in", Declared: "process sshd, unit ssh.service"}},
 		{"shared by its program alone", heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "sshd"}, Holder{Process: "sshd", Unit: "ssh.service"}), Verdict{Service: "ssh", Purpose: "log in"}},
-		{"shared with another program", heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "sshd"}, Holder{Process: "nc"}), Verdict{Reason: "process", Service: "ssh", Purpose: "log in"}},
+		{"shared with another program", heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "sshd"}, Holder{Process: "nc"}), Verdict{Reason: "process", Service: "ssh", Purpose: "log in", Declared: "process sshd, unit ssh.service"}},
 		{"held by another, as far as is guessed", Listener{Proto: "tcp", Addr: netip.MustParseAddrPort("0.0.0.0:22"), Holders: []Holder{{Process: "nc"}}}, Verdict{Service: "ssh", Purpose: "log in"}},
 		{"own, undeclared", own, Verdict{}},
-		{"own, wider", ownElsewhere, Verdict{Service: "web"}},
+		{"own, wider", ownElsewhere, Verdict{Reason: "bind", Service: "web", Declared: "0.0.0.0"}},
+		{"own, as declared", ownNarrower, Verdict{Service: "web"}},
 		{"own, where another should be", ownProcess, Verdict{Service: "ssh", Purpose: "log in"}},
 		{"own, in a team's range", ownReserved, Verdict{}},
 	} {
@@ -133,10 +136,10 @@ func TestBindSaysHowWideAServiceMayListen(t *testing.T) {
 	} {
 		table := parse(t, "services:", "  - name: web", "    port: 80", "    bind: "+bind).For("")
 		for _, address := range addresses {
-			want := Verdict{Reason: ReasonBind, Service: "web"}
+			want := Verdict{Reason: ReasonBind, Service: "web", Declared: strings.Trim(strings.ReplaceAll(bind, `"`, ""), "[]")}
 			for allowed := range strings.FieldsSeq(permitted) {
 				if allowed == address {
-					want.Reason = ""
+					want.Reason, want.Declared = "", ""
 				}
 			}
 			for _, only := range []Tristate{Unknown, No, Yes} {
@@ -199,6 +202,34 @@ func TestHoldersAreJudgedWhereTheyAreKnown(t *testing.T) {
 		if got := table.Judge(guessed); got.Reason != "" {
 			t.Errorf("%s, held by %v as far as is known: got %+v", test.declared, test.holders, got)
 		}
+	}
+}
+
+func TestWhatIsDeclaredIsToldAsWritten(t *testing.T) {
+	many := make([]string, 20)
+	for i := range many {
+		many[i] = "192.0.2." + itoa(i+1)
+	}
+	held := heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "nc", Unit: "cron.service"})
+	for declared, want := range map[string]string{
+		"bind: loopback":                                 "loopback",
+		"bind: [10.0.0.0/8, loopback]":                   "10.0.0.0/8, loopback",
+		`bind: ["::"]`:                                   "::",
+		"bind: [" + strings.Join(many, ", ") + "]":       strings.Join(many[:9], ", ") + ", …",
+		"process: sshd":                                  "process sshd",
+		"unit: ssh.service":                              "unit ssh.service",
+		"process: a-name-of-more-than-15, unit: a.scope": "process a-name-of-more-than-15, unit a.scope",
+		"bind: [loopback, private], process: sshd":       "loopback, private",
+	} {
+		table := parse(t, "services:", "  - {name: other, port: 22, bind: 198.51.100.1, hosts: [x]}", "  - {name: ssh, port: 22, hosts: [y], "+declared+"}").For("y")
+		if got := table.Judge(held); got.Declared != want || got.Service != "ssh" {
+			t.Errorf("%s: got %+v, want %q", declared, got, want)
+		}
+	}
+	// Several may have the port: what is told is of the one that is named.
+	table := parse(t, "services:", "  - {name: a, port: 22, bind: 127.0.0.1}", "  - {name: b, port: 22, bind: 127.0.0.2, process: sshd}").For("")
+	if got, want := table.Judge(held), (Verdict{Reason: ReasonBind, Service: "a", Declared: "127.0.0.1"}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 

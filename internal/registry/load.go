@@ -98,7 +98,7 @@ func read(f *os.File, rest time.Duration) (data []byte, id identity, err error) 
 	return data, id, nil
 }
 
-var errNotRegular = errors.New("not a regular file")
+var errNotRegular = errors.New("not a regular file: want one, which can be read again")
 
 // readRegular returns what is in the regular file at path, as read does. For the writer of a pipe it does not wait.
 func readRegular(path string, rest time.Duration) (data []byte, id identity, err error) {

@@ -44,6 +44,6 @@ func (r *Registry) pack() {
 }
 
 // texts are the texts of a service, to be changed.
-func (s *service) texts() [4]*string {
-	return [...]*string{&s.name, &s.purpose, &s.process.full, &s.unit.name}
+func (s *service) texts() [6]*string {
+	return [...]*string{&s.name, &s.purpose, &s.boundTo, &s.heldAs, &s.process.full, &s.unit.name}
 }

@@ -101,7 +101,7 @@ func (p *parser) service(n *yaml.Node, names map[string]*yaml.Node) {
 		s.protos = p.protos(proto)
 	}
 	if bind := fields["bind"]; bind != nil {
-		s.bind = p.binds(bind)
+		s.bind, s.boundTo = p.binds(bind)
 	}
 	if process := fields["process"]; process != nil {
 		s.process = p.process(process)
@@ -109,6 +109,7 @@ func (p *parser) service(n *yaml.Node, names map[string]*yaml.Node) {
 	if unit := fields["unit"]; unit != nil {
 		s.unit = p.unit(unit)
 	}
+	s.heldAs = s.holder()
 	if hosts := fields["hosts"]; hosts != nil {
 		s.hosts = p.hosts(hosts)
 	}

@@ -38,6 +38,8 @@ type service struct {
 	ports         []portSpan // sorted, none overlaps another
 	protos        [protocols]bool
 	bind          []netip.Prefix
+	boundTo       string // bind as it is written, for a person
+	heldAs        string // process and unit, likewise
 	process       processName
 	unit          unitName
 	required      bool

@@ -134,10 +134,21 @@ const (
 )
 
 // repaired notes why data is not YAML. The likeliest reason is a glob such as *.example.org without quotes: those are put
-// right and told all, so that what else is wrong is told with them. It returns the root, if that was all.
+// right and told all, so that what else is wrong is told with them, and so are tabs. It returns the root, if that was all.
 func (p *parser) repaired(data []byte, err error) *yaml.Node {
 	data = bytes.Clone(data)
 	work, at := maxRepairWork, -1
+	if isTab(data, err) {
+		fixed, fixedErr := p.untabbed(data, err, &work)
+		if fixed == nil {
+			return nil
+		}
+		if data, err = fixed, fixedErr; err == nil {
+			first, second, _ := decode(data)
+			p.single(second)
+			return first.Content[0]
+		}
+	}
 	for range maxRepairs {
 		if at = looseGlob(data, err, &work); at < 0 {
 			break
@@ -169,7 +180,7 @@ func looseGlob(data []byte, err error, work *int) int {
 	want, tries := "", maxRepairs
 	if m := unknownAnchor.FindStringSubmatch(err.Error()); m != nil {
 		want = m[1]
-	} else if !strings.Contains(err.Error(), "expected alphabetic or numeric character") {
+	} else if !strings.Contains(err.Error(), looseMessage) {
 		return -1
 	}
 	for _, m := range loose.FindAllSubmatchIndex(data, -1) {
@@ -197,6 +208,11 @@ func looseGlob(data []byte, err error, work *int) int {
 	return -1
 }
 
+const (
+	looseMessage = "expected alphabetic or numeric character"
+	tabAdvice    = "a tab: want spaces"
+)
+
 func globAt(data []byte) string {
 	if end := bytes.IndexAny(data, " \t\r\n,]"); end >= 0 {
 		data = data[:end]
@@ -207,8 +223,8 @@ func globAt(data []byte) string {
 // advice says what would be right, for each of the library's messages that a mistake in a registry leads to. If the line
 // holds one of marks, that is the place.
 var advice = []struct{ message, marks, text string }{
-	{"tab character", "\t", "a tab: want spaces"},
-	{"cannot start any token", "\t", "a tab: want spaces"},
+	{"tab character", "\t", tabAdvice},
+	{"cannot start any token", "\t", tabAdvice},
 	{"cannot start any token", "@ ` %", "a value cannot begin with @, ` or %: want it in quotes"},
 	{"mapping values are not allowed", "::", `a colon too many: want a value such as "::" in quotes`},
 	{"mapping values are not allowed", "", `a colon too many: want this line indented like its neighbours, and a value that holds ": " in quotes`},
@@ -216,7 +232,7 @@ var advice = []struct{ message, marks, text string }{
 	{"sequence entries are not allowed", "", "a list item where none can stand: want each on a line of its own, indented like its neighbours"},
 	{"expected node content", "::", `a value is missing: want a value such as "::" in quotes`},
 	{"expected node content", "", "a value is missing: want one"},
-	{"expected alphabetic or numeric character", "* &", "a value cannot begin with * or &: want it in quotes"},
+	{looseMessage, "* &", "a value cannot begin with * or &: want it in quotes"},
 	{"expected ',' or ']'", "[", "this list is not closed: want , between its items, ] at its end, and items that hold [, ] or ? in quotes"},
 	{"expected ',' or '}'", "{", "this mapping is not closed: want , between its items and } at its end"},
 	{"expected key", "", "does not fit the lines above: want it indented like its neighbours"},
@@ -233,6 +249,11 @@ var advice = []struct{ message, marks, text string }{
 // line is looked for.
 func (p *parser) syntax(data []byte, err error) {
 	message := messageOf(err)
+	if at := openAtEnd(data); at >= 0 && strings.Contains(message, "expected node content") {
+		line, column := placeOf(data, at)
+		p.add(line, column, "nothing stands behind this %c: want what it holds, and %c at its end", data[at], closing[data[at]])
+		return
+	}
 	line := badLine(data, message)
 	text, column := lineAt(data, line)
 	for _, a := range advice {

@@ -41,9 +41,28 @@ func TestWhatIsNotYAMLIsToldWithItsPlace(t *testing.T) {
 		quotes = "these quotes are not closed: want the same at the end"
 	)
 	checkFaults(t, []faultCase{
-		{"tab before an item", "services:\n\t- name: ssh\n", []string{"2:1: a tab: want spaces"}},
+		{"tab before an item", "services:\n\t- name: ssh\n", []string{
+			"2:1: a tab: want spaces",
+			`2:4: service "ssh" has no port: want "port: 22", a range such as "8000-8010", or a list of them`,
+		}},
+		{"tabs everywhere, and more", "services:\n\t- name: ssh\n\t\tport: 0\n\t\thosts: [*.db]\n \t# a\n\t- name: web\n\t  port: 80\n\t  bind: nowhere\n", []string{
+			"2:1: a tab: want spaces",
+			"3:1: a tab: want spaces",
+			"3:9: port 0: want a number from 1 to 65535",
+			"4:1: a tab: want spaces",
+			"4:11: *.db begins with *: want it in quotes: '*.db'",
+			"6:1: a tab: want spaces",
+			"7:1: a tab: want spaces",
+			"8:1: a tab: want spaces",
+			`8:10: bind "nowhere" is no address: want any, loopback, private, an address, a CIDR such as 10.0.0.0/8, or a list of them`,
+		}},
+		{"tabs and what is not YAML all the same", "services:\n\t- name: ssh\n    bind: ::\n", []string{"2:1: a tab: want spaces"}},
+		{"tab in a text is fine, a character is not", "services:\n  - name: a\n    purpose: |\n      a\n      \tb\n    port: @1\n", []string{"6:11: " + start}},
+		{"nothing behind a bracket", "services: [\n", []string{"1:11: nothing stands behind this [: want what it holds, and ] at its end"}},
+		{"nothing but a comment behind a bracket", "services:\n  - name: ü\n    port: [\n  # y [\n\n", []string{"3:11: nothing stands behind this [: want what it holds, and ] at its end"}},
+		{"nothing behind a brace", "services:\n  - {\n", []string{"2:5: nothing stands behind this {: want what it holds, and } at its end"}},
 		{"tab before a key", "services:\n  - name: ssh\n\t  port: 22\n", []string{"3:1: a tab: want spaces"}},
-		{"tab on the first line", "\tservices:\n", []string{"1:1: a tab: want spaces"}},
+		{"tab on the first line", "\tservices:\n", []string{"1:1: a tab: want spaces", `1:11: services is nothing: want a list of services ("- name: ssh")`}},
 		{"tab in a block of text", "services:\n  - name: ssh\n    purpose: |\n\tlogin\n    port: 22\n", []string{"4:1: a tab: want spaces"}},
 		{"tab before a value is fine, what follows is not", "services:\n  - name:\tssh\n    port: 0\n", []string{"3:11: port 0: want a number from 1 to 65535"}},
 		{"two colons", "services: reserved: 3\n", []string{"1:1: " + indent}},

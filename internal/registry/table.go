@@ -43,7 +43,7 @@ func (r *Registry) For(host string) *Table {
 	host = strings.ToLower(host)
 	t := &Table{registry: r}
 	for _, s := range r.services {
-		if len(s.hosts) == 0 || slices.ContainsFunc(s.hosts, func(g glob) bool { return g.matches(host) }) {
+		if s.isFor(host) {
 			t.entries = append(t.entries, entry{service: s, order: len(t.entries)})
 		}
 	}
@@ -164,6 +164,9 @@ func (t *Table) claims(proto int, port uint16) []*entry {
 func (t *Table) Declares(proto string, port uint16) bool {
 	return len(t.claims(protoOf(proto), port)) > 0
 }
+
+// ServiceCount returns how many services of the file are for the table's host.
+func (t *Table) ServiceCount() int { return len(t.entries) }
 
 // Services returns the ports that must listen: one row for each port and protocol of each required service, in the order of
 // the file. It must not be changed.

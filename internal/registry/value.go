@@ -219,18 +219,6 @@ func checkName(text string) string {
 	return ""
 }
 
-// unprintable returns of what kind a character is that cannot be seen, or nothing. One of those turns the direction of what
-// stands behind it, others make two names that look the same. What joins letters, or keeps them apart, is part of a script.
-func unprintable(r rune) string {
-	switch {
-	case unicode.IsControl(r):
-		return "control"
-	case unicode.IsPrint(r), r == '\u200c', r == '\u200d':
-		return ""
-	}
-	return "invisible"
-}
-
 // prose returns text that may be empty and have several lines.
 func (p *parser) prose(n *yaml.Node, key string) string {
 	text, _ := p.text(n, key, `"remote administration"`)
@@ -240,7 +228,7 @@ func (p *parser) prose(n *yaml.Node, key string) string {
 			return ""
 		}
 	}
-	return text
+	return strings.TrimSpace(text) // text in a block ends in a new line
 }
 
 func (p *parser) boolean(n *yaml.Node, key string) (value, ok bool) {

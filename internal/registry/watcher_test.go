@@ -187,7 +187,7 @@ func TestABadFileLeavesTheLastGoodRegistry(t *testing.T) {
 		{"bad in another way", func() { write(t, path, "") }, path + ":1:1: has no services: want at least services: or reserved:"},
 		{"too large", func() { write(t, path, strings.Repeat("#", 50<<20)) }, path + ":1:1: is larger than 10 MiB, the most that is read: want a shorter file"},
 		{"gone", func() { remove(t, path) }, "read the registry: open " + path + ": no such file or directory"},
-		{"a directory", func() { mkdir(t, path) }, "read the registry: open " + path + ": not a regular file"},
+		{"a directory", func() { mkdir(t, path) }, "read the registry: open " + path + ": not a regular file: want one, which can be read again"},
 	} {
 		test.do()
 		for i, want := range []string{test.want, "<nil>", "<nil>"} {

@@ -1,0 +1,39 @@
+package registry
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// unprintable returns of what kind a character is that cannot be seen, or nothing. One of those turns the direction of what
+// stands behind it, others make two names that look the same. What joins letters, or keeps them apart, is part of a script.
+func unprintable(r rune) string {
+	switch {
+	case unicode.IsControl(r):
+		return "control"
+	case unicode.IsPrint(r), r == '\u200c', r == '\u200d':
+		return ""
+	}
+	return "invisible"
+}
+
+// Printable returns text for a terminal or a log, where each character that cannot be seen is replaced.
+func Printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unprintable(r) != "" {
+			return utf8.RuneError
+		}
+		return r
+	}, strings.ToValidUTF8(text, string(utf8.RuneError)))
+}
+
+// PrintablePath returns the name of a file so that a line can begin with it. On the runners of GitHub Actions, one that begins
+// with :: would be a command.
+func PrintablePath(name string) string {
+	name = Printable(name)
+	if strings.HasPrefix(strings.TrimLeft(name, " "), "::") {
+		return "./" + name
+	}
+	return name
+}
