@@ -19,7 +19,7 @@ import (
 )
 
 // documents are held to the program by the tests of this file.
-var documents = []string{"README.md", "alerts/README.md", "CHANGELOG.md", "BENCHMARKS.md", "SECURITY.md", "CONTRIBUTING.md"}
+var documents = []string{"README.md", "alerts/README.md", "CHANGELOG.md", "BENCHMARKS.md", "SECURITY.md", "CONTRIBUTING.md", "docs/cardinality.md", "docs/upgrade.md"}
 
 // readDocument returns a document's text.
 func readDocument(t *testing.T, name string) string {
