@@ -2,47 +2,79 @@ package examples
 
 import (
 	"encoding/json"
-	"fmt"
-	"os/exec"
-	"path/filepath"
-	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
-	"go.yaml.in/yaml/v3"
+	"github.com/google/go-cmp/cmp"
 )
 
 type dashboard struct {
+	Requires      []struct{ Type, ID string } `json:"__requires"`
 	ID            *int
 	UID, Title    string
 	SchemaVersion int
 	Panels        []panel
 	Templating    struct{ List []variable }
+	Links         []link
 }
 
 type panel struct {
-	ID          int
-	Type, Title string
-	Description string
-	Datasource  datasource
-	GridPos     struct{ X, Y, W, H int }
-	FieldConfig struct{ Defaults struct{ Unit string } }
-	Targets     []target
-	Panels      []panel // of a row that is collapsed
+	ID              int
+	Type, Title     string
+	Description     string
+	Datasource      datasource
+	GridPos         struct{ X, Y, W, H int }
+	MaxDataPoints   int
+	FieldConfig     fieldConfig
+	Links           []link
+	Targets         []target
+	Transformations []transformation
+	Panels          []panel // of a row that is collapsed
 }
+
+type fieldConfig struct {
+	Defaults struct {
+		Unit       string
+		Thresholds struct {
+			Mode  string
+			Steps []struct {
+				Color string
+				Value *float64
+			}
+		}
+		Links []link
+	}
+	Overrides []struct {
+		Matcher    struct{ ID, Options string }
+		Properties []struct {
+			ID    string
+			Value json.RawMessage
+		}
+	}
+}
+
+type link struct{ Title, URL string }
 
 type target struct {
 	RefID          string
 	Expr           string
 	LegendFormat   string
+	Format         string
 	Datasource     datasource
 	Instant, Range bool
+}
+
+type transformation struct {
+	ID      string
+	Options struct{ RenameByName map[string]string }
 }
 
 type datasource struct{ Type, UID string }
 
 type variable struct {
 	Name, Type, Definition string
+	AllValue               string
 	Multi, IncludeAll      bool
 	Datasource             datasource
 	Query                  any
@@ -82,9 +114,27 @@ func TestTheDashboardCanBeImported(t *testing.T) {
 				t.Errorf("the variable %s is %+v, want several values of a label, from the chosen data source", v.Name, v)
 			}
 		}
+		// All jobs are those of the exporter alone, so that they are listed; all of 5 000 hosts are not.
+		if want := map[string]string{"instance": ".+"}[v.Name]; v.AllValue != want {
+			t.Errorf("the variable %s stands for %q where All is chosen, want %q", v.Name, v.AllValue, want)
+		}
 	}
 	if strings.Join(names, " ") != "datasource job instance" {
 		t.Errorf("the variables are %v", names)
+	}
+	required, used := make(map[string]bool), make(map[string]bool)
+	for _, r := range d.Requires {
+		if r.Type == "panel" {
+			required[r.ID] = true
+		}
+	}
+	for _, p := range d.Panels {
+		if p.Type != "row" {
+			used[p.Type] = true
+		}
+	}
+	if diff := cmp.Diff(used, required); diff != "" {
+		t.Errorf("__requires, -used +required:\n%s", diff)
 	}
 }
 
@@ -105,8 +155,8 @@ func TestEveryPanelSaysWhatItShows(t *testing.T) {
 			}
 			continue
 		}
-		if p.Description == "" || p.FieldConfig.Defaults.Unit == "" || p.Datasource != chosen || len(p.Targets) == 0 {
-			t.Errorf("%q: description %q, unit %q, data source %v, %d queries", p.Title, p.Description, p.FieldConfig.Defaults.Unit, p.Datasource, len(p.Targets))
+		if p.Description == "" || p.Datasource != chosen || len(p.Targets) == 0 {
+			t.Errorf("%q: description %q, data source %v, %d queries", p.Title, p.Description, p.Datasource, len(p.Targets))
 		}
 		refs := make(map[string]bool)
 		for _, q := range p.Targets {
@@ -116,6 +166,48 @@ func TestEveryPanelSaysWhatItShows(t *testing.T) {
 			refs[q.RefID] = true
 			if !strings.Contains(q.Expr, `job=~"$job",instance=~"$instance"`) {
 				t.Errorf("%q: %s ignores the chosen jobs and hosts", p.Title, q.Expr)
+			}
+			if q.LegendFormat == "" && (p.Type == "timeseries" || p.Type == "bargauge") {
+				t.Errorf("%q: the query %s has no legend", p.Title, q.RefID)
+			}
+			if want := map[bool]string{true: "table", false: "time_series"}[p.Type == "table"]; q.Format != want {
+				t.Errorf("%q: the query %s has the format %q, want %q", p.Title, q.RefID, q.Format, want)
+			}
+		}
+	}
+}
+
+// units are those of Grafana that the dashboard uses, by their ids.
+var units = []string{"none", "percentunit", "s", "bytes", "pps", "dateTimeAsIso"}
+
+func TestEveryPanelHasAUnitAndThresholds(t *testing.T) {
+	colors := []string{"green", "red", "orange", "blue", "text"}
+	for _, p := range readDashboard(t).Panels {
+		if p.Type == "row" {
+			continue
+		}
+		used := []string{p.FieldConfig.Defaults.Unit}
+		for _, o := range p.FieldConfig.Overrides {
+			for _, property := range o.Properties {
+				var unit string
+				if property.ID == "unit" && json.Unmarshal(property.Value, &unit) == nil {
+					used = append(used, unit)
+				}
+			}
+		}
+		for _, unit := range used {
+			if !slices.Contains(units, unit) {
+				t.Errorf("%q: the unit %q is none of %v", p.Title, unit, units)
+			}
+		}
+		thresholds := p.FieldConfig.Defaults.Thresholds
+		if thresholds.Mode != "absolute" || len(thresholds.Steps) == 0 {
+			t.Errorf("%q: the thresholds are %+v", p.Title, thresholds)
+		}
+		for n, step := range thresholds.Steps {
+			// The first step begins at minus infinity, which JSON has no number for.
+			if (n == 0) != (step.Value == nil) || n > 1 && *step.Value <= *thresholds.Steps[n-1].Value || !slices.Contains(colors, step.Color) {
+				t.Errorf("%q: step %d of the thresholds is %+v", p.Title, n, step)
 			}
 		}
 	}
@@ -138,243 +230,4 @@ func TestNoPanelCoversAnother(t *testing.T) {
 			}
 		}
 	}
-}
-
-// ruleTest is a file for `promtool test rules`.
-type ruleTest struct {
-	EvaluationInterval string        `yaml:"evaluation_interval"`
-	Tests              []ruleTestSet `yaml:"tests"`
-}
-
-type ruleTestSet struct {
-	Name        string       `yaml:"name"`
-	Interval    string       `yaml:"interval"`
-	InputSeries []testSeries `yaml:"input_series"`
-	Expressions []testQuery  `yaml:"promql_expr_test"`
-}
-
-type testSeries struct {
-	Series string `yaml:"series"`
-	Values string `yaml:"values"`
-}
-
-type testQuery struct {
-	Expr     string       `yaml:"expr"`
-	EvalTime string       `yaml:"eval_time"`
-	Samples  []testSample `yaml:"exp_samples"`
-}
-
-type testSample struct {
-	Labels string  `yaml:"labels"`
-	Value  float64 `yaml:"value"`
-}
-
-// evaluate has promtool run the queries and compare their answers.
-func evaluate(t *testing.T, sets ...ruleTestSet) {
-	t.Helper()
-	promtool := tool(t, "promtool")
-	text, err := yaml.Marshal(ruleTest{EvaluationInterval: "1m", Tests: sets})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "queries.test.yml")
-	write(t, file, string(text))
-	if output, err := exec.Command(promtool, "test", "rules", file).CombinedOutput(); err != nil {
-		t.Errorf("promtool test rules: %v\n%s", err, output)
-	}
-}
-
-// interpolate puts values in place of the dashboard's variables: every job, every host, the last six hours.
-func interpolate(t *testing.T, expr string) string {
-	t.Helper()
-	expr = strings.NewReplacer(
-		`"$job"`, `".+"`, `"$instance"`, `".+"`, `[$__rate_interval]`, `[5m]`, `$__range_s`, `21600`, `"$1"`, "\x00",
-	).Replace(expr)
-	if left := regexp.MustCompile(`\$\w+`).FindString(expr); left != "" {
-		t.Errorf("%s: the test knows no value for %s", expr, left)
-	}
-	return strings.ReplaceAll(expr, "\x00", `"$1"`)
-}
-
-// TestEveryQueryHasAnAnswer runs each query over the series that a real exporter exports, so that a wrong metric, a wrong
-// label or a join that never matches is an empty answer.
-func TestEveryQueryHasAnAnswer(t *testing.T) {
-	tool(t, "promtool")
-	const target = `job="listen_exporter",instance="a:10190"`
-	// Values that make something happen, by metric; all others are what the exporter exported. An hour has 61 samples.
-	lively := map[string]string{
-		"host_listen_port_accept_queue_length":          "3x60",
-		"host_listen_port_receive_queue_bytes":          "768x60",
-		"host_listen_port_drops_total":                  "0+10x60",
-		"host_listen_port_first_seen_timestamp_seconds": "1800x60",
-	}
-	set := ruleTestSet{
-		Name:     "an hour of a host",
-		Interval: "1m",
-		InputSeries: []testSeries{
-			{Series: "up{" + target + "}", Values: "1x60"},
-			{Series: `host_listen_ports_omitted{job="listen_exporter",instance="b:10190"}`, Values: "2x60"},
-			{
-				Series: "host_listen_port{" + target + `,proto="tcp",family="ipv4",address="0.0.0.0",port="22",scope="any",range="privileged"}`,
-				Values: "1x60",
-			},
-			{
-				Series: "host_listen_port{" + target + `,proto="tcp",family="ipv4",address="0.0.0.0",port="443",scope="any",range="privileged"}`,
-				Values: "1x30 stale",
-			},
-		},
-	}
-	for _, s := range everySeries(t) {
-		if strings.Contains(s.labels, `port="22"`) || strings.Contains(s.labels, `port="443"`) {
-			continue // of this machine, in the way of those above
-		}
-		values := s.value + "x60"
-		if other, found := lively[s.name]; found {
-			values = other
-		}
-		labels := strings.Trim(target+","+s.labels, ",")
-		set.InputSeries = append(set.InputSeries, testSeries{Series: s.name + "{" + labels + "}", Values: values})
-	}
-	for _, p := range readDashboard(t).Panels {
-		for _, q := range p.Targets {
-			set.Expressions = append(set.Expressions, testQuery{
-				Expr:     "count(" + interpolate(t, q.Expr) + ") > bool 0",
-				EvalTime: "1h",
-				Samples:  []testSample{{Labels: "{}", Value: 1}},
-			})
-		}
-	}
-	evaluate(t, set)
-}
-
-// TestEveryLabelInAQueryExists catches what an answer does not show: to group by a label that nothing has is no error.
-func TestEveryLabelInAQueryExists(t *testing.T) {
-	// netns is there only where another network namespace is.
-	known := map[string]bool{"job": true, "instance": true, "netns": true}
-	for _, s := range everySeries(t) {
-		for _, found := range regexp.MustCompile(`([a-z_]+)="`).FindAllStringSubmatch(s.labels, -1) {
-			known[found[1]] = true
-		}
-	}
-	lists := regexp.MustCompile(`\b(?:by|on|without|ignoring|group_left|group_right) \(([^)]*)\)`)
-	matchers := regexp.MustCompile(`[{,]([a-z_]+)(?:=|!=|=~|!~)"`)
-	for _, p := range readDashboard(t).Panels {
-		for _, q := range p.Targets {
-			var labels []string
-			for _, found := range lists.FindAllStringSubmatch(q.Expr, -1) {
-				labels = append(labels, strings.Split(found[1], ", ")...)
-			}
-			for _, found := range matchers.FindAllStringSubmatch(q.Expr, -1) {
-				labels = append(labels, found[1])
-			}
-			for _, found := range regexp.MustCompile(`{{(\w+)}}`).FindAllStringSubmatch(q.LegendFormat, -1) {
-				labels = append(labels, found[1])
-			}
-			for _, label := range labels {
-				if !known[label] {
-					t.Errorf("%q: no series has the label %q of %s", p.Title, label, q.Expr)
-				}
-			}
-		}
-	}
-}
-
-// TestVanishedListsRealLossesAlone has one host that lost a port, and others that only seem to have.
-func TestVanishedListsRealLossesAlone(t *testing.T) {
-	port := func(host, address, portRange, values string) testSeries {
-		return testSeries{
-			Series: fmt.Sprintf(`host_listen_port{job="listen_exporter",instance=%q,proto="tcp",address=%q,port="443",range=%q}`, host, address, portRange),
-			Values: values,
-		}
-	}
-	success := func(host, values string) testSeries {
-		return testSeries{
-			Series: fmt.Sprintf(`host_listen_collector_success{job="listen_exporter",instance=%q,collector="tcp"}`, host),
-			Values: values,
-		}
-	}
-	evaluate(t, ruleTestSet{
-		Name:     "vanished",
-		Interval: "1m",
-		InputSeries: []testSeries{
-			port("lost", "0.0.0.0", "privileged", "1x29 stale"), success("lost", "1x70"),
-			port("kept", "0.0.0.0", "privileged", "1x70"), success("kept", "1x70"),
-			port("lost long ago", "0.0.0.0", "privileged", "1x5 stale"), success("lost long ago", "1x70"),
-			port("failed", "0.0.0.0", "privileged", "1x29 stale"), success("failed", "1x29 0x40"),
-			port("down", "0.0.0.0", "privileged", "1x29 stale"), success("down", "1x29 stale"),
-			port("moved", "0.0.0.0", "privileged", "1x29 stale"), port("moved", "::", "privileged", "_x30 1x39"), success("moved", "1x70"),
-			port("sysctl", "0.0.0.0", "privileged", "1x29 stale"), port("sysctl", "0.0.0.0", "ephemeral", "_x30 1x39"), success("sysctl", "1x70"),
-			port("cut off", "0.0.0.0", "privileged", "1x29 stale"), success("cut off", "1x70"),
-			{Series: `host_listen_ports_omitted{job="listen_exporter",instance="cut off"}`, Values: "0x29 1x40"},
-			{Series: `host_listen_ports_omitted{job="listen_exporter",instance="lost"}`, Values: "0x70"},
-			port("noise", "0.0.0.0", "ephemeral", "1x29 stale"), success("noise", "1x70"),
-		},
-		Expressions: []testQuery{{
-			Expr:     interpolate(t, queryOf(t, "Vanished in the last hour")),
-			EvalTime: "70m",
-			Samples:  []testSample{{Labels: `{instance="lost",proto="tcp",port="443"}`, Value: 29 * 60 * 1000}},
-		}},
-	})
-}
-
-// TestAQueueIsInUseWhollyWhenTheKernelDropsNewConnections has listeners of several backlogs, and one that procfs read.
-func TestAQueueIsInUseWhollyWhenTheKernelDropsNewConnections(t *testing.T) {
-	series := func(metric, port, address, values string) testSeries {
-		return testSeries{
-			Series: fmt.Sprintf(`%s{job="listen_exporter",instance="a",proto="tcp",address=%q,port=%q}`, metric, address, port),
-			Values: values,
-		}
-	}
-	length, limit := "host_listen_port_accept_queue_length", "host_listen_port_accept_queue_limit"
-	evaluate(t, ruleTestSet{
-		Name:     "the share in use",
-		Interval: "1m",
-		InputSeries: []testSeries{
-			series(length, "full", "::", "128"), series(limit, "full", "::", "127"),
-			series(length, "full", "127.0.0.1", "1"), series(limit, "full", "127.0.0.1", "4096"),
-			series(length, "half", "::", "64"), series(limit, "half", "::", "127"),
-			series(length, "empty", "::", "0"), series(limit, "empty", "::", "128"),
-			series(length, "listen(0), idle", "::", "0"), series(limit, "listen(0), idle", "::", "0"),
-			series(length, "listen(0), full", "::", "1"), series(limit, "listen(0), full", "::", "0"),
-			series(length, "procfs", "::", "4"),
-		},
-		Expressions: []testQuery{{
-			Expr:     interpolate(t, queryOf(t, "TCP accept queue, share in use")),
-			EvalTime: "0m",
-			Samples: []testSample{
-				{Labels: `{instance="a",port="full"}`, Value: 1},
-				{Labels: `{instance="a",port="half"}`, Value: 0.5},
-				{Labels: `{instance="a",port="listen(0), full"}`, Value: 1},
-			},
-		}},
-	})
-}
-
-// TestDropsAreDrawnInThePanelOfTheirProtocol asks both panels about one host that drops both.
-func TestDropsAreDrawnInThePanelOfTheirProtocol(t *testing.T) {
-	set := ruleTestSet{Name: "drops", Interval: "1m"}
-	for _, proto := range []string{"tcp", "udp"} {
-		set.InputSeries = append(set.InputSeries, testSeries{
-			Series: fmt.Sprintf(`host_listen_port_drops_total{job="listen_exporter",instance="a",proto=%q,port="of %s"}`, proto, proto),
-			Values: "0+60x10",
-		})
-		set.Expressions = append(set.Expressions, testQuery{
-			Expr:     interpolate(t, queryOf(t, strings.ToUpper(proto)+" drops")),
-			EvalTime: "10m",
-			Samples:  []testSample{{Labels: fmt.Sprintf(`{instance="a",port="of %s"}`, proto), Value: 1}},
-		})
-	}
-	evaluate(t, set)
-}
-
-// queryOf returns the one query of a panel.
-func queryOf(t *testing.T, title string) string {
-	t.Helper()
-	for _, p := range readDashboard(t).Panels {
-		if p.Title == title && len(p.Targets) == 1 {
-			return p.Targets[0].Expr
-		}
-	}
-	t.Fatalf("no panel %q with one query", title)
-	return ""
 }

@@ -1,0 +1,102 @@
+package examples
+
+import (
+	"encoding/json"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestColumnsAndOverridesAreOfFieldsThatExist: Grafana passes over a name that no field has.
+func TestColumnsAndOverridesAreOfFieldsThatExist(t *testing.T) {
+	grouped := regexp.MustCompile(`^(?:topk\(\d+, )?(?:1000 \* \()?(?:max|count) by \(([^)]*)\)`)
+	for _, p := range readDashboard(t).Panels {
+		fields := make(map[string]bool)
+		for _, q := range p.Targets {
+			fields[q.LegendFormat] = true
+			if values := legendValues[q.LegendFormat]; values != nil {
+				for _, value := range values {
+					fields[value] = true
+				}
+			}
+		}
+		if p.Type == "table" {
+			found := grouped.FindStringSubmatch(p.Targets[0].Expr)
+			if found == nil || len(p.Transformations) != 1 || p.Transformations[0].ID != "organize" {
+				t.Errorf("%q: %s has no columns that can be told, or they are not organized", p.Title, p.Targets[0].Expr)
+				continue
+			}
+			names := p.Transformations[0].Options.RenameByName
+			columns := slices.Sorted(maps.Keys(names))
+			labels := slices.Sorted(slices.Values(strings.Split(found[1], ", ")))
+			if diff := cmp.Diff(labels, slices.DeleteFunc(columns, func(c string) bool { return c == "Value" })); diff != "" {
+				t.Errorf("%q, -labels of the answer +columns:\n%s", p.Title, diff)
+			}
+			for _, name := range names {
+				fields[name] = true
+			}
+		}
+		for _, o := range p.FieldConfig.Overrides {
+			if o.Matcher.ID != "byName" || !fields[o.Matcher.Options] {
+				t.Errorf("%q: an override is for %q", p.Title, o.Matcher.Options)
+			}
+		}
+	}
+}
+
+// legendValues are what labels that stand in a legend can be, where that is known.
+var legendValues = map[string][]string{
+	"{{scope}}":  {"any", "public", "private", "link-local", "loopback", "multicast"},
+	"{{reason}}": {"unregistered", "reserved", "bind", "process"},
+}
+
+// TestLinksLeadSomewhere looks up the runbook that a panel links to, and the variables in the address of a link.
+func TestLinksLeadSomewhere(t *testing.T) {
+	const runbook = "https://github.com/listen-exporter/listen_exporter/blob/main/alerts/README.md"
+	known := []string{"datasource:queryparam", "job:queryparam", "__url_time_range", "__value.raw", "__field.labels.instance"}
+	headings := regexp.MustCompile(`(?m)^## (\w+)$`).FindAllStringSubmatch(read(t, "../alerts/README.md"), -1)
+	var alerts []string
+	for _, heading := range headings {
+		alerts = append(alerts, strings.ToLower(heading[1]))
+	}
+	d := readDashboard(t)
+	check := func(where string, links []link) {
+		for _, l := range links {
+			address, anchor, found := strings.Cut(l.URL, "#")
+			if found && (address != runbook || !slices.Contains(alerts, anchor) || !strings.EqualFold(l.Title, "Runbook: "+anchor)) {
+				t.Errorf("%s: the link %+v leads to no alert of the runbook", where, l)
+			}
+			if address == "/d/"+d.UID {
+				t.Errorf("%s: the link %+v chooses nothing", where, l)
+			}
+			for _, name := range regexp.MustCompile(`\${([^}]*)}`).FindAllStringSubmatch(l.URL, -1) {
+				if !slices.Contains(known, name[1]) {
+					t.Errorf("%s: the test does not know %s in %s", where, name[0], l.URL)
+				}
+			}
+			if !strings.HasPrefix(address, runbook) && !strings.HasPrefix(address, "http://${") && !strings.HasPrefix(address, "/d/"+d.UID+"?") {
+				t.Errorf("%s: the link leads to %s", where, l.URL)
+			}
+		}
+	}
+	check("the dashboard", d.Links)
+	for _, p := range d.Panels {
+		check(p.Title, p.Links)
+		check(p.Title, p.FieldConfig.Defaults.Links)
+		for _, o := range p.FieldConfig.Overrides {
+			for _, property := range o.Properties {
+				var links []link
+				if property.ID == "links" {
+					if err := json.Unmarshal(property.Value, &links); err != nil {
+						t.Errorf("%q: %v", p.Title, err)
+					}
+				}
+				check(p.Title, links)
+			}
+		}
+	}
+}
