@@ -1,0 +1,197 @@
+package incidents
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// watch is how long an act is watched, though all alerts may have come: 10 minutes of a real host. An alert waits 5 minutes at
+// most, for what a window of 5 minutes shows.
+const watch = 10 * time.Minute / speed
+
+// incident is one thing that happens, and the alerts that must be told because of it.
+type incident struct {
+	host  *host
+	name  string
+	at    string   // the port, such as tcp/80 or udp/ephemeral; nothing for the host as a whole
+	want  []string // the alerts, each with the service that it names
+	late  bool     // the alerts come only when other incidents of the act have ended
+	begin func() error
+	end   func() error // may be nil
+	got   []alert
+	err   error
+}
+
+// concerns tells whether an alert is due to the incident.
+func (i *incident) concerns(a alert) bool {
+	if a.Labels["job"] != jobName || a.Labels["instance"] != i.host.name {
+		return false
+	}
+	if i.at == clients {
+		port, err := strconv.Atoi(a.Labels["port"])
+		return a.Labels["proto"] == "udp" && err == nil && port >= firstClientPort
+	}
+	return a.at() == i.at
+}
+
+const (
+	// clients stands for all UDP ports that the kernel gives to those that ask for none.
+	clients = "udp/ephemeral"
+	// firstClientPort is the first of them (net.ipv4.ip_local_port_range).
+	firstClientPort = 32768
+)
+
+// expected are the alerts that must have been received by the act's end.
+func (i *incident) expected() []string {
+	var all []string
+	for _, name := range i.want {
+		all = append(all, name+", resolved")
+	}
+	slices.Sort(all)
+	return all
+}
+
+// received are the alerts that were.
+func (i *incident) received() []string {
+	var all []string
+	for _, a := range i.got {
+		all = append(all, a.String())
+	}
+	slices.Sort(all)
+	return all
+}
+
+func (i *incident) passed() bool { return i.err == nil && slices.Equal(i.expected(), i.received()) }
+
+// act has incidents happen at the same time, has them end at the same time, and notes for each of them which alerts came. It
+// returns the alerts that are due to none.
+func (w *world) act(number int, incidents []*incident) (stray []alert) {
+	first := len(w.receiver.since(0))
+	begun := time.Now()
+	atOnce(incidents, func(i *incident) func() error { return i.begin })
+	w.logf("act %d: %d incidents have begun", number, len(incidents))
+	w.note(w.watchman.seen(begun))
+
+	w.note(await("what must fire does", func() (bool, error) {
+		w.attribute(first, incidents)
+		for _, i := range incidents {
+			if !i.late && len(i.got) < len(i.want) {
+				return false, nil
+			}
+		}
+		evaluated, _, err := rules()
+		return err == nil && evaluated.After(begun.Add(watch)), err
+	}))
+	atOnce(incidents, func(i *incident) func() error { return i.end })
+	w.logf("act %d: they have ended", number)
+	w.note(w.watchman.seen(time.Now()))
+
+	w.note(await("all alerts have ended", func() (bool, error) {
+		stray = w.attribute(first, incidents)
+		for _, i := range incidents {
+			if i.err == nil && len(i.got) < len(i.want) || slices.ContainsFunc(i.got, isFiring) {
+				return false, nil
+			}
+		}
+		_, waiting, err := rules()
+		return err == nil && len(waiting) == 0 && !slices.ContainsFunc(stray, isFiring), err
+	}))
+	w.logf("act %d: all is well again", number)
+	return stray
+}
+
+func isFiring(a alert) bool { return a.Status == "firing" }
+
+// attribute gives the alerts that were received after the first ones to the incidents that they are due to, and returns the
+// others.
+func (w *world) attribute(first int, incidents []*incident) (stray []alert) {
+	for _, i := range incidents {
+		i.got = nil
+	}
+	for _, a := range w.receiver.since(first) {
+		at := slices.IndexFunc(incidents, func(i *incident) bool { return i.concerns(a) })
+		if at < 0 {
+			stray = append(stray, a)
+			continue
+		}
+		incidents[at].got = append(incidents[at].got, a)
+	}
+	return stray
+}
+
+// atOnce runs a part of each incident, and waits for all.
+func atOnce(incidents []*incident, part func(*incident) func() error) {
+	var group sync.WaitGroup
+	for _, i := range incidents {
+		if do := part(i); do != nil {
+			group.Go(func() { i.err = errors.Join(i.err, do()) })
+		}
+	}
+	group.Wait()
+}
+
+// awaitWaiting waits until Prometheus has seen that something is wrong with a port, and an alert waits to fire.
+func (h *host) awaitWaiting(name, at string) error {
+	return await(fmt.Sprintf("%s of %s on %s waits to fire", name, at, h.name), func() (bool, error) {
+		_, alerts, err := rules()
+		return slices.ContainsFunc(alerts, func(a alert) bool {
+			return a.Labels["alertname"] == name && a.Labels["instance"] == h.name && a.at() == at
+		}), err
+	})
+}
+
+// awaitUp waits until Prometheus has seen that the host's exporter answers, or that it does not.
+func (h *host) awaitUp(up float64) error {
+	return await(fmt.Sprintf("up of %s is %g", h.name, up), func() (bool, error) {
+		samples, err := query(fmt.Sprintf(`up{instance=%q}`, h.name))
+		return len(samples) == 1 && samples[0].value == up, err
+	})
+}
+
+// awaitSource waits until the host's exporter reads in a way.
+func (h *host) awaitSource(source string) error {
+	return await(h.name+" is read by "+source, func() (bool, error) {
+		samples, err := query(fmt.Sprintf(`host_listen_source_info{instance=%q,source=%q}`, h.name, source))
+		return len(samples) == 1, err
+	})
+}
+
+// row is a line of the table that is printed at the end.
+type row struct {
+	passed                        bool
+	where, what, expected, actual string
+}
+
+func (i *incident) row() row {
+	where := i.host.name
+	if i.at != "" {
+		where += " " + i.at
+	}
+	received := i.received()
+	if i.err != nil {
+		received = append(received, "error: "+strings.ReplaceAll(i.err.Error(), "\n", " "))
+	}
+	return row{i.passed(), where, i.name, orNothing(i.expected()), orNothing(received)}
+}
+
+func orNothing(names []string) string {
+	if len(names) == 0 {
+		return "nothing"
+	}
+	return strings.Join(names, "; ")
+}
+
+// awaitFired waits until an alert of the host fires.
+func (h *host) awaitFired(name string) error {
+	return await(fmt.Sprintf("%s on %s fires", name, h.name), func() (bool, error) {
+		_, alerts, err := rules()
+		return slices.ContainsFunc(alerts, func(a alert) bool {
+			return isFiring(a) && a.Labels["alertname"] == name && a.Labels["instance"] == h.name
+		}), err
+	})
+}

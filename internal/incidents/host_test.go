@@ -1,0 +1,233 @@
+package incidents
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// nameVariable tells a host its name.
+const nameVariable = "LISTEN_EXPORTER_INCIDENTS_HOST"
+
+// ready is what a process prints when it is.
+const ready = "ready"
+
+// host is one of the machines that are watched.
+type host struct {
+	world    *world
+	name     string
+	number   int // of its network
+	init     *process
+	services []*service
+	exporter *exporter
+}
+
+// address is that of the host, as Prometheus sees it.
+func (h *host) address() string { return fmt.Sprintf("10.77.%d.2", h.number) }
+
+// boot makes the host, and starts what is to run on it.
+func (h *host) boot() error {
+	cmd := again(roleHost, os.Args[0])
+	cmd.Env = append(cmd.Env, nameVariable+"="+h.name)
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:   syscall.CLONE_NEWPID,
+		Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS,
+	}
+	init, err := start(cmd)
+	if err != nil {
+		return fmt.Errorf("boot %s: %w", h.name, err)
+	}
+	h.init = init
+	if err := ip(fmt.Sprintf("link add %[1]s type veth peer name eth0 netns %[2]d\naddr add 10.77.%[3]d.1/30 dev %[1]s\nlink set %[1]s up\n",
+		h.name, init.cmd.Process.Pid, h.number)); err != nil {
+		return err
+	}
+	if err := h.inside(func() error {
+		return ip(fmt.Sprintf("link set lo up\naddr add %s/30 dev eth0\nlink set eth0 up\n", h.address()))
+	}); err != nil {
+		return err
+	}
+	for _, s := range h.services {
+		if err := s.start(); err != nil {
+			return err
+		}
+	}
+	return h.exporter.start()
+}
+
+// die ends the host at once, with all that runs on it.
+func (h *host) die() error {
+	h.init.kill()
+	h.exporter.process = nil
+	for _, s := range h.services {
+		s.process = nil
+	}
+	// Its end of the cable goes with it, and takes ours along, but not at once.
+	return await(h.name+" is no more", func() (bool, error) {
+		_, err := net.InterfaceByName(h.name)
+		return err != nil, nil
+	})
+}
+
+// beHost is PID 1 of a host: it makes the host's own /proc and name, and waits for its end.
+func beHost() error {
+	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mount /proc: %w", err)
+	}
+	if err := unix.Sethostname([]byte(os.Getenv(nameVariable))); err != nil {
+		return fmt.Errorf("set the host's name: %w", err)
+	}
+	fmt.Println(ready)
+	_, err := io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// inside calls do on a thread that is on the host. What do starts is a process of the host.
+func (h *host) inside(do func() error) error {
+	if h.init == nil {
+		return fmt.Errorf("%s is down", h.name)
+	}
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		if unix.Gettid() == unix.Getpid() {
+			defer runtime.UnlockOSThread() // the first thread stays where it is
+			result <- h.inside(do)
+			return
+		}
+		err := enter(h.init.cmd.Process.Pid)
+		if err == nil {
+			err = do()
+		}
+		result <- err
+	}()
+	return <-result
+}
+
+// enter takes the calling thread, and the processes that it starts, to where a process lives.
+func enter(pid int) error {
+	if err := unix.Unshare(unix.CLONE_FS); err != nil { // else no other mount namespace
+		return fmt.Errorf("unshare: %w", err)
+	}
+	for _, kind := range []struct {
+		name string
+		flag int
+	}{{"net", unix.CLONE_NEWNET}, {"uts", unix.CLONE_NEWUTS}, {"pid", unix.CLONE_NEWPID}, {"mnt", unix.CLONE_NEWNS}} {
+		fd, err := unix.Open(filepath.Join("/proc", strconv.Itoa(pid), "ns", kind.name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open a namespace of process %d: %w", pid, err)
+		}
+		err = unix.Setns(fd, kind.flag)
+		_ = unix.Close(fd)
+		if err != nil {
+			return fmt.Errorf("enter the %s namespace of process %d: %w", kind.name, pid, err)
+		}
+	}
+	return nil
+}
+
+// ip has ip(8) do what the lines say, in the network namespace of the calling thread.
+func ip(lines string) error {
+	cmd := exec.Command("ip", "-batch", "-")
+	cmd.Stdin = strings.NewReader(lines)
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("ip -batch: %w\n%s%s", err, lines, output)
+	}
+	return nil
+}
+
+// process is a running process that the test has started.
+type process struct {
+	cmd   *exec.Cmd
+	input io.WriteCloser
+	ended chan struct{} // is closed
+	err   error         // how it has ended
+}
+
+// start starts a process, and waits until it says that it is ready.
+func start(cmd *exec.Cmd) (*process, error) {
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	output, said, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer output.Close()
+	cmd.Stdout = said
+	if cmd.Stderr == nil {
+		cmd.Stderr = os.Stderr
+	}
+	err = cmd.Start()
+	_ = said.Close()
+	if err != nil {
+		return nil, err
+	}
+	p := watched(cmd, input)
+	if line, err := bufio.NewReader(output).ReadString('\n'); err != nil || line != ready+"\n" {
+		p.kill()
+		return nil, fmt.Errorf("%s said %q, and not that it is ready", filepath.Base(cmd.Path), line)
+	}
+	return p, nil
+}
+
+// watched returns a command that has been started.
+func watched(cmd *exec.Cmd, input io.WriteCloser) *process {
+	p := &process{cmd: cmd, input: input, ended: make(chan struct{})}
+	go func() {
+		p.err = cmd.Wait()
+		close(p.ended)
+	}()
+	return p
+}
+
+// hasEnded returns an error once the process has.
+func (p *process) hasEnded() error {
+	select {
+	case <-p.ended:
+		return fmt.Errorf("%s has ended: %w", filepath.Base(p.cmd.Path), errors.Join(errFailed, p.err))
+	default:
+		return nil
+	}
+}
+
+// kill ends the process at once, if there is one.
+func (p *process) kill() {
+	if p != nil {
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+	}
+}
+
+// terminate ends the process with SIGTERM, after which it must end with status 0.
+func (p *process) terminate() error {
+	if p == nil {
+		return errors.New("it does not run")
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return fmt.Errorf("end %s: %w", p.cmd, err)
+	}
+	select {
+	case <-p.ended:
+		if p.err != nil {
+			return fmt.Errorf("%s: %w", p.cmd, p.err)
+		}
+		return nil
+	case <-time.After(patience):
+		p.kill()
+		return errors.New(p.cmd.String() + " does not end on SIGTERM")
+	}
+}

@@ -1,0 +1,113 @@
+package incidents
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const receiverAddress = "127.0.0.1:9099"
+
+// alert is an alert as Alertmanager sends it, from its start to its end.
+type alert struct {
+	Status              string
+	Labels, Annotations map[string]string
+	StartsAt            time.Time
+}
+
+// String names the alert and the service that it names.
+func (a alert) String() string {
+	name := a.Labels["alertname"]
+	if service := a.Labels["service_name"]; service != "" {
+		name += " " + service
+	}
+	if a.Status == "firing" {
+		return name + ", still firing"
+	}
+	return name + ", resolved"
+}
+
+// at is what the alert is about on its host: a port, such as tcp/80, or nothing.
+func (a alert) at() string {
+	if a.Labels["port"] == "" {
+		return ""
+	}
+	return a.Labels["proto"] + "/" + a.Labels["port"]
+}
+
+// fault is what is wrong with what the alert says, or nothing.
+func (a alert) fault() string {
+	if a.Labels["env"] != "incidents" || a.Labels["severity"] == "" || a.Annotations["runbook_url"] == "" {
+		return fmt.Sprintf("the labels are %v, the annotations %v", a.Labels, a.Annotations)
+	}
+	for _, name := range []string{"summary", "description"} {
+		text := a.Annotations[name]
+		if !strings.Contains(text, a.Labels["instance"]) || strings.Contains(text, "error expanding") ||
+			strings.Contains(text, "<no value>") || strings.Contains(text, "%!") || strings.Contains(text, "{{") {
+			return fmt.Sprintf("its %s is %q", name, text)
+		}
+	}
+	return ""
+}
+
+// receiver is a webhook to which Alertmanager sends alerts.
+type receiver struct {
+	server http.Server
+	mutex  sync.Mutex
+	alerts []alert // in the order in which they came; a later message changes the status
+	faults []string
+}
+
+// listen takes alerts until the receiver is closed.
+func (r *receiver) listen() error {
+	listener, err := net.Listen("tcp", receiverAddress)
+	if err != nil {
+		return err
+	}
+	r.server.Handler = r
+	r.server.ReadHeaderTimeout = patience
+	go func() { _ = r.server.Serve(listener) }()
+	return nil
+}
+
+// ServeHTTP implements http.Handler.
+func (r *receiver) ServeHTTP(_ http.ResponseWriter, request *http.Request) {
+	var message struct{ Alerts []alert }
+	err := json.NewDecoder(request.Body).Decode(&message)
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	if err != nil {
+		r.faults = append(r.faults, fmt.Sprintf("Alertmanager sends what cannot be read: %v", err))
+		return
+	}
+	for _, got := range message.Alerts {
+		r.take(got)
+	}
+}
+
+// take keeps an alert. An alert that fires once more starts anew, and is another one.
+func (r *receiver) take(got alert) {
+	for i, known := range r.alerts {
+		if known.StartsAt.Equal(got.StartsAt) && maps.Equal(known.Labels, got.Labels) {
+			r.alerts[i] = got
+			return
+		}
+	}
+	r.alerts = append(r.alerts, got)
+	if fault := got.fault(); fault != "" {
+		r.faults = append(r.faults, got.String()+": "+fault)
+	}
+}
+
+// since returns all alerts but the first ones.
+func (r *receiver) since(first int) []alert {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	return slices.Clone(r.alerts[first:])
+}

@@ -1,0 +1,122 @@
+package incidents
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"listen_exporter/internal/netnstest"
+)
+
+// deaf is the first argument of a program that serves nobody until it is told to.
+const deaf = "deaf"
+
+// service is a program that listens on a host.
+type service struct {
+	host    *host
+	program string   // the name of its process
+	sockets []string // such as tcp/0.0.0.0:80
+	process *process
+}
+
+func (s *service) start() error { return s.startOn(s.sockets...) }
+
+// startOn starts the program with other sockets than it has as a rule.
+func (s *service) startOn(sockets ...string) error { return s.startAs(s.program, sockets...) }
+
+// startAs starts a program of another name in its place.
+func (s *service) startAs(program string, sockets ...string) error {
+	path := filepath.Join(s.host.world.dir, s.host.name+"-bin", program)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	if err := os.Symlink(s.host.world.self, path); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return s.host.inside(func() error {
+		process, err := start(again(roleService, path, sockets...))
+		if err != nil {
+			return fmt.Errorf("start %s on %s: %w", program, s.host.name, err)
+		}
+		s.process = process
+		return nil
+	})
+}
+
+// stop ends the program as a crash does.
+func (s *service) stop() error {
+	s.process.kill()
+	s.process = nil
+	return nil
+}
+
+// moveTo has the program listen elsewhere, after a restart.
+func (s *service) moveTo(sockets ...string) error {
+	return errors.Join(s.stop(), s.startOn(sockets...))
+}
+
+// serve has a deaf program serve.
+func (s *service) serve() error {
+	_, err := io.WriteString(s.process.input, "serve\n")
+	return err
+}
+
+// beService is a program that listens on the sockets of its arguments until its input ends.
+func beService(arguments []string) error {
+	isDeaf := len(arguments) > 0 && arguments[0] == deaf
+	if isDeaf {
+		arguments = arguments[1:]
+	}
+	var descriptors []int
+	for _, argument := range arguments {
+		proto, address, _ := strings.Cut(argument, "/")
+		fd, err := netnstest.Listen(proto, address)
+		if err != nil {
+			return err
+		}
+		if isDeaf { // it has little room, so that it is soon full
+			err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1)
+			if proto == "tcp" {
+				err = errors.Join(err, unix.Listen(fd, 1))
+			}
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", argument, err)
+		}
+		descriptors = append(descriptors, fd)
+	}
+	hear := sync.OnceFunc(func() {
+		for i, fd := range descriptors {
+			go serve(fd, strings.HasPrefix(arguments[i], "tcp/"))
+		}
+	})
+	if !isDeaf {
+		hear()
+	}
+	fmt.Println(ready)
+	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+		hear()
+	}
+	return nil
+}
+
+// serve takes all that comes, and gives nothing.
+func serve(fd int, tcp bool) {
+	packet := make([]byte, 1)
+	for {
+		if tcp {
+			if client, _, err := unix.Accept(fd); err == nil {
+				_ = unix.Close(client)
+			}
+		} else {
+			_, _, _ = unix.Recvfrom(fd, packet, 0)
+		}
+	}
+}
