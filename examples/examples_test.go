@@ -207,7 +207,7 @@ func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Skipf("%s is not on the PATH (make tools fetches what the tests need)", name)
+		t.Skipf("%s is not on the PATH (.ci/tools %s fetches it, if the system has none)", name, name)
 	}
 	return path
 }
