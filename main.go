@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"listen_exporter/internal/inventory"
 )
 
 // Exit codes. A wrong command line is told apart from a program that cannot do its work, as shells and systemd expect.
@@ -33,7 +35,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	logs := newLoggers(stderr, c.logLevel, c.logFormat)
 	if err := serve(c, logs); err != nil {
-		logEach(logs.kit, "cannot serve", err)
+		inventory.LogEach(logs.kit, "cannot serve", err)
 		return exitFailure
 	}
 	return exitOK

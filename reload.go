@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -10,10 +9,9 @@ import (
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
-)
 
-// badRegistry says that the registry could not be read again.
-const badRegistry = "the registry stays as it was: its file is bad"
+	"listen_exporter/internal/inventory"
+)
 
 // reloader reads the registry again when it is asked to, and logs how that went: whoever asked may not be who has to know.
 type reloader struct {
@@ -24,7 +22,7 @@ type reloader struct {
 // reload reads the registry again. by is how it was asked to.
 func (r reloader) reload(by string) error {
 	if err := r.read(); err != nil {
-		logEach(r.logger, badRegistry, err)
+		inventory.LogEach(r.logger, inventory.BadRegistry, err)
 		return err
 	}
 	level.Info(r.logger).Log("msg", "reloaded", "by", by)
@@ -47,7 +45,7 @@ func withReload(next http.Handler, r reloader) http.Handler {
 			return
 		}
 		if err := r.reload(http.MethodPost); err != nil {
-			http.Error(w, fmt.Sprintf("%s\n%v", badRegistry, err), http.StatusInternalServerError)
+			http.Error(w, fmt.Sprintf("%s\n%v", inventory.BadRegistry, err), http.StatusInternalServerError)
 			return
 		}
 		_, _ = fmt.Fprintln(w, "The registry was read again.")
@@ -76,17 +74,5 @@ func reloadOnHangup(hangups chan os.Signal, r reloader) (stop func()) {
 	return func() {
 		signal.Stop(hangups)
 		close(hangups)
-	}
-}
-
-// logEach logs what went wrong: each of the errors that err joins on a line of its own, such as the faults of a registry.
-func logEach(logger log.Logger, msg string, err error) {
-	errs := []error{err}
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) {
-		errs = joined.Unwrap()
-	}
-	for _, err := range errs {
-		level.Error(logger).Log("msg", msg, "err", err)
 	}
 }

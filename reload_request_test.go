@@ -16,6 +16,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"listen_exporter/internal/inventory"
 )
 
 // twoFaults is a registry with two faults, and faultsOf how they are told.
@@ -119,8 +121,8 @@ func TestAPostReadsTheRegistryAgainWhereThatIsAllowed(t *testing.T) {
 	put(t, file, twoFaults)
 	resp := reload(e, http.MethodPost)
 	lines := completeLines(resp.body)
-	if lines[0] != badRegistry {
-		t.Errorf("the body begins with %q, want %q", lines[0], badRegistry)
+	if lines[0] != inventory.BadRegistry {
+		t.Errorf("the body begins with %q, want %q", lines[0], inventory.BadRegistry)
 	}
 	// Nobody else has seen the file yet.
 	e.await("the faults in the log", func() bool { return slices.Equal(e.loggedErrors(), faultsOf(file)) })

@@ -50,17 +50,11 @@ func startLoad(proto string, sockets int) error {
 
 // startListeners opens so many listeners in a process of its own, which ends with this process.
 func startListeners(n int) error {
-	cmd := exec.Command("/proc/self/exe", "listeners", strconv.Itoa(n))
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	stdout, err := cmd.StdoutPipe()
+	holder, err := startHelper(0, "listeners", strconv.Itoa(n))
 	if err != nil {
 		return err
 	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	if _, err := bufio.NewReader(stdout).ReadString('\n'); err != nil {
+	if _, err := holder.stdout.ReadString('\n'); err != nil {
 		return fmt.Errorf("the process of the listeners ended: %w", err)
 	}
 	return nil

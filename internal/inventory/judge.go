@@ -22,7 +22,6 @@ type judge struct {
 	table   *registry.Table
 	states  []ServiceState      // as table said last
 	input   []registry.Listener // the buffer of all judging
-	own     map[uint64]struct{} // the inodes of the exporter's own sockets
 	took    time.Duration       // so far, for the snapshot that is being made
 }
 
@@ -58,14 +57,8 @@ func (j *judge) announce(logger log.Logger) {
 func (i *Inventory) refresh(snapshot *Snapshot) (changed bool) {
 	start := time.Now()
 	_, err := i.judge.watcher.Check(start)
-	if err != nil { // which is told once, each fault on a line of its own
-		errs := []error{err}
-		if faults, ok := errors.AsType[registry.Faults](err); ok {
-			errs = faults.Unwrap()
-		}
-		for _, err := range errs {
-			level.Error(i.logger).Log("msg", "the registry stays as it was: its file is bad", "err", err)
-		}
+	if err != nil { // which is told once
+		LogEach(i.logger, BadRegistry, err)
 	}
 	ok, at := i.judge.watcher.LastReload()
 	changed = i.judge.take()
@@ -81,6 +74,21 @@ func (i *Inventory) refresh(snapshot *Snapshot) (changed bool) {
 	return changed
 }
 
+// BadRegistry says that the registry could not be read again.
+const BadRegistry = "the registry stays as it was: its file is bad"
+
+// LogEach logs what went wrong: each of the errors that err joins on a line of its own, such as the faults of a registry.
+func LogEach(logger log.Logger, msg string, err error) {
+	errs := []error{err}
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		errs = joined.Unwrap()
+	}
+	for _, err := range errs {
+		level.Error(logger).Log("msg", msg, "err", err)
+	}
+}
+
 // ReloadRegistry reads the registry's file again. A bad one leaves the registry as it was.
 func (i *Inventory) ReloadRegistry() error {
 	if i.judge == nil {
@@ -93,7 +101,7 @@ func (i *Inventory) ReloadRegistry() error {
 func (i *Inventory) judgeAll(snapshot *Snapshot) {
 	j, start := i.judge, time.Now()
 	defer func() { j.took += time.Since(start) }()
-	j.own = holder.OwnSockets()
+	own := holder.OwnSockets()
 	j.input = j.input[:0]
 	first := 0
 	for n := range i.all {
@@ -104,7 +112,7 @@ func (i *Inventory) judgeAll(snapshot *Snapshot) {
 			continue
 		}
 		input := l.Input()
-		input.Own = j.isOwn(sockets)
+		input.Own = isOwn(sockets, own)
 		l.Verdict, l.Judged = j.table.Judge(input), true
 		j.input = append(j.input, input)
 	}
@@ -141,6 +149,7 @@ func (l *Listener) Input() registry.Listener {
 	return input
 }
 
-func (j *judge) isOwn(sockets []holder.Socket) bool {
-	return slices.ContainsFunc(sockets, func(s holder.Socket) bool { _, own := j.own[s.Inode]; return own && s.Inode != 0 })
+// isOwn tells whether one of the sockets is among the exporter's own, which are told by their inodes.
+func isOwn(sockets []holder.Socket, own map[uint64]struct{}) bool {
+	return slices.ContainsFunc(sockets, func(s holder.Socket) bool { _, is := own[s.Inode]; return is && s.Inode != 0 })
 }
