@@ -79,8 +79,8 @@ test-systemd: build ## Install the deb under a real systemd; wants root, deboots
 .PHONY: test-incidents
 test-incidents: .build/linux-$(shell $(GO) env GOARCH)/listen_exporter ## Play incidents before a real Prometheus and Alertmanager; wants root, iproute2.
 	@.ci/tools prometheus alertmanager
-	@$(GO) test -c -o .build/incidents ./internal/incidents
-	@cd internal/incidents && LISTEN_EXPORTER_INCIDENTS='$(CURDIR)/$<' '$(CURDIR)/.build/incidents'
+	@$(GO) test -c -o .build/incidents ./test/incidents
+	@cd test/incidents && LISTEN_EXPORTER_INCIDENTS='$(CURDIR)/$<' '$(CURDIR)/.build/incidents'
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s).

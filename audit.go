@@ -7,7 +7,7 @@ import (
 
 	"github.com/go-kit/log"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // audit holds what listens now against the registry, and tells whether it found something.
@@ -37,7 +37,7 @@ func audit(c *config, out *bytes.Buffer, logger log.Logger) (found bool, err err
 		}
 	}
 	absent := len(snapshot.Missing())
-	for _, state := range snapshot.Registry.Services {
+	for _, state := range snapshot.Compliance.Services {
 		if state.Up && state.Assumed {
 			fmt.Fprintf(out, "%s %d: assumed: %s listens on :: alone, which is taken to serve IPv4 too, as net.ipv6.bindv6only is 0\n",
 				state.Proto, state.Port, visible(state.Name))

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 func TestAuditTellsEveryViolationAndEveryMissingService(t *testing.T) {

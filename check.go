@@ -7,8 +7,8 @@ import (
 	"io"
 	"slices"
 
-	"listen_exporter/internal/manifest"
-	"listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/internal/manifest"
+	"github.com/listen-exporter/listen_exporter/internal/registry"
 )
 
 // check looks for faults in registries and Kubernetes manifests, and tells whether it found one.

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 // liveRun runs the program to its end as a user, in the test's network namespace.

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"testing"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // askedWith returns a handler's answer to a GET request with the header Accept-Encoding.

@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 const (

@@ -1,4 +1,4 @@
-module listen_exporter
+module github.com/listen-exporter/listen_exporter
 
 go 1.26.0
 

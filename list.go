@@ -15,8 +15,8 @@ import (
 
 	"github.com/go-kit/log"
 
-	"listen_exporter/internal/inventory"
-	"listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/registry"
 )
 
 // The values of --format.
@@ -117,7 +117,7 @@ func stateOf(l *inventory.Listener) string {
 // summary is the last line on a terminal.
 func summary(s *inventory.Snapshot) string {
 	text := counted(len(s.Listeners), "listener")
-	if s.Registry != nil {
+	if s.Compliance != nil {
 		declared, violations, noise := 0, 0, 0
 		for i := range s.Listeners {
 			switch l := &s.Listeners[i]; {

@@ -8,7 +8,7 @@ import (
 	"time"
 	"unicode/utf16"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // jsonVersion is that of the form of the JSON. A field that comes to it does not change the version.
@@ -98,15 +98,15 @@ func writeJSON(out *bytes.Buffer, c *config, s *inventory.Snapshot, now time.Tim
 		Version: jsonVersion, Host: c.inventory.RegistryHost, Time: now.UTC().Truncate(time.Second), Source: s.Source, Omitted: s.Omitted,
 		Listeners: []jsonListener{}, Services: []jsonService{}, Failed: []jsonFailure{},
 	}
-	if s.Registry != nil {
+	if s.Compliance != nil {
 		all.Registry = &jsonRegistry{File: c.inventory.RegistryFile}
 		if s.Succeeded(inventory.TCP) && s.Succeeded(inventory.UDP) {
 			all.Registry.Reserved = []jsonReserved{}
-			for _, use := range s.Registry.Reserved {
+			for _, use := range s.Compliance.Reserved {
 				all.Registry.Reserved = append(all.Registry.Reserved, jsonReserved{use.Team, use.Size, use.Used})
 			}
 		}
-		for _, state := range s.Registry.Services {
+		for _, state := range s.Compliance.Services {
 			all.Services = append(all.Services, jsonService{state.Name, state.Purpose, state.Proto, state.Port, state.Up, state.Assumed})
 		}
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/internal/registry"
 )
 
 // runCommand runs a command that looks once.

@@ -7,7 +7,7 @@ import (
 	"os"
 	"strings"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // Exit codes. A wrong command line is told apart from a program that cannot do its work, as shells and systemd expect.

@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 // refusal is a seccomp filter that makes socket(2) fail, as a sandbox does, or ioctl(2).

@@ -13,8 +13,8 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 
-	"listen_exporter/internal/inventory"
-	"listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/registry"
 )
 
 // Exit codes of the commands that look once, as those of grep and diff.

@@ -14,8 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"listen_exporter/collector"
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/collector"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // documents are held to the program by the tests of this file.
@@ -170,7 +170,7 @@ func exportedMetrics(t *testing.T) []string {
 		return &inventory.Snapshot{
 			Reads:     []inventory.Read{{Collector: inventory.TCP}, {Collector: inventory.CollectorHolder}, {Collector: inventory.CollectorNetns}},
 			Listeners: []inventory.Listener{listener(inventory.TCP), listener(inventory.UDP)},
-			Registry: &inventory.Registry{
+			Compliance: &inventory.Compliance{
 				Services: []inventory.ServiceState{{Service: new(inventory.Service)}},
 				Reserved: make([]inventory.TeamUse, 1),
 			},

@@ -10,7 +10,7 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // reloader reads the registry again when it is asked to, and logs how that went: whoever asked may not be who has to know.

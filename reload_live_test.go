@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 const livePorts = "services:\n  - {name: ssh, port: 22}\n  - {name: web, port: 443, bind: loopback}\n"

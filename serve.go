@@ -24,9 +24,9 @@ import (
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 
-	"listen_exporter/collector"
-	"listen_exporter/internal/inventory"
-	"listen_exporter/internal/page"
+	"github.com/listen-exporter/listen_exporter/collector"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/page"
 )
 
 // The server's patience. Nobody may hold a connection, or one of the few places for a scrape, by being slow.

@@ -12,8 +12,8 @@ import (
 	"strconv"
 	"testing"
 
-	"listen_exporter/internal/inventory"
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 // One scrape as Prometheus makes it: over a kept connection, compressed. The client's share is in it.

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 const (

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/text/width"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // table is text in columns, of which the first line is the header.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // hostile are listeners with names that nobody should give.

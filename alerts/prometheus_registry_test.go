@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 // healthy is a registry by which nothing is wrong in the test below. PROCESS is the name of the test's own process.

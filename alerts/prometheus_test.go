@@ -25,7 +25,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 const (

@@ -1,15 +1,15 @@
-module listen_exporter/bench
+module github.com/listen-exporter/listen_exporter/bench
 
 go 1.26.0
 
-replace listen_exporter => ../
+replace github.com/listen-exporter/listen_exporter => ../
 
 require (
 	github.com/go-kit/log v0.2.1
+	github.com/listen-exporter/listen_exporter v0.0.0
 	github.com/prometheus/client_golang v1.25.0
 	github.com/shirou/gopsutil/v4 v4.26.10
 	golang.org/x/sys v0.49.0
-	listen_exporter v0.0.0
 )
 
 require (

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // writeRegistry writes a registry that declares every port there is, in a service of its own, and returns its file. required

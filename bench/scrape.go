@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sys/unix"
 
-	"listen_exporter/collector"
+	"github.com/listen-exporter/listen_exporter/collector"
 )
 
 // scrapeBatch is how many scrapes a round has, where a scrape takes no more than milliseconds.

@@ -16,7 +16,7 @@ import (
 	"github.com/go-kit/log"
 	"golang.org/x/sys/unix"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // fewListeners and manyListeners are how many ports listen, and snapshotBatch how many snapshots a round has.

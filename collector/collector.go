@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // perListener are the metrics that have a series for each listener, in the order of their names. value returns false where
@@ -136,8 +136,8 @@ func aboutSelf(s *inventory.Snapshot) []*dto.MetricFamily {
 		&success.MetricFamily, &duration.MetricFamily, &omitted.MetricFamily, &source.MetricFamily,
 		&unattributed.MetricFamily, &namespaces.MetricFamily, &namespacesOmitted.MetricFamily,
 	}
-	if s.Registry != nil {
-		families = append(families, aboutRegistry(s.Registry)...)
+	if s.Compliance != nil {
+		families = append(families, aboutRegistry(s.Compliance)...)
 	}
 	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 })
 }
@@ -149,7 +149,7 @@ const (
 )
 
 // aboutRegistry returns the families that are about the registry as a whole.
-func aboutRegistry(r *inventory.Registry) []*dto.MetricFamily {
+func aboutRegistry(r *inventory.Compliance) []*dto.MetricFamily {
 	size := gauges("host_listen_reserved_ports", "How many ports the registry reserves for a team.")
 	used := gauges("host_listen_reserved_ports_used", "How many of the ports that are reserved for a team listen.")
 	for _, team := range r.Reserved {

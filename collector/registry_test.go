@@ -8,7 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 func required(name, proto string, port uint16, up bool) inventory.ServiceState {
@@ -36,7 +36,7 @@ func judgedExample() *inventory.Snapshot {
 			judged(rogue, inventory.ReasonUnregistered, ""),
 			pod,
 		},
-		Registry: &inventory.Registry{
+		Compliance: &inventory.Compliance{
 			Services:   []inventory.ServiceState{required("ssh", "tcp", 22, true), required("redis", "tcp", 6379, false)},
 			Reserved:   []inventory.TeamUse{{Team: "alpha", Size: 1000, Used: 1}},
 			Reloaded:   true,
@@ -106,8 +106,8 @@ func TestAChangedVerdictOrRegistryChangesTheSeries(t *testing.T) {
 	}
 	snapshot = judgedExample()
 	snapshot.Listeners = []inventory.Listener{judged(snapshot.Listeners[1], inventory.ReasonProcess, "cache"), judged(snapshot.Listeners[2], "", "alpha")}
-	snapshot.Registry.Services = []inventory.ServiceState{required("cache", "tcp", 6379, false), required("alpha", "udp", 30001, true)}
-	snapshot.Registry.Reserved, snapshot.Registry.Reloaded = nil, false
+	snapshot.Compliance.Services = []inventory.ServiceState{required("cache", "tcp", 6379, false), required("alpha", "udp", 30001, true)}
+	snapshot.Compliance.Reserved, snapshot.Compliance.Reloaded = nil, false
 	want := `
 # HELP host_listen_port_violation Why the listener should not be so: unregistered, reserved (for the team in service_name), bind or process. Always 1.
 # TYPE host_listen_port_violation gauge
@@ -129,12 +129,12 @@ host_listen_service_up{port="30001",proto="udp",service_name="alpha"} 1
 
 func TestAScrapeOfKnownVerdictsCostsNoAllocationAListenerOrService(t *testing.T) {
 	allocations := func(count uint16) float64 {
-		snapshot := &inventory.Snapshot{Registry: new(inventory.Registry)}
+		snapshot := &inventory.Snapshot{Compliance: new(inventory.Compliance)}
 		for port := range count {
 			snapshot.Listeners = append(snapshot.Listeners, judged(inventory.Listener{
 				Key: key("tcp", fmt.Sprintf("0.0.0.0:%d", port+1), inventory.ScopeAny, inventory.RangeUser),
 			}, inventory.ReasonBind, "web"))
-			snapshot.Registry.Services = append(snapshot.Registry.Services, required("web", "tcp", port+1, true))
+			snapshot.Compliance.Services = append(snapshot.Compliance.Services, required("web", "tcp", port+1, true))
 		}
 		s := newScrape()
 		s.fill(snapshot)

@@ -7,7 +7,7 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // scrape is the memory of one scrape, which the next one uses again: the label pairs of each listener are kept while it
@@ -111,7 +111,7 @@ func (s *scrape) fill(snapshot *inventory.Snapshot) []*dto.MetricFamily {
 			s.violated.add(labels.ofVerdict(l.Verdict), 1)
 		}
 	}
-	s.fillServices(snapshot.Registry)
+	s.fillServices(snapshot.Compliance)
 
 	families := aboutSelf(snapshot)
 	for _, f := range s.families {
@@ -123,7 +123,7 @@ func (s *scrape) fill(snapshot *inventory.Snapshot) []*dto.MetricFamily {
 }
 
 // fillServices fills in which services are up.
-func (s *scrape) fillServices(r *inventory.Registry) {
+func (s *scrape) fillServices(r *inventory.Compliance) {
 	s.services.Metric = s.services.Metric[:0]
 	if r == nil {
 		return

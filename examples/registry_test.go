@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
-	"listen_exporter/internal/manifest"
-	"listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/internal/manifest"
+	"github.com/listen-exporter/listen_exporter/internal/registry"
 )
 
 const exampleRegistry = "registry/ports.yml"

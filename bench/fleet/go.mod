@@ -1,4 +1,4 @@
-module listen_exporter/bench/fleet
+module github.com/listen-exporter/listen_exporter/bench/fleet
 
 go 1.26.0
 

@@ -1,6 +1,6 @@
 // The node_exporter that the figures are compared with. It is a module of its own, because it is built with the libraries that
 // it was released with.
-module listen_exporter/bench/node_exporter
+module github.com/listen-exporter/listen_exporter/bench/node_exporter
 
 go 1.26.0
 

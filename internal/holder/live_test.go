@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 // groupVariable tells a process of a test the ID of a cgroup.

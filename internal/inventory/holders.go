@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"listen_exporter/internal/holder"
+	"github.com/listen-exporter/listen_exporter/internal/holder"
 )
 
 // maxHolders is how many holders of a listener are told one by one.

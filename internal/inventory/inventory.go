@@ -10,8 +10,8 @@ import (
 	"github.com/go-kit/log/level"
 	"golang.org/x/sync/singleflight"
 
-	"listen_exporter/internal/holder"
-	"listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/internal/holder"
+	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
 // Options say what is read, and what of it is reported.
@@ -148,7 +148,7 @@ func (i *Inventory) read() *Snapshot {
 	if same {
 		snapshot.Listeners, snapshot.Omitted, snapshot.Unattributed = i.last.Listeners, i.last.Omitted, i.last.Unattributed
 		if i.judge != nil {
-			snapshot.Registry.Services, snapshot.Registry.Reserved = i.last.Registry.Services, i.last.Registry.Reserved
+			snapshot.Compliance.Services, snapshot.Compliance.Reserved = i.last.Compliance.Services, i.last.Compliance.Reserved
 		}
 	} else {
 		i.finish(snapshot)

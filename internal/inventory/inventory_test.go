@@ -14,7 +14,7 @@ import (
 	"github.com/go-kit/log"
 	"github.com/google/go-cmp/cmp"
 
-	"listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
 // answer is what a source says to one read of one protocol.

@@ -8,9 +8,9 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 
-	"listen_exporter/internal/holder"
-	"listen_exporter/internal/registry"
-	"listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/internal/holder"
+	"github.com/listen-exporter/listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
 // judge is the registry, as this host sees it.
@@ -69,7 +69,7 @@ func (i *Inventory) refresh(snapshot *Snapshot) (changed bool) {
 	if changed {
 		i.judge.announce(i.logger)
 	}
-	snapshot.Registry = &Registry{Reloaded: ok, ReloadedAt: at}
+	snapshot.Compliance = &Compliance{Reloaded: ok, ReloadedAt: at}
 	i.judge.took = time.Since(start)
 	return changed
 }
@@ -125,12 +125,12 @@ func (i *Inventory) judgeAll(snapshot *Snapshot) {
 		}
 	}
 	j.states = j.table.Up(j.input, socket.BindV6Only(i.options.Procfs), j.states)
-	snapshot.Registry.Services = j.states
+	snapshot.Compliance.Services = j.states
 	if unread[TCP] || unread[UDP] {
-		snapshot.Registry.Services = slices.DeleteFunc(slices.Clone(j.states), func(s ServiceState) bool { return unread[s.Proto] })
+		snapshot.Compliance.Services = slices.DeleteFunc(slices.Clone(j.states), func(s ServiceState) bool { return unread[s.Proto] })
 	}
 	if !failed {
-		snapshot.Registry.Reserved = j.table.Reserved(j.input)
+		snapshot.Compliance.Reserved = j.table.Reserved(j.input)
 	}
 }
 

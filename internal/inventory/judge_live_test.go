@@ -10,8 +10,8 @@ import (
 	"github.com/go-kit/log"
 	"github.com/google/go-cmp/cmp"
 
-	"listen_exporter/internal/inventory"
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 // livePorts is a registry with every form that a declaration has.
@@ -232,7 +232,7 @@ func testLiveVerdicts(t *testing.T, file, source string, rights netnstest.Rights
 		t.Errorf("verdicts (-want +got):\n%s", diff)
 	}
 	up := make(map[string]string)
-	for _, s := range snapshot.Registry.Services {
+	for _, s := range snapshot.Compliance.Services {
 		state := map[bool]string{true: "up", false: "down"}[s.Up]
 		if s.Assumed {
 			state += ", assumed"
@@ -242,7 +242,7 @@ func testLiveVerdicts(t *testing.T, file, source string, rights netnstest.Rights
 	if diff := cmp.Diff(liveUps(exact, source), up); diff != "" {
 		t.Errorf("services (-want +got):\n%s", diff)
 	}
-	for _, use := range snapshot.Registry.Reserved {
+	for _, use := range snapshot.Compliance.Reserved {
 		if use.Team != "alpha" || use.Used != 1 || use.Size != 1000 {
 			t.Errorf("reserved %+v", use)
 		}

@@ -13,8 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"listen_exporter/internal/registry"
-	"listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
 // judgedBy gives the inventory of a bench a registry, and returns its file.
@@ -54,7 +54,7 @@ func verdicts(s *Snapshot) map[string]string {
 // ups returns the services that must listen, and whether they do.
 func ups(s *Snapshot) map[string]bool {
 	up := make(map[string]bool)
-	for _, service := range s.Registry.Services {
+	for _, service := range s.Compliance.Services {
 		up[service.Name] = service.Up
 	}
 	return up
@@ -77,7 +77,7 @@ func TestEveryListenerOfTheMainNamespaceHasAVerdict(t *testing.T) {
 	if diff := cmp.Diff(map[string]bool{"ssh": true, "web": false, "vpn": false}, ups(s)); diff != "" {
 		t.Errorf("services (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]registry.TeamUse{{Team: "alpha", Size: 10, Used: 1}}, s.Registry.Reserved); diff != "" {
+	if diff := cmp.Diff([]registry.TeamUse{{Team: "alpha", Size: 10, Used: 1}}, s.Compliance.Reserved); diff != "" {
 		t.Errorf("reserved (-want +got):\n%s", diff)
 	}
 }
@@ -99,8 +99,8 @@ func TestAProtocolThatCannotBeReadHasNoServices(t *testing.T) {
 	if diff := cmp.Diff(map[string]bool{"vpn": false}, ups(s)); diff != "" {
 		t.Errorf("services (-want +got):\n%s", diff)
 	}
-	if s.Registry.Reserved != nil {
-		t.Errorf("reserved %v, want nothing", s.Registry.Reserved)
+	if s.Compliance.Reserved != nil {
+		t.Errorf("reserved %v, want nothing", s.Compliance.Reserved)
 	}
 }
 
@@ -112,7 +112,7 @@ func TestAProtocolThatIsNotReadHasNoServices(t *testing.T) {
 	if diff := cmp.Diff(map[string]bool{"ssh": true, "web": false}, ups(s)); diff != "" {
 		t.Errorf("services (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]registry.TeamUse{{Team: "alpha", Size: 10, Used: 1}}, s.Registry.Reserved); diff != "" {
+	if diff := cmp.Diff([]registry.TeamUse{{Team: "alpha", Size: 10, Used: 1}}, s.Compliance.Reserved); diff != "" {
 		t.Errorf("reserved (-want +got):\n%s", diff)
 	}
 }
@@ -178,8 +178,8 @@ func TestAChangedFileJudgesAnewAndABadOneDoesNot(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := b.Snapshot()
-		if got := verdicts(s)["tcp 0.0.0.0:8080"]; got != step.want || s.Registry.Reloaded != step.reloaded {
-			t.Errorf("%q: verdict %q, reloaded %t", step.content, got, s.Registry.Reloaded)
+		if got := verdicts(s)["tcp 0.0.0.0:8080"]; got != step.want || s.Compliance.Reloaded != step.reloaded {
+			t.Errorf("%q: verdict %q, reloaded %t", step.content, got, s.Compliance.Reloaded)
 		}
 		if again := b.Snapshot(); &again.Listeners[0] != &s.Listeners[0] {
 			t.Errorf("%q: judged again though nothing changed", step.content)

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"listen_exporter/internal/holder"
-	"listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/internal/holder"
+	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
 // goneKept is how long the drop count of a listener that went is kept, so that a restart does not look like a counter reset.

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
 // dropLedger is a ledger at a time of the test's own. Each round of it is as many reads as make sure that a socket is gone.

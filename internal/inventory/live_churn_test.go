@@ -11,9 +11,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"listen_exporter/internal/inventory"
-	"listen_exporter/internal/netnstest"
-	"listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 // The kernel prints its tables bucket by bucket of a hash table, a page at a time, and goes on after a page by counting from

@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"listen_exporter/internal/inventory"
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 // shownBySS is what ss tells of a listening socket.

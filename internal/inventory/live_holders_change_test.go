@@ -4,8 +4,8 @@ import (
 	"os"
 	"testing"
 
-	"listen_exporter/internal/inventory"
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 func TestARestartedHolderIsTheNewOneAtOnce(t *testing.T) {

@@ -8,9 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"listen_exporter/internal/holder"
-	"listen_exporter/internal/inventory"
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/internal/holder"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 func TestHiddenProcessesAreNotGuessed(t *testing.T) {

@@ -8,8 +8,8 @@ import (
 	"github.com/go-kit/log"
 	"github.com/google/go-cmp/cmp"
 
-	"listen_exporter/internal/inventory"
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 // serviceUser runs the programs of these tests: neither root nor nobody, who read.

@@ -10,8 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"listen_exporter/internal/inventory"
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 // patience is how long a test waits for what the kernel does at once.

@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"listen_exporter/internal/inventory"
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 // namespacesVariable says "full" for as many namespaces, and as many sockets in one, as the product promises. Without it there

@@ -15,8 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"listen_exporter/internal/inventory"
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 // openAll returns an inventory of all the network namespaces of the test's own host.

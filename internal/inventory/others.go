@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"listen_exporter/internal/holder"
-	"listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/internal/holder"
+	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
 // allNamespaces is the value of Options.Netns that asks for every network namespace.

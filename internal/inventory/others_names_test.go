@@ -11,7 +11,7 @@ import (
 	"github.com/go-kit/log"
 	"github.com/google/go-cmp/cmp"
 
-	"listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
 const (

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
 // slack is what a snapshot may take on a busy machine. Without other namespaces it takes no time at all.

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
 // Scope is how far an address reaches: the value of the scope label. It speaks of the address alone: a firewall may still

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
 func TestScopeIsHowFarAnAddressReaches(t *testing.T) {

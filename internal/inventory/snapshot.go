@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"listen_exporter/internal/holder"
-	"listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/internal/holder"
+	"github.com/listen-exporter/listen_exporter/internal/registry"
 )
 
 // The transport protocols, as the proto and collector labels name them.
@@ -34,12 +34,12 @@ type Snapshot struct {
 	// Namespaces is how many network namespaces there are, the main one included, and NamespacesOmitted how many of them were
 	// not read this time: their listeners are those of the last time. Both are 0 unless all namespaces were asked for.
 	Namespaces, NamespacesOmitted int
-	// Registry is what the registry says, or nil if there is none.
-	Registry *Registry
+	// Compliance is what the registry says, or nil if there is none.
+	Compliance *Compliance
 }
 
-// Registry is what the registry says of the main network namespace as a whole.
-type Registry struct {
+// Compliance is what the registry says of the main network namespace as a whole.
+type Compliance struct {
 	// Services are the ports that must listen. There is none of a protocol whose read failed.
 	Services []ServiceState
 	// Reserved is how the teams' ranges are used; nil if a protocol could not be read.
@@ -75,11 +75,11 @@ func (s *Snapshot) Succeeded(collector string) bool {
 
 // Missing returns the services that must listen and do not, as far as they were read: none without a registry.
 func (s *Snapshot) Missing() []ServiceState {
-	if s.Registry == nil {
+	if s.Compliance == nil {
 		return nil
 	}
 	var missing []ServiceState
-	for _, state := range s.Registry.Services {
+	for _, state := range s.Compliance.Services {
 		if !state.Up {
 			missing = append(missing, state)
 		}

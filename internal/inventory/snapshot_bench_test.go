@@ -8,8 +8,8 @@ import (
 
 	"github.com/go-kit/log"
 
-	"listen_exporter/internal/netnstest"
-	"listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 // One snapshot of another process's sockets, TCP and UDP, while nothing changes.

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"time"
 
-	"listen_exporter/internal/holder"
-	"listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/internal/holder"
+	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
 // space is one network namespace: the source that reads it, and what is remembered of it.

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 
-	"listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/internal/registry"
 )
 
 // rangeAnnotation gives a namespace its ports: examples/kubernetes/policies/port-range.yaml has the API server enforce it. What

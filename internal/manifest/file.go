@@ -6,7 +6,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/internal/registry"
 )
 
 const (

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/internal/registry"
 )
 
 func FuzzCheck(f *testing.F) {

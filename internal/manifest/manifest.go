@@ -13,7 +13,7 @@ import (
 	"slices"
 	"strings"
 
-	"listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/internal/registry"
 )
 
 // Finding is something wrong in a manifest.

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	"listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/internal/registry"
 )
 
 // ranges looks up what is reserved for whom.

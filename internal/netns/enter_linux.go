@@ -159,7 +159,7 @@ func onOwnThread(run func()) {
 // CanEnter returns nil if this process may enter network namespaces, and else what it lacks to enter that of PID 1 in a procfs. A
 // thread tries it with the namespace it is in, and ends.
 //
-// Each namespace takes a right of its own besides, to open it: see [Other.OpenNS].
+// Each namespace takes a right of its own besides, to open it: see [Namespace.OpenNS].
 func CanEnter(procfs string) error {
 	fd, err := unix.Open("/proc/self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -34,8 +34,8 @@ type Finder struct {
 
 	main    uint64
 	serial  uint64
-	others  []*Other // by serial
-	byInode map[uint64]*Other
+	others  []*Namespace // by serial
+	byInode map[uint64]*Namespace
 	omitted map[uint64]int // inode number → the round of the listing in which it was last seen
 
 	open   int   // how many descriptors are taken by witnesses
@@ -49,7 +49,7 @@ func NewFinder(procfs string) *Finder {
 		procfs:      procfs,
 		namespaces:  maxNamespaces,
 		descriptors: maxNamespaces * maxWitnesses,
-		byInode:     make(map[uint64]*Other),
+		byInode:     make(map[uint64]*Namespace),
 		omitted:     make(map[uint64]int),
 	}
 	var limit unix.Rlimit
@@ -67,7 +67,7 @@ func NewFinder(procfs string) *Finder {
 // Where the procfs is not that of our own PID namespace new processes cannot be told, and each call looks at every process.
 //
 // After an error everything is as it was before, and the next call may succeed.
-func (f *Finder) Find() ([]*Other, error) {
+func (f *Finder) Find() ([]*Namespace, error) {
 	for _, fd := range f.unused {
 		f.close(fd)
 	}
@@ -103,7 +103,7 @@ func (f *Finder) Find() ([]*Other, error) {
 }
 
 // read returns the processes to look at, whether those are all, and the lives that have ended.
-func (f *Finder) read() (candidates []candidate, whole bool, ended []*Other, err error) {
+func (f *Finder) read() (candidates []candidate, whole bool, ended []*Namespace, err error) {
 	if f.pids == nil {
 		root, err := os.Open(f.procfs)
 		if err != nil {
@@ -136,7 +136,7 @@ func (f *Finder) read() (candidates []candidate, whole bool, ended []*Other, err
 // too few descriptors for more. One that has vanished may be counted for 64 calls more.
 func (f *Finder) Omitted() int { return len(f.omitted) }
 
-// Close gives all descriptors back. No Other may be used after it.
+// Close gives all descriptors back. No Namespace may be used after it.
 func (f *Finder) Close() {
 	for _, o := range slices.Clone(f.others) {
 		f.end(o)
@@ -195,7 +195,7 @@ func (f *Finder) look(c candidate) bool {
 	}
 	if o == nil {
 		f.serial++
-		o = &Other{Inode: inode, Serial: f.serial, finder: f}
+		o = &Namespace{Inode: inode, Serial: f.serial, finder: f}
 		f.others = append(f.others, o)
 		f.byInode[inode] = o
 		delete(f.omitted, inode)
@@ -205,7 +205,7 @@ func (f *Finder) look(c candidate) bool {
 }
 
 // room tells whether there is a descriptor for one more witness. When half of them are taken, a namespace gets just one.
-func (f *Finder) room(o *Other) bool {
+func (f *Finder) room(o *Namespace) bool {
 	if o != nil {
 		return f.open < f.descriptors/2
 	}
@@ -222,13 +222,13 @@ func (f *Finder) leads(pid int) bool {
 }
 
 // end forgets a namespace.
-func (f *Finder) end(o *Other) {
+func (f *Finder) end(o *Namespace) {
 	for _, w := range o.witnesses {
 		f.unused = append(f.unused, w.fd)
 	}
 	o.witnesses = nil
 	delete(f.byInode, o.Inode)
-	f.others = slices.DeleteFunc(f.others, func(other *Other) bool { return other == o })
+	f.others = slices.DeleteFunc(f.others, func(other *Namespace) bool { return other == o })
 }
 
 func (f *Finder) close(fd int) {

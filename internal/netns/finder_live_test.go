@@ -14,13 +14,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 func TestANamespaceThatTakesADeadOnesNumberIsAnotherOne(t *testing.T) {
 	onOwnHost(t, func(t *testing.T) {
 		f := newFinder(t, "/proc")
-		var last *Other
+		var last *Namespace
 		for tries := range 100 {
 			process := sleeper(t)
 			o := other(t, f, process.Process.Pid)

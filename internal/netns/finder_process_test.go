@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 // onOwnHost runs body as PID 1, where /proc shows no other processes than those that it starts.
@@ -109,7 +109,7 @@ func (c *child) inode(tb testing.TB) uint64 {
 }
 
 // other returns the namespace of which a process is a witness.
-func other(tb testing.TB, f *Finder, pid int) *Other {
+func other(tb testing.TB, f *Finder, pid int) *Namespace {
 	tb.Helper()
 	others, err := f.Find()
 	if err != nil {

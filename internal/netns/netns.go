@@ -28,8 +28,8 @@ const (
 	initialPIDNamespace = "pid:[4026531836]"
 )
 
-// Namespace is one network namespace and the way to it.
-type Namespace struct {
+// Main is the network namespace that is observed, and the way to it.
+type Main struct {
 	// Dir is the directory of a process that lives in the namespace, such as /proc/1: the socket tables stand below its net/.
 	Dir string
 	// Own tells that it is the exporter's own namespace, of which /proc/sys/net speaks.
@@ -42,26 +42,26 @@ type Namespace struct {
 //
 // It fails only where procfs is not a directory. A process that cannot be looked into is a matter of each read: it may be
 // mended while the exporter runs.
-func Find(procfs string, mode Mode) (Namespace, error) {
+func Find(procfs string, mode Mode) (Main, error) {
 	return find(procfs, ownProcfs, mode)
 }
 
-func find(procfs, own string, mode Mode) (Namespace, error) {
+func find(procfs, own string, mode Mode) (Main, error) {
 	info, err := os.Stat(procfs)
 	if err != nil {
-		return Namespace{}, fmt.Errorf("find a network namespace: %w", err)
+		return Main{}, fmt.Errorf("find a network namespace: %w", err)
 	}
 	if !info.IsDir() {
-		return Namespace{}, fmt.Errorf("find a network namespace: %s is not a directory", procfs)
+		return Main{}, fmt.Errorf("find a network namespace: %s is not a directory", procfs)
 	}
 
-	self := Namespace{Dir: filepath.Join(procfs, "self")}
+	self := Main{Dir: filepath.Join(procfs, "self")}
 	self.Own = same(self.Dir, filepath.Join(own, "self"))
 	if mode == Self {
 		return self, nil
 	}
 
-	host := Namespace{Dir: filepath.Join(procfs, "1")}
+	host := Main{Dir: filepath.Join(procfs, "1")}
 	if isOwn := filepath.Clean(procfs) == own; isOwn {
 		if _, err := inode(host.Dir); errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 			self.Warnings = append(self.Warnings, fmt.Sprintf(

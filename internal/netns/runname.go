@@ -68,8 +68,8 @@ func linkedProcess(procfs, path string) string {
 }
 
 // Of returns the name of a namespace, and "" if it has none or we may not know: it takes the right to trace a process of it, as
-// [Other.OpenNS] does. The name is valid UTF-8.
-func (n RunNames) Of(o *Other) string {
+// [Namespace.OpenNS] does. The name is valid UTF-8.
+func (n RunNames) Of(o *Namespace) string {
 	if len(n) == 0 || !o.Alive() {
 		return ""
 	}

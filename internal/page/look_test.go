@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"testing"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // The texts that stand out too little from what is behind them: less than 4.5 to 1, which WCAG 2.2 asks for at level AA
@@ -38,7 +38,7 @@ const overflowing = `[...document.querySelectorAll("body, h1, p, li, caption, td
 
 func TestThePageFitsEveryScreenAndBothSchemes(t *testing.T) {
 	noRegistry := sample()
-	noRegistry.Registry = nil
+	noRegistry.Compliance = nil
 	for i := range noRegistry.Listeners {
 		l := &noRegistry.Listeners[i]
 		l.Judged, l.Verdict.Reason, l.Verdict.Service, l.Verdict.Purpose = false, "", "", ""

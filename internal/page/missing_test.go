@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 func TestOfVeryManyMissingServicesTheFirstAreShown(t *testing.T) {
@@ -18,7 +18,7 @@ func TestOfVeryManyMissingServicesTheFirstAreShown(t *testing.T) {
 		{65535, maxMissing, 65535 - maxMissing, "And 64535 more missing services, which <code>listen_exporter audit</code> lists."},
 	} {
 		s := absent(10)
-		s.Registry.Services = s.Registry.Services[:test.services]
+		s.Compliance.Services = s.Compliance.Services[:test.services]
 		s.Listeners[0].Addr = netip.MustParseAddrPort("10.0.0.1:2")
 		pod := listening(inventory.TCP, "0.0.0.0:3", inventory.ScopeAny)
 		pod.Netns = "blue"

@@ -12,7 +12,7 @@ import (
 	"net/http"
 	"time"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // timeFormat is how the page writes a moment of UTC.

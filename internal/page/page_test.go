@@ -15,7 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // get returns a handler's answer.
@@ -57,7 +57,7 @@ func TestThePageEscapesNames(t *testing.T) {
 	l := &s.Listeners[0]
 	l.Device, l.Verdict.Service, l.Verdict.Purpose = name, name, name
 	l.Holders = []inventory.Holder{{Process: name, Unit: name, ContainerID: name, PodUID: name}}
-	s.Registry.Services[1] = required(name, name, inventory.TCP, 5432, false)
+	s.Compliance.Services[1] = required(name, name, inventory.TCP, 5432, false)
 	s.Reads[0].Err = errText(name)
 	s.Source = name
 	content := get(t, pageOf(t, s, Options{Host: name, Version: name, File: name, Links: []Link{{"javascript:alert(1)", name}}})).Body.String()
@@ -76,7 +76,7 @@ func TestThePageEscapesNames(t *testing.T) {
 
 func TestThePageSaysWhatItIsAbout(t *testing.T) {
 	noRegistry := sample()
-	noRegistry.Registry = nil
+	noRegistry.Compliance = nil
 	for _, test := range []struct {
 		name             string
 		snapshot         *inventory.Snapshot

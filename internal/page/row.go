@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // row is a listener, in the words in which it is shown.

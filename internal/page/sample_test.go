@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // sampleTime is when a page of a test is made.
@@ -85,7 +85,7 @@ func sample() *inventory.Snapshot {
 	return &inventory.Snapshot{
 		Source: "netlink", Reads: reads(), Unattributed: 0,
 		Listeners: []inventory.Listener{ssh, ssh6, resolver, web, rogue, pg, redis, own, team},
-		Registry: &inventory.Registry{
+		Compliance: &inventory.Compliance{
 			Reloaded: true, ReloadedAt: sampleTime.Add(-time.Hour),
 			Services: []inventory.ServiceState{
 				required("ssh", "remote administration", inventory.TCP, 22, true),
@@ -98,7 +98,7 @@ func sample() *inventory.Snapshot {
 
 // many returns a snapshot of n listeners, of which each hundredth is a violation.
 func many(n int) *inventory.Snapshot {
-	s := &inventory.Snapshot{Source: "netlink", Reads: reads(), Registry: &inventory.Registry{Reloaded: true, ReloadedAt: sampleTime}}
+	s := &inventory.Snapshot{Source: "netlink", Reads: reads(), Compliance: &inventory.Compliance{Reloaded: true, ReloadedAt: sampleTime}}
 	for i := range n {
 		holder := inventory.Holder{Process: fmt.Sprintf("worker-%d", i), Unit: fmt.Sprintf("worker@%d.service", i)}
 		l := listening(inventory.TCP, fmt.Sprintf("10.%d.0.1:%d", i%250, 1024+i), inventory.ScopePrivate, holder)
@@ -117,7 +117,7 @@ func many(n int) *inventory.Snapshot {
 func absent(n int) *inventory.Snapshot {
 	s := many(n)
 	for port := 1; port <= 65535; port++ {
-		s.Registry.Services = append(s.Registry.Services, required(fmt.Sprintf("service-%d", port), "of all", inventory.TCP, uint16(port), false))
+		s.Compliance.Services = append(s.Compliance.Services, required(fmt.Sprintf("service-%d", port), "of all", inventory.TCP, uint16(port), false))
 	}
 	return s
 }
@@ -160,7 +160,7 @@ func trouble() *inventory.Snapshot {
 	pod.Netns = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 	s.Listeners = append(s.Listeners, pod)
 	s.Omitted, s.Namespaces, s.NamespacesOmitted = 1200, 90, 26
-	s.Registry.Reloaded = false
+	s.Compliance.Reloaded = false
 	return s
 }
 
@@ -171,6 +171,6 @@ func calm() *inventory.Snapshot {
 	for i := range s.Listeners {
 		s.Listeners[i].AcceptQueueLength = 0
 	}
-	s.Registry.Services = s.Registry.Services[:1]
+	s.Compliance.Services = s.Compliance.Services[:1]
 	return s
 }

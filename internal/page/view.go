@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
 // view is the content of the page, in the words in which it is shown.
@@ -61,8 +61,8 @@ type missing struct {
 func newView(s *inventory.Snapshot, o Options, made time.Time) *view {
 	v := &view{
 		Host:       o.Host,
-		NoRegistry: s.Registry == nil,
-		Judged:     s.Registry != nil,
+		NoRegistry: s.Compliance == nil,
+		Judged:     s.Compliance != nil,
 		Held:       s.Asked(inventory.CollectorHolder),
 		Spaces:     s.Asked(inventory.CollectorNetns),
 		Unread:     unread(s),
@@ -174,7 +174,7 @@ func notices(s *inventory.Snapshot) []notice {
 		switch read.Collector {
 		case inventory.TCP, inventory.UDP:
 			n.Text = strings.ToUpper(read.Collector) + " could not be read. Its listeners are not shown"
-			if s.Registry != nil {
+			if s.Compliance != nil {
 				n.Text += ", and nobody knows which of its services are missing"
 			}
 			n.Text += "."
@@ -187,7 +187,7 @@ func notices(s *inventory.Snapshot) []notice {
 		}
 		list = append(list, n)
 	}
-	if r := s.Registry; r != nil && !r.Reloaded {
+	if r := s.Compliance; r != nil && !r.Reloaded {
 		list = append(list, notice{Bad: true, Text: "The registry's file is bad. What is shown is judged by what it said at " +
 			r.ReloadedAt.UTC().Format(timeFormat) + "."})
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
-	"listen_exporter/internal/netnstest"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
 // openedSocket is a socket that a test opens.

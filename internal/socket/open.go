@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"listen_exporter/internal/netns"
+	"github.com/listen-exporter/listen_exporter/internal/netns"
 )
 
 // Config says whose sockets are read, and how.
@@ -61,7 +61,7 @@ func Open(c Config) (Source, Observed, error) {
 	return NewProcfs(namespace.Dir, sysctls), observed, nil
 }
 
-func openNetlink(c Config, namespace netns.Namespace) (Source, error) {
+func openNetlink(c Config, namespace netns.Main) (Source, error) {
 	if !namespace.Own {
 		return nil, errOtherNamespace
 	}

@@ -6,7 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"listen_exporter/internal/netns"
+	"github.com/listen-exporter/listen_exporter/internal/netns"
 )
 
 // youngFor is more than a container's process needs to be moved into its cgroup, which may be after it made its namespace.
@@ -88,7 +88,7 @@ func (o *Others) Find() (found []Other, omitted int, err error) {
 	return found, o.finder.Omitted(), nil
 }
 
-func (o *Others) open(n *netns.Other) Other {
+func (o *Others) open(n *netns.Namespace) Other {
 	other := Other{
 		Serial: n.Serial, Inode: n.Inode, Leave: func() {}, Lives: n.Alive, Members: n.Members,
 		Started: n.Started(), Young: n.Age() < youngFor,
@@ -110,7 +110,7 @@ func (o *Others) open(n *netns.Other) Other {
 }
 
 // dialer returns what opens a netlink socket in a namespace.
-func (o *Others) dialer(n *netns.Other) func() (int, error) {
+func (o *Others) dialer(n *netns.Namespace) func() (int, error) {
 	return func() (fd int, err error) {
 		namespace, err := n.OpenNS()
 		if err != nil {
@@ -128,7 +128,7 @@ func (o *Others) dialer(n *netns.Other) func() (int, error) {
 // elsewhere reads the socket tables of another network namespace, through whichever process lives in it.
 type elsewhere struct{ namespace inhabited }
 
-// inhabited is a network namespace by the processes that are known to live in it: a *netns.Other.
+// inhabited is a network namespace by the processes that are known to live in it: a *netns.Namespace.
 type inhabited interface {
 	PID() int
 	Name() string

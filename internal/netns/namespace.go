@@ -24,13 +24,13 @@ const maxWitnesses = 3
 // stat needs no privilege.
 const tcpTable = "net/tcp"
 
-// Other is one life of a network namespace other than the main one.
+// Namespace is one life of a network namespace other than the main one.
 //
 // The paths and descriptors that its methods return are good until the next call of [Finder.Find] or [Finder.Close].
-type Other struct {
+type Namespace struct {
 	// Inode is the number of net/tcp. No two namespaces have the same at a time, but the kernel reuses it at once.
 	Inode uint64
-	// Serial is unique for each life. The namespace that takes a dead one's inode number is another Other with a higher serial.
+	// Serial is unique for each life. The namespace that takes a dead one's inode number is another Namespace with a higher serial.
 	Serial uint64
 
 	finder    *Finder
@@ -50,9 +50,9 @@ type witness struct {
 // Dir returns a path of the witness's directory in procfs: its net/ is that of the namespace. It leads to no other process, ever:
 // when the witness has died there is nothing below it.
 //
-// The witness may leave the namespace while it is being read. What was read is this namespace's if afterwards [Other.Alive] is
-// true and [Other.PID] is the same.
-func (o *Other) Dir() string {
+// The witness may leave the namespace while it is being read. What was read is this namespace's if afterwards [Namespace.Alive] is
+// true and [Namespace.PID] is the same.
+func (o *Namespace) Dir() string {
 	if len(o.witnesses) == 0 {
 		return o.Name()
 	}
@@ -60,12 +60,12 @@ func (o *Other) Dir() string {
 }
 
 // Name returns the path of the witness for people to read, such as /host/proc/1234.
-func (o *Other) Name() string {
+func (o *Namespace) Name() string {
 	return filepath.Join(o.finder.procfs, strconv.Itoa(o.PID()))
 }
 
 // PID returns the pid of the witness, as it is in the procfs that is read, or 0 if there is none anymore.
-func (o *Other) PID() int {
+func (o *Namespace) PID() int {
 	if len(o.witnesses) == 0 {
 		return 0
 	}
@@ -73,7 +73,7 @@ func (o *Other) PID() int {
 }
 
 // Members returns the pids of up to three processes that were seen in the namespace, oldest first. The first one is the witness.
-func (o *Other) Members() []int {
+func (o *Namespace) Members() []int {
 	pids := make([]int, 0, len(o.witnesses))
 	for _, w := range o.witnesses {
 		pids = append(pids, w.pid)
@@ -82,7 +82,7 @@ func (o *Other) Members() []int {
 }
 
 // Started returns when the oldest of the members started, in clock ticks after the machine's start; 0 if there is none anymore.
-func (o *Other) Started() uint64 {
+func (o *Namespace) Started() uint64 {
 	if len(o.witnesses) == 0 {
 		return 0
 	}
@@ -90,7 +90,7 @@ func (o *Other) Started() uint64 {
 }
 
 // Age returns how long ago that was.
-func (o *Other) Age() time.Duration {
+func (o *Namespace) Age() time.Duration {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
 		return math.MaxInt64
@@ -99,11 +99,11 @@ func (o *Other) Age() time.Duration {
 }
 
 // Alive tells whether a process that is known to have lived in the namespace still does. When the witness no longer does, the next
-// one takes its place: then what failed to be read may be read once more, through a new [Other.Dir].
+// one takes its place: then what failed to be read may be read once more, through a new [Namespace.Dir].
 //
 // One thing cannot be told without privileges: a witness that has left, and then entered a namespace that was made with
 // the number of the one it had left.
-func (o *Other) Alive() bool {
+func (o *Namespace) Alive() bool {
 	for len(o.witnesses) > 0 {
 		inode, err := o.witnesses[0].inode()
 		if err == nil && inode == o.Inode || err != nil && !invisible(err) {
@@ -121,7 +121,7 @@ func (o *Other) Alive() bool {
 
 // OpenNS returns a descriptor of the namespace, for [Thread.In]. The caller closes it. Unlike a witness it keeps the namespace
 // alive. It takes the right to trace the witness (ptrace(2), PTRACE_MODE_READ_FSCREDS): CAP_SYS_PTRACE as a rule.
-func (o *Other) OpenNS() (fd int, err error) {
+func (o *Namespace) OpenNS() (fd int, err error) {
 	for o.Alive() {
 		w := o.witnesses[0]
 		fd, openErr := unix.Openat(w.fd, "ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -139,7 +139,7 @@ func (o *Other) OpenNS() (fd int, err error) {
 }
 
 // add makes a process a witness.
-func (o *Other) add(w witness) {
+func (o *Namespace) add(w witness) {
 	at, _ := slices.BinarySearchFunc(o.witnesses, w, func(a, b witness) int {
 		if a.started <= b.started { // a new one stands behind its equals
 			return -1
@@ -149,7 +149,7 @@ func (o *Other) add(w witness) {
 	o.witnesses = slices.Insert(o.witnesses, at, w)
 }
 
-func (o *Other) has(pid int) bool {
+func (o *Namespace) has(pid int) bool {
 	return slices.ContainsFunc(o.witnesses, func(w witness) bool { return w.pid == pid })
 }
 

@@ -1,8 +1,8 @@
-// Package kerneltest is the init of the virtual machines in which the program is tried on other kernels. It opens a known
+// Package kernels is the init of the virtual machines in which the program is tried on other kernels. It opens a known
 // table of listeners, has the program read them, and reports on the console what holds.
 //
 // Everywhere else it has nothing to do. The script that boots the machines is .ci/kernels, behind make test-kernels.
-package kerneltest
+package kernels
 
 import (
 	"errors"
