@@ -8,6 +8,9 @@ import (
 	"unicode"
 )
 
+// Program is the name of the program.
+const Program = "listen_exporter"
+
 // Printable returns text that is safe to show on a terminal, in a log and on a page: a character that cannot be seen is
 // written as Go writes it, such as \x1b or \u202e, and so is a byte that is not UTF-8. Processes choose their own names, and
 // such characters could colour the screen, turn the direction of the text, or make two names look the same.
@@ -25,6 +28,16 @@ func Printable(text string) string {
 		}
 	}
 	return b.String()
+}
+
+// Path returns the name of a file, printable, for the start of a line. A line that starts with "::" would be a command to the
+// runners of GitHub Actions.
+func Path(name string) string {
+	name = Printable(name)
+	if strings.HasPrefix(strings.TrimLeft(name, " "), "::") {
+		return "./" + name
+	}
+	return name
 }
 
 // Quoted returns text in quotes, and cut if it is long, as errors show foreign text.
@@ -81,7 +94,7 @@ func Violation(reason, service, declared string) string {
 	case "bind":
 		return "listens on a wider or another address than declared" + declared
 	case "process":
-		return "held by another process or unit than declared" + declared
+		return "is held by another process or unit than declared" + declared
 	}
 	return reason
 }
