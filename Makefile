@@ -31,15 +31,19 @@ LDFLAGS     := -s -w \
 export GOARM ?= 6
 
 BINARIES := $(ARCHES:%=.build/linux-%/listen_exporter)
+MODULES = $(dir $(shell find . -name go.mod -not -path './.[a-z]*'))
 # FuzzX of ./internal/y reads ./internal/y:FuzzX here.
 FUZZ_TARGETS = $(shell grep -rEo '^func Fuzz[[:alnum:]_]+' --include='*_test.go' --exclude-dir='.[a-z]*' . | \
 	sed -E 's|/[^/]+_test\.go:func |:|')
+# Runs `go test` and counts; see test/report. With REPORTFLAGS=-may-skip=/dev/null, a skipped test is a failed one.
+REPORTFLAGS ?=
+REPORT      = $(GO) run ./test/report $(REPORTFLAGS)
 # The race detector needs cgo and a C compiler.
 RACE = $(shell $(GO) list -race runtime/race >/dev/null 2>&1 && command -v $$($(GO) env CC) >/dev/null && echo -race)
 
 .PHONY: help
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: .build/linux-$(shell $(GO) env GOARCH)/listen_exporter ## Build the binary for this machine into .build/.
@@ -53,10 +57,17 @@ crossbuild: $(BINARIES) ## Build the binary for every supported architecture.
 	CGO_ENABLED=0 GOOS=linux GOARCH=$* $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $@ .
 
 .PHONY: test
-test: ## Run all tests; fetches promtool and prometheus when they are missing.
+test: test-tools ## Run the tests that take seconds, as any user.
+	@$(REPORT) -- -short $(RACE) -timeout 10m $(TESTFLAGS) ./...
+
+.PHONY: test-all
+test-all: test-tools ## Run all tests; as root, the live tests run too.
+	@$(REPORT) -- $(RACE) -timeout 20m $(TESTFLAGS) ./...
+
+.PHONY: test-tools
+test-tools:
 	@.ci/tools promtool prometheus || echo 'The tests that need promtool or prometheus will be skipped.'
 	@$(if $(RACE),,echo 'No cgo or no C compiler: the tests run without the race detector.')
-	$(GO) test $(RACE) $(TESTFLAGS) ./...
 
 .PHONY: test-kernels
 test-kernels: .build/linux-amd64/listen_exporter ## Run the program on other kernels, emulated; fetches those that are missing.
@@ -90,16 +101,80 @@ fuzz: ## Run each fuzz target for FUZZTIME (30s).
 			$(firstword $(subst :, ,$(target)));)
 
 .PHONY: bench
-bench: ## Run the benchmarks that match BENCH (all).
+bench: ## Run the Go benchmarks that match BENCH (all). The figures of BENCHMARKS.md: see bench/.
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(TESTFLAGS) ./...
+
+.PHONY: bench-smoke
+bench-smoke: ## Run each program of bench/ once with a small load; wants root, iproute2, lsof.
+	@cd bench && $(GO) run . -small all
+
+.PHONY: bench-full
+bench-full: ## Measure the figures of BENCHMARKS.md; wants root, 12 GB and half an hour.
+	@cd bench && $(GO) run . -lenient all
+
+.PHONY: check
+check: lint vet check-modules check-yaml check-scripts check-names check-rules check-metrics ## Run every check that is no test.
 
 .PHONY: lint
 lint: ## Check the Go code with golangci-lint and gofumpt.
 	@.ci/tools golangci-lint gofumpt
 	golangci-lint config verify
-	golangci-lint run
-	cd bench && golangci-lint run --config ../.golangci.yml ./...
+	@set -e; for module in $(MODULES); do \
+		echo "golangci-lint run in $$module"; \
+		(cd $$module && golangci-lint run --config '$(CURDIR)/.golangci.yml' ./...); \
+	done
 	@unformatted=$$(gofumpt -l .) && [ -z "$$unformatted" ] || { echo "gofumpt is needed on: $$unformatted"; exit 1; }
+
+# The second time where an int has 32 bits, with the flags of the crossbuild, which then finds its packages compiled.
+.PHONY: vet
+vet: ## Check the Go code with go vet, for 64 and for 32 bits.
+	$(GO) vet ./...
+	GOFLAGS=-trimpath GOARCH=386 CGO_ENABLED=0 $(GO) vet ./...
+
+.PHONY: check-modules
+check-modules: ## Check that go.mod and go.sum of every module are tidy and the modules unaltered.
+	@set -e; for module in $(MODULES); do \
+		echo "go mod tidy and verify in $$module"; \
+		$(GO) -C $$module mod tidy -diff; \
+		$(GO) -C $$module mod verify; \
+	done
+
+.PHONY: check-yaml
+check-yaml: ## Check all YAML with yamllint.
+	yamllint --strict .
+
+.PHONY: check-scripts
+check-scripts: ## Check all shell scripts with shellcheck.
+	shellcheck $$(grep -rlIE --exclude-dir='.[bgt]*' '^#!.*\b(ba)?sh$$' .)
+
+.PHONY: check-names
+check-names: ## Check that nothing names this machine, or the mirrors and registries used on it.
+	@.ci/check-names
+
+.PHONY: check-rules
+check-rules: ## Check the alert and recording rules with promtool and run their tests.
+	@.ci/tools promtool
+	promtool check rules --lint-fatal $(wildcard alerts/*.rules.yml examples/*/*.rules.yml)
+	promtool test rules $(wildcard alerts/*.test.yml examples/*/*.test.yml)
+
+.PHONY: check-metrics
+check-metrics: build ## Check a page of the real program with promtool.
+	@.ci/tools promtool
+	@.ci/check-metrics .build/linux-$$($(GO) env GOARCH)/listen_exporter
+
+.PHONY: soak
+soak: ## Scrape 10 000 times, and take 10 000 snapshots under churn; wants root, takes hours.
+	@LISTEN_EXPORTER_SOAK_SCRAPES=10000 LISTEN_EXPORTER_CHURN=full \
+		$(REPORT) -- -count=1 -timeout 5h -run 'ThousandsOfScrapes|NoListenerThatStays' ./...
+
+.PHONY: fetch
+fetch: ## Fetch what test-kubernetes and test-systemd need, which takes minutes the first time.
+	@.ci/tools kubernetes
+	@.ci/systemd fetch
+
+.PHONY: address
+address: ## Change the project's address everywhere: make address ADDRESS=example.org/you/listen_exporter.
+	@.ci/address '$(ADDRESS)'
 
 .PHONY: tools
 tools: ## Fetch every tool into .tools/.

@@ -1,13 +1,6 @@
 package examples
 
 import (
-	"fmt"
-	"html"
-	"io"
-	"net/http"
-	"net/http/httptest"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -61,42 +54,5 @@ func TestTheDashboardKnowsEveryAlert(t *testing.T) {
 				t.Errorf("%q, -rules +dashboard:\n%s", p.Title, diff)
 			}
 		}
-	}
-}
-
-// TestTheDashboardCanBeDrawn has .ci/panels draw it from a server that answers every query with the same series.
-func TestTheDashboardCanBeDrawn(t *testing.T) {
-	prometheus := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		values := `"value":[1,"7"]`
-		if strings.HasSuffix(r.URL.Path, "_range") {
-			values = `"values":[[` + r.FormValue("start") + `,"7"],[` + r.FormValue("end") + `,"8"]]`
-		}
-		_, _ = fmt.Fprintf(w, `{"status":"success","data":{"result":[{"metric":{"instance":"a:10190"},%s}]}}`, values)
-	}))
-	defer prometheus.Close()
-	page := filepath.Join(t.TempDir(), "page.html")
-	draw := func(arguments ...string) error {
-		run := exec.Command("go", append([]string{"run", "../.ci/panels", "-strict", "-dashboard=grafana/listen_exporter.json", "-out=" + page}, arguments...)...)
-		output, err := run.CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("%w: %s", err, output)
-		}
-		return nil
-	}
-	if err := draw("-prometheus=" + prometheus.URL); err != nil {
-		t.Fatal(err)
-	}
-	drawn := read(t, page)
-	for _, p := range readDashboard(t).Panels {
-		if !strings.Contains(drawn, "<h2>"+html.EscapeString(p.Title)+"</h2>") {
-			t.Errorf("the page lacks %q", p.Title)
-		}
-	}
-	empty := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, `{"status":"success","data":{"result":[]}}`)
-	}))
-	defer empty.Close()
-	if err := draw("-prometheus="+empty.URL, "-only=Compliance"); err == nil || !strings.Contains(err.Error(), `"Compliance": no answer to avg(`) {
-		t.Errorf("a query without an answer is passed over: %v", err)
 	}
 }

@@ -1,0 +1,250 @@
+// Command report runs `go test` and shows progress, failures and the reasons of skips. Its last line counts the tests and
+// subtests that passed, failed and were skipped.
+//
+//	go run ./test/report [-C DIR] [-passed FILE] [-may-skip FILE] -- [ARGUMENTS OF GO TEST]
+//
+// A plain `go test` prints neither counts nor skips, and with -v it buries both.
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// quietTime is how long a run may print nothing before the running tests are named.
+const quietTime = 30 * time.Second
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("report", flag.ContinueOnError)
+	dir := flags.String("C", ".", "run go test in this directory")
+	passed := flags.String("passed", "", "write the names of the tests that passed to this file")
+	maySkip := flags.String("may-skip", "", "fail on a skipped test that this file does not name; without it, every test may skip")
+	if err := flags.Parse(args); err != nil {
+		return 2
+	}
+	r := report{out: stdout, tests: make(map[string]*test), packages: make(map[string]bool), reasons: make(map[string][]string)}
+	if *maySkip != "" {
+		text, err := os.ReadFile(*maySkip)
+		if err != nil {
+			_, _ = fmt.Fprintln(stderr, "report:", err)
+			return 2
+		}
+		r.strict, r.maySkip = true, strings.Fields(string(text))
+	}
+
+	command := exec.Command("go", append([]string{"-C", *dir, "test", "-json"}, flags.Args()...)...)
+	command.Stderr = stderr
+	pipe, err := command.StdoutPipe()
+	if err == nil {
+		err = command.Start()
+	}
+	if err != nil {
+		_, _ = fmt.Fprintln(stderr, "report:", err)
+		return 2
+	}
+	r.read(pipe)
+	err = command.Wait()
+	if *passed != "" {
+		if err := os.WriteFile(*passed, []byte(strings.Join(r.passed, "\n")+"\n"), 0o600); err != nil {
+			_, _ = fmt.Fprintln(stderr, "report:", err)
+			return 2
+		}
+	}
+	return r.finish(err)
+}
+
+// event is a line of `go test -json`: see `go doc test2json`.
+type event struct {
+	Action, Package, Test, Output, ImportPath string
+	Elapsed                                   float64
+}
+
+// test is a running test, or a package.
+type test struct {
+	started         time.Time
+	output          strings.Builder
+	passed, skipped int // tests of a package
+}
+
+type report struct {
+	out      io.Writer
+	tests    map[string]*test // by package and name
+	packages map[string]bool  // packages in which a test failed
+	printed  time.Time
+
+	passed, failed []string
+	skipped        int
+	reasons        map[string][]string // skipped tests by their reason
+	strict         bool
+	maySkip        []string
+}
+
+func (r *report) printf(format string, args ...any) {
+	_, _ = fmt.Fprintf(r.out, format, args...)
+	r.printed = time.Now()
+}
+
+func (r *report) read(in io.Reader) {
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for reader := bufio.NewReader(in); ; {
+			line, err := reader.ReadString('\n')
+			if err != nil {
+				return
+			}
+			lines <- line
+		}
+	}()
+	r.printed = time.Now()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case line, open := <-lines:
+			if !open {
+				return
+			}
+			var e event
+			if json.Unmarshal([]byte(line), &e) != nil {
+				r.printf("%s", line)
+				continue
+			}
+			r.add(e)
+		case <-tick.C:
+			if time.Since(r.printed) > quietTime {
+				r.printf("...  running: %s\n", strings.Join(r.running(), ", "))
+			}
+		}
+	}
+}
+
+// add handles one event. A test's name is that of its package and its own, as TestX of internal/y is in "internal/y.TestX".
+func (r *report) add(e event) {
+	name := strings.Trim(e.Package+"."+e.Test, ".")
+	one := r.tests[name]
+	if one == nil {
+		one = &test{started: time.Now()}
+		r.tests[name] = one
+	}
+	whole := r.tests[e.Package]
+	switch e.Action {
+	case "build-output":
+		r.printf("%s", e.Output)
+	case "output":
+		one.output.WriteString(e.Output)
+	case "pass", "fail", "skip":
+		delete(r.tests, name)
+		if e.Test == "" {
+			r.endPackage(e, one)
+			return
+		}
+		r.endTest(e, name, one, whole)
+	}
+}
+
+func (r *report) endTest(e event, name string, one, whole *test) {
+	switch {
+	case e.Action == "pass":
+		r.passed = append(r.passed, name)
+		whole.passed++
+	case e.Action == "skip":
+		reason := reasonOf(one.output.String())
+		r.reasons[reason] = append(r.reasons[reason], name)
+		r.skipped++
+		whole.skipped++
+		// Such a test belongs to another target, which runs it where it can.
+		if r.strict && !slices.Contains(r.maySkip, name) && !strings.HasPrefix(reason, "make test-") {
+			r.fail(e.Package, name, "skipped, and must not be: "+reason+"\n")
+		}
+	default:
+		r.fail(e.Package, name, one.output.String())
+	}
+}
+
+func (r *report) fail(pkg, name, output string) {
+	r.failed = append(r.failed, name)
+	r.packages[pkg] = true
+	r.printf("FAIL %s\n%s", name, output)
+}
+
+func (r *report) endPackage(e event, one *test) {
+	switch {
+	case e.Action == "fail" && !r.packages[e.Package]: // it did not build, or ended before its tests did
+		r.fail(e.Package, e.Package, one.output.String())
+	case e.Action == "skip": // no test files
+	case r.packages[e.Package]:
+		r.printf("FAIL %s  %.1f s\n", e.Package, e.Elapsed)
+	default:
+		r.printf("ok   %s  %.1f s, %d passed, %d skipped\n", e.Package, e.Elapsed, one.passed, one.skipped)
+	}
+}
+
+var logged = regexp.MustCompile(`(?m)^[ |]*\S+\.go:\d+: (.*)$`)
+
+// reasonOf returns why a test was skipped: its last words, or those of the test that it ran in another process.
+func reasonOf(output string) string {
+	lines := logged.FindAllStringSubmatch(output, -1)
+	if len(lines) == 0 {
+		return "no reason given"
+	}
+	for _, line := range slices.Backward(lines) {
+		if !strings.Contains(line[1], "another process") {
+			return line[1]
+		}
+	}
+	return lines[len(lines)-1][1]
+}
+
+// running returns the innermost tests that take long.
+func (r *report) running() []string {
+	var names []string
+	all := slices.Sorted(maps.Keys(r.tests))
+	for n, name := range all {
+		took := time.Since(r.tests[name].started)
+		outer := n+1 < len(all) && strings.HasPrefix(all[n+1], name)
+		if took > quietTime/2 && !outer && name != "" {
+			names = append(names, fmt.Sprintf("%s for %d s", name, int(took.Seconds())))
+		}
+	}
+	return names
+}
+
+// finish prints what came of all, and returns the exit code. err is how `go test` ended.
+func (r *report) finish(err error) int {
+	if err != nil && len(r.failed) == 0 {
+		r.fail("", "go test", err.Error()+"\n")
+	}
+	const shown = 3
+	for _, reason := range slices.SortedFunc(maps.Keys(r.reasons), func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(r.reasons[b]), len(r.reasons[a])), cmp.Compare(a, b))
+	}) {
+		names := r.reasons[reason]
+		more := ""
+		if len(names) > shown {
+			more = fmt.Sprintf(" and %d more", len(names)-shown)
+		}
+		r.printf("skipped: %s: %s%s\n", reason, strings.Join(names[:min(shown, len(names))], ", "), more)
+	}
+	for _, name := range r.failed {
+		r.printf("failed: %s\n", name)
+	}
+	r.printf("%d passed, %d failed, %d skipped\n", len(r.passed), len(r.failed), r.skipped)
+	if len(r.failed) > 0 || len(r.passed) == 0 {
+		return 1
+	}
+	return 0
+}
