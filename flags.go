@@ -225,8 +225,8 @@ func (c *config) validateWhole() error {
 		flag  string
 		given bool
 	}{
-		{"--collector.port-include", !o.PortInclude.Empty()},
-		{"--collector.port-exclude", !o.PortExclude.Empty()},
+		{"--collector.port-include", len(o.PortInclude) > 0},
+		{"--collector.port-exclude", len(o.PortExclude) > 0},
 		{"--collector.scope-exclude", o.ScopeExclude.String() != ""},
 		{"--no-collector.tcp", !o.TCP},
 		{"--no-collector.udp", !o.UDP},

@@ -296,7 +296,7 @@ func TestTheRunningProgramLogsWholeLinesInTheFormatThatWasAskedFor(t *testing.T)
 				`info "observing a network namespace" inventory.go`,
 				`info "Listening on" tls_config.go`,
 				`info "TLS is enabled." tls_config.go`,
-				`error "cannot read listening udp sockets" inventory.go`,
+				`error "cannot read listening udp sockets" troubles.go`,
 				`error "http: TLS handshake error"`,
 				`error "Unable to parse configuration" handler.go`,
 				`info "stopping: no new scrapes, those under way are finished" serve.go`,

@@ -100,7 +100,7 @@ func newBench(edit ...func(*Options)) *bench {
 	for _, f := range edit {
 		f(&o)
 	}
-	b.Inventory = newInventory(b.source, o, log.NewLogfmtLogger(&b.log), func() time.Time { return b.clock })
+	b.Inventory, _ = newInventory(sources{main: b.source}, o, log.NewLogfmtLogger(&b.log), func() time.Time { return b.clock })
 	return b
 }
 
@@ -114,8 +114,8 @@ func dropping(s socket.Socket, drops uint32) socket.Socket {
 	return s
 }
 
-// ports returns a snapshot's listeners as short texts.
-func ports(s *Snapshot) []string {
+// portsOf returns a snapshot's listeners as short texts.
+func portsOf(s *Snapshot) []string {
 	texts := []string{}
 	for _, l := range s.Listeners {
 		text := fmt.Sprintf("%s %s", l.Proto, l.Addr)
@@ -129,7 +129,7 @@ func ports(s *Snapshot) []string {
 
 func wantPorts(t *testing.T, s *Snapshot, want ...string) {
 	t.Helper()
-	if diff := cmp.Diff(append([]string{}, want...), ports(s)); diff != "" {
+	if diff := cmp.Diff(append([]string{}, want...), portsOf(s)); diff != "" {
 		t.Errorf("listeners (-want +got):\n%s", diff)
 	}
 }
@@ -138,7 +138,7 @@ func wantPorts(t *testing.T, s *Snapshot, want ...string) {
 func only(t *testing.T, s *Snapshot) Listener {
 	t.Helper()
 	if len(s.Listeners) != 1 {
-		t.Fatalf("want one listener, got %v", ports(s))
+		t.Fatalf("want one listener, got %v", portsOf(s))
 	}
 	return s.Listeners[0]
 }

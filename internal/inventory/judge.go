@@ -13,128 +13,118 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
-// judge is the registry, as this host sees it.
+// judge compares listeners with the part of the registry that is for this host.
 type judge struct {
+	options *Options
+	logger  log.Logger
 	watcher *registry.Watcher
-	host    string
-	bad     bool               // the file was, at the last look
-	of      *registry.Registry // for which table was made
-	table   *registry.Table
-	states  []ServiceState      // as table said last
-	input   []registry.Listener // the buffer of all judging
-	took    time.Duration       // so far, for the snapshot that is being made
+	bad     bool // the file was bad at the last check
+
+	registry *registry.Registry // of which table is the part for this host
+	table    *registry.Table
+	tables   uint64 // how many tables there have been
+
+	version  uint64              // of the listing and the table that the verdicts are for
+	input    []registry.Listener // the buffer of all judging
+	states   []ServiceState      // of all services
+	services []ServiceState      // states, without those of protocols that were not read
+	reserved []TeamUse
 }
 
-func newJudge(file, host string) (*judge, error) {
-	watcher, err := registry.NewWatcher(file)
+func newJudge(o *Options, logger log.Logger) (*judge, error) {
+	watcher, err := registry.NewWatcher(o.RegistryFile)
 	if err != nil {
 		return nil, err
 	}
-	j := &judge{watcher: watcher, host: host}
+	j := &judge{options: o, logger: logger, watcher: watcher}
 	j.take()
 	return j, nil
 }
 
-// take makes the table of the present registry, and tells whether it is another one.
+// take makes the table of the current registry, logs it, and reports whether it is another one than before.
 func (j *judge) take() bool {
-	if current := j.watcher.Current(); current != j.of {
-		j.of, j.table, j.states = current, current.For(j.host), nil
-		return true
+	current := j.watcher.Current()
+	if current == j.registry {
+		return false
 	}
-	return false
-}
-
-// announce logs by what the host is judged from now on.
-func (j *judge) announce(logger log.Logger) {
+	j.registry, j.table, j.states = current, current.For(j.options.RegistryHost), nil
+	j.tables++
 	services := j.table.ServiceCount()
-	level.Info(logger).Log("msg", "judging by a registry", "file", j.of.File(), "host", j.host, "services", services, "for_other_hosts", j.of.ServiceCount()-services)
+	level.Info(j.logger).Log("msg", "judging by a registry", "file", current.File(), "host", j.options.RegistryHost,
+		"services", services, "for_other_hosts", current.ServiceCount()-services)
 	if services == 0 {
-		level.Warn(logger).Log("msg", "no service of the registry is for this host, so that nothing that listens is declared: compare the name of the host with hosts in the file, or set --registry.host", "file", j.of.File(), "host", j.host)
+		level.Warn(j.logger).Log("msg", "no service of the registry is for this host, so no listener is declared: compare the host's name with hosts in the file, or set --registry.host",
+			"file", current.File(), "host", j.options.RegistryHost)
 	}
+	return true
 }
 
-// refresh looks whether the registry's file has changed, and tells whether it is to be judged anew.
-func (i *Inventory) refresh(snapshot *Snapshot) (changed bool) {
+// declares reports whether a service of the registry declares a port.
+func (j *judge) declares(proto string, port uint16) bool { return j.table.Declares(proto, port) }
+
+// judge fills in the verdicts on the listeners of the main namespace. input is the version of the listing; the result is the
+// version of what it has then.
+func (j *judge) judge(input uint64, l *listing, main *namespace) (version uint64, _ Read) {
 	start := time.Now()
-	_, err := i.judge.watcher.Check(start)
-	if err != nil { // which is told once
-		LogEach(i.logger, BadRegistry, err)
+	j.refresh(start)
+	if version = input + j.tables; version != j.version {
+		j.version = version
+		j.judgeAll(l, main)
 	}
-	ok, at := i.judge.watcher.LastReload()
-	changed = i.judge.take()
-	if !changed && ok && i.judge.bad {
-		level.Info(i.logger).Log("msg", "the registry's file is good again, and says the same as before", "file", i.judge.of.File())
-	}
-	i.judge.bad = !ok
-	if changed {
-		i.judge.announce(i.logger)
-	}
-	snapshot.Compliance = &Compliance{Reloaded: ok, ReloadedAt: at}
-	i.judge.took = time.Since(start)
-	return changed
+	return version, Read{Collector: CollectorRegistry, Duration: time.Since(start)}
 }
 
-// BadRegistry says that the registry could not be read again.
-const BadRegistry = "the registry stays as it was: its file is bad"
-
-// LogEach logs what went wrong: each of the errors that err joins on a line of its own, such as the faults of a registry.
-func LogEach(logger log.Logger, msg string, err error) {
-	errs := []error{err}
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) {
-		errs = joined.Unwrap()
+// refresh takes a registry whose file has changed.
+func (j *judge) refresh(now time.Time) {
+	if _, err := j.watcher.Check(now); err != nil { // once for each fault
+		LogEach(j.logger, BadRegistry, err)
 	}
-	for _, err := range errs {
-		level.Error(logger).Log("msg", msg, "err", err)
+	good, _ := j.watcher.LastReload()
+	if changed := j.take(); !changed && good && j.bad {
+		level.Info(j.logger).Log("msg", "the registry's file is good again, with the same content as before", "file", j.registry.File())
 	}
+	j.bad = !good
 }
 
-// ReloadRegistry reads the registry's file again. A bad one leaves the registry as it was.
-func (i *Inventory) ReloadRegistry() error {
-	if i.judge == nil {
-		return nil
-	}
-	return i.judge.watcher.Reload()
-}
-
-// judgeAll judges the listeners of the main network namespace.
-func (i *Inventory) judgeAll(snapshot *Snapshot) {
-	j, start := i.judge, time.Now()
-	defer func() { j.took += time.Since(start) }()
+// judgeAll judges the listeners of the main namespace.
+func (j *judge) judgeAll(l *listing, main *namespace) {
 	own := holder.OwnSockets()
 	j.input = j.input[:0]
-	first := 0
-	for n := range i.all {
-		l, end := &i.all[n], i.heldEnds[n]
-		sockets := i.held[first:end]
-		first = end
-		if l.Netns != "" {
+	for listener, sockets := range l.all() {
+		if listener.Netns != "" {
 			continue
 		}
-		input := l.Input()
+		input := listener.Input()
 		input.Own = isOwn(sockets, own)
-		l.Verdict, l.Judged = j.table.Judge(input), true
+		listener.Verdict, listener.Judged = j.table.Judge(input), true
 		j.input = append(j.input, input)
 	}
-	// Nothing is said of what is not read.
-	unread := map[string]bool{TCP: !i.options.TCP, UDP: !i.options.UDP}
+	// A protocol that was not read has no verdicts.
+	unread := map[string]bool{TCP: !j.options.TCP, UDP: !j.options.UDP}
 	failed := false
-	for _, l := range i.main.ledgers {
+	for _, l := range main.ledgers {
 		if l.failed {
 			unread[l.proto.String()], failed = true, true
 		}
 	}
-	j.states = j.table.Up(j.input, socket.BindV6Only(i.options.Procfs), j.states)
-	snapshot.Compliance.Services = j.states
+	j.states = j.table.Up(j.input, socket.BindV6Only(j.options.Procfs), j.states)
+	j.services = j.states
 	if unread[TCP] || unread[UDP] {
-		snapshot.Compliance.Services = slices.DeleteFunc(slices.Clone(j.states), func(s ServiceState) bool { return unread[s.Proto] })
+		j.services = slices.DeleteFunc(slices.Clone(j.states), func(s ServiceState) bool { return unread[s.Proto] })
 	}
+	j.reserved = nil
 	if !failed {
-		snapshot.Compliance.Reserved = j.table.Reserved(j.input)
+		j.reserved = j.table.Reserved(j.input)
 	}
 }
 
-// Input returns what a registry is told of the listener.
+// compliance returns what the registry says about the main namespace as a whole.
+func (j *judge) compliance() *Compliance {
+	reloaded, at := j.watcher.LastReload()
+	return &Compliance{Services: j.services, Reserved: j.reserved, Reloaded: reloaded, ReloadedAt: at}
+}
+
+// Input returns what the registry judges of the listener.
 func (l *Listener) Input() registry.Listener {
 	input := registry.Listener{Proto: l.Proto, Addr: l.Addr, HoldersKnown: l.Exact}
 	if l.Detailed {
@@ -149,7 +139,22 @@ func (l *Listener) Input() registry.Listener {
 	return input
 }
 
-// isOwn tells whether one of the sockets is among the exporter's own, which are told by their inodes.
+// isOwn reports whether one of the sockets is the exporter's own. own has the inodes of those.
 func isOwn(sockets []holder.Socket, own map[uint64]struct{}) bool {
 	return slices.ContainsFunc(sockets, func(s holder.Socket) bool { _, is := own[s.Inode]; return is && s.Inode != 0 })
+}
+
+// BadRegistry is the log message for a registry that cannot be loaded again.
+const BadRegistry = "the registry stays as it was: its file is bad"
+
+// LogEach logs each of the errors that err joins, such as the faults of a registry, on a line of its own.
+func LogEach(logger log.Logger, msg string, err error) {
+	errs := []error{err}
+	var joined interface{ Unwrap() []error }
+	if errors.As(err, &joined) {
+		errs = joined.Unwrap()
+	}
+	for _, err := range errs {
+		level.Error(logger).Log("msg", msg, "err", err)
+	}
 }

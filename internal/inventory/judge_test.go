@@ -24,12 +24,13 @@ func judgedBy(t *testing.T, b *bench, content string) (file string) {
 	if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	j, err := newJudge(file, "web-1")
+	b.main.options.RegistryFile, b.main.options.RegistryHost = file, "web-1"
+	j, err := newJudge(b.main.options, b.selection.logger)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.judge = j
-	b.main.declares = func(proto string, port uint16) bool { return j.table.Declares(proto, port) }
+	b.main.declares = j.declares
 	return file
 }
 

@@ -10,16 +10,16 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
-// goneKept is how long the drop count of a listener that went is kept, so that a restart does not look like a counter reset.
+// goneKept is how long the drop count of a listener that is gone is kept, so that a restart does not look like a counter reset.
 const goneKept = time.Hour
 
 // goneAfter is how many reads in a row must lack a socket before it is gone. The kernel gives its tables page by page, and
 // goes on by counting: a socket at the seam of two pages is passed over again and again while its neighbours come and go.
-// In 5 686 reads of procfs beside very busy neighbours, 145 times two in a row lacked the same socket, and once five.
+// In 5 686 reads of procfs next to very busy neighbours, 145 times two in a row lacked the same socket, and once five.
 const goneAfter = 8
 
-// confirmTime bounds the reads of one round. Where a read takes long, because the host has very many sockets, a socket that
-// is missing stays as it was until later rounds have made sure.
+// confirmTime bounds the reads of one round. If a read takes long, because the host has very many sockets, a missing socket stays
+// as it was until later rounds have made sure.
 const confirmTime = time.Second
 
 // ledger remembers one protocol's sockets from read to read. The kernel's tables are no consistent snapshot: while
@@ -32,14 +32,14 @@ type ledger struct {
 	maxGone   int // how many listeners that went are kept at most
 	sockets   map[identity]*member
 	listeners map[place]*listener
-	parted    map[uint64]parting // by the socket's ID
-	reads     uint64             // how many reads were absorbed
-	round     uint64             // the value of reads when the present round began
-	settled   bool               // a first round was settled: what appears from now on is new
+	closed    map[uint64]closedSocket // by ID
+	reads     uint64                  // how many reads were absorbed
+	round     uint64                  // the value of reads when the present round began
+	settled   bool                    // a first round was settled: what appears from now on is new
 
 	ranges socket.PortRanges // by which the last round was settled
-	still  bool              // the last round saw every socket, in one read, and nothing waits for its time to come
-	failed bool              // the last round could not be ended
+	still  bool              // the last round saw every socket, in one read, and no listener waits for a time to pass
+	failed bool              // the last round failed
 }
 
 // place is where a listener is.
@@ -50,15 +50,15 @@ type place struct {
 
 func placeOf(s socket.Socket) place { return place{s.Addr, s.Device} }
 
-// identity tells one socket from another: by its ID, wherever it moves.
+// identity identifies a socket: by its ID, wherever it moves.
 type identity struct {
 	id uint64
-	// Sockets with the ID 0 are told apart by their place, and by counting those of one read. They are never one socket.
+	// Sockets with the ID 0 are distinguished by their place, and by counting those of one read. They are never one socket.
 	at       place
 	nameless int
 }
 
-// member is a socket, as one of those that make a listener.
+// member is one of the sockets of a listener.
 type member struct {
 	row      socket.Socket // as last read
 	lastRead uint64        // the read that last had it
@@ -68,14 +68,14 @@ type member struct {
 	of       *listener     // the listener that last counted it; nil before
 }
 
-// parting is what is remembered of a socket that is gone. It may be open still, and listen again: the kernel then goes on
-// counting its drops where it was.
-type parting struct {
+// closedSocket is what is remembered about a socket that is gone. It may still be open, and listen again: the kernel then goes
+// on counting its drops.
+type closedSocket struct {
 	counted uint32 // as of the member
 	at      time.Time
 }
 
-// listener is what the sockets on one address and port come to.
+// listener is the sockets on one address and port, taken together.
 type listener struct {
 	counted           uint64 // the value of ledger.reads when it last had sockets
 	sockets           int
@@ -99,7 +99,7 @@ func newLedger(proto socket.Protocol, maxGone int) *ledger {
 		maxGone:   maxGone,
 		sockets:   make(map[identity]*member),
 		listeners: make(map[place]*listener),
-		parted:    make(map[uint64]parting),
+		closed:    make(map[uint64]closedSocket),
 	}
 }
 
@@ -126,10 +126,10 @@ func (l *ledger) absorb(rows []socket.Socket, now time.Time) {
 			if m.atStart {
 				m.counted = row.Drops
 			}
-			if p, back := l.parted[row.ID]; back {
-				delete(l.parted, row.ID)
-				if p.holds(now) && p.counted <= row.Drops { // else the ID is another socket's by now
-					m.counted = p.counted
+			if c, back := l.closed[row.ID]; back {
+				delete(l.closed, row.ID)
+				if c.holds(now) && c.counted <= row.Drops { // else the ID is another socket's by now
+					m.counted = c.counted
 				}
 			}
 			l.sockets[id] = m
@@ -139,8 +139,8 @@ func (l *ledger) absorb(rows []socket.Socket, now time.Time) {
 	}
 }
 
-// doubtful tells whether the round needs another read before it can be settled: because it is the first, which has nothing
-// to be held against, or because a socket may be gone that the last snapshot reported: those are the missing.
+// doubtful reports whether the round needs another read before it can be settled. The first round does: there is nothing to
+// compare it with. A later one does if sockets are missing that the last snapshot reported.
 func (l *ledger) doubtful(missing []socket.Socket) bool {
 	if !l.settled {
 		return l.reads-l.round < goneAfter
@@ -158,18 +158,18 @@ func (l *ledger) missing(dst []socket.Socket) []socket.Socket {
 	return dst
 }
 
-// wavers tells whether a socket that was reported is missing, and not for long enough to be gone.
+// wavers reports whether a socket that was reported is missing, but not for long enough to be gone.
 func (l *ledger) wavers(m *member) bool {
 	return m.lastRead <= l.round && m.of != nil && m.of.reported && l.reads-m.lastRead < goneAfter
 }
 
-// settle ends a round: it drops the sockets that are gone and brings the listeners up to date. young tells whether a port
-// that has been open for that long is still too young to be reported.
+// settle ends a round: it drops the sockets that are gone and brings the listeners up to date. young reports whether a port that
+// has been open for that long is still too young to be reported.
 func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duration) bool) {
 	still := l.reads == l.round+1
 	for id, m := range l.sockets {
 		if m.lastRead > l.round {
-			// A confirmation is not asked for what the read before it had, and says nothing against it.
+			// A confirmation does not ask for the sockets that the read before it had, so it says nothing against them.
 			m.lastRead = l.reads
 		} else {
 			still = false
@@ -177,7 +177,7 @@ func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duratio
 				if l.reads-m.lastRead >= goneAfter {
 					delete(l.sockets, id)
 					if id.id != 0 && m.counted > 0 {
-						l.parted[id.id] = parting{m.counted, now}
+						l.closed[id.id] = closedSocket{m.counted, now}
 					}
 				}
 				continue
@@ -218,14 +218,14 @@ func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duratio
 	for _, at := range oldest(gone, l.maxGone, func(at time.Time) time.Time { return at }) {
 		delete(l.listeners, at)
 	}
-	maps.DeleteFunc(l.parted, func(_ uint64, p parting) bool { return !p.holds(now) })
-	for _, id := range oldest(l.parted, l.maxGone, func(p parting) time.Time { return p.at }) {
-		delete(l.parted, id)
+	maps.DeleteFunc(l.closed, func(_ uint64, c closedSocket) bool { return !c.holds(now) })
+	for _, id := range oldest(l.closed, l.maxGone, func(c closedSocket) time.Time { return c.at }) {
+		delete(l.closed, id)
 	}
 	l.settled, l.still = true, still
 }
 
-// oldest returns the keys of what went first, where there is more than limit.
+// oldest returns the keys of what went first, if there is more than limit.
 func oldest[K comparable, V any](gone map[K]V, limit int, when func(V) time.Time) []K {
 	if len(gone) <= limit {
 		return nil
@@ -234,10 +234,10 @@ func oldest[K comparable, V any](gone map[K]V, limit int, when func(V) time.Time
 	return oldestFirst[:len(gone)-limit]
 }
 
-// holds tells whether a socket that parted must be remembered.
-func (p parting) holds(now time.Time) bool { return now.Sub(p.at) < goneKept }
+// holds reports whether a socket that is gone must still be remembered.
+func (c closedSocket) holds(now time.Time) bool { return now.Sub(c.at) < goneKept }
 
-// keeps tells whether the drop count of a listener that is not reported must be kept. A count of 0 is no loss.
+// keeps reports whether the drop count of a listener that is not reported must be kept. A count of 0 need not be.
 func (l *ledger) keeps(of *listener, now time.Time) bool {
 	return of.drops > 0 && !of.gone.IsZero() && now.Sub(of.gone) < goneKept
 }

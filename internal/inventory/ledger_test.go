@@ -113,7 +113,7 @@ func TestASocketThatListensAgainHasItsDropsCountedOnce(t *testing.T) {
 			l := newDropLedger(100)
 			test.story(l)
 			l.wantDrops(t, address, test.want)
-			if _, parted := l.parted[2]; parted {
+			if _, parted := l.closed[2]; parted {
 				t.Error("it is there, and remembered as gone")
 			}
 		})
@@ -125,13 +125,13 @@ func TestASocketThatIsGoneIsForgottenInTheEnd(t *testing.T) {
 	l.round()
 	l.round(dropping(at("0.0.0.0:53", 2), 199), at("0.0.0.0:54", 3))
 	l.round()
-	if len(l.parted) != 1 {
-		t.Errorf("remembered: %v, want the one that has dropped", l.parted)
+	if len(l.closed) != 1 {
+		t.Errorf("remembered: %v, want the one that has dropped", l.closed)
 	}
 	l.clock = l.clock.Add(goneKept)
 	l.round()
-	if len(l.parted) != 0 {
-		t.Errorf("remembered after %s: %v, want none", goneKept, l.parted)
+	if len(l.closed) != 0 {
+		t.Errorf("remembered after %s: %v, want none", goneKept, l.closed)
 	}
 }
 
@@ -142,11 +142,11 @@ func TestOnlySoManySocketsThatAreGoneAreRemembered(t *testing.T) {
 		l.clock = l.clock.Add(time.Second)
 		l.round(dropping(at(fmt.Sprintf("0.0.0.0:%d", 1+n), 1+n), 5))
 		l.round()
-		if want := min(int(n)+1, 10); len(l.parted) != want {
-			t.Fatalf("%d are remembered after %d, want %d", len(l.parted), n+1, want)
+		if want := min(int(n)+1, 10); len(l.closed) != want {
+			t.Fatalf("%d are remembered after %d, want %d", len(l.closed), n+1, want)
 		}
 	}
-	for id := range l.parted {
+	for id := range l.closed {
 		if id <= 40 {
 			t.Errorf("socket %d is remembered, and a later one is not", id)
 		}

@@ -173,7 +173,7 @@ func TestOnlyWhatWasThereAtTheStartHasNoFirstSeen(t *testing.T) {
 	h.err = errors.New("not yet") // until they have been found once, none is new
 	h.scrape()
 	h.err = nil
-	for range maxNamespaces + 10 { // some are read in the second round only
+	for range perRound + 10 { // some are read in the second round only
 		h.add(80)
 	}
 	first := slices.Clone(h.pods)
@@ -296,7 +296,7 @@ func TestWhereNothingChangedTheListenersAreTheSameOnes(t *testing.T) {
 
 func TestSnapshotsAtTheSameTimeWhileNamespacesChange(t *testing.T) {
 	h := newHost(t)
-	h.logger = log.NewNopLogger()
+	h.troubles.logger = log.NewNopLogger()
 	stable := h.add(80)
 	stop := make(chan struct{})
 	var changes, readers sync.WaitGroup
@@ -328,9 +328,9 @@ func TestSnapshotsAtTheSameTimeWhileNamespacesChange(t *testing.T) {
 			for range 100 {
 				s := h.Snapshot()
 				if s.Listeners[0].Netns != "" {
-					t.Errorf("the main namespace is missing: %v", ports(s))
+					t.Errorf("the main namespace is missing: %v", portsOf(s))
 				}
-				if s.Namespaces > maxNamespaces {
+				if s.Namespaces > perRound {
 					continue // a new one may wait for its turn
 				}
 				if !slices.Contains(seen(s), unknown(stable)+" 80") {

@@ -31,15 +31,15 @@ type host struct {
 	serial  uint64
 }
 
-var _ namespaces = (*host)(nil)
+var _ finder = (*host)(nil)
 
 func newHost(t *testing.T, edit ...func(*Options)) *host {
 	t.Helper()
 	h := &host{bench: newBench(edit...), dir: t.TempDir()}
 	h.time = h.clock
-	o := h.options
+	o := *h.main.options
 	o.Procfs = h.dir
-	h.others = newOthers(h, o, h.now)
+	h.rounds = newRounds(h, &o, h.now)
 	h.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
 	return h
 }
@@ -56,8 +56,8 @@ func (h *host) pass(d time.Duration) {
 	h.time = h.time.Add(d)
 }
 
-// Find implements namespaces.
-func (h *host) Find() (found []socket.Other, omitted int, err error) {
+// Find implements finder.
+func (h *host) Find() (found []socket.Namespace, omitted int, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.time = h.time.Add(h.finding)
@@ -73,7 +73,7 @@ func (h *host) Find() (found []socket.Other, omitted int, err error) {
 // pod is a scripted network namespace. It is also its source.
 type pod struct {
 	host  *host
-	found socket.Other
+	found socket.Namespace
 
 	mu     sync.Mutex
 	rows   map[socket.Protocol][]socket.Socket
@@ -95,7 +95,7 @@ func (h *host) add(ports ...int) *pod {
 	serial := h.serial
 	h.mu.Unlock()
 	p := &pod{host: h, errs: make(map[socket.Protocol]error)}
-	p.found = socket.Other{
+	p.found = socket.Namespace{
 		Serial: serial, Inode: 4026532000 + serial, Source: p,
 		Lives: func() bool {
 			p.mu.Lock()
@@ -208,20 +208,20 @@ func (p *pod) counts() (reads, leaves int) {
 
 // round does a whole round, however long it takes.
 func (h *host) round() {
-	h.others.mu.Lock()
+	h.rounds.mu.Lock()
 	round := make(chan struct{})
-	h.others.round = round
-	h.others.mu.Unlock()
-	h.others.run(round)
+	h.rounds.end = round
+	h.rounds.mu.Unlock()
+	h.rounds.round(round)
 }
 
 // scrape returns a snapshot that has waited for a round to end. On a busy machine that may take some.
 func (h *host) scrape() *Snapshot {
 	for {
 		snapshot := h.Snapshot()
-		h.others.mu.Lock()
-		ended := h.others.round == nil && h.others.current == h.shared
-		h.others.mu.Unlock()
+		h.rounds.mu.Lock()
+		ended := h.rounds.end == nil && h.rounds.result == h.others
+		h.rounds.mu.Unlock()
 		if ended {
 			return snapshot
 		}

@@ -21,7 +21,7 @@ func TestManyNamespacesAreReadInTurns(t *testing.T) {
 			for range count {
 				h.add(80)
 			}
-			whole := (count + maxNamespaces - 1) / maxNamespaces // rounds
+			whole := (count + perRound - 1) / perRound // rounds
 			last := make([]int, count)                           // the round in which each was last read
 			for round := 1; round <= 4*whole; round++ {
 				before := make([]int, count)
@@ -29,7 +29,7 @@ func TestManyNamespacesAreReadInTurns(t *testing.T) {
 					before[n], _ = p.counts()
 				}
 				h.round()
-				shared := h.others.current
+				shared := h.rounds.result
 				reads := 0
 				for n, p := range h.pods {
 					after, leaves := p.counts()
@@ -44,18 +44,18 @@ func TestManyNamespacesAreReadInTurns(t *testing.T) {
 						t.Errorf("round %d: namespace %d was read %d times, and last in round %d", round, n, after-before[n], last[n])
 					}
 				}
-				want := &figures{reads: min(count, maxNamespaces), listeners: count, namespaces: count + 1}
+				want := &figures{reads: min(count, perRound), listeners: count, namespaces: count + 1}
 				if round == 1 {
 					want.reads = count
 				}
 				want.omitted = count - want.reads
-				got := &figures{reads, len(shared.entries), shared.namespaces, shared.omitted}
+				got := &figures{reads, len(shared.open), shared.namespaces, shared.omitted}
 				if *want != *got || shared.read.Err != nil {
 					t.Errorf("round %d: got %+v, error %v, want %+v", round, *got, shared.read.Err, *want)
 				}
 			}
 			s := h.scrape()
-			if len(s.Listeners) != count+1 || s.Namespaces != count+1 || s.NamespacesOmitted != max(0, count-maxNamespaces) {
+			if len(s.Listeners) != count+1 || s.Namespaces != count+1 || s.NamespacesOmitted != max(0, count-perRound) {
 				t.Errorf("%d listeners in %d namespaces, %d of them omitted", len(s.Listeners), s.Namespaces, s.NamespacesOmitted)
 			}
 		})
@@ -82,8 +82,8 @@ func TestARoundEndsWhenItsTimeIsOver(t *testing.T) {
 	}
 	for round, omitted := range []int{0, 5, 5} { // the first one has more time
 		h.round()
-		if got := len(h.others.current.entries); got != 10 || h.others.current.omitted != omitted {
-			t.Errorf("after %d rounds %d listeners, %d namespaces omitted, want 10 and %d", round+1, got, h.others.current.omitted, omitted)
+		if got := len(h.rounds.result.open); got != 10 || h.rounds.result.omitted != omitted {
+			t.Errorf("after %d rounds %d listeners, %d namespaces omitted, want 10 and %d", round+1, got, h.rounds.result.omitted, omitted)
 		}
 	}
 }
@@ -94,8 +94,8 @@ func TestTheFirstRoundEndsToo(t *testing.T) {
 		h.add(80).takes = firstRoundTime/4 - time.Millisecond // five of them are too much
 	}
 	h.round()
-	if got := len(h.others.current.entries); got != 5 || h.others.current.omitted != 5 {
-		t.Errorf("%d listeners, %d namespaces omitted, want 5 and 5", got, h.others.current.omitted)
+	if got := len(h.rounds.result.open); got != 5 || h.rounds.result.omitted != 5 {
+		t.Errorf("%d listeners, %d namespaces omitted, want 5 and 5", got, h.rounds.result.omitted)
 	}
 }
 
@@ -107,7 +107,7 @@ func TestNamespacesThatTakeLongToFindAreReadAllTheSame(t *testing.T) {
 	}
 	h.round()
 	h.round()
-	if got := len(h.others.current.entries); got != 70 {
+	if got := len(h.rounds.result.open); got != 70 {
 		t.Errorf("%d listeners after two rounds, want 70", got)
 	}
 }
@@ -137,7 +137,7 @@ func TestACostlyNamespaceIsReadLessOftenThanOthers(t *testing.T) {
 	const rounds = 56
 	for range rounds {
 		h.round()
-		if got := len(h.others.current.entries); got != 2 {
+		if got := len(h.rounds.result.open); got != 2 {
 			t.Fatalf("%d listeners, want 2 in each round", got)
 		}
 	}
@@ -215,7 +215,7 @@ func TestUntilTheFirstRoundHasEndedReadingTheNamespacesHasFailed(t *testing.T) {
 	if took := time.Since(start); took > firstRoundTime+slack {
 		t.Errorf("the snapshot took %s, want about %s", took, firstRoundTime)
 	}
-	wantError(t, s, "first round")
+	wantError(t, s, "initial scan")
 	wantSeen(t, s)
 	if s.Namespaces != 1 {
 		t.Errorf("%d namespaces, want the main one alone", s.Namespaces)
@@ -272,7 +272,7 @@ func TestAReadThatFailsTakesItsOwnProtocolOfItsOwnNamespaceOnly(t *testing.T) {
 func TestAFailureIsToldUntilTheNamespaceIsReadAgain(t *testing.T) {
 	h := newHost(t)
 	bad := h.add(80)
-	for range 2*maxNamespaces - 1 {
+	for range 2*perRound - 1 {
 		h.add(81)
 	}
 	bad.fail(socket.TCP, errors.New("permission denied"))
@@ -282,13 +282,13 @@ func TestAFailureIsToldUntilTheNamespaceIsReadAgain(t *testing.T) {
 	reads, _ := bad.counts()
 	for range 2 {
 		now, _ := bad.counts()
-		if err := h.others.current.read.Err; (err != nil) != (now == reads) {
+		if err := h.rounds.result.read.Err; (err != nil) != (now == reads) {
 			t.Errorf("error %v, and it was read %d times since", err, now-reads)
 		}
 		h.round()
 	}
-	if err := h.others.current.read.Err; err != nil || len(h.others.current.entries) != 2*maxNamespaces {
-		t.Errorf("error %v, %d listeners, want none and %d", err, len(h.others.current.entries), 2*maxNamespaces)
+	if err := h.rounds.result.read.Err; err != nil || len(h.rounds.result.open) != 2*perRound {
+		t.Errorf("error %v, %d listeners, want none and %d", err, len(h.rounds.result.open), 2*perRound)
 	}
 }
 

@@ -15,13 +15,13 @@ func TestNewNamespacesDoNotKeepOldOnesWaiting(t *testing.T) {
 			}
 			h.round()
 			last := make([]int, old) // the round in which each was last read
-			most := (old+live*maxNamespaces)/maxNamespaces + 1
+			most := (old+live*perRound)/perRound + 1
 			fresh := 0 // new ones that were read
 			for round := 1; round <= 6*most; round++ {
-				for range maxNamespaces {
+				for range perRound {
 					h.add(81)
 				}
-				for len(h.pods) > old+live*maxNamespaces {
+				for len(h.pods) > old+live*perRound {
 					p := h.pods[old]
 					if reads, _ := p.counts(); reads > 0 {
 						fresh++

@@ -9,11 +9,11 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
-// Scope is how far an address reaches: the value of the scope label. It speaks of the address alone: a firewall may still
-// stand before it.
+// Scope is how far an address reaches: the value of the scope label. It depends only on the address; firewalls are not
+// considered.
 type Scope string
 
-// The scopes, from anywhere to this host alone.
+// The scopes, from the farthest reach to the nearest.
 const (
 	ScopeAny       Scope = "any"        // the wildcard addresses 0.0.0.0 and ::
 	ScopePublic    Scope = "public"     // any other unicast address
@@ -49,8 +49,7 @@ func scopeOf(addr netip.Addr) Scope {
 	}
 }
 
-// ScopeSet is a set of scopes, written as a list such as "loopback,link-local". It is a flag value: setting it again adds
-// to it.
+// ScopeSet is a set of scopes, written as a list such as "loopback,link-local". It is a flag value: each Set adds to it.
 type ScopeSet struct {
 	scopes []Scope
 }
@@ -75,7 +74,7 @@ func (s *ScopeSet) String() string { return joinScopes(s.scopes) }
 // IsCumulative tells the flag parser that the flag may be given more than once.
 func (s *ScopeSet) IsCumulative() bool { return true }
 
-// Contains tells whether scope is in the set.
+// Contains reports whether scope is in the set.
 func (s *ScopeSet) Contains(scope Scope) bool { return slices.Contains(s.scopes, scope) }
 
 func joinScopes(scopes []Scope) string {

@@ -16,64 +16,64 @@ const (
 	UDP = "udp"
 )
 
-// Snapshot is what listens at one moment. It is never changed after it was made, and may be shared.
+// Snapshot is what listens at one moment. It never changes, and may be shared.
 type Snapshot struct {
-	// Source is the way in which the kernel was asked.
+	// Source is how the kernel was asked: netlink or procfs.
 	Source string
-	// Reads has one entry for each thing that is read: the protocols, and then what else is asked for. The listeners of a
-	// protocol whose read failed are absent.
+	// Reads has one entry for each collector: the protocols, and then the others that are asked for. The listeners of a protocol
+	// whose read failed are absent.
 	Reads []Read
-	// Listeners are the ports that listen: those of the main network namespace first, lowest port first.
+	// Listeners are the open ports: the main network namespace first, lowest port first.
 	Listeners []Listener
-	// Gone are listeners that went within the last hour and had lost packets. Only their Drops mean anything.
+	// Gone are listeners that went within the last hour and had dropped packets. Only their Drops have a meaning.
 	Gone []Listener
 	// Omitted is how many listeners were left out because there are more than Options.MaxPorts.
 	Omitted int
-	// Unattributed is how many of the Listeners have no Holders. It means something only if Holders were asked for.
+	// Unattributed is how many of the Listeners have no Holders. It is 0 unless the holders were asked for and could be read.
 	Unattributed int
-	// Namespaces is how many network namespaces there are, the main one included, and NamespacesOmitted how many of them were
+	// Namespaces is how many network namespaces there are, including the main one. NamespacesOmitted is how many of them were
 	// not read this time: their listeners are those of the last time. Both are 0 unless all namespaces were asked for.
 	Namespaces, NamespacesOmitted int
-	// Compliance is what the registry says, or nil if there is none.
+	// Compliance is nil without a registry.
 	Compliance *Compliance
 }
 
-// Compliance is what the registry says of the main network namespace as a whole.
+// Compliance is how far the main network namespace, as a whole, complies with the registry.
 type Compliance struct {
-	// Services are the ports that must listen. There is none of a protocol whose read failed.
+	// Services are the required ports. Those of a protocol whose read failed are absent.
 	Services []ServiceState
-	// Reserved is how the teams' ranges are used; nil if a protocol could not be read.
+	// Reserved is how the teams' ranges are used. It is nil if a protocol could not be read.
 	Reserved []TeamUse
-	// Reloaded tells whether the file was good when it was last read, and ReloadedAt when it last was.
+	// Reloaded reports whether the file was good when it was last read. ReloadedAt is when it was last read and good.
 	Reloaded   bool
 	ReloadedAt time.Time
 }
 
-// What is read, as the collector label names it. The protocols have their own names.
+// The collectors other than the protocols, as the collector label names them.
 const (
 	CollectorHolder   = "holder"
 	CollectorNetns    = "netns"
 	CollectorRegistry = "registry"
 )
 
-// Read says how reading one thing went.
+// Read is how the read of one collector went.
 type Read struct {
 	Collector string
 	Err       error
 	Duration  time.Duration
 }
 
-// Asked tells whether something was read, or tried to be: one of the collectors.
+// Asked reports whether a collector was read, successfully or not.
 func (s *Snapshot) Asked(collector string) bool {
 	return slices.ContainsFunc(s.Reads, func(r Read) bool { return r.Collector == collector })
 }
 
-// Succeeded tells whether something was read.
+// Succeeded reports whether a collector was read successfully.
 func (s *Snapshot) Succeeded(collector string) bool {
 	return slices.ContainsFunc(s.Reads, func(r Read) bool { return r.Collector == collector && r.Err == nil })
 }
 
-// Missing returns the services that must listen and do not, as far as they were read: none without a registry.
+// Missing returns the required services that do not listen, as far as their protocols were read: none without a registry.
 func (s *Snapshot) Missing() []ServiceState {
 	if s.Compliance == nil {
 		return nil
@@ -90,15 +90,15 @@ func (s *Snapshot) Missing() []ServiceState {
 // Holder is who holds a listener. What is not known is empty.
 type Holder = holder.Holder
 
-// What a registry says.
+// The types of a registry's verdicts. With these names whoever shows a snapshot needs no import of the registry.
 type (
-	// Verdict is what it says of a listener.
+	// Verdict is the registry's verdict on a listener.
 	Verdict = registry.Verdict
-	// Service is a port that must listen.
+	// Service is a required port.
 	Service = registry.Service
-	// ServiceState tells whether it does.
+	// ServiceState is whether a required port listens as declared.
 	ServiceState = registry.ServiceState
-	// TeamUse is how much of what is reserved for a team is in use.
+	// TeamUse is how many of a team's reserved ports are in use.
 	TeamUse = registry.TeamUse
 )
 
@@ -110,7 +110,7 @@ const (
 	ReasonProcess      = registry.ReasonProcess
 )
 
-// Key tells one listener from another. Sockets that share it (SO_REUSEPORT, forked workers) are one listener.
+// Key identifies a listener. Sockets that share it (SO_REUSEPORT, forked workers) are one listener.
 type Key struct {
 	Proto string
 	Addr  netip.AddrPort
@@ -130,48 +130,43 @@ func (k Key) Family() string {
 	return "ipv4"
 }
 
-// IsIPv6 tells whether the socket's own address family is IPv6.
+// IsIPv6 reports whether the socket's own address family is IPv6.
 func (k Key) IsIPv6() bool { return k.Addr.Addr().Is6() }
 
-// Listener is a port that listens on an address.
+// Listener is an open port on an address.
 type Listener struct {
 	Key
 	// Sockets is how many sockets share the address and port.
 	Sockets int
-	// AcceptQueueLength counts the connections that wait for accept() at the fullest of the sockets, and AcceptQueueLimit is
-	// the backlog of that same socket. TCP only.
+	// AcceptQueueLength counts the connections that wait for accept() at the socket whose queue is nearest to its limit, and
+	// AcceptQueueLimit is the backlog of that socket. TCP only.
 	AcceptQueueLength, AcceptQueueLimit uint64
-	// ReceiveQueueBytes is the buffer memory of packets that wait to be read, in all the sockets, and
-	// ReceiveBufferLimitBytes the limit of the same. UDP only.
+	// ReceiveQueueBytes is the buffer memory of packets that wait to be read, and ReceiveBufferLimitBytes its limit. Both are
+	// sums over the sockets. UDP only.
 	ReceiveQueueBytes, ReceiveBufferLimitBytes uint64
-	// Drops counts the packets discarded at this listener since the exporter started. For TCP only a detailed source does.
+	// Drops counts the packets discarded at this listener since the exporter started. For TCP only a detailed source counts them.
 	Drops uint64
-	// Detailed tells whether the limits, IPv6Only and the device are known, and the drops of TCP.
+	// Detailed reports whether the limits, IPv6Only and the device are known, and the drops of TCP.
 	Detailed bool
-	// IPv6Only tells that an IPv6 listener does not take IPv4.
+	// IPv6Only reports whether an IPv6 listener does not accept IPv4.
 	IPv6Only bool
-	// FirstSeen is when the listener appeared; zero if it was there when the exporter started.
+	// FirstSeen is when the listener appeared. It is zero if it was there when the exporter started.
 	FirstSeen time.Time
-	// Holders are who holds the sockets, each once and maxHolders at most. ManyHolders tells that there are more.
+	// Holders are the holders of the sockets, each once, at most maxHolders. ManyHolders reports whether there are more.
 	Holders     []Holder
 	ManyHolders bool
 	holders     []Holder // all of them, by which it is judged
-	// Exact tells that the Holders are the processes that have the sockets open, and not what cgroups let one expect.
+	// Exact reports whether the Holders are the processes that have the sockets open. Otherwise they are inferred from cgroups.
 	Exact bool
-	// Verdict is what the registry says of it, if Judged.
+	// Verdict is the registry's verdict on the listener, if it is Judged.
 	Verdict Verdict
 	Judged  bool
 }
 
-// Full tells whether the kernel refuses connections to the listener: its accept queue takes one more than the limit says
-// (sk_acceptq_is_full in include/net/sock.h). It is false where the limit is not known.
+// Full reports whether the kernel refuses connections to the listener: its accept queue takes one more than the limit says
+// (sk_acceptq_is_full in include/net/sock.h). It is false if the limit is not known.
 func (l *Listener) Full() bool {
 	return l.Proto == TCP && l.Detailed && l.AcceptQueueLength > l.AcceptQueueLimit
-}
-
-// declared tells whether a service of the registry declares the listener's port.
-func (l *Listener) declared() bool {
-	return l.Judged && l.Verdict.Reason != ReasonUnregistered && l.Verdict.Reason != ReasonReserved
 }
 
 // byPort orders listeners as people look for them: the main network namespace first, then by port, protocol and address.

@@ -24,7 +24,7 @@ func BenchmarkSnapshot(b *testing.B) {
 			// With the sysctls that are read on a host, though these are not that namespace's own.
 			source := socket.NewProcfs(filepath.Join(procfs, "1"), "/proc")
 			options := Options{TCP: true, UDP: true, EphemeralMinAge: time.Minute, MaxPorts: 20_000}
-			i := newInventory(source, options, log.NewNopLogger(), time.Now)
+			i, _ := newInventory(sources{main: source}, options, log.NewNopLogger(), time.Now)
 			if got := len(i.Snapshot().Listeners); got < load.listeners {
 				b.Fatalf("%d listeners, want %d", got, load.listeners)
 			}

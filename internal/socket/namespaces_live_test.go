@@ -73,19 +73,19 @@ func (r *resident) inode(t *testing.T) uint64 {
 	return stat.Ino
 }
 
-func openOthers(t *testing.T, source string) (o *Others, why error) {
+func openNamespaces(t *testing.T, source string) (o *Namespaces, why error) {
 	t.Helper()
-	return OpenOthers(Config{Procfs: "/proc", Netns: "all", Source: source, Protocols: []Protocol{TCP, UDP}})
+	return OpenNamespaces(Config{Procfs: "/proc", Netns: "all", Source: source, Protocols: []Protocol{TCP, UDP}})
 }
 
 // find returns the namespaces by their numbers.
-func find(t *testing.T, o *Others) map[uint64]Other {
+func find(t *testing.T, o *Namespaces) map[uint64]Namespace {
 	t.Helper()
 	found, omitted, err := o.Find()
 	if err != nil || omitted != 0 {
 		t.Fatal(err, omitted)
 	}
-	others := make(map[uint64]Other)
+	others := make(map[uint64]Namespace)
 	for _, other := range found {
 		others[other.Inode] = other
 	}
@@ -96,12 +96,12 @@ func find(t *testing.T, o *Others) map[uint64]Other {
 }
 
 // addresses returns what listens in a namespace.
-func (o Other) addresses(t *testing.T) map[string]int {
+func (n Namespace) addresses(t *testing.T) map[string]int {
 	t.Helper()
-	defer o.Leave()
+	defer n.Leave()
 	addresses := make(map[string]int)
 	for _, proto := range []Protocol{TCP, UDP} {
-		sockets, _, err := o.Source.Read(proto)
+		sockets, _, err := n.Source.Read(proto)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -132,7 +132,7 @@ func TestOtherNamespacesGiveTheSameByNetlinkAndByProcfs(t *testing.T) {
 		}
 		netlink := 0
 		for _, source := range []string{"auto", "procfs", "netlink"} {
-			o, why := openOthers(t, source)
+			o, why := openNamespaces(t, source)
 			if refused := os.Geteuid() != 0 && source != "procfs"; (why != nil) != refused {
 				t.Errorf("%s: they cannot be entered: %v, want %t", source, why, refused)
 			}
@@ -171,7 +171,7 @@ func TestARunNameIsKnownWhereItMayBe(t *testing.T) {
 		settle(t, "/run/netns/blue", "")
 		settle(t, "", "")
 	}, func(t *testing.T) {
-		o, _ := openOthers(t, "auto")
+		o, _ := openNamespaces(t, "auto")
 		for range 2 {
 			got := make(map[string]int)
 			for _, other := range find(t, o) {
@@ -191,7 +191,7 @@ func TestARunNameIsKnownWhereItMayBe(t *testing.T) {
 func TestANamespaceThatCannotBeEnteredIsReadThroughProcfs(t *testing.T) {
 	netnstest.RunAsHost(t, func(t *testing.T) {
 		first := settle(t, "", "", "tcp 0.0.0.0:80").inode(t)
-		o, why := openOthers(t, "auto")
+		o, why := openNamespaces(t, "auto")
 		if why != nil {
 			t.Fatal(why)
 		}
@@ -219,7 +219,7 @@ func TestAProcessThatHasLeftSaysNothingOfTheNamespace(t *testing.T) {
 					t.Skip("needs nsenter, of util-linux")
 				}
 				openedSocket{address: "0.0.0.0:22"}.open(t, TCP)
-				o, _ := openOthers(t, source)
+				o, _ := openNamespaces(t, source)
 				leaves := settle(t, "", "exec nsenter --net=/proc/1/ns/net sleep 1000", "tcp 0.0.0.0:80")
 				inode := leaves.inode(t)
 				other := find(t, o)[inode]
@@ -253,7 +253,7 @@ func TestANamespaceThatHasEndedIsAnErrorAndThenNotFound(t *testing.T) {
 	for _, source := range []string{"auto", "procfs"} {
 		t.Run(source, func(t *testing.T) {
 			netnstest.RunAsHost(t, func(t *testing.T) {
-				o, _ := openOthers(t, source)
+				o, _ := openNamespaces(t, source)
 				ends := settle(t, "", "", "tcp 0.0.0.0:80")
 				other := find(t, o)[ends.inode(t)]
 				other.addresses(t)
@@ -275,7 +275,7 @@ func TestANamespaceThatHasEndedIsAnErrorAndThenNotFound(t *testing.T) {
 
 func TestLeavingANamespaceClosesWhatIsOpenInIt(t *testing.T) {
 	netnstest.RunAsHost(t, func(t *testing.T) {
-		o, why := openOthers(t, "auto")
+		o, why := openNamespaces(t, "auto")
 		if why != nil {
 			t.Fatal(why)
 		}

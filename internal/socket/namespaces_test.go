@@ -22,7 +22,7 @@ type inhabitant struct {
 	goes bool // while it is being read
 }
 
-var _ inhabited = (*household)(nil)
+var _ members = (*household)(nil)
 
 func (h *household) PID() int {
 	if len(h.processes) == 0 {
@@ -74,7 +74,7 @@ func TestOthersAreReadThroughWhoeverStays(t *testing.T) {
 		"none_is_there":         {nil, "is in another network namespace now"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			source := &elsewhere{namespace: &household{processes: test.processes}}
+			source := &memberProcfs{&household{processes: test.processes}}
 			got, same, err := source.Read(TCP)
 			if test.want != "" {
 				if err == nil || !strings.Contains(err.Error(), test.want) || got != nil {

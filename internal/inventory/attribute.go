@@ -1,0 +1,73 @@
+package inventory
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/listen-exporter/listen_exporter/internal/holder"
+)
+
+// maxHolders is how many holders of a listener are reported one by one.
+const maxHolders = 4
+
+// attribution finds the holders of listeners.
+type attribution struct {
+	finder  *holder.Finder
+	input   uint64 // the version of the listing whose holders are known
+	changes uint64 // how often the holders changed while the listing did not
+	known   bool   // the last search succeeded
+}
+
+// attribute fills in the holders of each listener. input is the version of the listing; the result is the version of what it has
+// then.
+func (a *attribution) attribute(input uint64, l *listing) (version uint64, _ Read) {
+	start := time.Now()
+	same := a.input == input
+	changed, err := a.finder.Find(l.sockets, same)
+	read := Read{Collector: CollectorHolder, Err: err, Duration: time.Since(start)}
+	if known := err == nil; changed || known != a.known {
+		a.known = known
+		a.changes++
+	} else if same {
+		return input + a.changes, read
+	}
+	a.input, l.attributed = input, a.known
+	for listener, sockets := range l.all() {
+		listener.holders, listener.Exact = nil, false
+		if a.known {
+			listener.holders = a.holdersOf(sockets)
+			listener.Exact = a.areExact(sockets)
+		}
+		listener.ManyHolders = len(listener.holders) > maxHolders
+		listener.Holders = listener.holders[:min(len(listener.holders), maxHolders)]
+	}
+	return input + a.changes, read
+}
+
+// areExact reports whether the processes that hold sockets are known for certain.
+func (a *attribution) areExact(sockets []holder.Socket) bool {
+	return !slices.ContainsFunc(sockets, func(s holder.Socket) bool { return !a.finder.Exact(s) })
+}
+
+// holdersOf returns the holders of a listener's sockets, each once.
+func (a *attribution) holdersOf(sockets []holder.Socket) []holder.Holder {
+	if len(sockets) == 1 {
+		return a.finder.Holders(sockets[0])
+	}
+	var holders []holder.Holder
+	for _, s := range sockets {
+		for _, h := range a.finder.Holders(s) {
+			if !slices.Contains(holders, h) {
+				holders = append(holders, h)
+			}
+		}
+	}
+	slices.SortFunc(holders, byProcess)
+	return holders
+}
+
+func byProcess(a, b holder.Holder) int {
+	return cmp.Or(cmp.Compare(a.Process, b.Process), cmp.Compare(a.Unit, b.Unit),
+		cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.PodUID, b.PodUID), cmp.Compare(a.UID, b.UID))
+}

@@ -1,0 +1,56 @@
+package inventory
+
+import (
+	"time"
+
+	"github.com/listen-exporter/listen_exporter/internal/ports"
+	"github.com/listen-exporter/listen_exporter/internal/socket"
+)
+
+// Options say what is read, and which listeners are reported.
+type Options struct {
+	// Procfs is where the procfs is mounted.
+	Procfs string
+	// Sysfs is where the sysfs is mounted, which has the cgroups.
+	Sysfs string
+	// Netns is whose network namespace is observed: host, self, or all for the host's and every other.
+	Netns string
+	// Source is how the kernel is asked: netlink, procfs, or auto for the better one that works.
+	Source string
+
+	// TCP and UDP say which protocols are read.
+	TCP, UDP bool
+	// RegistryFile is the registry that judges the listeners, or empty. RegistryHost is the name of this host in it.
+	RegistryFile, RegistryHost string
+	// Holders says whether to find the holders of each listener.
+	Holders bool
+	// EphemeralMinAge is how long a UDP socket on an ephemeral port must have been open before it is reported. A younger one is
+	// most often a client.
+	EphemeralMinAge time.Duration
+	// MaxPorts is how many listeners are reported at most.
+	MaxPorts int
+
+	// PortInclude, unless it is empty, has the only ports that are reported. PortExclude and ScopeExclude leave listeners out.
+	PortInclude, PortExclude ports.Set
+	ScopeExclude             ScopeSet
+}
+
+// protocols returns the protocols that are read.
+func (o *Options) protocols() []socket.Protocol {
+	var protocols []socket.Protocol
+	if o.TCP {
+		protocols = append(protocols, socket.TCP)
+	}
+	if o.UDP {
+		protocols = append(protocols, socket.UDP)
+	}
+	return protocols
+}
+
+// passes reports whether a listener passes the filters.
+func (o *Options) passes(k Key) bool {
+	port := k.Addr.Port()
+	return (len(o.PortInclude) == 0 || o.PortInclude.Contains(port)) &&
+		!o.PortExclude.Contains(port) &&
+		!o.ScopeExclude.Contains(k.Scope)
+}

@@ -1,0 +1,45 @@
+package inventory
+
+import (
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+)
+
+// subjects are what a collector reads, for the log.
+var subjects = map[string]string{
+	TCP:               "listening tcp sockets",
+	UDP:               "listening udp sockets",
+	CollectorNetns:    "all network namespaces",
+	CollectorHolder:   "holders",
+	CollectorRegistry: "the registry",
+}
+
+// troubles logs what cannot be read: when that begins, changes and ends, and not at each snapshot.
+type troubles struct {
+	logger log.Logger
+	last   map[string]string // the error of each subject; empty if there is none
+}
+
+func newTroubles(logger log.Logger) troubles {
+	return troubles{logger: logger, last: make(map[string]string)}
+}
+
+// reportRead logs whether a read failed, if that is news.
+func (t *troubles) reportRead(read Read) { t.report(subjects[read.Collector], read.Err) }
+
+// report logs whether a subject cannot be read, if that is news.
+func (t *troubles) report(subject string, err error) {
+	trouble := ""
+	if err != nil {
+		trouble = err.Error()
+	}
+	if trouble == t.last[subject] {
+		return
+	}
+	t.last[subject] = trouble
+	if err == nil {
+		level.Info(t.logger).Log("msg", "can read "+subject+" again")
+		return
+	}
+	level.Error(t.logger).Log("msg", "cannot read "+subject, "err", err)
+}
