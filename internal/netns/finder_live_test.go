@@ -18,15 +18,12 @@ import (
 )
 
 func TestANamespaceThatTakesADeadOnesNumberIsAnotherOne(t *testing.T) {
-	onOwnHost(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		f := newFinder(t, "/proc")
 		var last *Namespace
 		for tries := range 100 {
 			process := sleeper(t)
-			o := other(t, f, process.Process.Pid)
-			if o == nil {
-				t.Fatal("it was not found")
-			}
+			o := findWitness(t, f, process)
 			if last != nil && last.Inode == o.Inode {
 				t.Logf("namespace %d has the number %d, as the one before it", tries, o.Inode)
 				if o == last || o.Serial <= last.Serial || last.Alive() || !o.Alive() {
@@ -47,7 +44,7 @@ func TestANamespaceThatTakesADeadOnesNumberIsAnotherOne(t *testing.T) {
 }
 
 func TestTheDescriptorOfADeadProcessIsNotThatOfItsPidsNextOne(t *testing.T) {
-	onOwnHost(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		first := start(t, 0, "exec sleep 1000")
 		pid := first.Process.Pid
 		root, err := unix.Open("/proc", unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -63,14 +60,11 @@ func TestTheDescriptorOfADeadProcessIsNotThatOfItsPidsNextOne(t *testing.T) {
 		if got, err := w.inode(); err != nil || got != first.inode(t) {
 			t.Fatalf("while it lives: %d, %v", got, err)
 		}
-		if !w.leads() {
-			t.Error("it does not lead its threads")
-		}
 
 		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		waitFor(t, "a zombie has no network namespace", func() bool { _, err := w.inode(); return err != nil && invisible(err) })
+		waitFor(t, "a zombie has no network namespace", func() bool { _, err := w.inode(); return err != nil && IsHidden(err) })
 		first.kill()
 
 		second := first
@@ -84,7 +78,7 @@ func TestTheDescriptorOfADeadProcessIsNotThatOfItsPidsNextOne(t *testing.T) {
 			second = start(t, 0, "exec sleep 1000") // unless a thread of ours has taken the number
 		}
 		second.inode(t)
-		if got, err := w.inode(); err == nil || !invisible(err) {
+		if got, err := w.inode(); err == nil || !IsHidden(err) {
 			t.Errorf("through the descriptor of the process before it: %d, %v", got, err)
 		} else {
 			t.Logf("pid %d was given to another process: %v", pid, err)
@@ -98,47 +92,28 @@ func TestAProcessThatChangesItsNamespaceIsFollowed(t *testing.T) {
 			t.Skipf("needs %s, of util-linux", tool)
 		}
 	}
-	onOwnHost(t, func(t *testing.T) {
-		clock := time.Now()
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		f := newFinder(t, "/proc")
 		goal := sleeper(t)
-		find := func() {
-			t.Helper()
-			clock = clock.Add(tick)
+		for range newRounds {
 			membersOf(t, f)
-			f.pids.now = func() time.Time { return clock }
 		}
-		for range 3 {
-			find()
-		}
-		// A new process that is seen first, and then goes where it wants to be: by then nobody lists everything anymore.
+		// Processes that are seen first, and then go where they want to be.
 		unsharer := start(t, 0, "read x; exec unshare --net sleep 1000")
 		mover := start(t, unix.CLONE_NEWNET, fmt.Sprintf("read x; exec nsenter --net=/proc/%d/ns/net sleep 1000", goal.Process.Pid))
-		before := other(t, f, mover.Process.Pid)
-		if before == nil {
-			t.Fatal("a new process in a new namespace was not found")
-		}
-		if _, young := f.pids.young[unsharer.Process.Pid]; !young {
-			t.Errorf("process %d was not seen: %v", unsharer.Process.Pid, f.pids.young)
-		}
+		before := findWitness(t, f, mover)
 		home, target := unsharer.inode(t), goal.inode(t)
-		unsharer.tell(t)
-		mover.tell(t)
+		unsharer.resume(t)
+		mover.resume(t)
 		waitFor(t, "both have moved", func() bool { return unsharer.inode(t) != home && mover.inode(t) == target })
-		f.pids.now = func() time.Time { return clock }
-		reading := f.pids.round
-		find()
-		if o := other(t, f, unsharer.Process.Pid); o == nil || o.Inode != unsharer.inode(t) {
+		if o := findWitness(t, f, unsharer); o.Inode != unsharer.inode(t) {
 			t.Errorf("the one that has made a namespace is in %+v", o)
 		}
-		if o := other(t, f, mover.Process.Pid); o == nil || o != other(t, f, goal.Process.Pid) || o == before {
+		if o := findWitness(t, f, mover); o != findWitness(t, f, goal) || o == before {
 			t.Errorf("the one that has entered another namespace is in %+v", o)
 		}
 		if before.Alive() {
 			t.Error("the namespace that nobody lives in is alive")
-		}
-		if f.pids.round > reading+3 { // each short listing of this small host
-			t.Errorf("%d listings", f.pids.round-reading)
 		}
 	})
 }
@@ -156,10 +131,7 @@ func TestNamespacesAreFoundInTheProcfsOfAnotherHost(t *testing.T) {
 		f := newFinder(t, procfs)
 		for found := range 5 {
 			waitFor(t, "each namespace is found", func() bool { return len(membersOf(t, f)) == found })
-			if f.pids.settled != 0 {
-				t.Fatal("our own last pid was taken for that of the other host")
-			}
-			host.tell(t)
+			host.resume(t)
 		}
 		host.kill()
 		if _, err := f.Find(); err == nil || !strings.Contains(err.Error(), filepath.Join(procfs, "1", tcpTable)) {
@@ -169,16 +141,13 @@ func TestNamespacesAreFoundInTheProcfsOfAnotherHost(t *testing.T) {
 }
 
 func TestTheAgeOfANamespaceIsThatOfItsOldestProcess(t *testing.T) {
-	onOwnHost(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		f := newFinder(t, "/proc")
 		before := time.Now()
 		first := sleeper(t)
 		time.Sleep(50 * time.Millisecond)
 		second := sleeper(t)
-		o, next := other(t, f, first.Process.Pid), other(t, f, second.Process.Pid)
-		if o == nil || next == nil {
-			t.Fatal("not found")
-		}
+		o, next := findWitness(t, f, first), findWitness(t, f, second)
 		if o.Started() >= next.Started() {
 			t.Errorf("the first started at %d, the second at %d", o.Started(), next.Started())
 		}
@@ -193,48 +162,11 @@ func TestTheAgeOfANamespaceIsThatOfItsOldestProcess(t *testing.T) {
 	})
 }
 
-func TestThreadsAreNotTakenForProcesses(t *testing.T) {
-	onOwnHost(t, func(t *testing.T) {
-		f := newFinder(t, "/proc")
-		for range 2 {
-			membersOf(t, f)
-			f.pids.now = func() time.Time { return time.Now().Add(tick) }
-		}
-		o := other(t, f, sleeper(t).Process.Pid)
-		if o == nil {
-			t.Fatal("a new process in a new namespace was not found")
-		}
-		namespace, err := o.OpenNS()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(namespace)
-		thread := NewThread()
-		defer thread.Close()
-		if err := thread.In(namespace, func() error {
-			tid := unix.Gettid()
-			if _, err := inode(filepath.Join("/proc", strconv.Itoa(tid))); err != nil {
-				return fmt.Errorf("the test shows nothing: %w", err)
-			}
-			f.look(candidate{pid: tid})
-			if o.has(tid) {
-				return fmt.Errorf("thread %d is a member", tid)
-			}
-			return nil
-		}); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 func TestNamespacesThatComeAndGoAreNoError(t *testing.T) {
-	onOwnHost(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		f := newFinder(t, "/proc")
 		steady := sleeper(t)
-		o := other(t, f, steady.Process.Pid)
-		if o == nil {
-			t.Fatal("not found")
-		}
+		o := findWitness(t, f, steady)
 		stop := make(chan struct{})
 		var churn sync.WaitGroup
 		made := 0
@@ -283,7 +215,7 @@ func TestNamespacesThatComeAndGoAreNoError(t *testing.T) {
 }
 
 func TestThreeHundredNamespacesAreFound(t *testing.T) {
-	onOwnHost(t, func(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
 		const namespaces = 300
 		f := newFinder(t, "/proc")
 		want := make(map[uint64]int)
@@ -359,7 +291,7 @@ func TestHiddenProcessesAreNotFound(t *testing.T) {
 			t.Errorf("got the error %v", err)
 		}
 		if err != nil && !strings.Contains(err.Error(), "/proc/1/net/tcp") {
-			t.Errorf("the error does not tell what is hidden: %v", err)
+			t.Errorf("the error does not name what is hidden: %v", err)
 		}
 	})
 }

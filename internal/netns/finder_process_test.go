@@ -3,49 +3,15 @@ package netns
 import (
 	"errors"
 	"io"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
-
-// onOwnHost runs body as PID 1, where /proc shows no other processes than those that it starts.
-func onOwnHost(t *testing.T, body func(t *testing.T)) {
-	t.Helper()
-	netnstest.Run(t, func(t *testing.T) {
-		if os.Getpid() == 1 {
-			if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-				t.Fatal(err)
-			}
-			if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
-				t.Fatal(err)
-			}
-			body(t)
-			return
-		}
-		binary, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cmd := exec.Command(binary, "-test.v", "-test.count=1", "-test.run=^"+t.Name()+"$")
-		cmd.SysProcAttr = &syscall.SysProcAttr{
-			Cloneflags: unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL,
-		}
-		output, err := cmd.CombinedOutput()
-		t.Logf("as PID 1:\n| %s", strings.ReplaceAll(strings.TrimSpace(string(output)), "\n", "\n| "))
-		if err != nil {
-			t.Fatal(err)
-		}
-	})
-}
 
 // child is a process that the test started.
 type child struct {
@@ -79,8 +45,8 @@ func sleeper(tb testing.TB) *child {
 	return start(tb, unix.CLONE_NEWNET, "read x") // it ends with the test, even if that crashes
 }
 
-// tell lets a command go on that waits for input.
-func (c *child) tell(tb testing.TB) {
+// resume lets a command go on that waits for input.
+func (c *child) resume(tb testing.TB) {
 	tb.Helper()
 	if _, err := io.WriteString(c.input, "\n"); err != nil {
 		tb.Fatal(err)
@@ -108,18 +74,19 @@ func (c *child) inode(tb testing.TB) uint64 {
 	return number
 }
 
-// other returns the namespace of which a process is a witness.
-func other(tb testing.TB, f *Finder, pid int) *Namespace {
+// findWitness calls Find, and returns the namespace whose witness a process is.
+func findWitness(tb testing.TB, f *Finder, process *child) *Namespace {
 	tb.Helper()
-	others, err := f.Find()
+	namespaces, err := f.Find()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	for _, o := range others {
-		if o.has(pid) {
+	for _, o := range namespaces {
+		if o.has(process.Process.Pid) {
 			return o
 		}
 	}
+	tb.Fatalf("the namespace of process %d was not found", process.Process.Pid)
 	return nil
 }
 

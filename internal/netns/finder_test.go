@@ -7,12 +7,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-// fakeHost is a directory that stands for a procfs.
+// fakeHost is a directory that a test makes look like a procfs.
 type fakeHost struct {
 	t   *testing.T
 	dir string
@@ -33,7 +32,6 @@ func (h fakeHost) add(pid int, namespace string) {
 		h.t.Fatal(err)
 	}
 	h.write(filepath.Join(process, "stat"), fmt.Sprintf("%d (a ) b) S %s %d 0 0", pid, strings.Repeat("0 ", 18), pid))
-	h.write(filepath.Join(process, "status"), fmt.Sprintf("Name:\ta\nTgid:\t%d\n", pid))
 	h.enter(pid, namespace)
 }
 
@@ -196,42 +194,27 @@ func TestALifeLastsWhileAKnownProcessOfItLives(t *testing.T) {
 }
 
 func TestANamespaceThatLosesAllItsWitnessesAtOnceIsFoundThroughAnOlderProcess(t *testing.T) {
-	h := newFakeHost(t)
-	for pid := 2; pid <= 200; pid++ { // several pieces of a listing
-		h.add(pid, "main")
+	h, f := crowd(t, 3*maxKnown)
+	last := 0
+	for n := range maxWitnesses + 1 {
+		h.add(10_000+n, "pod")
+		last += 10_000 + n
 	}
-	f := newFinder(t, h.dir)
-	membersOf(t, f)
-	clock := time.Now()
-	f.pids.now = func() time.Time { return clock }
-	f.pids.lastPID = func() int { return 400 }
-	for pid := 301; pid <= 304; pid++ {
-		h.add(pid, "pod")
-	}
-	find := func() map[uint64][]int {
-		clock = clock.Add(tick)
-		return membersOf(t, f)
-	}
-	witnesses := find()[1]
+	witnesses := membersOf(t, f)[1]
 	if len(witnesses) != maxWitnesses {
 		t.Fatalf("the witnesses are %v", witnesses)
 	}
-	for range 10 { // none of them is young anymore
-		find()
+	for range newRounds { // then none of them is new anymore
+		membersOf(t, f)
 	}
-	last := 301 + 302 + 303 + 304
 	for _, pid := range witnesses {
 		last -= pid
 		h.kill(pid)
 	}
-	want := map[uint64][]int{2: {last}}
-	for range 3 {
-		if diff := cmp.Diff(want, find()); diff != "" {
+	for range 2 {
+		if diff := cmp.Diff(map[uint64][]int{2: {last}}, membersOf(t, f)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
-	}
-	if f.pids.round > 13 {
-		t.Errorf("%d listings: everything is listed each time", f.pids.round)
 	}
 }
 
@@ -288,7 +271,7 @@ func TestAFailedReadIsAnErrorAndChangesNothing(t *testing.T) {
 				test.breaks()
 				f.closeRoot() // as if it were the first call
 				if _, err := f.Find(); err == nil || !strings.Contains(err.Error(), test.want) {
-					t.Errorf("got the error %v, want one that tells %s", err, test.want)
+					t.Errorf("got the error %v, want one that names %s", err, test.want)
 				}
 				test.mends()
 				if diff := cmp.Diff(map[uint64][]int{1: {10}}, membersOf(t, f)); diff != "" {
@@ -309,21 +292,21 @@ func rename(t *testing.T, from, to string) {
 func TestTheOldestNamespacesStayWhereThereAreTooMany(t *testing.T) {
 	h := newFakeHost(t)
 	f := newFinder(t, h.dir)
-	f.namespaces = 2
+	f.maxNamespaces = 2
 	h.add(10, "a")
 	h.add(20, "b")
 	membersOf(t, f)
 	h.add(5, "c")
 	h.add(6, "c")
 	h.add(7, "d")
-	if diff := cmp.Diff(map[uint64]bool{1: true, 2: true}, keys(membersOf(t, f))); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
+	if got := membersOf(t, f); len(got) != 2 || got[1] == nil || got[2] == nil {
+		t.Errorf("got %v, want the first two", got)
 	}
 	if got := f.Omitted(); got != 2 {
 		t.Errorf("%d left out, want 2", got)
 	}
 	h.kill(10)
-	if diff := cmp.Diff(map[uint64]bool{1: true, 2: true}, keys(membersOf(t, f))); len(diff) == 0 {
+	if got := membersOf(t, f); len(got) != 2 || got[3] == nil {
 		t.Error("the third did not take the place of the one that ended")
 	}
 	if got := f.Omitted(); got != 1 {
@@ -344,17 +327,9 @@ func TestWitnessesTakeNoMoreThanTheirShareOfTheDescriptors(t *testing.T) {
 		}
 	}
 	f := newFinder(t, h.dir)
-	f.descriptors = 8
+	f.maxDescriptors = 8
 	members := membersOf(t, f)
 	if f.open > 8 || len(members)+f.Omitted() != 10 || len(members) < 4 {
 		t.Errorf("%d descriptors for %v, %d left out", f.open, members, f.Omitted())
 	}
-}
-
-func keys(members map[uint64][]int) map[uint64]bool {
-	set := make(map[uint64]bool)
-	for serial := range members {
-		set[serial] = true
-	}
-	return set
 }

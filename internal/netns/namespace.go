@@ -13,15 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// userHZ is how many clock ticks a second has where the kernel tells them to programs (USER_HZ, include/asm-generic/param.h).
+// userHZ is how many clock ticks a second has in the files that the kernel shows to programs (USER_HZ,
+// include/asm-generic/param.h).
 const userHZ = 100
 
-// maxWitnesses is how many processes of a namespace are held on to. When they have all died between two calls of
-// [Finder.Find], a namespace that others keep alive begins another life here.
+// maxWitnesses is how many processes of a namespace are held on to. If all of them die between two calls of [Finder.Find], a
+// namespace that other processes keep alive begins another life here.
 const maxWitnesses = 3
 
-// tcpTable is the file whose inode number tells network namespaces apart. It belongs to the namespace, not to the process, and
-// stat needs no privilege.
+// tcpTable is the file whose inode number identifies a network namespace. The number is the namespace's, whichever process or
+// procfs mount shows the file, and stat needs no privilege. The link ns/net has such a number too, but reading it needs ptrace
+// rights.
 const tcpTable = "net/tcp"
 
 // Namespace is one life of a network namespace other than the main one.
@@ -34,24 +36,24 @@ type Namespace struct {
 	Serial uint64
 
 	finder    *Finder
-	witnesses []witness // oldest first; the first one stands for the namespace
+	witnesses []witness // oldest first; the namespace is read through the first one
 }
 
 // witness is a process that was seen to live in a namespace.
 type witness struct {
 	pid int
-	// fd is of <procfs>/<pid>, with O_PATH. It keeps neither the process nor the namespace alive. All that is looked up through
-	// it is this very process's, and there is nothing once that has died, even if its pid was given to another one.
+	// fd is of <procfs>/<pid>, with O_PATH. It keeps neither the process nor the namespace alive. Every lookup through it is in
+	// this very process, and fails once that has died, even if another process has its pid by then.
 	fd int
 	// started is field 22 of proc_pid_stat(5), in clock ticks after the machine's start.
 	started uint64
 }
 
-// Dir returns a path of the witness's directory in procfs: its net/ is that of the namespace. It leads to no other process, ever:
-// when the witness has died there is nothing below it.
+// Dir returns a path of the witness's directory in procfs: the net/ in it is the namespace's. It never leads to another process:
+// once the witness has died there is nothing below it.
 //
-// The witness may leave the namespace while it is being read. What was read is this namespace's if afterwards [Namespace.Alive] is
-// true and [Namespace.PID] is the same.
+// The witness may leave the namespace during a read. The read was of this namespace if afterwards [Namespace.Alive] is true and
+// [Namespace.PID] is the same.
 func (o *Namespace) Dir() string {
 	if len(o.witnesses) == 0 {
 		return o.Name()
@@ -64,7 +66,7 @@ func (o *Namespace) Name() string {
 	return filepath.Join(o.finder.procfs, strconv.Itoa(o.PID()))
 }
 
-// PID returns the pid of the witness, as it is in the procfs that is read, or 0 if there is none anymore.
+// PID returns the pid of the witness, in the PID namespace of the procfs, or 0 if there is none anymore.
 func (o *Namespace) PID() int {
 	if len(o.witnesses) == 0 {
 		return 0
@@ -81,7 +83,7 @@ func (o *Namespace) Members() []int {
 	return pids
 }
 
-// Started returns when the oldest of the members started, in clock ticks after the machine's start; 0 if there is none anymore.
+// Started returns when the oldest member started, in clock ticks after the machine's start, or 0 if there is none anymore.
 func (o *Namespace) Started() uint64 {
 	if len(o.witnesses) == 0 {
 		return 0
@@ -89,7 +91,7 @@ func (o *Namespace) Started() uint64 {
 	return o.witnesses[0].started
 }
 
-// Age returns how long ago that was.
+// Age returns how long ago the oldest member started.
 func (o *Namespace) Age() time.Duration {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
@@ -98,34 +100,33 @@ func (o *Namespace) Age() time.Duration {
 	return time.Duration(now.Nano()) - time.Duration(o.Started())*(time.Second/userHZ)
 }
 
-// Alive tells whether a process that is known to have lived in the namespace still does. When the witness no longer does, the next
-// one takes its place: then what failed to be read may be read once more, through a new [Namespace.Dir].
+// Alive reports whether one of the known processes still lives in the namespace. If the witness does not, the next one takes its
+// place: a read that failed may succeed now, through a new [Namespace.Dir].
 //
-// One thing cannot be told without privileges: a witness that has left, and then entered a namespace that was made with
-// the number of the one it had left.
+// One case cannot be seen without privileges: a witness that left, and then entered a new namespace with the number of the old one.
 func (o *Namespace) Alive() bool {
 	for len(o.witnesses) > 0 {
 		inode, err := o.witnesses[0].inode()
-		if err == nil && inode == o.Inode || err != nil && !invisible(err) {
+		if err == nil && inode == o.Inode || err != nil && !IsHidden(err) {
 			return true
 		}
 		if err == nil {
 			o.finder.moved = append(o.finder.moved, o.witnesses[0].pid)
 		}
-		// Not closed yet: the number would be given to another file, and somebody may have the path still.
-		o.finder.unused = append(o.finder.unused, o.witnesses[0].fd)
+		// Not closed yet: somebody may still have the path, and another file would get the descriptor's number.
+		o.finder.closing = append(o.finder.closing, o.witnesses[0].fd)
 		o.witnesses = o.witnesses[1:]
 	}
 	return false
 }
 
 // OpenNS returns a descriptor of the namespace, for [Thread.In]. The caller closes it. Unlike a witness it keeps the namespace
-// alive. It takes the right to trace the witness (ptrace(2), PTRACE_MODE_READ_FSCREDS): CAP_SYS_PTRACE as a rule.
+// alive. It needs the right to trace the witness (ptrace(2), PTRACE_MODE_READ_FSCREDS), which as a rule is CAP_SYS_PTRACE.
 func (o *Namespace) OpenNS() (fd int, err error) {
 	for o.Alive() {
 		w := o.witnesses[0]
 		fd, openErr := unix.Openat(w.fd, "ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		inode, err := w.inode() // it may have died or left since it was looked at
+		inode, err := w.inode() // it may have died or left meanwhile
 		switch stays := err == nil && inode == o.Inode; {
 		case stays && openErr == nil:
 			return fd, nil
@@ -141,7 +142,7 @@ func (o *Namespace) OpenNS() (fd int, err error) {
 // add makes a process a witness.
 func (o *Namespace) add(w witness) {
 	at, _ := slices.BinarySearchFunc(o.witnesses, w, func(a, b witness) int {
-		if a.started <= b.started { // a new one stands behind its equals
+		if a.started <= b.started { // a new one comes after its equals
 			return -1
 		}
 		return 1
@@ -171,19 +172,9 @@ func openWitness(root, pid int) (witness, error) {
 	return w, nil
 }
 
-// inode says at once that the process lives and which namespace it is in: a dead process has no net/tcp, a zombie neither.
+// inode identifies the namespace that the process is in. It fails for a dead process and for a zombie, which have no net/tcp.
 func (w witness) inode() (uint64, error) {
 	return inodeAt(w.fd, tcpTable)
-}
-
-// leads tells whether the process is a whole one: <procfs>/<tid> is there for each thread, though no listing shows it.
-func (w witness) leads() bool {
-	status, err := readAt(w.fd, "status")
-	if err != nil {
-		return false
-	}
-	group, ok := statusField(status, "Tgid:")
-	return ok && string(group) == strconv.Itoa(w.pid)
 }
 
 // startTime returns field 22 of the line in <pid>/stat. Field 2 is a name in parentheses that may hold anything.
@@ -197,16 +188,6 @@ func startTime(stat []byte) (uint64, error) {
 	return strconv.ParseUint(string(fields[index]), 10, 64)
 }
 
-// statusField returns the value of a line in <pid>/status, such as "Tgid:".
-func statusField(status []byte, name string) (value []byte, ok bool) {
-	for line := range bytes.Lines(status) {
-		if value, ok := bytes.CutPrefix(line, []byte(name)); ok {
-			return bytes.TrimSpace(value), true
-		}
-	}
-	return nil, false
-}
-
 // inodeAt returns the inode number of a file.
 func inodeAt(dir int, path string) (uint64, error) {
 	var stat unix.Stat_t
@@ -216,7 +197,7 @@ func inodeAt(dir int, path string) (uint64, error) {
 	return stat.Ino, nil
 }
 
-// readAt reads a small file of procfs. What is beyond 4 KiB is left out.
+// readAt reads the first 4 KiB of a file.
 func readAt(dir int, path string) ([]byte, error) {
 	fd, err := unix.Openat(dir, path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -231,7 +212,8 @@ func readAt(dir int, path string) ([]byte, error) {
 	return buffer[:n], nil
 }
 
-// invisible tells whether a process is not there, or not for us (hidepid).
-func invisible(err error) bool {
+// IsHidden reports whether an error of reading a file of a process means that the process is gone, or that it is not ours to see
+// (hidepid, missing rights).
+func IsHidden(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)
 }

@@ -1,4 +1,4 @@
-// Package netns finds the network namespace whose sockets are observed, and tells it apart from the exporter's own.
+// Package netns finds the network namespaces of a host, and enters them.
 package netns
 
 import (
@@ -7,10 +7,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
-// Mode says whose network namespace is observed: the values of --collector.netns.
+// Mode is whose network namespace is observed: a value of --collector.netns.
 type Mode string
 
 const (
@@ -28,20 +29,20 @@ const (
 	initialPIDNamespace = "pid:[4026531836]"
 )
 
-// Main is the network namespace that is observed, and the way to it.
+// Main is the observed network namespace.
 type Main struct {
-	// Dir is the directory of a process that lives in the namespace, such as /proc/1: the socket tables stand below its net/.
+	// Dir is the directory of a process that lives in the namespace, such as /proc/1. The socket tables are in its net/.
 	Dir string
-	// Own tells that it is the exporter's own namespace, of which /proc/sys/net speaks.
+	// Own reports whether it is the exporter's own namespace, whose sysctls are in /proc/sys/net.
 	Own bool
-	// Warnings are sentences for the log: why the namespace may not be the one the user means.
+	// Warnings are sentences for the log. They say why this may not be the namespace that the user means.
 	Warnings []string
 }
 
-// Find returns the namespace that mode names under the procfs mounted at procfs.
+// Find returns the namespace that mode names, in the procfs mounted at procfs.
 //
-// It fails only where procfs is not a directory. A process that cannot be looked into is a matter of each read: it may be
-// mended while the exporter runs.
+// It fails only if procfs is not a directory. A process that cannot be seen is an error of each read: that may change while the
+// exporter runs.
 func Find(procfs string, mode Mode) (Main, error) {
 	return find(procfs, ownProcfs, mode)
 }
@@ -70,7 +71,7 @@ func find(procfs, own string, mode Mode) (Main, error) {
 		}
 		if link, err := os.Readlink(filepath.Join(own, "self/ns/pid")); err == nil && link != initialPIDNamespace {
 			host.Warnings = append(host.Warnings, fmt.Sprintf(
-				"%s belongs to a PID namespace that is not the machine's first: \"host\" is this container; mount the host's /proc and name it with --path.procfs", procfs))
+				"%s shows a PID namespace that is not the machine's first: \"host\" is this container; mount the host's /proc and set --path.procfs", procfs))
 		}
 	}
 	host.Own = same(host.Dir, filepath.Join(own, "self"))
@@ -84,25 +85,19 @@ func find(procfs, own string, mode Mode) (Main, error) {
 	return host, nil
 }
 
-// same tells whether two processes, named by their directories, share a network namespace. The inode number of net/tcp
-// belongs to the namespace and is the same in every procfs mount. ns/net would say it too, but reading that link takes
-// ptrace rights.
+// same reports whether two processes, given by their directories, share a network namespace.
 func same(a, b string) bool {
 	inodeA, errA := inode(a)
 	inodeB, errB := inode(b)
 	return errA == nil && errB == nil && inodeA == inodeB
 }
 
-// inode returns the inode number of net/tcp below a process's directory.
+// inode returns the number of the network namespace of a process, given by its directory.
 func inode(dir string) (uint64, error) {
-	path := filepath.Join(dir, "net/tcp")
-	info, err := os.Stat(path)
+	path := filepath.Join(dir, tcpTable)
+	number, err := inodeAt(unix.AT_FDCWD, path)
 	if err != nil {
-		return 0, err
+		return 0, fmt.Errorf("stat %s: %w", path, err)
 	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, fmt.Errorf("stat %s: no inode number", path)
-	}
-	return stat.Ino, nil
+	return number, nil
 }

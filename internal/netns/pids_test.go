@@ -1,164 +1,115 @@
 package netns
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
-	"time"
-
-	"github.com/google/go-cmp/cmp"
 )
 
-// tick is the time between two calls, in these tests.
-const tick = 15 * time.Second
-
-// census is a pids of a fake host with a clock and a last pid that the test sets.
-type census struct {
-	*pids
-	h     fakeHost
-	clock time.Time
-	last  int
-}
-
-// newCensus returns one that is past its first two calls, which list everything.
-func newCensus(t *testing.T, last int) *census {
+// crowd makes a fake host of so many processes in the main namespace, and a Finder for which none of them is new.
+func crowd(t *testing.T, processes int) (fakeHost, *Finder) {
 	t.Helper()
 	h := newFakeHost(t)
-	for pid := 2; pid <= 200; pid++ {
+	for pid := 2; pid <= processes; pid++ {
 		h.add(pid, "main")
 	}
 	f := newFinder(t, h.dir)
-	membersOf(t, f)
-	c := &census{pids: f.pids, h: h, clock: time.Unix(1_700_000_000, 0), last: last}
-	c.now = func() time.Time { return c.clock }
-	c.lastPID = func() int { return c.last }
-	for range 2 {
-		if _, whole := c.call(t); !whole {
-			t.Fatal("not everything was listed at first")
-		}
+	for range newRounds {
+		membersOf(t, f)
 	}
-	return c
+	return h, f
 }
 
-// call returns the numbers that are tried, without the piece of the listing, a tick after the call before. There is a process
-// for each that the fake host has.
-func (c *census) call(t *testing.T) (numbers []int, whole bool) {
-	t.Helper()
-	c.clock = c.clock.Add(tick)
-	candidates, whole, err := c.next(false)
+func TestTheNamespaceOfANewProcessIsFoundAtOnce(t *testing.T) {
+	h, f := crowd(t, 2*maxKnown)
+	pods := 0
+	for _, pid := range []int{70_001, 70_002, 60_000} { // pids may begin again at any time
+		h.add(pid, strconv.Itoa(pid))
+		pods++
+		if got := len(membersOf(t, f)); got != pods {
+			t.Errorf("after process %d began: %d namespaces, want %d", pid, got, pods)
+		}
+	}
+	// Whoever starts a container makes its namespace a moment after the process.
+	h.add(80_000, "main")
+	for range newRounds - 1 {
+		membersOf(t, f)
+	}
+	h.enter(80_000, "late")
+	if got := len(membersOf(t, f)); got != pods+1 {
+		t.Errorf("after a young process entered a new one: %d namespaces, want %d", got, pods+1)
+	}
+}
+
+func TestANamespaceThatAnOldProcessEntersIsFoundInTurn(t *testing.T) {
+	h, f := crowd(t, 3*maxKnown)
+	for n := range 5 {
+		h.enter(100+n, fmt.Sprint("pod", n))
+	}
+	// A process that got the pid of another one is not known to be new either.
+	h.kill(200)
+	h.add(200, "reused")
+	for range f.pids.turns {
+		membersOf(t, f)
+	}
+	if got := len(membersOf(t, f)); got != 6 {
+		t.Errorf("%d namespaces, want 6", got)
+	}
+}
+
+func TestEveryProcessIsLookedAtInTurnAndFewInEachRound(t *testing.T) {
+	for _, processes := range []int{10, maxKnown, 5000} {
+		t.Run(strconv.Itoa(processes), func(t *testing.T) {
+			var listed []int
+			for n := range processes {
+				listed = append(listed, 2+n)
+			}
+			var p pids
+			for range newRounds {
+				if got := p.next(listed, false); len(got) != processes {
+					t.Fatalf("%d of the new ones are looked at, want all", len(got))
+				}
+			}
+			looked := make(map[int]bool)
+			for range (processes + maxKnown - 1) / maxKnown {
+				pids := p.next(listed, false)
+				if len(pids) > maxKnown {
+					t.Errorf("%d in a round, want %d at most", len(pids), maxKnown)
+				}
+				for _, pid := range pids {
+					looked[pid] = true
+				}
+			}
+			if len(looked) != processes {
+				t.Errorf("%d looked at, want %d", len(looked), processes)
+			}
+			if got := p.next(listed, true); len(got) != processes {
+				t.Errorf("%d looked at, want all when all are asked for", len(got))
+			}
+		})
+	}
+}
+
+func TestProcessesAreTheNumbersInAProcfs(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"1", "42", "self", "4x", "net"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := os.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, candidate := range candidates {
-		if !candidate.listed {
-			numbers = append(numbers, candidate.pid)
-		}
-		if _, err := inodeAt(int(c.root.Fd()), strconv.Itoa(candidate.pid)+"/net/tcp"); err == nil {
-			c.seen(candidate.pid)
-		}
-	}
-	slices.Sort(numbers)
-	return slices.Compact(numbers), whole
-}
-
-func TestNewNumbersAreTriedTwiceAndProcessesForAMinute(t *testing.T) {
-	c := newCensus(t, 1000)
-	c.h.add(1002, "main")
-	for i, step := range []struct {
-		last int
-		want []int
-	}{
-		{1000, nil},
-		{1003, []int{1001, 1002, 1003}},
-		{1003, []int{1001, 1002, 1003}}, // one of them may not have been visible yet
-		{1004, []int{1002, 1004}},
-		{1004, []int{1002, 1004}},
-		{1004, []int{1002}},
-		{1004, []int{1002}}, // it has been a minute since it was seen last among the new ones
-		{1004, nil},
-	} {
-		c.last = step.last
-		got, whole := c.call(t)
-		if diff := cmp.Diff(step.want, got); diff != "" || whole {
-			t.Errorf("call %d: everything listed: %t, tried (-want +got):\n%s", i, whole, diff)
-		}
-	}
-}
-
-func TestNumbersThatStartAnewAreFollowed(t *testing.T) {
-	c := newCensus(t, 1000)
-	c.h.write(c.h.dir+"/sys/kernel/pid_max", "1003\n")
-	c.last = 3
-	got, whole := c.call(t)
-	if diff := cmp.Diff([]int{1, 2, 3, 1001, 1002}, got); diff != "" || whole {
-		t.Errorf("everything listed: %t, tried (-want +got):\n%s", whole, diff)
-	}
-}
-
-func TestEverythingIsListedWhereNumbersDoNotHelp(t *testing.T) {
-	for name, last := range map[string]int{
-		"too many new ones":                1000 + minNumbers + 1,
-		"the last one cannot be known":     0,
-		"they started anew, at an unknown": 3,
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := newCensus(t, 1000)
-			c.last = last
-			if _, whole := c.call(t); !whole {
-				t.Error("not everything was listed")
-			}
-		})
-	}
-}
-
-func TestEveryProcessIsLookedAtAgainAfterSomeCalls(t *testing.T) {
-	for _, processes := range []int{10, 200, 1500} {
-		t.Run(strconv.Itoa(processes), func(t *testing.T) {
-			c := newCensus(t, 10_000)
-			for pid := 201; pid <= processes; pid++ {
-				c.h.add(pid, "main")
-			}
-			c.last = 0
-			c.call(t) // a listing that knows how many there are
-			c.last = 10_000
-			c.call(t)
-			c.call(t)
-			for c.reading != 0 {
-				c.call(t)
-			}
-			looked := make(map[int]bool)
-			for range rounds + 1 { // the last one may find the end alone
-				candidates, whole, err := c.next(false)
-				if err != nil || whole {
-					t.Fatal(whole, err)
-				}
-				if len(candidates) > max(minSlice, processes/rounds+20) {
-					t.Errorf("%d at a time", len(candidates))
-				}
-				for _, candidate := range candidates {
-					looked[candidate.pid] = true
-				}
-			}
-			if want := max(processes, 200); len(looked) != want {
-				t.Errorf("%d looked at, want %d", len(looked), want)
-			}
-		})
-	}
-}
-
-func TestTheLastPIDIsTheLastFieldOfLoadavg(t *testing.T) {
-	for line, want := range map[string]int{
-		"3.33 3.05 3.21 6/99 28986\n":         28986,
-		"0.00 0.00 0.00 0/0 0\n":              0, // gVisor
-		"0.00 0.00 0.00 0/0 -1\n":             0,
-		"0.00 0.00 0.00 1/1 1x\n":             0,
-		"0.00 0.00 0.00 1/1\n":                0,
-		"0.00 0.00 0.00 1/1 1 2\n":            0,
-		"0 0 0 1/1 99999999999999999999999\n": 0,
-		"":                                    0,
-	} {
-		if got := parseLastPID([]byte(line)); got != want {
-			t.Errorf("%q: got %d, want %d", line, got, want)
+	defer root.Close()
+	for range 2 {
+		got, err := listPIDs(root)
+		slices.Sort(got)
+		if err != nil || !slices.Equal(got, []int{1, 42}) {
+			t.Errorf("got %v, %v", got, err)
 		}
 	}
 }

@@ -12,14 +12,14 @@ import (
 // runNetns is where ip netns keeps its names (NETNS_RUN_DIR of iproute2).
 const runNetns = "/run/netns"
 
-// RunNames are the names that ip netns lists, by the namespaces they mean.
+// RunNames are the names that ip netns lists, by namespace.
 type RunNames map[fileID]string
 
-// fileID is what tells files apart: those of nsfs are namespaces.
+// fileID identifies a file. Each file of nsfs is a namespace.
 type fileID struct{ device, inode uint64 }
 
-// RunNamesDir returns where the names are of the host whose procfs is given: what PID 1 has there, if we may look, which a
-// container needs and may do only with privileges, else what we have there.
+// RunNamesDir returns the directory of the names on the host whose procfs is given. It is the one that PID 1 sees, which a
+// container needs and may read only with privileges, or else the one that this process sees.
 func RunNamesDir(procfs string) string {
 	dir := filepath.Join(procfs, "1/root", runNetns)
 	if _, err := os.Stat(dir); err == nil {
@@ -28,7 +28,7 @@ func RunNamesDir(procfs string) string {
 	return runNetns
 }
 
-// ReadRunNames reads the names in a directory. Where it cannot be read there are none. Of two names for one namespace the first in
+// ReadRunNames reads the names in a directory. If that fails there are none. Of two names for one namespace, the first in
 // alphabetical order counts.
 func ReadRunNames(procfs, dir string) RunNames {
 	names := make(RunNames)
@@ -52,8 +52,8 @@ func ReadRunNames(procfs, dir string) RunNames {
 	return names
 }
 
-// linkedProcess returns what a link to /proc/<pid>/ns/net means, as people make it for a container that ip netns does not know.
-// To follow it from a container would lead to our own /proc. A link to anywhere else means nothing.
+// linkedProcess returns where a link to /proc/<pid>/ns/net leads in a procfs. People make such a link for a container that ip
+// netns does not know. Followed inside a container, it would lead to the container's own /proc. Any other link leads nowhere.
 func linkedProcess(procfs, path string) string {
 	target, err := os.Readlink(path)
 	if err != nil {
@@ -67,8 +67,8 @@ func linkedProcess(procfs, path string) string {
 	return filepath.Join(procfs, pid, "ns/net")
 }
 
-// Of returns the name of a namespace, and "" if it has none or we may not know: it takes the right to trace a process of it, as
-// [Namespace.OpenNS] does. The name is valid UTF-8.
+// Of returns the name of a namespace. It is "" if there is none, or if this process has no right to trace a process of the
+// namespace, which [Namespace.OpenNS] needs too. The name is valid UTF-8.
 func (n RunNames) Of(o *Namespace) string {
 	if len(n) == 0 || !o.Alive() {
 		return ""

@@ -46,10 +46,7 @@ func TestANamespaceHasTheNameThatIPNetnsShows(t *testing.T) {
 		names := ReadRunNames("/proc", dir)
 		got := make(map[string]string)
 		for what, process := range map[string]*child{"mounted": process, "not named": nameless, "linked": linked} {
-			o := other(t, f, process.Process.Pid)
-			if o == nil {
-				t.Fatalf("the one that is %s was not found", what)
-			}
+			o := findWitness(t, f, process)
 			got[what] = names.Of(o)
 			process.kill()
 			if name := names.Of(o); name != "" {

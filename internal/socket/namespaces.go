@@ -60,7 +60,7 @@ func OpenNamespaces(c Config) (n *Namespaces, notEntered error) {
 	if notEntered = netns.CanEnter(c.Procfs); notEntered != nil {
 		return n, notEntered
 	}
-	n.thread = netns.NewThread()
+	n.thread = new(netns.Thread)
 	n.buffer = make([]byte, receiveBuffer)
 	return n, nil
 }
