@@ -38,6 +38,8 @@ FUZZ_TARGETS = $(shell grep -rEo '^func Fuzz[[:alnum:]_]+' --include='*_test.go'
 # Runs `go test` and counts; see test/report. With REPORTFLAGS=-may-skip=/dev/null, a skipped test is a failed one.
 REPORTFLAGS ?=
 REPORT      = $(GO) run ./test/report $(REPORTFLAGS)
+# Switches on the tests that take minutes, root, or tools that few machines have: see test/host.
+PROGRAM     = LISTEN_EXPORTER_PROGRAM='$(CURDIR)/.build/linux-$(shell $(GO) env GOARCH)/listen_exporter'
 # The race detector needs cgo and a C compiler.
 RACE = $(shell $(GO) list -race runtime/race >/dev/null 2>&1 && command -v $$($(GO) env CC) >/dev/null && echo -race)
 
@@ -74,8 +76,9 @@ test-kernels: .build/linux-amd64/listen_exporter ## Run the program on other ker
 	@.ci/kernels
 
 .PHONY: test-containers
-test-containers: build ## Run the program in containers of the DaemonSets' shape; wants root, buildah, kubectl, podman, runc.
-	@.ci/containers
+test-containers: build ## Run the program in containers of the DaemonSets' shape; wants root, buildah, podman, runc.
+	@.ci/tools kubectl
+	@$(PROGRAM) $(REPORT) -- -count=1 -timeout 15m ./test/containers
 
 .PHONY: test-kubernetes
 test-kubernetes: ## Give examples/kubernetes to a real API server, which is built when it is missing; wants jq, python3.

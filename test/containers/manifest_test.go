@@ -1,0 +1,163 @@
+package containers
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/listen-exporter/listen_exporter/test/host"
+)
+
+// pod is all of a pod's spec that the overlays use. A field of type any makes no difference here: it is for the kubelet, or a
+// probe or a memory limit, which the tests leave out. A key that pod does not have is an error, because it would be ignored.
+type pod struct {
+	AutomountServiceAccountToken, EnableServiceLinks, NodeSelector, PriorityClassName any
+	ServiceAccountName, Tolerations, DNSPolicy                                        any
+	HostNetwork, HostPID                                                              bool
+	SecurityContext                                                                   struct {
+		RunAsGroup, RunAsUser int
+		RunAsNonRoot          any
+		SeccompProfile        struct{ Type string }
+	}
+	Volumes []struct {
+		Name      string
+		HostPath  struct{ Path, Type string }
+		ConfigMap struct {
+			Name     string
+			Optional any
+		}
+	}
+	Containers []container
+}
+
+type container struct {
+	Name, Image, ImagePullPolicy, LivenessProbe, ReadinessProbe, Ports, Resources any
+	Args                                                                          []string
+	Env                                                                           []struct {
+		Name, Value string
+		ValueFrom   struct{ FieldRef struct{ FieldPath string } }
+	}
+	SecurityContext struct {
+		AllowPrivilegeEscalation *bool
+		AppArmorProfile          struct{ Type string }
+		Capabilities             struct{ Add, Drop []string }
+		ReadOnlyRootFilesystem   bool
+	}
+	VolumeMounts []struct {
+		MountPath, Name string
+		ReadOnly        bool
+	}
+}
+
+// readOverlay returns the pod of the DaemonSet that kubectl makes of an overlay, and the registry of its ConfigMap, if any.
+func readOverlay(manifest string) (p pod, registry string, err error) {
+	documents := yaml.NewDecoder(strings.NewReader(manifest))
+	for {
+		var object struct {
+			Kind string
+			Data map[string]string
+			Spec struct{ Template struct{ Spec any } }
+		}
+		if err := documents.Decode(&object); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return pod{}, "", err
+		}
+		switch object.Kind {
+		case "ConfigMap":
+			registry = object.Data["ports.yml"]
+		case "DaemonSet":
+			text, err := json.Marshal(object.Spec.Template.Spec)
+			if err != nil {
+				return pod{}, "", err
+			}
+			decoder := json.NewDecoder(bytes.NewReader(text))
+			decoder.DisallowUnknownFields()
+			if err := decoder.Decode(&p); err != nil {
+				return pod{}, "", err
+			}
+		}
+	}
+	if len(p.Containers) != 1 || !p.HostNetwork || !p.HostPID || p.SecurityContext.SeccompProfile.Type != "RuntimeDefault" {
+		err = fmt.Errorf("not the shape that is known here: %+v", p)
+	}
+	return p, registry, err
+}
+
+// offered returns the arguments in the comments of the base that an overlay with a registry may add.
+func offered() ([]string, error) {
+	text, err := os.ReadFile(filepath.Join(host.Root(), "examples/kubernetes/base/daemonset.yaml"))
+	var arguments []string
+	for _, found := range regexp.MustCompile(`(?m)^ +# - (--\S+)$`).FindAllSubmatch(text, -1) {
+		if argument := string(found[1]); !strings.HasPrefix(argument, "--registry.file=") {
+			arguments = append(arguments, argument)
+		}
+	}
+	return arguments, err
+}
+
+// podmanArguments are those by which podman runs the pod as a kubelet would. A kubelet mounts no tmpfs on a read-only root, and
+// makes a cgroup namespace. A ConfigMap is the directory of its name below configMaps.
+func (p *pod) podmanArguments(configMaps string) []string {
+	c := p.Containers[0]
+	context := c.SecurityContext
+	arguments := []string{
+		"--network=host", "--pid=host", "--cgroupns=private",
+		fmt.Sprintf("--user=%d:%d", p.SecurityContext.RunAsUser, p.SecurityContext.RunAsGroup),
+	}
+	add := func(format string, values ...any) { arguments = append(arguments, fmt.Sprintf(format, values...)) }
+	variables := make([]string, 0, 2*len(c.Env))
+	for _, e := range c.Env {
+		switch e.ValueFrom.FieldRef.FieldPath {
+		case "status.hostIP":
+			e.Value = nodeIP
+		case "spec.nodeName":
+			e.Value = nodeName
+		}
+		add("--env=%s=%s", e.Name, e.Value)
+		variables = append(variables, "$("+e.Name+")", e.Value)
+	}
+	paths := make(map[string]string)
+	for _, v := range p.Volumes {
+		paths[v.Name] = v.HostPath.Path
+		if v.ConfigMap.Name != "" {
+			paths[v.Name] = filepath.Join(configMaps, v.ConfigMap.Name)
+		}
+	}
+	for _, m := range c.VolumeMounts {
+		access := "rw"
+		if m.ReadOnly {
+			access = "ro"
+		}
+		add("--volume=%s:%s:%s,rbind,rprivate", paths[m.Name], m.MountPath, access)
+	}
+	for _, capability := range context.Capabilities.Drop {
+		add("--cap-drop=%s", capability)
+	}
+	for _, capability := range context.Capabilities.Add {
+		add("--cap-add=%s", capability)
+	}
+	if context.ReadOnlyRootFilesystem {
+		add("--read-only")
+		add("--read-only-tmpfs=false")
+	}
+	if escalation := context.AllowPrivilegeEscalation; escalation != nil && !*escalation {
+		add("--security-opt=no-new-privileges")
+	}
+	if profile := context.AppArmorProfile.Type; profile != "" {
+		add("--security-opt=apparmor=%s", strings.ToLower(profile))
+	}
+	add("localhost/listen_exporter")
+	for _, argument := range c.Args {
+		add("%s", strings.NewReplacer(variables...).Replace(argument))
+	}
+	return arguments
+}

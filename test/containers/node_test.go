@@ -1,0 +1,305 @@
+package containers
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/listen-exporter/listen_exporter/test/host"
+)
+
+// Names of the cgroups in which the services of pods run.
+const (
+	podUID           = "52d49e6c-9e54-4602-842c-39b18a3b5a29"
+	containerID      = "0c509dd847a611eb3e86fd58354a883fbfd223361ce38e2d7374aac751a69119"
+	otherContainerID = "498de02ddd3ad7c901b3c80f96c57db5b3ed9a817dbfab9d16b18be7e7d2d047"
+)
+
+// node is the host on which an overlay runs.
+type node struct {
+	host.Report
+	pod       pod
+	exact     bool     // the program may see which process holds a socket
+	added     []string // arguments of the program that the overlay does not have
+	configMap string   // the directory of the registry's ConfigMap
+	run       []string // the arguments of podman run
+	id        string   // of the program's container
+	pid       string   // of the program
+	scratch   string
+	page      host.Page
+}
+
+// beNode runs an overlay on a host of its own and reports what it checks.
+func beNode() error {
+	n := &node{added: strings.Fields(os.Getenv(argumentVariable)), scratch: os.Getenv(scratchVariable)}
+	manifest, err := os.ReadFile(os.Getenv(manifestVariable))
+	if err != nil {
+		return err
+	}
+	var registry string
+	if n.pod, registry, err = readOverlay(string(manifest)); err != nil {
+		return err
+	}
+	n.exact = len(n.pod.Containers[0].SecurityContext.Capabilities.Add) > 0
+	configMaps, err := os.MkdirTemp(n.scratch, "configmaps")
+	if err != nil {
+		return err
+	}
+	n.configMap = filepath.Join(configMaps, "listen-exporter-registry")
+	if err := errors.Join(os.Chmod(configMaps, 0o755), os.Mkdir(n.configMap, 0o755)); err != nil {
+		return err
+	}
+	if registry != "" {
+		if err := n.project(registry); err != nil {
+			return err
+		}
+	}
+	if _, err := host.Output(minute, "ip", "address", "add", nodeIP+"/32", "dev", "lo"); err != nil {
+		return err
+	}
+	if err := n.startServices(); err != nil {
+		return err
+	}
+	n.run = append([]string{"--cgroup-parent", host.Slice() + "/containers", "--pids-limit", "0"},
+		append(n.pod.podmanArguments(configMaps), n.added...)...)
+	if n.id, err = n.podman(append([]string{"run", "--detach", "--name", "listen_exporter"}, n.run...)...); err != nil {
+		return err
+	}
+	if n.pid, err = n.podman("inspect", "--format", "{{.State.Pid}}", "listen_exporter"); err != nil {
+		return err
+	}
+	n.Check(host.Check{Name: "it answers", Run: n.scrape})
+	n.Check(n.confinement()...)
+	n.Check(n.inventory()...)
+	if registry != "" {
+		n.checkRegistries(registry)
+	} else {
+		n.Check(host.Check{Name: "without a registry nothing is judged", Run: host.Same(0,
+			len(n.page["host_listen_port_registered"].GetMetric())+len(n.page["host_listen_port_violation"].GetMetric()))})
+	}
+	n.Check(host.Check{Name: "it ends with status 0 when it is stopped", Run: host.Want("0", func() (string, error) {
+		_, err := n.podman("stop", "--time", "10", "listen_exporter")
+		status, err2 := n.podman("inspect", "--format", "{{.State.ExitCode}}", "listen_exporter")
+		_, err3 := n.podman("rm", "listen_exporter")
+		return status, errors.Join(err, err2, err3)
+	})})
+	if registry != "" {
+		n.Check(host.Check{Name: "with a bad registry it does not start: it names the fault and ends with status 1", Run: n.refusesToStart})
+	}
+	n.End()
+	return nil
+}
+
+func (n *node) podman(arguments ...string) (string, error) {
+	global := append(store(n.scratch), "--tmpdir", filepath.Join(n.scratch, "podman"),
+		"--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "none")
+	output, err := host.Output(minute, "podman", append(global, arguments...)...)
+	return strings.TrimSpace(output), err
+}
+
+// scrape takes the next page of the program, as soon as it answers.
+func (n *node) scrape() error {
+	return host.Await(minute, func() (err error) {
+		n.page, err = host.Scrape("http://" + nodeIP + ":10190/metrics")
+		return err
+	})
+}
+
+// service is a program on the node. A process that shares its cgroup with another program is only known to those who may look
+// at processes.
+type service struct {
+	cgroup  string // below the slice; / for the root of the hierarchy
+	uid     uint32
+	name    string
+	sockets []string
+	isolate bool // in a network of its own
+}
+
+const podSlice = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod52d49e6c_9e54_4602_842c_39b18a3b5a29.slice"
+
+var services = []service{
+	{cgroup: "/demo.service", uid: 1000, name: "demo-server", sockets: []string{"tcp/0.0.0.0:8080", "tcp/[::1]:8081"}},
+	{cgroup: "/demo.service", uid: 1000, name: "demo-helper"},
+	{cgroup: "/alone.service", name: "alone", sockets: []string{"udp/127.0.0.1:5353"}},
+	{cgroup: podSlice + "/cri-containerd-" + containerID + ".scope", uid: 1337, name: "web", sockets: []string{"tcp/[::]:8443", "udp/[::]:4789"}},
+	{cgroup: podSlice + "/cri-containerd-" + otherContainerID + ".scope", name: "inner", sockets: []string{"tcp/0.0.0.0:7070"}, isolate: true},
+	{cgroup: "/", name: "stray", sockets: []string{"tcp/" + nodeIP + ":9000"}}, // in no unit and no container
+}
+
+// holders returns what the program must export of the holders of its own network: proto, address, port, process, unit,
+// container_id, pod_uid, uid.
+func (n *node) holders() []string {
+	rows := []string{fmt.Sprintf("tcp %s 10190 listen_exporter - %s - %d 1", nodeIP, n.id, n.pod.SecurityContext.RunAsUser)}
+	process := func(name string) string {
+		if n.exact {
+			return name
+		}
+		return "-"
+	}
+	if n.exact {
+		rows = append(rows, "tcp "+nodeIP+" 9000 stray - - - 0 1")
+	}
+	return append(rows,
+		"tcp 0.0.0.0 8080 "+process("demo-server")+" demo.service - - 1000 1",
+		"tcp :: 8443 web - "+containerID+" "+podUID+" 1337 1",
+		"tcp ::1 8081 "+process("demo-server")+" demo.service - - 1000 1",
+		"udp 127.0.0.1 5353 alone alone.service - - 0 1",
+		"udp :: 4789 web - "+containerID+" "+podUID+" 1337 1",
+	)
+}
+
+func (n *node) startServices() error {
+	bin, err := os.MkdirTemp(n.scratch, "bin")
+	if err != nil {
+		return err
+	}
+	self := filepath.Join(bin, "self")
+	if err := errors.Join(os.Chmod(bin, 0o755), host.Install(os.Args[0], self)); err != nil {
+		return err
+	}
+	for _, s := range services {
+		path := filepath.Join(bin, s.name)
+		if err := errors.Join(os.Symlink(self, path), s.start(path)); err != nil {
+			return fmt.Errorf("start %s: %w", s.name, err)
+		}
+	}
+	return nil
+}
+
+func (s *service) start(path string) error {
+	dir := "/sys/fs/cgroup"
+	if s.cgroup != "/" {
+		dir += host.Slice() + s.cgroup
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	cgroup, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = cgroup.Close() }()
+	cmd := host.Again("service", path, s.sockets...)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		UseCgroupFD: true, CgroupFD: int(cgroup.Fd()),
+		Credential: &syscall.Credential{Uid: s.uid, Gid: s.uid},
+	}
+	if s.isolate {
+		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNET
+	}
+	return startReady(cmd)
+}
+
+// startReady starts a process and waits until it prints a line.
+func startReady(cmd *exec.Cmd) error {
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	_, err = bufio.NewReader(output).ReadString('\n')
+	return err
+}
+
+// project puts a registry into the ConfigMap as a kubelet does: ports.yml is a link by way of ..data, itself a link to a new
+// directory that takes the place of the old one in one step.
+func (n *node) project(registry string) error {
+	link := filepath.Join(n.configMap, "..data")
+	old, _ := os.Readlink(link)
+	dir, err := os.MkdirTemp(n.configMap, "..2026_")
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(
+		os.Chmod(dir, 0o755),
+		os.WriteFile(filepath.Join(dir, "ports.yml"), []byte(registry), 0o644),
+		os.Symlink(filepath.Base(dir), link+"_tmp"),
+		os.Rename(link+"_tmp", link),
+	); err != nil {
+		return err
+	}
+	if old == "" {
+		return os.Symlink("..data/ports.yml", filepath.Join(n.configMap, "ports.yml"))
+	}
+	return os.RemoveAll(filepath.Join(n.configMap, old))
+}
+
+// status returns a line of /proc/<pid>/status of the program.
+func (n *node) status(key string) (string, error) {
+	text, err := os.ReadFile(filepath.Join("/proc", n.pid, "status"))
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, key+":"); ok {
+			return strings.Join(strings.Fields(value), " "), nil
+		}
+	}
+	return "", errors.Join(errors.New("no line "+key), err)
+}
+
+// confinement checks that the container is what the manifest says.
+func (n *node) confinement() []host.Check {
+	user, group := strconv.Itoa(n.pod.SecurityContext.RunAsUser), strconv.Itoa(n.pod.SecurityContext.RunAsGroup)
+	var mask uint64
+	for _, name := range n.pod.Containers[0].SecurityContext.Capabilities.Add {
+		mask |= map[string]uint64{
+			"SYS_PTRACE": 1 << unix.CAP_SYS_PTRACE, "DAC_READ_SEARCH": 1 << unix.CAP_DAC_READ_SEARCH,
+		}[name]
+	}
+	capabilities := fmt.Sprintf("%016x", mask)
+	var checks []host.Check
+	for _, c := range []struct{ name, key, want string }{
+		{"the effective capabilities are what the manifest adds", "CapEff", capabilities},
+		{"the permitted capabilities are what the manifest adds", "CapPrm", capabilities},
+		{"the bounding set is what the manifest adds", "CapBnd", capabilities},
+		{"no capability is inheritable", "CapInh", "0000000000000000"},
+		{"no capability is ambient", "CapAmb", "0000000000000000"},
+		{"the user is " + user, "Uid", strings.Join([]string{user, user, user, user}, " ")},
+		{"the group is " + group, "Gid", strings.Join([]string{group, group, group, group}, " ")},
+		{"there are no new privileges", "NoNewPrivs", "1"},
+		{"the runtime filters system calls", "Seccomp", "2"},
+	} {
+		checks = append(checks, host.Check{Name: c.name, Run: host.Want(c.want, func() (string, error) { return n.status(c.key) })})
+	}
+	paths := []string{"/"}
+	for _, m := range n.pod.Containers[0].VolumeMounts {
+		paths = append(paths, m.MountPath)
+	}
+	for _, path := range paths {
+		checks = append(checks, host.Check{Name: "read-only: " + path, Run: func() error { return n.isReadOnly(path) }})
+	}
+	for name, shared := range map[string]bool{"net": true, "pid": true, "cgroup": false} {
+		checks = append(checks, host.Check{
+			Name: fmt.Sprintf("the %s namespace is the host's: %t", name, shared),
+			Run: host.Want(shared, func() (bool, error) {
+				ours, err := os.Readlink("/proc/1/ns/" + name)
+				theirs, err2 := os.Readlink(filepath.Join("/proc", n.pid, "ns", name))
+				return ours == theirs, errors.Join(err, err2)
+			}),
+		})
+	}
+	return checks
+}
+
+func (n *node) isReadOnly(path string) error {
+	mounts, err := os.ReadFile(filepath.Join("/proc", n.pid, "mountinfo"))
+	options := "not mounted"
+	for line := range strings.Lines(string(mounts)) {
+		if fields := strings.Fields(line); fields[4] == path {
+			options = fields[5]
+		}
+	}
+	if !strings.Contains(","+options+",", ",ro,") {
+		return errors.Join(fmt.Errorf("%s: %s", path, options), err)
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+package host
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+// Page is a metrics page, by metric name.
+type Page map[string]*dto.MetricFamily
+
+// Scrape fetches a metrics page.
+func Scrape(url string) (Page, error) {
+	text, err := Get(url)
+	if err != nil {
+		return nil, err
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	return parser.TextToMetricFamilies(strings.NewReader(text))
+}
+
+// Rows returns a sorted line for each series of a metric: the values of these labels, - for an empty one, and its own value.
+func (p Page) Rows(metric string, labels ...string) []string {
+	rows := []string{}
+	for _, m := range p[metric].GetMetric() {
+		var row []string
+		for _, name := range labels {
+			value := "-"
+			for _, label := range m.GetLabel() {
+				if label.GetName() == name && label.GetValue() != "" {
+					value = label.GetValue()
+				}
+			}
+			row = append(row, value)
+		}
+		value := m.GetGauge().GetValue() + m.GetCounter().GetValue() + m.GetUntyped().GetValue()
+		rows = append(rows, strings.Join(append(row, strconv.FormatFloat(value, 'g', -1, 64)), " "))
+	}
+	slices.Sort(rows)
+	return rows
+}
+
+// Listeners returns what ss shows in the network namespace of the process, in the form of [Page.Rows]: proto, address, port,
+// process if wanted, and 1.
+func Listeners(process bool) ([]string, error) {
+	arguments := "-Htuln"
+	if process {
+		arguments += "p"
+	}
+	output, err := Output(limit, "ss", arguments)
+	rows := []string{}
+	for line := range strings.Lines(output) {
+		fields := strings.Fields(line)
+		if len(fields) < 6 || !strings.HasSuffix(fields[5], ":*") {
+			continue
+		}
+		colon := strings.LastIndexByte(fields[4], ':')
+		address := strings.Trim(fields[4][:colon], "[]")
+		if address == "*" { // a socket on :: that takes IPv4 too
+			address = "::"
+		}
+		row := []string{fields[0], address, fields[4][colon+1:]}
+		if process {
+			row = append(row, strings.Split(line, `"`)[1])
+		}
+		rows = append(rows, strings.Join(append(row, "1"), " "))
+	}
+	slices.Sort(rows)
+	return rows, err
+}
