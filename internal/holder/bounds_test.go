@@ -58,8 +58,8 @@ func TestAReaderWithoutDescriptorsLosesNoHolder(t *testing.T) {
 				x.want(f, two, Holder{Process: "other", Unit: "b.service"})
 			}
 		})
-		if len(f.cgroups.gone) > 0 {
-			t.Errorf("with %d descriptors %d cgroups are taken for gone", more, len(f.cgroups.gone))
+		if len(f.cgroups.removed) > 0 {
+			t.Errorf("with %d descriptors %d cgroups are taken for gone", more, len(f.cgroups.removed))
 		}
 		x.find(f, []Socket{one, two, added}, false)
 		x.want(f, added, Holder{Process: "added", Unit: "c.service"})
@@ -171,7 +171,7 @@ func TestManyCgroupsTakeNoMoreThanTheTimeOfAFind(t *testing.T) {
 	}
 	x.tick = tick
 	rounds := 0
-	for ; rounds < 60 && (len(f.Holders(s)) == 0 || len(f.fresh) > 0 || f.search != nil); rounds++ {
+	for ; rounds < 60 && (len(f.Holders(s)) == 0 || len(f.pending) > 0 || f.search != nil); rounds++ {
 		before := x.clock
 		x.find(f, sockets, rounds > 0)
 		if took := x.clock.Sub(before); took > limit {
@@ -218,7 +218,7 @@ func TestACgroupThatIsNotReachedInTimeIsNotGone(t *testing.T) {
 	x.find(f, nil, false)
 	x.tick = laterSearch / 50
 	rounds := 0
-	for ; rounds < 30 && len(f.cgroups.gone) == 0; rounds++ {
+	for ; rounds < 30 && len(f.cgroups.removed) == 0; rounds++ {
 		x.find(f, []Socket{s, gone}, rounds > 0)
 		if holders := f.Holders(s); len(holders) > 0 {
 			x.want(f, s, Holder{Process: "server", Unit: "a.service"})

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -23,7 +22,7 @@ const rootCgroup = 1
 // initScope is the unit in which systemd itself runs.
 const initScope = "init.scope"
 
-// findCgroup2 returns where the cgroup2 hierarchy is mounted below sysfs: alone, or beside version 1 (hybrid).
+// findCgroup2 returns where the cgroup2 hierarchy is mounted below sysfs, without version 1 or with it (hybrid).
 func findCgroup2(procfsPath, sysfs string) (string, error) {
 	mounts, err := mountsOf(procfsPath)
 	if err != nil {
@@ -41,12 +40,12 @@ func findCgroup2(procfsPath, sysfs string) (string, error) {
 		partial = mount.MountPoint
 	}
 	if partial != "" {
-		return "", fmt.Errorf("%s shows a part of the cgroup2 hierarchy alone (a cgroup namespace): mount the host's whole /sys/fs/cgroup, and name where with --path.sysfs", partial)
+		return "", fmt.Errorf("%s shows only a part of the cgroup2 hierarchy (a cgroup namespace): mount the host's whole /sys/fs/cgroup, and set --path.sysfs", partial)
 	}
 	return "", fmt.Errorf("no cgroup2 hierarchy is mounted below %s", sysfs)
 }
 
-// mountsOf returns the reader's own mounts. A procfs of another PID namespace does not know the reader: then its own does.
+// mountsOf returns the mounts of this process. A procfs of another PID namespace does not show this process: then /proc does.
 func mountsOf(procfsPath string) ([]*procfs.MountInfo, error) {
 	proc, err := procfs.NewFS(procfsPath)
 	if err != nil {
@@ -59,37 +58,35 @@ func mountsOf(procfsPath string) ([]*procfs.MountInfo, error) {
 	return mounts, err
 }
 
-// maxNamed is of how many processes of a cgroup the names are read. Where there are more they have none in common.
+// maxNamed is the number of processes in a cgroup up to which their names are read. More processes have no name in common.
 const maxNamed = 1024
 
-// crew is what is known of the processes of a cgroup.
-type crew struct {
+// members are the processes of a cgroup.
+type members struct {
 	pids []int
-	name string // of all of them, or empty if they have several or one is not known
+	name string // of all of them; empty if they have several, or one is not known
 }
 
-// crewOf returns the processes of the cgroup with an ID.
-func (f *Finder) crewOf(id uint64) (crew, error) {
-	if c, ok := f.members[id]; ok {
-		return c, nil
+// membersOf returns the processes of the cgroup with an ID.
+func (f *Finder) membersOf(id uint64) (members, error) {
+	if m, ok := f.members[id]; ok {
+		return m, nil
 	}
-	var c crew
+	var m members
 	if f.cgroups != nil && id != rootCgroup {
 		at, err := f.cgroups.path(id)
-		if err != nil {
-			return crew{}, err
+		if err == nil && at != "" {
+			m, err = f.readMembers(f.cgroups.root + at + "/cgroup.procs")
 		}
-		if at != "" {
-			if c, err = f.readCrew(f.cgroups.root + at + "/cgroup.procs"); err != nil {
-				return crew{}, err
-			}
+		if err != nil {
+			return members{}, err
 		}
 	}
-	f.members[id] = c
-	return c, nil
+	f.members[id] = m
+	return m, nil
 }
 
-// serviceOf returns the processes of the service that a socket unit with its cgroup is for, by systemd's default: that of the
+// serviceOf returns the processes of the service for which a socket unit with a cgroup waits, which by systemd's default has the
 // same name (Service=, systemd.socket(5)).
 func (f *Finder) serviceOf(id uint64) ([]int, error) {
 	if f.cgroups == nil {
@@ -110,55 +107,49 @@ func (f *Finder) serviceOf(id uint64) ([]int, error) {
 	return pids, nil // none if it is not running
 }
 
-// readCrew reads a cgroup.procs and the names of its processes. A process that is there, but whose name cannot be read
-// (hidepid), may have any name.
-func (f *Finder) readCrew(file string) (crew, error) {
+// readMembers reads a cgroup.procs and the names of its processes. A process whose name is hidden (hidepid) may have any name.
+func (f *Finder) readMembers(file string) (members, error) {
 	pids, err := readPIDs(file)
 	if isShortage(err) {
-		return crew{}, err
+		return members{}, err
 	}
-	if err != nil { // it is gone, or a threaded one
-		return crew{}, nil
+	if err != nil { // it was removed, or is a threaded one
+		return members{}, nil
 	}
 	if len(pids) > maxNamed {
-		return crew{pids: pids}, nil
+		return members{pids: pids}, nil
 	}
 	names := make(map[string]struct{})
 	var nameless []int
 	for _, pid := range pids {
 		name, err := f.comm(pid)
 		if isShortage(err) {
-			return crew{}, err
+			return members{}, err
 		}
 		if err != nil {
 			nameless = append(nameless, pid)
 			continue
 		}
 		if names[name] = struct{}{}; len(names) > 1 {
-			return crew{pids: pids}, nil
+			return members{pids: pids}, nil
 		}
 	}
 	if len(nameless) > 0 { // did they die?
 		if pids, err = readPIDs(file); err != nil || slices.ContainsFunc(nameless, func(pid int) bool { return slices.Contains(pids, pid) }) {
-			return crew{pids: pids}, nil
+			return members{pids: pids}, nil
 		}
 	}
-	c := crew{pids: pids}
+	m := members{pids: pids}
 	for name := range names {
 		// PID 1 opens sockets for others to serve.
 		if !slices.Equal(pids, []int{1}) {
-			c.name = name
+			m.name = name
 		}
 	}
-	return c, nil
+	return m, nil
 }
 
-// isShortage tells whether an error is the reader's own: it says nothing of what was to be read.
-func isShortage(err error) bool {
-	return isOneOf(err, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM)
-}
-
-// readPIDs reads a cgroup.procs. A process of another PID namespace stands there as 0.
+// readPIDs reads a cgroup.procs. A process of another PID namespace is a 0 in it.
 func readPIDs(file string) ([]int, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -177,19 +168,19 @@ func readPIDs(file string) ([]int, error) {
 	return pids, lines.Err()
 }
 
-// initialCgroupNamespace is what /proc/self/ns/cgroup links to outside of every cgroup namespace but the first
+// initialCgroupNamespace is what /proc/self/ns/cgroup links to in the first cgroup namespace of a machine
 // (PROC_CGROUP_INIT_INO, include/linux/proc_ns.h).
 const initialCgroupNamespace = "cgroup:[4026531835]"
 
-// processes says of which cgroups processes are.
+// processes finds the cgroups of processes.
 type processes struct {
 	procfs string
-	// base is the root of the reader's cgroup namespace in the whole hierarchy, from which the kernel tells the paths. It is
-	// empty if it is not known.
+	// base is where in the whole hierarchy this process's cgroup namespace begins, which is where the kernel's paths begin too. It
+	// is empty if it is not known.
 	base string
 }
 
-// newProcesses finds out where the reader's cgroup namespace begins: by the mount that container runtimes make inside of it.
+// newProcesses finds out where this process's cgroup namespace begins, by the mount that container runtimes make inside it.
 func newProcesses(procfsPath, root string) processes {
 	p := processes{procfs: procfsPath}
 	if link, err := os.Readlink("/proc/self/ns/cgroup"); err != nil || link == initialCgroupNamespace {
@@ -202,25 +193,25 @@ func newProcesses(procfsPath, root string) processes {
 	}
 	whole := newTree(root)
 	defer whole.end()
-	whole.begin(time.Now, time.Now().Add(firstSearch))
+	deadline := time.Now().Add(firstSearch)
 	for _, mount := range mounts {
 		if mount.FSType != "cgroup2" || mount.Root != "/" {
 			continue
 		}
 		if id, err := inode(mount.MountPoint); err == nil {
-			whole.want(map[uint64]struct{}{id: {}})
+			whole.setWanted(map[uint64]struct{}{id: {}})
+			whole.begin(time.Now, deadline)
 			if p.base, _ = whole.path(id); p.base != "" {
 				return p
 			}
-			whole.begin(whole.now, whole.deadline)
 		}
 	}
 	return p
 }
 
-// origin returns what the cgroup of a process says: that of the cgroup2 hierarchy or, where systemd keeps its units in
-// version 1, of the hierarchy called systemd. It says nothing if the process is gone.
-func (p processes) origin(pid int) (origin, error) {
+// originOf returns what the cgroup of a process says. It is the cgroup of the cgroup2 hierarchy or, where systemd keeps its units in
+// version 1, the one of the hierarchy called systemd. The result is empty if the process is gone.
+func (p processes) originOf(pid int) (origin, error) {
 	proc, err := procfs.NewFS(p.procfs)
 	if err != nil {
 		return origin{}, nil
@@ -236,24 +227,24 @@ func (p processes) origin(pid int) (origin, error) {
 	if err != nil {
 		return origin{}, nil
 	}
-	var from origin
+	var result origin
 	for _, group := range groups {
 		isV2 := group.HierarchyID == 0
 		if !isV2 && !slices.Contains(group.Controllers, "name=systemd") {
 			continue
 		}
-		if said := parsePath(p.absolute(group.Path, isV2)); said != (origin{}) && (isV2 || from == origin{}) {
-			from = said
+		if o := parsePath(p.absolute(group.Path, isV2)); o != (origin{}) && (isV2 || result == origin{}) {
+			result = o
 		}
 	}
-	return from, nil
+	return result, nil
 }
 
-// absolute returns a path of the reader's cgroup namespace as one of the whole hierarchy. If that is not known it leads out
-// of the namespace. The namespace begins elsewhere in each hierarchy: base is that of cgroup2.
-func (p processes) absolute(of string, isV2 bool) string {
+// absolute returns a path of this process's cgroup namespace as a path of the whole hierarchy. If that is not known, the result
+// leads out of the namespace. In each hierarchy the namespace begins elsewhere, and base is the one of cgroup2.
+func (p processes) absolute(at string, isV2 bool) string {
 	if p.base == "" || !isV2 && p.base != "/" {
-		return "/.." + of
+		return "/.." + at
 	}
-	return path.Join(p.base, of)
+	return path.Join(p.base, at)
 }

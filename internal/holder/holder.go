@@ -1,97 +1,80 @@
-// Package holder tells who holds a listening socket: the unit, the pod and the container that the cgroup of the socket names,
-// which takes no privilege, and the process.
+// Package holder finds who holds a listening socket: the unit, the pod and the container, by the cgroup of the socket, which needs
+// no privilege, and the process.
 package holder
 
 import (
 	"cmp"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 )
 
-// Socket is what is known of a socket whose holder is wanted. Two sockets are never equal at the same time, and hardly ever
-// one after the other.
+// Socket identifies a socket whose holder is wanted. Two sockets are never equal at the same time, and hardly ever one after
+// the other.
 type Socket struct {
-	// ID tells the socket from others as long as it lives, or is 0.
+	// ID is the socket's own as long as it lives, or 0.
 	ID uint64
-	// Inode is what the links of /proc/<pid>/fd name, or 0 if no process has the socket open.
+	// Inode is the number in the links of /proc/<pid>/fd, or 0 if no process has the socket open.
 	Inode uint64
 	// Cgroup is the ID of the cgroup in which the socket was made, or 0 if that is not known.
 	Cgroup uint64
-	// UID is the user whom the socket belongs to.
+	// UID is the user who owns the socket.
 	UID uint32
 }
 
 // Holder is who holds a socket. What is not known is empty.
 type Holder struct {
-	// Process is the name of the process. Like a unit's it is any text that is valid UTF-8.
+	// Process is the name of the process. Like a unit's, it is any valid UTF-8.
 	Process string
 	// Unit is the system manager's unit, such as ssh.service. A user's own units read user@1000.service/x.service.
 	Unit string
 	// ContainerID is the container's ID, and PodUID that of its Kubernetes pod.
 	ContainerID, PodUID string
-	// UID is the user whom the socket belongs to.
+	// UID is the user who owns the socket.
 	UID uint32
+}
+
+// Compare orders holders by process, unit, container, pod and user.
+func Compare(a, b Holder) int {
+	return cmp.Or(cmp.Compare(a.Process, b.Process), cmp.Compare(a.Unit, b.Unit),
+		cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.PodUID, b.PodUID), cmp.Compare(a.UID, b.UID))
 }
 
 // Limits of the work of one Find.
 const (
 	// firstSearch bounds the first search through the descriptors of processes, which has every socket to find.
 	firstSearch = 5 * time.Second
-	// laterSearch bounds every later one. What it does not reach is looked into at the next Find. Cgroups get half of the
-	// time, so that whoever has many of them or many processes in one cannot take all of it.
+	// laterSearch bounds every later one. The next Find goes on where it ended. Cgroups get half of the time: whoever has many of
+	// them, or many processes in one, cannot take all of it.
 	laterSearch = 250 * time.Millisecond
-	// maxNames is how many names of processes are remembered for a socket.
-	maxNames = 32
 )
 
 // Finder finds the holders of sockets, and remembers them. It is used by one goroutine at a time.
+//
+// A Find rechecks some of the known holders (recheck.go), looks for new ones (search.go) in cgroups (cgroup.go, tree.go) and in
+// processes (process.go), and then combines what is known (here). These steps share the Finder.
 type Finder struct {
 	processes
 	cgroups *tree // nil if there is no cgroup2 hierarchy in view
 	now     func() time.Time
 
-	given  []Socket // to the last Find
-	known  map[Socket]*attribution
-	order  []*attribution // those known, in the order in which they are looked at again
-	turn   int            // where in order the next recheck begins
-	last   time.Time      // when the last recheck was
-	fresh  []*attribution // those that are to be attributed
-	search *search        // through all processes; nil while none is under way
-	blind  time.Time      // until when a search through all processes finds nothing, because their descriptors are not ours to see
-	ran    bool           // a Find has ended
-	links  linkReader
+	known       map[Socket]*attribution
+	order       []*attribution // those known, in the order of rechecks
+	next        int            // where in order the next recheck begins
+	lastRecheck time.Time
+	pending     []*attribution // their holders are to be found
+	search      *search        // through all processes; nil while there is none
+	hiddenUntil time.Time      // no search before, because no process showed its descriptors
+	ran         bool           // a Find has ended
+	links       linkReader
 
-	// What one Find has read already.
-	members map[uint64]crew
+	// What this Find has read, by cgroup ID.
+	members map[uint64]members
 }
 
-// attribution is what is known of a socket's holders.
-type attribution struct {
-	socket    Socket
-	holders   []Holder
-	witnesses []witness
-	fresh     bool // it is among those that are to be attributed
-	wanted    bool // by the next search through all processes, unless that is due only later
-	due       time.Time
-	searches  int       // that found no process
-	renames   int       // of its witnesses, after which all were searched for
-	renamed   time.Time // when that was the last time
-	byCgroup  bool      // the cgroup in which the socket was made tells more than the process
-}
-
-// witness is a process that was seen to have a socket open. There is one for each name.
-type witness struct {
-	pid  int
-	link string // its descriptor: /proc/<pid>/fd/<fd>
-	name string
-}
-
-// New returns a finder for the processes under the procfs mounted at procfs, and the cgroups under sysfs. Without a cgroup2
-// hierarchy that is in view as a whole, only processes are found: the error, which is no reason to give up, says why.
+// New returns a finder for the processes in the procfs mounted at procfs, and the cgroups in sysfs. Without a whole cgroup2
+// hierarchy in view it finds only processes. Then the error says why, and the finder works all the same.
 func New(procfs, sysfs string) (*Finder, error) {
 	root, err := findCgroup2(procfs, sysfs)
 	f := &Finder{processes: newProcesses(procfs, root), known: make(map[Socket]*attribution), now: time.Now}
@@ -101,13 +84,13 @@ func New(procfs, sysfs string) (*Finder, error) {
 	return f, err
 }
 
-// Find brings the finder up to date with the sockets that there are. same tells that they are those of the last call. changed
-// tells that the holders of one of them are others than after the last call.
+// Find brings the finder up to date with the present sockets. same says that they are those of the last call. changed reports
+// whether the holders of any socket differ from those after the last call.
 //
 // A process or a cgroup that vanishes meanwhile is no error. After an error the holders are those of before.
 func (f *Finder) Find(sockets []Socket, same bool) (changed bool, err error) {
 	defer func() {
-		if r := recover(); r != nil { // a panic must not take the gauge that tells of it
+		if r := recover(); r != nil { // a panic must not take away the gauge that reports it
 			err = fmt.Errorf("find the holders of sockets: panic: %v", r)
 		}
 	}()
@@ -117,19 +100,20 @@ func (f *Finder) Find(sockets []Socket, same bool) (changed bool, err error) {
 		limit = firstSearch
 	}
 	half, deadline := start.Add(limit/2), start.Add(limit)
-	f.members = make(map[uint64]crew)
+	f.members = make(map[uint64]members)
 	if f.cgroups != nil {
 		f.cgroups.begin(f.now, half)
 	}
-	if !f.ran || !same && !slices.Equal(sockets, f.given) {
-		changed = f.admit(sockets)
-		f.given = append(f.given[:0], sockets...)
+	isOf := func(s Socket, a *attribution) bool { return s == a.socket }
+	if !f.ran || !same && !slices.EqualFunc(sockets, f.order, isOf) {
+		changed = f.setSockets(sockets)
 	}
-	renamed, err := f.recheck(start)
-	changed = changed || renamed
+	rechecked, err := f.recheck(start)
+	changed = changed || rechecked
 	if err == nil {
-		renamed, err = f.attribute(half, deadline)
-		changed = changed || renamed
+		var attributed bool
+		attributed, err = f.attribute(half, deadline)
+		changed = changed || attributed
 	}
 	f.ran = true
 	return changed, err
@@ -144,14 +128,14 @@ func (f *Finder) Holders(s Socket) []Holder {
 	return nil
 }
 
-// Exact tells whether the holders of a socket are the processes that have it open, and not what its cgroup lets one expect.
+// Exact reports whether the holders of a socket are the processes that have it open, and not a guess by its cgroup.
 func (f *Finder) Exact(s Socket) bool {
 	a := f.known[s]
 	return a != nil && a.served()
 }
 
-// admit makes the sockets those that are known, and tells whether that changed anything.
-func (f *Finder) admit(sockets []Socket) (changed bool) {
+// setSockets makes these sockets the known ones, and reports whether that changed anything.
+func (f *Finder) setSockets(sockets []Socket) (changed bool) {
 	next := make(map[Socket]*attribution, len(sockets))
 	order := make([]*attribution, 0, len(sockets))
 	for _, s := range sockets {
@@ -160,8 +144,8 @@ func (f *Finder) admit(sockets []Socket) (changed bool) {
 		}
 		a := f.known[s]
 		if a == nil {
-			a = &attribution{socket: s, fresh: true}
-			f.fresh = append(f.fresh, a)
+			a = &attribution{socket: s}
+			f.setPending(a)
 			changed = true
 		}
 		next[s] = a
@@ -175,48 +159,54 @@ func (f *Finder) admit(sockets []Socket) (changed bool) {
 				ids[a.socket.Cgroup] = struct{}{}
 			}
 		}
-		f.cgroups.want(ids)
+		f.cgroups.setWanted(ids)
 	}
-	f.fresh = slices.DeleteFunc(f.fresh, func(a *attribution) bool { return next[a.socket] != a })
+	f.pending = slices.DeleteFunc(f.pending, func(a *attribution) bool { return next[a.socket] != a })
 	f.known, f.order = next, order
 	return changed
 }
 
-// attribute finds the holders of what is fresh, and goes on with the search through all processes.
+func (f *Finder) setPending(a *attribution) {
+	if !a.pending {
+		a.pending = true
+		f.pending = append(f.pending, a)
+	}
+}
+
+// attribute finds the holders of what is pending, and goes on with the search through all processes.
 func (f *Finder) attribute(half, deadline time.Time) (changed bool, err error) {
-	var looked map[int]bool
-	if len(f.fresh) > 0 {
-		if looked, err = f.searchCgroups(f.fresh, half); err != nil {
+	var searched map[int]bool
+	if len(f.pending) > 0 {
+		if searched, err = f.searchCgroups(f.pending, half); err != nil {
 			return false, err
 		}
-		for _, a := range f.fresh {
+		for _, a := range f.pending {
 			a.wanted = a.socket.Inode != 0 && !a.served()
 		}
 	}
-	found, err := f.searchAll(deadline, looked)
+	found, err := f.searchAll(deadline, searched)
 	if err != nil {
 		return false, err
 	}
 	for _, a := range found {
-		if !a.fresh && f.known[a.socket] == a {
-			a.fresh = true
-			f.fresh = append(f.fresh, a)
+		if f.known[a.socket] == a {
+			f.setPending(a)
 		}
 	}
-	f.fresh = slices.DeleteFunc(f.fresh, func(a *attribution) bool {
-		renamed, failed := f.name(a)
-		changed = changed || renamed
-		a.fresh = failed != nil // its cgroup is not known yet
-		if a.fresh && !errors.Is(failed, errUnfinished) {
+	f.pending = slices.DeleteFunc(f.pending, func(a *attribution) bool {
+		updated, failed := f.update(a)
+		changed = changed || updated
+		a.pending = failed != nil // its cgroup is not known yet
+		if a.pending && !errors.Is(failed, errUnfinished) {
 			err = failed
 		}
-		return !a.fresh
+		return !a.pending
 	})
 	return changed, err
 }
 
-// name writes down the holders of a socket, and tells whether they are others than before. After an error they are not known.
-func (f *Finder) name(a *attribution) (changed bool, err error) {
+// update sets the holders of a socket by what is known, and reports whether they changed. After an error they are not known.
+func (f *Finder) update(a *attribution) (changed bool, err error) {
 	holders, err := f.holdersOf(a)
 	if err != nil || slices.Equal(holders, a.holders) {
 		return false, err
@@ -225,53 +215,49 @@ func (f *Finder) name(a *attribution) (changed bool, err error) {
 	return true, nil
 }
 
-// holdersOf returns the holders of a socket, by what is known of it.
+// holdersOf returns the holders of a socket by what is known.
 func (f *Finder) holdersOf(a *attribution) ([]Holder, error) {
-	from, err := f.made(a.socket.Cgroup)
+	of, err := f.originOfCgroup(a.socket.Cgroup)
 	if err != nil {
 		return nil, err
 	}
-	// A cgroup that tells nothing may be that of PID 1, which opens sockets for others.
-	tells := from != origin{} && from.unit != initScope
-	a.byCgroup = tells
+	// PID 1 opens sockets for others: its cgroup says nothing of who serves them.
+	a.byCgroup = of != origin{} && of.unit != initScope
 	witnesses := a.witnesses
-	if others := slices.DeleteFunc(slices.Clone(witnesses), func(w witness) bool { return w.pid == 1 }); len(others) > 0 {
-		witnesses = others
+	if a.served() {
+		witnesses = slices.DeleteFunc(slices.Clone(witnesses), func(w witness) bool { return w.pid == 1 })
 	}
 	var holders []Holder
-	add := func(process string, from origin) {
-		h := Holder{Process: process, Unit: from.unit, ContainerID: from.containerID, PodUID: from.podUID, UID: a.socket.UID}
+	add := func(process string, of origin) {
+		h := Holder{Process: process, Unit: of.unit, ContainerID: of.containerID, PodUID: of.podUID, UID: a.socket.UID}
 		if h != (Holder{UID: h.UID}) && !slices.Contains(holders, h) {
 			holders = append(holders, h)
 		}
 	}
 	for _, w := range witnesses {
-		if !tells && w.pid != 1 {
-			here, err := f.origin(w.pid)
-			if err != nil {
-				return nil, err
-			}
-			add(w.name, here)
+		if a.byCgroup || w.pid == 1 {
+			add(w.name, of)
 			continue
 		}
-		add(w.name, from)
-	}
-	if len(witnesses) == 0 {
-		all, err := f.crewOf(a.socket.Cgroup)
+		present, err := f.originOf(w.pid)
 		if err != nil {
 			return nil, err
 		}
-		add(all.name, from)
+		add(w.name, present)
 	}
-	slices.SortFunc(holders, func(x, y Holder) int {
-		return cmp.Or(cmp.Compare(x.Process, y.Process), cmp.Compare(x.Unit, y.Unit),
-			cmp.Compare(x.ContainerID, y.ContainerID), cmp.Compare(x.PodUID, y.PodUID))
-	})
+	if len(witnesses) == 0 {
+		all, err := f.membersOf(a.socket.Cgroup)
+		if err != nil {
+			return nil, err
+		}
+		add(all.name, of)
+	}
+	slices.SortFunc(holders, Compare)
 	return holders, nil
 }
 
-// made returns what the cgroup with an ID, in which a socket was made, says; nothing if it is not known.
-func (f *Finder) made(id uint64) (origin, error) {
+// originOfCgroup returns what the path of the cgroup with an ID says. The result is empty if the cgroup is not known.
+func (f *Finder) originOfCgroup(id uint64) (origin, error) {
 	if f.cgroups == nil {
 		return origin{}, nil
 	}
@@ -281,6 +267,3 @@ func (f *Finder) made(id uint64) (origin, error) {
 	}
 	return parsePath(at), nil
 }
-
-// pidDir returns the directory of a process.
-func (f *Finder) pidDir(pid int) string { return filepath.Join(f.procfs, strconv.Itoa(pid)) }

@@ -194,9 +194,9 @@ func TestSocketsThatAreGoneAreForgotten(t *testing.T) {
 	if !x.find(f, nil, false) {
 		t.Error("the last socket went, but nothing changed")
 	}
-	if len(f.known) != 0 || len(f.order) != 0 || len(f.fresh) != 0 || len(f.cgroups.gone) != 0 {
+	if len(f.known) != 0 || len(f.order) != 0 || len(f.pending) != 0 || len(f.cgroups.removed) != 0 {
 		t.Errorf("something is remembered: %d sockets, %d in order, %d fresh, %d cgroups",
-			len(f.known), len(f.order), len(f.fresh), len(f.cgroups.gone))
+			len(f.known), len(f.order), len(f.pending), len(f.cgroups.removed))
 	}
 	if f.Holders(Socket{ID: 1, Inode: 5001}) != nil {
 		t.Error("a socket that is gone has holders")

@@ -1,7 +1,7 @@
 package holder
 
-// containerName is how much of a container's ID names a network namespace: as much as the tools of containers show.
-const containerName = 12
+// shortID is how many digits of a container's ID name a network namespace: as many as container tools show.
+const shortID = 12
 
 // Namer names network namespaces by the processes that live in them.
 type Namer struct{ processes }
@@ -10,17 +10,17 @@ type Namer struct{ processes }
 func NewNamer(procfs, sysfs string) *Namer {
 	root, err := findCgroup2(procfs, sysfs)
 	if err != nil {
-		root = "" // then the names of pods are known only outside of a cgroup namespace
+		root = "" // then pods are known only outside of a cgroup namespace
 	}
 	return &Namer{newProcesses(procfs, root)}
 }
 
-// Name returns the name of the namespace in which processes live: the UID of their pod, else the start of their container's
-// ID, else nothing.
+// Name returns the name of the namespace in which processes live: the UID of their pod, or else the first digits of their
+// container's ID, or else "".
 func (n *Namer) Name(pids []int) string {
 	container := ""
 	for _, pid := range pids {
-		from, err := n.origin(pid)
+		from, err := n.originOf(pid)
 		if err != nil {
 			continue
 		}
@@ -28,7 +28,7 @@ func (n *Namer) Name(pids []int) string {
 			return from.podUID
 		}
 		if container == "" && from.containerID != "" {
-			container = from.containerID[:containerName]
+			container = from.containerID[:shortID]
 		}
 	}
 	return container

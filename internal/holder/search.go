@@ -6,35 +6,24 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"time"
+
+	"github.com/listen-exporter/listen_exporter/internal/netns"
 )
 
-// A socket without a process but PID 1 is searched for again after retryAfter, then after twice as long each time, up to
-// retryAtMost: it may have been on its way from one process to another, but most often it is one of the kernel's own, or waits
-// for its service to be started.
-const (
-	retryAfter  = 15 * time.Second
-	retryAtMost = time.Hour
-	maxDelays   = 10 // after so many it is no longer any more
-)
-
-// delay returns how long to wait after so many searches in vain.
-func delay(searches int) time.Duration { return min(retryAfter<<min(searches, maxDelays), retryAtMost) }
-
-// blindFor is how long no search through all processes begins after one to which no process showed its descriptors.
-const blindFor = 10 * time.Minute
+// hiddenFor is how long no search through all processes begins after one to which no process showed its descriptors.
+const hiddenFor = 10 * time.Minute
 
 // search is a walk through the descriptors of all processes, which may take several Finds.
 type search struct {
-	wanted map[uint64]*attribution // by inode
-	pids   []int                   // still to be looked into
-	saw    bool                    // a process that is not this one showed its descriptors
+	wanted  map[uint64]*attribution // by inode
+	pids    []int                   // not searched yet
+	visible bool                    // a process other than this one showed its descriptors
 }
 
-// searchCgroups looks for the processes that have sockets open among those of the sockets' cgroups. It returns into which
-// processes it looked, and whether each showed its descriptors.
-func (f *Finder) searchCgroups(sockets []*attribution, deadline time.Time) (looked map[int]bool, err error) {
+// searchCgroups looks for the processes that have sockets open in the sockets' cgroups. It returns the processes that it searched,
+// and whether each showed its descriptors.
+func (f *Finder) searchCgroups(sockets []*attribution, deadline time.Time) (searched map[int]bool, err error) {
 	wanted := make(map[uint64]*attribution)
 	groups := make(map[uint64]struct{})
 	for _, a := range sockets {
@@ -49,9 +38,9 @@ func (f *Finder) searchCgroups(sockets []*attribution, deadline time.Time) (look
 			break
 		}
 		service, err := f.serviceOf(id)
-		var all crew
+		var all members
 		if err == nil {
-			all, err = f.crewOf(id)
+			all, err = f.membersOf(id)
 		}
 		if err != nil && !errors.Is(err, errUnfinished) {
 			return nil, err
@@ -60,25 +49,25 @@ func (f *Finder) searchCgroups(sockets []*attribution, deadline time.Time) (look
 			pids[pid] = struct{}{}
 		}
 	}
-	looked = make(map[int]bool, len(pids))
+	searched = make(map[int]bool, len(pids))
 	for _, pid := range slices.Sorted(maps.Keys(pids)) {
 		if f.now().After(deadline) {
 			break
 		}
-		saw, _, err := f.look(pid, wanted, deadline)
+		visible, _, err := f.searchProcess(pid, wanted, deadline)
 		if errors.Is(err, errUnfinished) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		looked[pid] = saw
+		searched[pid] = visible
 	}
-	return looked, nil
+	return searched, nil
 }
 
-// searchService looks for the process that serves a socket which PID 1 alone had when it was looked for: systemd starts the
-// service when somebody connects. It tells whether it found it.
+// searchService looks for the process that serves a socket which only PID 1 had open: systemd starts the service when somebody
+// connects. It reports whether it found one.
 func (f *Finder) searchService(a *attribution) (found bool, err error) {
 	wanted := map[uint64]*attribution{a.socket.Inode: a}
 	pids, err := f.serviceOf(a.socket.Cgroup)
@@ -90,18 +79,18 @@ func (f *Finder) searchService(a *attribution) (found bool, err error) {
 		if f.now().After(deadline) {
 			break
 		}
-		if _, _, err := f.look(pid, wanted, deadline); err != nil {
+		if _, _, err := f.searchProcess(pid, wanted, deadline); err != nil {
 			return false, err
 		}
 	}
 	return a.served(), nil
 }
 
-// searchAll goes on with the search through all processes, and begins one where there is something to be found. It returns
-// the sockets of which something new may be known. looked are the processes into which this Find has looked for what is fresh.
-func (f *Finder) searchAll(deadline time.Time, looked map[int]bool) (news []*attribution, err error) {
+// searchAll goes on with the search through all processes, or begins one if there is something to find. It returns the sockets
+// whose holders may have changed. searched are the processes that this Find has searched for what is pending.
+func (f *Finder) searchAll(deadline time.Time, searched map[int]bool) (found []*attribution, err error) {
 	if f.search == nil {
-		if f.search, err = f.beginSearch(looked); err != nil {
+		if f.search, err = f.beginSearch(searched); err != nil {
 			return nil, err
 		}
 	}
@@ -109,13 +98,13 @@ func (f *Finder) searchAll(deadline time.Time, looked map[int]bool) (news []*att
 	if s == nil {
 		return nil, nil
 	}
-	ended := false
-	for first := true; len(s.pids) > 0 && !ended; first = false {
+	foundAll := false
+	for first := true; len(s.pids) > 0 && !foundAll; first = false {
 		if f.now().After(deadline) {
 			return s.found(), nil
 		}
 		pid := s.pids[0]
-		saw, found, err := f.look(pid, s.wanted, deadline)
+		visible, hit, err := f.searchProcess(pid, s.wanted, deadline)
 		switch {
 		case errors.Is(err, errUnfinished) && !first:
 			return s.found(), nil // the next Find has more time for it
@@ -123,12 +112,12 @@ func (f *Finder) searchAll(deadline time.Time, looked map[int]bool) (news []*att
 			return nil, err
 		}
 		s.pids = s.pids[1:]
-		s.saw = s.saw || saw && pid != os.Getpid()
-		ended = found && f.foundAll(s)
+		s.visible = s.visible || visible && pid != os.Getpid()
+		foundAll = hit && f.foundAll(s)
 	}
 	f.search = nil
-	if !s.saw && !ended {
-		f.blind = f.now().Add(blindFor)
+	if !s.visible && !foundAll {
+		f.hiddenUntil = f.now().Add(hiddenFor)
 	}
 	for _, a := range s.wanted {
 		a.wanted = !a.served()
@@ -136,34 +125,34 @@ func (f *Finder) searchAll(deadline time.Time, looked map[int]bool) (news []*att
 			a.due = f.now().Add(delay(a.searches))
 			a.searches = min(a.searches+1, maxDelays)
 		}
-		news = append(news, a)
+		found = append(found, a)
 	}
-	return news, nil
+	return found, nil
 }
 
-// found returns those of the sockets wanted that have a witness.
-func (s *search) found() (news []*attribution) {
+// found returns the wanted sockets that have a witness.
+func (s *search) found() (found []*attribution) {
 	for _, a := range s.wanted {
 		if len(a.witnesses) > 0 {
-			news = append(news, a)
+			found = append(found, a)
 		}
 	}
-	return news
+	return found
 }
 
-// foundAll tells whether a search has nothing more to find. Where the cgroup of a socket is known, its processes were looked
-// into before all others, and one that serves it is enough. Where it is not, only the whole search tells all of the names.
+// foundAll reports whether a search has nothing more to find. If the cgroup of a socket is known, the processes in it were searched
+// first, and one that serves the socket is enough. Otherwise only the whole search finds all of the names.
 func (f *Finder) foundAll(s *search) bool {
 	for _, a := range s.wanted {
-		if f.known[a.socket] == a && (!a.served() || !f.madeIn(a.socket.Cgroup)) {
+		if f.known[a.socket] == a && (!a.served() || !f.isKnownCgroup(a.socket.Cgroup)) {
 			return false
 		}
 	}
 	return true
 }
 
-// madeIn tells whether the cgroup with an ID is there and known.
-func (f *Finder) madeIn(id uint64) bool {
+// isKnownCgroup reports whether the path of the cgroup with an ID is known.
+func (f *Finder) isKnownCgroup(id uint64) bool {
 	if f.cgroups == nil {
 		return false
 	}
@@ -171,19 +160,19 @@ func (f *Finder) madeIn(id uint64) bool {
 	return err == nil && at != ""
 }
 
-// beginSearch returns a search for what is wanted now, or nil if there is nothing. It leaves out the processes that were looked
-// into just now, unless something is wanted that was not looked for there.
-func (f *Finder) beginSearch(looked map[int]bool) (*search, error) {
+// beginSearch returns a search for what is wanted now, or nil if that is nothing. It leaves out the processes that this Find has
+// searched, unless a socket is wanted that they were not searched for.
+func (f *Finder) beginSearch(searched map[int]bool) (*search, error) {
 	now := f.now()
-	if now.Before(f.blind) {
+	if now.Before(f.hiddenUntil) {
 		return nil, nil
 	}
 	wanted := make(map[uint64]*attribution)
 	for _, a := range f.order {
 		if a.wanted && !now.Before(a.due) {
 			wanted[a.socket.Inode] = a
-			if !a.fresh {
-				looked = nil
+			if !a.pending {
+				searched = nil
 			}
 		}
 	}
@@ -196,33 +185,24 @@ func (f *Finder) beginSearch(looked map[int]bool) (*search, error) {
 	}
 	s := &search{wanted: wanted}
 	for _, pid := range pids {
-		saw, done := looked[pid]
+		visible, done := searched[pid]
 		if !done {
 			s.pids = append(s.pids, pid)
 		}
-		s.saw = s.saw || saw && pid != os.Getpid()
+		s.visible = s.visible || visible && pid != os.Getpid()
 	}
 	return s, nil
 }
 
-// list returns the pids of all processes, the youngest first: a socket that is new most often belongs to one that is.
+// list returns the pids of all processes, the youngest first: a new socket most often belongs to a young process.
 func (f *Finder) list() ([]int, error) {
-	dir, err := os.Open(f.procfs)
+	root, err := os.Open(f.procfs)
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
 	}
-	defer func() { _ = dir.Close() }()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return nil, fmt.Errorf("list processes: %w", err)
-	}
-	pids := make([]int, 0, len(names))
-	for _, name := range names {
-		if pid, err := strconv.Atoi(name); err == nil && pid > 0 {
-			pids = append(pids, pid)
-		}
-	}
+	defer func() { _ = root.Close() }()
+	pids, err := netns.ListPIDs(root)
 	slices.Sort(pids)
 	slices.Reverse(pids)
-	return pids, nil
+	return pids, err
 }

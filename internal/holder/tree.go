@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Limits of the walk through the cgroups: users make cgroups of their own below those that are theirs.
@@ -20,121 +22,120 @@ const (
 	piece = 1024
 )
 
-// errUnfinished tells that something is not known yet: the next Find goes on.
+// errUnfinished says that something is not known yet: the next Find goes on.
 var errUnfinished = errors.New("not found in time")
 
-// tree finds cgroups by their IDs: the kernel says the ID of a socket's cgroup, and the directory has that inode number.
+// tree finds cgroups by their IDs. The kernel says the ID of a socket's cgroup, and the directory has that inode number.
+//
+// A walk that is not at its end in time goes on at the next Find. This pays where somebody has made a hundred thousand cgroups: a
+// walk that began again each time would never get past them, and the units of all others' sockets would stay unknown.
 type tree struct {
-	root   string
-	wanted map[uint64]struct{} // IDs: no others are remembered
-	paths  map[uint64]string   // by ID, from the root of the hierarchy
-	gone   map[uint64]struct{} // were looked for and are no more: the kernel never gives out an ID twice
+	root    string
+	wanted  map[uint64]struct{} // IDs: no others are remembered
+	paths   map[uint64]string   // by ID, from the root of the hierarchy
+	removed map[uint64]struct{} // IDs that a whole walk did not find: the kernel never gives out an ID twice
 
-	// The walk under way, which may take several rounds.
-	levels  []level
-	missing map[uint64]struct{} // what it looks for
+	// The walk under way.
+	levels []level
+	sought map[uint64]struct{} // IDs that were wanted when it began, and are not found yet
 
-	// One round.
+	// The present Find.
 	now      func() time.Time
 	deadline time.Time
-	walked   bool  // a walk began
-	failed   error // that of the walk, or errUnfinished
+	began    bool  // a walk began
+	err      error // why no more is known: what made the walk fail, or errUnfinished
 }
 
-// level is a directory that is being walked through.
+// level is a directory of the walk.
 type level struct {
 	at    string
 	dir   *os.File
-	names []string // of the directories in it: those that were read, and are not walked through yet
+	names []string // of directories in it that were read, and are not walked through yet
 }
 
 func newTree(root string) *tree {
-	return &tree{root: root, paths: make(map[uint64]string), gone: make(map[uint64]struct{})}
+	return &tree{root: root, paths: make(map[uint64]string), removed: make(map[uint64]struct{})}
 }
 
-// begin starts a round, in which a walk begins once at most, and goes on until the deadline.
+// begin starts a Find. In each, at most one walk begins, and it goes on until the deadline.
 func (t *tree) begin(now func() time.Time, deadline time.Time) {
-	t.now, t.deadline, t.walked, t.failed = now, deadline, false, nil
+	t.now, t.deadline, t.began, t.err = now, deadline, false, nil
 }
 
-// want says which IDs will be asked for. What is remembered of others is dropped.
-func (t *tree) want(ids map[uint64]struct{}) {
+// setWanted sets the IDs that will be asked for, and forgets others.
+func (t *tree) setWanted(ids map[uint64]struct{}) {
 	t.wanted = ids
-	other := func(id uint64) bool { _, ok := ids[id]; return !ok }
-	maps.DeleteFunc(t.gone, func(id uint64, _ struct{}) bool { return other(id) })
-	maps.DeleteFunc(t.paths, func(id uint64, _ string) bool { return other(id) })
-	maps.DeleteFunc(t.missing, func(id uint64, _ struct{}) bool { return other(id) })
+	maps.DeleteFunc(t.paths, func(id uint64, _ string) bool { return !has(ids, id) })
+	for _, known := range []map[uint64]struct{}{t.removed, t.sought} {
+		maps.DeleteFunc(known, func(id uint64, _ struct{}) bool { return !has(ids, id) })
+	}
 }
 
-// path returns the path of a wanted cgroup from the root of the hierarchy, or nothing if it is no more. After errUnfinished
-// the path is not known yet.
-func (t *tree) path(id uint64) (at string, err error) {
+func has(ids map[uint64]struct{}, id uint64) bool {
+	_, ok := ids[id]
+	return ok
+}
+
+// path returns the path of a wanted cgroup from the root of the hierarchy, or "" if it was removed. An error says that it is not
+// known.
+func (t *tree) path(id uint64) (string, error) {
 	if id == 0 {
 		return "", nil
 	}
-	if at, ok := t.paths[id]; ok {
-		if t.is(at, id) {
-			return at, nil
-		}
+	if _, known := t.paths[id]; known && !t.exists(id) {
 		delete(t.paths, id)
 	}
 	for {
 		if at, ok := t.paths[id]; ok {
 			return at, nil
 		}
-		if _, gone := t.gone[id]; gone {
+		if has(t.removed, id) {
 			return "", nil
 		}
-		if t.failed != nil {
-			return "", t.failed
+		if t.err == nil {
+			t.err = t.walk()
 		}
-		if err := t.walk(); err != nil {
-			return "", err
+		if t.err != nil && t.paths[id] == "" {
+			return "", t.err
 		}
 	}
 }
 
-// has tells whether a cgroup whose path was known is there still.
-func (t *tree) has(id uint64) bool {
+// exists reports whether a cgroup whose path was known is still there.
+func (t *tree) exists(id uint64) bool {
 	at, ok := t.paths[id]
-	return ok && t.is(at, id)
-}
-
-// is tells whether a path is that of a cgroup still.
-func (t *tree) is(at string, id uint64) bool {
+	if !ok {
+		return false
+	}
 	got, err := inode(t.root + at)
 	return err == nil && got == id
 }
 
-// walk goes on with the walk through the hierarchy, or begins one. It ends when it has found what it looks for.
+// walk goes on with the walk through the hierarchy, or begins one. It ends when it has found all that it looks for.
 func (t *tree) walk() error {
 	if len(t.levels) == 0 {
-		if t.walked {
+		if t.began {
 			return errUnfinished
 		}
-		t.walked = true
-		t.missing = maps.Clone(t.wanted)
-		maps.DeleteFunc(t.missing, func(id uint64, _ struct{}) bool {
-			_, known := t.paths[id]
-			_, gone := t.gone[id]
-			return known || gone
-		})
+		t.began = true
+		t.sought = maps.Clone(t.wanted)
+		maps.DeleteFunc(t.sought, func(id uint64, _ struct{}) bool { return t.paths[id] != "" || has(t.removed, id) })
 		if err := t.enter("/"); err != nil {
-			return t.fail(err)
+			return fmt.Errorf("look for cgroups: %w", err)
 		}
 	}
-	for len(t.levels) > 0 && len(t.missing) > 0 {
+	for len(t.levels) > 0 && len(t.sought) > 0 {
 		if t.now().After(t.deadline) {
-			t.failed = errUnfinished
 			return errUnfinished
 		}
 		if err := t.step(); err != nil {
-			return t.fail(err)
+			t.end()
+			return fmt.Errorf("look for cgroups: %w", err)
 		}
 	}
 	t.end()
-	maps.Copy(t.gone, t.missing)
-	t.missing = nil
+	maps.Copy(t.removed, t.sought)
+	t.sought = nil
 	return nil
 }
 
@@ -144,7 +145,10 @@ func (t *tree) step() error {
 	if last := len(top.names) - 1; last >= 0 {
 		at := path.Join(top.at, top.names[last])
 		top.names = top.names[:last]
-		return t.enter(at)
+		if err := t.enter(at); err != nil && !isNoCgroup(err) {
+			return err
+		}
+		return nil
 	}
 	entries, err := top.dir.ReadDir(piece)
 	for _, entry := range entries {
@@ -163,39 +167,25 @@ func (t *tree) step() error {
 	return err
 }
 
-// enter notes the ID of a directory, and makes it the one that is walked through. One that goes meanwhile, or that is not
-// ours to see, is left out, unless it is the root.
+// enter notes the ID of a directory, and makes that the directory to read next.
 func (t *tree) enter(at string) error {
 	id, err := inode(t.root + at)
 	if err != nil {
-		if at != "/" && isNoCgroup(err) {
-			return nil
-		}
 		return err
 	}
-	if _, ok := t.missing[id]; ok {
+	if has(t.sought, id) {
 		t.paths[id] = at
-		delete(t.missing, id)
+		delete(t.sought, id)
 	}
 	if at != "/" && strings.Count(at, "/") >= maxDepth {
 		return nil
 	}
 	dir, err := os.Open(t.root + at)
 	if err != nil {
-		if at != "/" && isNoCgroup(err) {
-			return nil
-		}
 		return err
 	}
 	t.levels = append(t.levels, level{at: at, dir: dir})
 	return nil
-}
-
-// fail ends a walk that says nothing of what it did not find.
-func (t *tree) fail(err error) error {
-	t.end()
-	t.failed = fmt.Errorf("look for cgroups: %w", err)
-	return t.failed
 }
 
 func (t *tree) end() {
@@ -205,11 +195,14 @@ func (t *tree) end() {
 	t.levels = nil
 }
 
-// isNoCgroup tells whether an error says that a cgroup is gone (ENODEV: while it is read), or is out of reach for good: users
-// give cgroups names that are longer together than a path may be.
+// isNoCgroup reports whether an error means that a cgroup was removed (ENODEV: while it was read), or is out of reach for good:
+// users give cgroups names that together are longer than a path may be.
 func isNoCgroup(err error) bool {
-	return isOneOf(err, syscall.ENOENT, syscall.ENODEV, syscall.EACCES, syscall.ENAMETOOLONG)
+	return isOneOf(err, unix.ENOENT, unix.ENODEV, unix.EACCES, unix.ENAMETOOLONG)
 }
+
+// isShortage reports whether an error is one of the reader's own: it says nothing of what was to be read.
+func isShortage(err error) bool { return isOneOf(err, unix.EMFILE, unix.ENFILE, unix.ENOMEM) }
 
 func isOneOf(err error, numbers ...syscall.Errno) bool {
 	for _, number := range numbers {
@@ -220,14 +213,11 @@ func isOneOf(err error, numbers ...syscall.Errno) bool {
 	return false
 }
 
+// inode returns the inode number of a file.
 func inode(file string) (uint64, error) {
-	info, err := os.Stat(file)
-	if err != nil {
-		return 0, err
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, fmt.Errorf("stat %s: no inode number", file)
+	var stat unix.Stat_t
+	if err := unix.Stat(file, &stat); err != nil {
+		return 0, fmt.Errorf("stat %s: %w", file, err)
 	}
 	return stat.Ino, nil
 }

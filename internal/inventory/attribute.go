@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -63,11 +62,6 @@ func (a *attribution) holdersOf(sockets []holder.Socket) []holder.Holder {
 			}
 		}
 	}
-	slices.SortFunc(holders, byProcess)
+	slices.SortFunc(holders, holder.Compare)
 	return holders
-}
-
-func byProcess(a, b holder.Holder) int {
-	return cmp.Or(cmp.Compare(a.Process, b.Process), cmp.Compare(a.Unit, b.Unit),
-		cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.PodUID, b.PodUID), cmp.Compare(a.UID, b.UID))
 }

@@ -115,7 +115,7 @@ func (f *Finder) read() (listed []int, ended []*Namespace, err error) {
 		}
 	}
 	// Only now: a process that has joined such a namespace before its last witness ended is in the listing.
-	if listed, err = listPIDs(f.root); err != nil {
+	if listed, err = ListPIDs(f.root); err != nil {
 		return nil, nil, err
 	}
 	f.main = main

@@ -52,14 +52,14 @@ func (p *pids) next(listed []int, all bool) []int {
 	return append(fresh, others...)
 }
 
-// listPIDs returns the pids of all processes in a procfs.
-func listPIDs(root *os.File) ([]int, error) {
+// ListPIDs returns the pids of all processes in a procfs.
+func ListPIDs(root *os.File) ([]int, error) {
 	if _, err := root.Seek(0, io.SeekStart); err != nil {
-		return nil, fmt.Errorf("list %s: %w", root.Name(), err)
+		return nil, fmt.Errorf("list the processes in %s: %w", root.Name(), err)
 	}
 	names, err := root.Readdirnames(-1)
 	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", root.Name(), err)
+		return nil, fmt.Errorf("list the processes in %s: %w", root.Name(), err)
 	}
 	pids := make([]int, 0, len(names))
 	for _, name := range names {

@@ -106,7 +106,7 @@ func TestProcessesAreTheNumbersInAProcfs(t *testing.T) {
 	}
 	defer root.Close()
 	for range 2 {
-		got, err := listPIDs(root)
+		got, err := ListPIDs(root)
 		slices.Sort(got)
 		if err != nil || !slices.Equal(got, []int{1, 42}) {
 			t.Errorf("got %v, %v", got, err)

@@ -5,23 +5,25 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/listen-exporter/listen_exporter/internal/netns"
 )
 
-// look searches the descriptors of a process for sockets. It tells whether it could see them, and whether a socket wanted was
-// among them. After errUnfinished there are more than it had time for.
-func (f *Finder) look(pid int, wanted map[uint64]*attribution, deadline time.Time) (saw, found bool, err error) {
+// searchProcess looks for sockets among the descriptors of a process. visible reports whether it could see the descriptors, and
+// found whether a wanted socket was among them. After errUnfinished there are more than it had time for.
+func (f *Finder) searchProcess(pid int, wanted map[uint64]*attribution, deadline time.Time) (visible, found bool, err error) {
 	dir, err := os.Open(f.pidDir(pid) + "/fd")
 	if err != nil {
 		return false, false, unlessHidden(err)
 	}
 	defer func() { _ = dir.Close() }()
-	process, known := "", false
+	comm, named := "", false
 	for {
 		names, err := dir.Readdirnames(piece)
 		for _, name := range names {
@@ -33,61 +35,39 @@ func (f *Finder) look(pid int, wanted map[uint64]*attribution, deadline time.Tim
 			if a == nil {
 				continue
 			}
-			if !known {
+			if !named {
 				var died error
-				if process, died = f.comm(pid); died != nil {
+				if comm, died = f.comm(pid); died != nil {
 					return true, false, unlessHidden(died)
 				}
-				known = true
+				named = true
 			}
 			found = true
-			a.saw(witness{pid: pid, link: dir.Name() + "/" + name, name: process})
+			a.addWitness(witness{pid: pid, link: dir.Name() + "/" + name, name: comm})
 		}
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				return true, found, nil
 			}
-			return saw, found, unlessHidden(err)
+			return visible, found, unlessHidden(err)
 		}
-		saw = true
+		visible = true
 		if len(names) == piece && f.now().After(deadline) {
-			return saw, found, errUnfinished
+			return visible, found, errUnfinished
 		}
 	}
 }
 
-// unlessHidden returns an error of reading what is a process's, unless it says that the process is gone, or is not ours to see.
+// unlessHidden returns an error of reading a file of a process, or nil if the process is gone or not ours to see.
 func unlessHidden(err error) error {
-	if isOneOf(err, unix.ENOENT, unix.ESRCH, unix.EACCES, unix.EPERM) {
+	if netns.IsHidden(err) {
 		return nil
 	}
 	return fmt.Errorf("look into processes: %w", err)
 }
 
-// saw enters a witness, if its name is not there yet. Of two with one name the older process is kept, which most often outlives
-// those that it started. PID 1 gives way: it opens sockets for others to serve.
-func (a *attribution) saw(w witness) {
-	for n, other := range a.witnesses {
-		if other.name != w.name {
-			continue
-		}
-		if other.pid == 1 || w.pid != 1 && w.pid < other.pid {
-			a.witnesses[n] = w
-		}
-		return
-	}
-	if len(a.witnesses) < maxNames {
-		a.witnesses = append(a.witnesses, w)
-	}
-}
-
-// served tells whether a process is known that has the socket open and is not PID 1, which opens sockets for others to serve.
-func (a *attribution) served() bool {
-	return slices.ContainsFunc(a.witnesses, func(w witness) bool { return w.pid != 1 })
-}
-
-// stands tells whether a witness has a socket open still, and its name.
-func (f *Finder) stands(w witness, inode uint64) (name string, ok bool) {
+// holds reports whether a witness still has a socket open, and returns its present name.
+func (f *Finder) holds(w witness, inode uint64) (name string, ok bool) {
 	got, ok := f.links.socket(unix.AT_FDCWD, w.link)
 	if !ok || got != inode {
 		return "", false
@@ -99,8 +79,11 @@ func (f *Finder) stands(w witness, inode uint64) (name string, ok bool) {
 	return name, err == nil
 }
 
-// commLength is more than the longest name of a process, with the newline behind it (TASK_COMM_LEN, include/linux/sched.h; a
-// kernel thread shows up to 64 bytes).
+// pidDir returns the directory of a process.
+func (f *Finder) pidDir(pid int) string { return filepath.Join(f.procfs, strconv.Itoa(pid)) }
+
+// commLength is more than the longest name of a process with its newline (TASK_COMM_LEN, include/linux/sched.h; a kernel thread
+// shows up to 64 bytes).
 const commLength = 128
 
 // comm returns the name of a process.
@@ -122,7 +105,7 @@ func (f *Finder) comm(pid int) (name string, err error) {
 // linkReader reads links of /proc/<pid>/fd.
 type linkReader struct{ buffer [64]byte }
 
-// socket returns the inode that a link names if it is one of a socket: socket:[12345].
+// socket returns the inode in a link of a socket, such as socket:[12345]. ok is false for any other link.
 func (r *linkReader) socket(dir int, name string) (inode uint64, ok bool) {
 	n, err := unix.Readlinkat(dir, name, r.buffer[:])
 	if err != nil || n == len(r.buffer) {
@@ -138,4 +121,21 @@ func (r *linkReader) socket(dir int, name string) (inode uint64, ok bool) {
 	}
 	inode, err = strconv.ParseUint(text, 10, 64)
 	return inode, err == nil
+}
+
+// OwnSockets returns the inodes of the sockets that this process has open, which it can always see.
+func OwnSockets() map[uint64]struct{} {
+	const dir = "/proc/self/fd/"
+	own := make(map[uint64]struct{})
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return own
+	}
+	var links linkReader
+	for _, entry := range entries {
+		if inode, ok := links.socket(unix.AT_FDCWD, dir+entry.Name()); ok {
+			own[inode] = struct{}{}
+		}
+	}
+	return own
 }
