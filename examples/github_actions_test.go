@@ -114,7 +114,7 @@ func TestTheWorkflowShowsEachFaultAtItsLine(t *testing.T) {
 			"deploy/chart/templates/service.yaml": "apiVersion: v1\nkind: Service\n{{- if .Values.port }}\nspec: {}\n{{- end }}\n",
 		}, false, []annotation{
 			{"warning", "deploy/chart/templates/service.yaml", 3, 0, "not checked: is a template"},
-			{"error", "deploy/two.yaml", 13, 44, "hostPort 8080/TCP of Pod default/b is taken already by Pod default/a"},
+			{"error", "deploy/two.yaml", 13, 44, "hostPort 8080/TCP of Pod default/b is already taken by Pod default/a"},
 			{"error", "ports.yml", 3, 5, `unknown key "prot": did you mean "proto"?`},
 			{"error", "ports.yml", 4, 11, "port 80000: want a number from 1 to 65535"},
 		}},

@@ -6,96 +6,61 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"regexp"
 	"strconv"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
 
-const (
-	// maxSize is how many bytes of a file are read. Kubernetes takes objects of 1.5 MiB at most, which is etcd's limit.
-	maxSize = 10 << 20
-	// maxValues bounds the memory that a file costs: the library keeps about 200 bytes for each value.
-	maxValues = 2_000_000
-)
+// maxValues bounds the memory that a file costs: the YAML library keeps about 200 bytes for each value.
+const maxValues = 2_000_000
 
-// read returns the content of a file, unless it is too large.
-func read(fsys fs.FS, name string) (data []byte, tooLarge bool, err error) {
-	f, err := fsys.Open(name)
-	if err != nil {
-		return nil, false, reason(err)
-	}
-	defer func() { _ = f.Close() }()
-	if data, err = io.ReadAll(io.LimitReader(f, maxSize+1)); err != nil {
-		return nil, false, reason(err)
-	}
-	return data, len(data) > maxSize, nil
-}
-
-// reason returns an error without the name of the file, which is that within the directory.
-func reason(err error) error {
-	if at, ok := errors.AsType[*fs.PathError](err); ok {
-		return at.Err
-	}
-	return err
-}
-
-// tooManyValues tells whether a file would cost too much memory. It counts the values that YAML's indicators stand for; in text
-// they stand for none, so that it counts too many rather than too few.
+// tooManyValues reports whether a file may cost too much memory. It counts the values that YAML's indicators introduce, and those
+// in text as well, so that it counts too many rather than too few.
 func tooManyValues(data []byte) bool {
 	count := 0
 	for i, c := range data {
-		switch c {
-		case ',', '{':
+		isIndicator := i+1 == len(data) || data[i+1] <= ' '
+		afterQuotes := i > 0 && (data[i-1] == '"' || data[i-1] == '\'')
+		switch {
+		case c == ',', c == '{', c == '-' && isIndicator:
 			count++
-		case '[':
-			count += 2 // the list and its first item
-		case '-', ':', '?':
-			quotedKey := c == ':' && i > 0 && (data[i-1] == '"' || data[i-1] == '\'')
-			if quotedKey || i+1 == len(data) || strings.IndexByte(" \t\r\n", data[i+1]) >= 0 {
-				count++
-				if c != '-' {
-					count++ // a key and what it holds
-				}
-			}
+		case c == '[', c == '?' && isIndicator, c == ':' && (isIndicator || afterQuotes):
+			count += 2 // a list and its first item, or a key and its value
 		}
 	}
 	return count > maxValues
 }
 
-// chunk is a part of a file that begins with --- or is the first.
+// chunk is a part of a file that is parsed by itself, so that a bad one does not hide the others.
 type chunk struct {
 	text []byte
 	// before is how many lines of the file come before it.
 	before int
 }
 
-// split returns the parts of a file that are parsed each by itself, so that a bad one does not hide the others. A line that
-// begins with --- begins a document wherever it stands (YAML 1.2.2, 9.1.2).
+// marker matches a line that begins a document, wherever it is (YAML 1.2.2, 9.1.2).
+var marker = regexp.MustCompile(`^---(?:\s|$)`)
+
+// split returns the parts of a file that begin with "---".
 func split(data []byte) []chunk {
 	data = bytes.TrimPrefix(data, []byte("\ufeff"))
 	var chunks []chunk
-	start, before, line := 0, 0, 0
-	for at := 0; at < len(data); line++ {
-		end := len(data)
-		if i := bytes.IndexByte(data[at:], '\n'); i >= 0 {
-			end = at + i + 1
-		}
-		if text := data[at:end]; at > start && bytes.HasPrefix(text, []byte("---")) && (len(text) == 3 || strings.IndexByte(" \t\r\n", text[3]) >= 0) {
+	start, before, at, line := 0, 0, 0, 0
+	for text := range bytes.Lines(data) {
+		if at > start && marker.Match(text) {
 			chunks = append(chunks, chunk{data[start:at], before})
 			start, before = at, line
 		}
-		at = end
+		at, line = at+len(text), line+1
 	}
 	return append(chunks, chunk{data[start:], before})
 }
 
-// maxObjects is how many objects a file of JSON may have behind each other: each costs a parser.
+// maxObjects is how many JSON objects a file may have one after the other: each costs a parser.
 const maxObjects = 10_000
 
-// splitJSON is split for a file of JSON, which may have several objects behind each other with nothing between them.
+// splitJSON is split for a file of JSON, which may have several objects with nothing between them, as kubectl accepts.
 func splitJSON(data []byte) []chunk {
 	var chunks []chunk
 	decoder := json.NewDecoder(bytes.NewReader(data))
@@ -114,7 +79,22 @@ func splitJSON(data []byte) []chunk {
 	}
 }
 
-// blank tells whether there is nothing in the chunk but comments and directives.
+// jsonEscape matches an escape sequence of JSON, or one half of a surrogate pair.
+var jsonEscape = regexp.MustCompile(`\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)`)
+
+// yamlEscape replaces an escape of JSON that the YAML library rejects, a surrogate or a slash, by one of the same length. The text
+// is not the same, but no value that is checked has either.
+func yamlEscape(escape []byte) []byte {
+	switch {
+	case len(escape) == len(`\ufffd`):
+		return []byte(`\ufffd`)
+	case string(escape) == `\/`:
+		return []byte("//")
+	}
+	return escape
+}
+
+// blank reports whether the chunk has only comments and directives.
 func (c chunk) blank() bool {
 	for line := range bytes.Lines(c.text) {
 		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' && line[0] != '%' && !bytes.Equal(line, []byte("---")) {
@@ -124,108 +104,48 @@ func (c chunk) blank() bool {
 	return true
 }
 
-// documents returns the roots of the YAML documents in the chunk: most often one, but ... ends a document too.
-func (c chunk) documents() (roots []*yaml.Node, err error) {
+// read decodes the documents of the chunk: most often one, but "..." ends a document too. template is the line of the file at
+// which it is a template, or 0.
+func (c chunk) read() (objects []object, template int, err error) {
+	// The YAML library has had inputs at which it panics. One such file must not hide the others.
 	defer func() {
 		if problem := recover(); problem != nil {
-			roots, err = nil, fmt.Errorf("yaml: %v", problem)
+			objects, template, err = nil, 0, fmt.Errorf("yaml: %v", problem)
 		}
 	}()
-	decoder := yaml.NewDecoder(bytes.NewReader(c.text))
-	for {
+	parser := yaml.NewDecoder(bytes.NewReader(c.text))
+	for !c.blank() {
 		var document yaml.Node
-		switch err := decoder.Decode(&document); {
+		switch err := parser.Decode(&document); {
 		case errors.Is(err, io.EOF):
-			return roots, nil
+			return objects, 0, nil
 		case err != nil:
-			return nil, err
+			return nil, c.markLine(), err
 		}
-		roots = append(roots, document.Content...)
+		o, template, err := decode(&document, c.before)
+		switch {
+		case template != nil:
+			return nil, template.Line, nil
+		case err != nil:
+			return nil, 0, err
+		}
+		objects = append(objects, o)
 	}
+	return nil, 0, nil
 }
 
-// How the YAML library tells its errors.
-var (
-	syntaxError   = regexp.MustCompile(`^yaml: (?:line (\d+): )?((?s:.*))`)
-	unknownAnchor = regexp.MustCompile(`unknown anchor '(.*)' referenced`)
-)
+// likeManifest matches what is meant for Kubernetes, even if it is not YAML.
+var likeManifest = regexp.MustCompile(`(?m)(?:^|[{,])\s*"?(?:kind|apiVersion)"?\s*:`)
 
-// place returns the line of the file that err names, or else the first line of the chunk, and what it says.
-func (c chunk) place(err error) (line int, message string) {
-	m := syntaxError.FindStringSubmatch(err.Error())
+// yamlError matches the errors of the YAML library.
+var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?((?s:.*))`)
+
+// explain returns the line of the file that err names, or else the first line of the chunk, and what is wrong.
+func (c chunk) explain(err error) (line int, problem string) {
+	m := yamlError.FindStringSubmatch(err.Error())
 	if m == nil {
 		return c.before + 1, err.Error()
 	}
-	line, lineErr := strconv.Atoi(m[1])
-	if lineErr != nil || line < 1 {
-		line = 1
-		// Some come without a line, and a tab with that of what it belongs to.
-		if anchor := unknownAnchor.FindStringSubmatch(m[2]); anchor != nil {
-			before, _, _ := bytes.Cut(c.text, []byte("*"+anchor[1]))
-			line += bytes.Count(before, []byte("\n"))
-		}
-	}
-	if strings.Contains(m[2], "tab character") {
-		line += c.linesToTab(line)
-	}
-	return c.before + min(line, 1+bytes.Count(c.text, []byte("\n"))), m[2]
-}
-
-// linesToTab returns how many lines come between a line of the chunk and the next one that a tab indents.
-func (c chunk) linesToTab(from int) int {
-	number := 0
-	for line := range bytes.Lines(c.text) {
-		if number++; number >= from && bytes.HasPrefix(bytes.TrimLeft(line, " "), []byte("\t")) {
-			return number - from
-		}
-	}
-	return 0
-}
-
-// mark is what Helm's, Jinja's and ERB's templates have in them. In YAML it may stand in quotes only, or in text.
-var mark = regexp.MustCompile(`\{\{|\{%|<%`)
-
-// markLine returns the line of the file where the chunk's first mark of a template stands, or 0 if there is none.
-func (c chunk) markLine() int {
-	at := mark.FindIndex(c.text)
-	if at == nil {
-		return 0
-	}
-	return c.before + 1 + bytes.Count(c.text[:at[0]], []byte("\n"))
-}
-
-// templated returns the first node that is what {{ … }} is as YAML, or nil: a mapping with a mapping for a key.
-func templated(n *yaml.Node) *yaml.Node {
-	for i, child := range n.Content {
-		if n.Kind == yaml.MappingNode && i%2 == 0 && child.Kind == yaml.MappingNode {
-			return n
-		}
-		if found := templated(child); found != nil {
-			return found
-		}
-	}
-	return nil
-}
-
-// filledIn tells whether a value is to be filled in: by a template in quotes, by envsubst, or by Kustomize or OpenShift.
-func filledIn(value string) bool {
-	return mark.MatchString(value) || strings.Contains(value, "${") || strings.Contains(value, "$(")
-}
-
-// likeManifest tells that something that is not YAML is meant for Kubernetes.
-var likeManifest = regexp.MustCompile(`(?m)(?:^|[{,])\s*"?(?:kind|apiVersion)"?\s*:`)
-
-// jsonEscape is an escape sequence of JSON, or half of one.
-var jsonEscape = regexp.MustCompile(`\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)`)
-
-// yamlEscape returns what the YAML library takes for an escape of JSON that it does not know: half a character, or a slash. It is
-// as long, and not quite the same, but neither stands in what is looked at.
-func yamlEscape(escape []byte) []byte {
-	switch {
-	case len(escape) == len(`\ufffd`):
-		return []byte(`\ufffd`)
-	case string(escape) == `\/`:
-		return []byte("//")
-	}
-	return escape
+	line, _ = strconv.Atoi(m[1])
+	return c.before + max(1, min(line, 1+bytes.Count(c.text, []byte("\n")))), m[2]
 }

@@ -6,9 +6,11 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-// slot is what only one workload can have on a node. Each claim is noted in two: that of its address, and that of all.
+// slot is what only one workload can have on a node. Each claim is in two slots: that of its address, and that of all.
 type slot struct {
 	protocol string
 	port     uint16
@@ -23,95 +25,96 @@ const (
 	all = ""
 )
 
-// claim is a host port that a document takes, and where.
+// claim is a host port of a document, and where it is.
 type claim struct {
-	*object
+	*owner
 	file string
 	line int
 }
 
-// holders are the first claim on a slot, and the first one of another object than that.
-type holders struct{ first, second claim }
-
-// other returns the first claim that is of another object than o.
-func (h holders) other(o *object) claim {
-	if h.first.object != nil && h.first.same(o) {
-		return h.second
-	}
-	return h.first
+// hostPort is a host port that a container takes.
+type hostPort struct {
+	owner *owner
+	// at is the value of key that has the port.
+	at               value
+	key              string
+	port             uint16
+	hostIP, protocol value
+	hostNetwork      bool
 }
 
-// add returns h with one more claim.
-func (h holders) add(c claim) holders {
-	switch {
-	case h.first.object == nil:
-		h.first = c
-	case h.second.object == nil && !h.first.same(c.object):
-		h.second = c
-	}
-	return h
-}
+// hostPorts has the claims of all documents: for each slot the first one, and the first one of another object.
+type hostPorts map[slot][]claim
 
-// claim notes that a workload takes a host port, and tells if that is taken already.
-func (f *file) claim(o *object, at value, key string, port uint16, hostIP, protocol value, hostNetwork bool) {
-	if filledIn(hostIP.text()) || filledIn(protocol.text()) {
-		f.skipValue(at, "hostIP or protocol of %s %d of %s is filled in by a template: not compared with others", key, port, o)
+// claim adds a host port, and finds whether it is already taken. own has those of the same document, of which no two may be the
+// same.
+func (h hostPorts) claim(r *report, own map[slot]claim, p hostPort) {
+	if filledIn(p.hostIP.text) || filledIn(p.protocol.text) {
+		r.skip(p.at.line, "hostIP or protocol of %s %d of %s comes from a template: not compared with others", p.key, p.port, p.owner)
 		return
 	}
-	address, ok := addressOf(hostIP.text())
+	address, ok := addressOf(p.hostIP.text)
 	if !ok {
-		f.find(hostIP, "hostIP of %s is %s: want an IP address", o, shown(hostIP.text()))
+		r.find(p.hostIP.place, "hostIP of %s is %s: want an IP address", p.owner, wording.Name(p.hostIP.text))
 		return
 	}
-	s := slot{protocol: strings.ToUpper(cmp.Or(protocol.text(), "TCP")), port: port, address: address}
-	if !slices.Contains([]string{"", "TCP", "UDP", "SCTP"}, protocol.text()) {
-		f.find(protocol, "protocol of %s is %s: want TCP, UDP or SCTP", o, shown(protocol.text()))
+	if !slices.Contains([]string{"", "TCP", "UDP", "SCTP"}, p.protocol.text) {
+		r.find(p.protocol.place, "protocol of %s is %s: want TCP, UDP or SCTP", p.owner, wording.Name(p.protocol.text))
 	}
-	overlapping := []string{all}
-	if s.address != wildcard {
-		overlapping = []string{s.address, wildcard}
-	}
-	mine := claim{o, f.name, f.before + at.place().Line}
-	var taken claim
-	for _, address := range overlapping {
-		where := slot{s.protocol, s.port, address}
-		if taken.object == nil {
-			taken = o.own[where]
-		}
-		if taken.object == nil {
-			taken = f.taken[where].other(o)
-		}
-	}
-	if taken.object != nil {
+	s := slot{protocol: strings.ToUpper(cmp.Or(p.protocol.text, "TCP")), port: p.port, address: address}
+	if taken := h.overlapping(own, s, p.owner); taken.owner != nil {
 		by := taken.String()
-		if taken.object == o {
+		if taken.owner == p.owner {
 			by = "the same pod"
 		}
 		networking := ""
-		if hostNetwork {
+		if p.hostNetwork {
 			networking = " (host networking)"
 		}
-		f.find(at, "%s %s of %s%s is taken already by %s at %s:%d: want another port", key, s, o, networking, by, taken.file, taken.line)
+		r.find(p.at.place, "%s %s of %s%s is already taken by %s at %s:%d: want another port", p.key, s, p.owner, networking, by, taken.file, taken.line)
 	}
-	for _, address := range []string{s.address, all} {
-		where := slot{s.protocol, s.port, address}
-		if _, known := o.own[where]; !known {
-			o.own[where] = mine
+	mine := claim{p.owner, r.file, p.at.line}
+	for _, address := range []string{address, all} {
+		s.address = address
+		if _, known := own[s]; !known {
+			own[s] = mine
 		}
-		f.taken[where] = f.taken[where].add(mine)
+		if len(h[s]) < 2 && !slices.ContainsFunc(h[s], func(c claim) bool { return c.same(p.owner) }) {
+			h[s] = append(h[s], mine)
+		}
 	}
+}
+
+// overlapping returns a claim of the same document or of another object that s overlaps, if there is one.
+func (h hostPorts) overlapping(own map[slot]claim, s slot, o *owner) claim {
+	addresses := []string{all}
+	if s.address != wildcard {
+		addresses = []string{s.address, wildcard}
+	}
+	for _, s.address = range addresses {
+		if taken := own[s]; taken.owner != nil {
+			return taken
+		}
+		for _, taken := range h[s] {
+			if !taken.same(o) {
+				return taken
+			}
+		}
+	}
+	return claim{}
 }
 
 // String returns "8080/TCP" or "10.0.0.1:8080/TCP".
 func (s slot) String() string {
+	port := fmt.Sprintf("%d/%s", s.port, wording.Name(s.protocol))
 	if s.address == wildcard {
-		return fmt.Sprintf("%d/%s", s.port, shown(s.protocol))
+		return port
 	}
-	host := shown(s.address)
+	host := wording.Name(s.address) // an IPv6 zone may be any text
 	if strings.Contains(host, ":") {
 		host = "[" + host + "]"
 	}
-	return fmt.Sprintf("%s:%d/%s", host, s.port, shown(s.protocol))
+	return host + ":" + port
 }
 
 // addressOf returns the one form of a hostIP, if it is an address.

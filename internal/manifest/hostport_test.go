@@ -85,7 +85,7 @@ func TestDuplicateHostPortsAreTold(t *testing.T) {
 			if !strings.Contains(test.a, "name: a") {
 				by = "without a name"
 			}
-			if want := test.want + " is taken already by Pod default/" + by + " at deploy/a.yaml:4: want another port"; text != want {
+			if want := test.want + " is already taken by Pod default/" + by + " at deploy/a.yaml:4: want another port"; text != want {
 				t.Errorf("got %q, want %q", text, want)
 			}
 		})
@@ -115,7 +115,7 @@ func TestEveryKindOfWorkloadIsCompared(t *testing.T) {
 			"in its own list": "apiVersion: " + version + "\nkind: " + name + "List\nitems: [{metadata: {name: b}, spec: {" + spec + "}}]\n",
 		} {
 			findings, _ := checkAll(t, "", files{"a.yaml": pod("a", "", "{hostPort: 80}"), "b.yaml": content})
-			if len(findings) != 1 || !strings.Contains(findings[0], ": hostPort 80/TCP of "+name+" default/b is taken already by Pod default/a at deploy/a.yaml:4") {
+			if len(findings) != 1 || !strings.Contains(findings[0], ": hostPort 80/TCP of "+name+" default/b is already taken by Pod default/a at deploy/a.yaml:4") {
 				t.Errorf("%s %s: got %q", kind, form, findings)
 			}
 		}
@@ -185,13 +185,13 @@ spec:
       <<: *merged
 `})
 	diff(t, "findings", []string{
-		"deploy/node.yaml:24:25: hostPort 9102 of DaemonSet monitoring/node-exporter is not its containerPort 9101, as it must be with host networking: want hostPort: 9101, or none",
-		"deploy/node.yaml:27:30: containerPort 9100/TCP of DaemonSet monitoring/node-exporter (host networking) is taken already by the same pod at deploy/node.yaml:21: want another port",
-		"deploy/node.yaml:37:1: is not YAML: unknown anchor 'unknown' referenced: want a manifest that kubectl can read",
-		"deploy/web.yaml:11:45: hostPort 9100/TCP of Deployment web/web is taken already by DaemonSet monitoring/node-exporter at deploy/node.yaml:21: want another port",
-		"deploy/web.yaml:12:45: hostPort 9111/TCP of Deployment web/web is taken already by DaemonSet monitoring/node-exporter at deploy/node.yaml:16: want another port",
-		"deploy/web.yaml:14:45: hostPort 9101/TCP of Deployment web/web is taken already by DaemonSet monitoring/node-exporter at deploy/node.yaml:23: want another port",
-		"deploy/web.yaml:23:11: hostPort 9101/TCP of Pod default/copy is taken already by DaemonSet monitoring/node-exporter at deploy/node.yaml:23: want another port",
+		"deploy/node.yaml:24:25: hostPort 9102 of DaemonSet monitoring/node-exporter differs from its containerPort 9101, which host networking does not allow: want hostPort: 9101, or none",
+		"deploy/node.yaml:27:30: containerPort 9100/TCP of DaemonSet monitoring/node-exporter (host networking) is already taken by the same pod at deploy/node.yaml:21: want another port",
+		"deploy/node.yaml:28:1: is not YAML: unknown anchor 'unknown' referenced: want a manifest that kubectl can read",
+		"deploy/web.yaml:11:45: hostPort 9100/TCP of Deployment web/web is already taken by DaemonSet monitoring/node-exporter at deploy/node.yaml:21: want another port",
+		"deploy/web.yaml:12:45: hostPort 9111/TCP of Deployment web/web is already taken by DaemonSet monitoring/node-exporter at deploy/node.yaml:16: want another port",
+		"deploy/web.yaml:14:45: hostPort 9101/TCP of Deployment web/web is already taken by DaemonSet monitoring/node-exporter at deploy/node.yaml:23: want another port",
+		"deploy/web.yaml:19:32: hostPort 9101/TCP of Pod default/copy is already taken by DaemonSet monitoring/node-exporter at deploy/node.yaml:23: want another port",
 	}, findings)
 }
 
@@ -201,9 +201,9 @@ func TestAWorkloadThatIsDescribedTwiceStillMeetsOthers(t *testing.T) {
 		"over/a.yaml": pod("a", "", "{hostPort: 80}", "{hostPort: 81}"), "over/b.yaml": pod("b", "", "{hostPort: 80}", "{hostPort: 80}"),
 	})
 	diff(t, "findings", []string{
-		"deploy/over/a.yaml:4:57: hostPort 81/TCP of Pod default/a is taken already by Pod default/b at deploy/base/b.yaml:4: want another port",
-		"deploy/over/b.yaml:4:41: hostPort 80/TCP of Pod default/b is taken already by Pod default/a at deploy/base/a.yaml:4: want another port",
-		"deploy/over/b.yaml:4:57: hostPort 80/TCP of Pod default/b is taken already by the same pod at deploy/over/b.yaml:4: want another port",
+		"deploy/over/a.yaml:4:57: hostPort 81/TCP of Pod default/a is already taken by Pod default/b at deploy/base/b.yaml:4: want another port",
+		"deploy/over/b.yaml:4:41: hostPort 80/TCP of Pod default/b is already taken by Pod default/a at deploy/base/a.yaml:4: want another port",
+		"deploy/over/b.yaml:4:57: hostPort 80/TCP of Pod default/b is already taken by the same pod at deploy/over/b.yaml:4: want another port",
 	}, findings)
 }
 
@@ -214,9 +214,9 @@ func TestAPortThatIsNoneIsTold(t *testing.T) {
 		"80.0":              "is 80.0",
 		"http":              "is http",
 		"'80'":              `is not a number but "80"`,
-		"''":                "is no number",
-		"[80]":              "is no number",
-		"{a: b}":            "is no number",
+		"''":                "is not a number",
+		"[80]":              "is not a number",
+		"{a: b}":            "is not a number",
 		`"\e[1m"`:           `is "\x1b[1m"`,
 		"0b2":               "is 0b2",
 		"99999999999999999": "is 99999999999999999",
@@ -242,7 +242,7 @@ func TestJSONIsRead(t *testing.T) {
 }
 `})
 	diff(t, "findings", []string{
-		"deploy/a.json:9:18: hostPort 80/TCP of Pod default/a is taken already by the same pod at deploy/a.json:8: want another port",
+		"deploy/a.json:9:18: hostPort 80/TCP of Pod default/a is already taken by the same pod at deploy/a.json:8: want another port",
 	}, findings)
 	diff(t, "skipped", nil, skipped)
 }
@@ -276,7 +276,7 @@ func TestJSONObjectsMayFollowEachOther(t *testing.T) {
 	object := `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "NAME"}, "spec": {"containers": [{"ports": [{"hostPort": 80}]}]}}`
 	a, b := strings.Replace(object, "NAME", "a", 1), strings.Replace(object, "NAME", "b", 1)
 	findings, skipped := checkAll(t, "", files{"a.json": a + "\n" + b + "\n\n{\n\"a\": 1}\n"})
-	diff(t, "findings", []string{"deploy/a.json:2:112: hostPort 80/TCP of Pod default/b is taken already by Pod default/a at deploy/a.json:1: want another port"}, findings)
+	diff(t, "findings", []string{"deploy/a.json:2:112: hostPort 80/TCP of Pod default/b is already taken by Pod default/a at deploy/a.json:1: want another port"}, findings)
 	diff(t, "skipped", nil, skipped)
 
 	findings, skipped = checkAll(t, "", files{

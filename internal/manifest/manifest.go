@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -14,54 +15,32 @@ import (
 	"strings"
 
 	"github.com/listen-exporter/listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-// Finding is something wrong in a manifest.
-type Finding struct {
-	File string
-	// Line and Column count from 1, columns in characters. What an alias stands for is where the alias is.
-	Line, Column int
-	// Text says what is wrong, and what would be right.
-	Text string
-}
+// maxSize is how many bytes of a file are read. Kubernetes accepts objects of 1.5 MiB at most, etcd's limit.
+const maxSize = 10 << 20
 
-// String returns the finding as compilers write theirs: file:line:column: text.
-func (f Finding) String() string {
-	return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Text)
-}
-
-// Skipped is a file, or a value in one, that was not checked and that may have held something to find.
-type Skipped struct {
-	File string
-	// Line counts from 1.
-	Line int
-	// Reason is why it was not checked.
-	Reason string
-}
-
-// String returns file:line: reason.
-func (s Skipped) String() string { return fmt.Sprintf("%s:%d: %s", s.File, s.Line, s.Reason) }
-
-// Check looks at the Kubernetes manifests in dir and in the directories below it: files called *.yaml, *.yml or *.json, each
-// with any number of documents. It knows Pod, Deployment, DaemonSet, StatefulSet, ReplicaSet, ReplicationController, Job,
-// CronJob, Service and lists of them; what is of another kind is passed over.
+// Check checks the Kubernetes manifests in dir and in the directories below it: files called *.yaml, *.yml or *.json, each with
+// any number of documents. It knows Pod, Deployment, DaemonSet, StatefulSet, ReplicaSet, ReplicationController, Job, CronJob,
+// Service, Namespace and lists of them. Other kinds are passed over.
 //
-// A host port that two workloads take is a finding at the later one, in the order of files and lines. With host networking
-// each containerPort is a host port, and a hostPort must be the same. A hostIP of 0.0.0.0, :: or none overlaps every other;
-// protocols do not overlap. The replicas of one workload do not count against each other, nor does a workload that is
-// described twice: the same kind, namespace and name in another document, as overlays have it. That two workloads select
-// different nodes is no excuse: labels of nodes change, and no manifest tells which nodes there will be. Init containers count
-// if they go on to run as sidecars, as for the scheduler.
+// A host port that two workloads take is a finding at the later one, in the order of files and lines. With host networking each
+// containerPort is a host port, and a hostPort must be the same. A hostIP of 0.0.0.0, :: or none overlaps every other. Protocols
+// do not overlap. The replicas of one workload do not count against each other. Nor does a workload that is described twice,
+// with the same kind, namespace and name in another document, as in overlays. Workloads that select different nodes do count:
+// labels of nodes change, and no manifest says which nodes there will be. Init containers count if they go on to run as
+// sidecars, as for the scheduler.
 //
-// A host port, and the port and nodePort of a Service other than an ExternalName, must lie in a range that r reserves for the
-// namespace, if it reserves any for it, and in none that is reserved for others alone. Without a namespace an object is in
-// "default". With r nil ranges are not checked.
+// A host port, and the port and nodePort of a Service other than an ExternalName, must be in a range that r reserves for the
+// namespace, if it reserves any for it, and in none that is reserved only for others. An object without a namespace is in
+// "default". If r is nil, ranges are not checked.
 //
-// The annotation listen-exporter/port-range of a Namespace, by which a ValidatingAdmissionPolicy admits ports, must name the
-// ports that r reserves for it, no more and no fewer. If one Namespace has it, so must each that r reserves ports for.
+// The annotation listen-exporter/port-range of a Namespace, by which a ValidatingAdmissionPolicy admits ports, must list exactly
+// the ports that r reserves for it. If one Namespace has it, each with reserved ports must have it.
 //
-// Templates are skipped, and so is what cannot be read as YAML and does not look like a manifest. A symbolic link is not
-// followed. The error names each file and directory that could not be read; what the others hold is returned all the same.
+// Templates are skipped, and so is what is not YAML and does not look like a manifest. Symbolic links are not followed. The error
+// names each file and directory that could not be read; findings in the others are returned as well.
 func Check(r *registry.Registry, dir string) (findings []Finding, skipped []Skipped, err error) {
 	// A Root opens nothing outside of dir, even if a file is replaced by a link meanwhile.
 	root, err := os.OpenRoot(dir)
@@ -72,39 +51,42 @@ func Check(r *registry.Registry, dir string) (findings []Finding, skipped []Skip
 	return check(r, root.FS(), dir)
 }
 
-func check(r *registry.Registry, fsys fs.FS, dir string) ([]Finding, []Skipped, error) {
-	c := &checker{ranges: newRanges(r), taken: make(map[slot]holders), namespaces: make(map[string]*described)}
+func check(r *registry.Registry, fsys fs.FS, name string) ([]Finding, []Skipped, error) {
+	ranges := newRanges(r)
+	d := &directory{FS: fsys, name: name, checker: &checker{hostPorts: hostPorts{}, ranges: ranges, annotations: annotations{}}}
 	var problems []error
 	_ = fs.WalkDir(fsys, ".", func(name string, entry fs.DirEntry, err error) error {
 		if err == nil {
-			err = c.entry(fsys, name, entry, filepath.Join(dir, filepath.FromSlash(name)))
+			err = d.entry(name, entry)
 		}
 		if err != nil {
-			problems = append(problems, fmt.Errorf("read the manifest %s: %w", registry.Printable(filepath.Join(dir, filepath.FromSlash(name))), err))
+			problems = append(problems, fmt.Errorf("read the manifest %s: %w", wording.Printable(d.path(name)), err))
 		}
 		return nil
 	})
-	c.unannotated()
-	slices.SortFunc(c.findings, func(a, b Finding) int {
+	findings, skipped := append(d.findings, d.checker.annotations.missing(ranges)...), d.skipped
+	slices.SortFunc(findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Text, b.Text))
 	})
-	slices.SortFunc(c.skipped, func(a, b Skipped) int {
+	slices.SortFunc(skipped, func(a, b Skipped) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Reason, b.Reason))
 	})
-	return slices.Compact(c.findings), slices.Compact(c.skipped), errors.Join(problems...)
+	return slices.Compact(findings), slices.Compact(skipped), errors.Join(problems...)
 }
 
-// checker goes through all files in turn.
-type checker struct {
-	ranges *ranges
-	taken  map[slot]holders
-	// namespaces has those that have a Namespace object, by name.
-	namespaces map[string]*described
-	findings   []Finding
-	skipped    []Skipped
+// directory is the directory under check.
+type directory struct {
+	fs.FS
+	name     string
+	checker  *checker
+	findings []Finding
+	skipped  []Skipped
 }
 
-// isManifest tells whether a file is looked at, by its name.
+// path returns the name of a file as it is shown.
+func (d *directory) path(name string) string { return filepath.Join(d.name, filepath.FromSlash(name)) }
+
+// isManifest reports whether the name of a file is one of a manifest.
 func isManifest(name string) bool {
 	switch strings.ToLower(path.Ext(name)) {
 	case ".yaml", ".yml", ".json":
@@ -113,45 +95,67 @@ func isManifest(name string) bool {
 	return false
 }
 
-// entry looks at what a directory holds, which is shown as file.
-func (c *checker) entry(fsys fs.FS, name string, entry fs.DirEntry, file string) error {
-	named := isManifest(name)
-	switch mode := entry.Type(); {
+// entry checks an entry of a directory.
+func (d *directory) entry(name string, entry fs.DirEntry) error {
+	r := newReport(d.path(name))
+	defer func() { d.findings, d.skipped = append(d.findings, r.findings...), append(d.skipped, r.skipped...) }()
+	mode := entry.Type()
+	switch {
 	case mode&fs.ModeSymlink != 0:
-		c.link(fsys, name, file, named)
+		if d.leadsOut(name) {
+			r.skip(1, "is a symbolic link: want the files themselves in this directory")
+		}
 		return nil
-	case entry.IsDir() || !named:
+	case entry.IsDir() || !isManifest(name):
 		return nil
 	case !mode.IsRegular():
-		c.skip(file, 1, "is no regular file")
+		r.skip(1, "is not a regular file")
 		return nil
 	}
-	data, tooLarge, err := read(fsys, name)
+	data, tooLarge, err := d.read(name)
 	switch {
 	case err != nil:
 		return err
 	case tooLarge:
-		c.skip(file, 1, fmt.Sprintf("is larger than %d MiB, the most that is read: want it in shorter files", maxSize>>20))
-		return nil
+		r.skip(1, "is larger than %d MiB: want it in smaller files", maxSize>>20)
+	case tooManyValues(data):
+		r.skip(1, "has more than %d values: want it in smaller files", maxValues)
+	default:
+		d.checker.file(r, data, strings.EqualFold(path.Ext(name), ".json"))
 	}
-	c.file(file, data)
 	return nil
 }
 
-// link tells of a symbolic link that leads to what is not looked at.
-func (c *checker) link(fsys fs.FS, name, file string, named bool) {
-	// Inside of the directory, what it leads to is looked at where it is.
-	if target, err := fs.Stat(fsys, name); err == nil {
+// leadsOut reports whether a symbolic link leads to manifests that are not checked anyway, inside of the directory.
+func (d *directory) leadsOut(name string) bool {
+	file := d.path(name)
+	if target, err := fs.Stat(d, name); err == nil {
 		end, err := filepath.EvalSymlinks(file)
-		if target.IsDir() || !named || err == nil && isManifest(end) {
-			return
+		if target.IsDir() || !isManifest(name) || err == nil && isManifest(end) {
+			return false
 		}
 	}
-	if target, err := os.Stat(file); named || err == nil && target.IsDir() {
-		c.skip(file, 1, "is a symbolic link: want the files themselves in this directory")
-	}
+	target, err := os.Stat(file)
+	return isManifest(name) || err == nil && target.IsDir()
 }
 
-func (c *checker) skip(file string, line int, reason string) {
-	c.skipped = append(c.skipped, Skipped{File: registry.PrintablePath(file), Line: line, Reason: reason})
+// read returns the content of a file, unless it is too large.
+func (d *directory) read(name string) (data []byte, tooLarge bool, err error) {
+	f, err := d.Open(name)
+	if err != nil {
+		return nil, false, reason(err)
+	}
+	defer func() { _ = f.Close() }()
+	if data, err = io.ReadAll(io.LimitReader(f, maxSize+1)); err != nil {
+		return nil, false, reason(err)
+	}
+	return data, len(data) > maxSize, nil
+}
+
+// reason returns an error without the name of the file, which is relative to the directory.
+func reason(err error) error {
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
+		return at.Err
+	}
+	return err
 }

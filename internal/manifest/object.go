@@ -1,193 +1,148 @@
 package manifest
 
 import (
-	"fmt"
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-// kind is a kind of object that has ports, or a say in whose they are.
-type kind struct {
-	// groups are the API groups that have it: others have kinds of the same name.
-	groups []string
-	// pod is where it describes its pods, if it does.
-	pod []string
-}
-
-// kindOf returns the kind of a name in an API version such as apps/v1.
-func kindOf(version, name string) (k kind, ok bool) {
+// isKnown reports whether objects of a kind are checked, in an API version such as apps/v1. Other groups have kinds of the same
+// name.
+func isKnown(version, kind string) bool {
 	group, _, found := strings.Cut(version, "/")
 	if !found {
 		group = ""
 	}
-	switch template := []string{"spec", "template", "spec"}; name {
-	case "Pod":
-		k = kind{groups: []string{""}, pod: []string{"spec"}}
-	case "ReplicationController":
-		k = kind{groups: []string{""}, pod: template}
+	switch kind {
+	case "Pod", "ReplicationController", "Service", "Namespace":
+		return version != "" && group == ""
 	case "Deployment", "DaemonSet", "ReplicaSet", "StatefulSet":
-		k = kind{groups: []string{"apps", "extensions"}, pod: template}
-	case "Job":
-		k = kind{groups: []string{"batch"}, pod: template}
-	case "CronJob":
-		k = kind{groups: []string{"batch"}, pod: []string{"spec", "jobTemplate", "spec", "template", "spec"}}
-	case "Service", "Namespace":
-		k = kind{groups: []string{""}}
-	default:
-		return kind{}, false
+		return group == "apps" || group == "extensions"
+	case "Job", "CronJob":
+		return group == "batch"
 	}
-	return k, version != "" && slices.Contains(k.groups, group)
+	return false
 }
 
-// object is what a document describes.
-type object struct {
-	kind, namespace, name string
-	// known tells that its namespace is not one that is still to be filled in.
-	known bool
-	// own has the host ports of this document, of which no two may be the same.
-	own map[slot]claim
+// checker checks the objects of all files in turn.
+type checker struct {
+	hostPorts   hostPorts
+	ranges      *ranges
+	annotations annotations
 }
 
-// String returns "Deployment team-alpha/web".
-func (o *object) String() string {
-	name := "without a name"
-	if o.name != "" {
-		name = shown(o.name)
-	}
-	return fmt.Sprintf("%s %s/%s", o.kind, shown(o.namespace), name)
-}
-
-// same tells whether two documents describe one object.
-func (o *object) same(p *object) bool {
-	return o == p || o.name != "" && o.kind == p.kind && o.namespace == p.namespace && o.name == p.name
-}
-
-// maxLists is how deep a list may be in lists.
-const maxLists = 8
-
-// object checks a document, or an item of a list. Its kind and version are name and version where it does not tell them.
-func (f *file) object(v value, name, version string, lists int) {
-	if told := f.get(v, "kind").text(); told != "" {
-		name = told
-	}
-	if apiVersion := f.get(v, "apiVersion").text(); apiVersion != "" {
-		version = apiVersion
-	}
-	// An item of a typed list, such as a PodList, need not tell its kind and version again.
-	if item, isList := strings.CutSuffix(name, "List"); isList {
-		if _, typed := kindOf(version, item); lists > 0 && (typed || name == "List" && version == "v1") {
-			for _, v := range f.items(f.get(v, "items")) {
-				f.object(v, item, version, lists-1)
+// object checks an object, or the items of a list. kind and version are those of the list, which its items need not repeat.
+func (c *checker) object(r *report, o *object, kind, version string) {
+	kind, version = cmp.Or(o.Kind.text, kind), cmp.Or(o.APIVersion.text, version)
+	if item, isList := strings.CutSuffix(kind, "List"); isList {
+		if isKnown(version, item) || kind == "List" && version == "v1" {
+			for i := range o.Items {
+				c.object(r, &o.Items[i], item, version)
 			}
 		}
 		return
 	}
-	k, ok := kindOf(version, name)
-	switch {
-	case !ok:
-		return
-	case name == "Namespace":
-		f.namespaceObject(v)
+	if !isKnown(version, kind) {
 		return
 	}
-	o := &object{kind: name, namespace: "default", name: f.get(v, "metadata", "name").text(), known: true, own: make(map[slot]claim)}
-	if namespace := f.get(v, "metadata", "namespace"); namespace.text() != "" {
-		if o.namespace = namespace.text(); filledIn(o.namespace) {
-			o.known = false
-			f.skipValue(namespace, "the ranges of %s: its namespace is filled in by a template", o)
-		}
+	if kind == "Namespace" {
+		c.annotations.check(r, c.ranges, o)
+		return
 	}
-	if k.pod != nil {
-		f.pod(o, f.get(v, k.pod...))
-	} else {
-		f.service(o, f.get(v, "spec"))
+	owner := &owner{kind: kind, namespace: cmp.Or(o.Metadata.Namespace.text, "default"), name: o.Metadata.Name.text}
+	if owner.templated = filledIn(owner.namespace); owner.templated {
+		r.skip(o.Metadata.Namespace.line, "the ranges of %s: its namespace comes from a template", owner)
 	}
-	o.own = nil // the object itself is kept with what it claims
-}
-
-// pod checks the ports of a pod's containers.
-func (f *file) pod(o *object, spec value) {
-	hostNetwork := f.get(spec, "hostNetwork")
-	if filledIn(hostNetwork.text()) {
-		f.skipValue(hostNetwork, "hostNetwork of %s is filled in by a template: taken as false", o)
-	}
-	containers := f.items(f.get(spec, "containers"))
-	for _, c := range f.items(f.get(spec, "initContainers")) {
-		if f.get(c, "restartPolicy").text() == "Always" {
-			containers = append(containers, c)
-		}
-	}
-	for _, c := range containers {
-		for _, port := range f.items(f.get(c, "ports")) {
-			f.containerPort(o, port, hostNetwork.truth())
-		}
+	switch kind {
+	case "Service":
+		c.service(r, owner, &o.Spec.serviceSpec)
+	case "Pod":
+		c.pod(r, owner, &o.Spec.podSpec)
+	case "CronJob":
+		c.pod(r, owner, &o.Spec.JobTemplate.Spec.Template.Spec)
+	default:
+		c.pod(r, owner, &o.Spec.Template.Spec)
 	}
 }
 
-// containerPort checks an item of a container's ports.
-func (f *file) containerPort(o *object, v value, hostNetwork bool) {
-	key := "hostPort"
-	at := f.get(v, key)
-	port, ok := f.port(o, at, key)
+// pod checks the ports of a pod's containers. Init containers count if they go on to run as sidecars.
+func (c *checker) pod(r *report, o *owner, spec *podSpec) {
+	if filledIn(spec.HostNetwork.text) {
+		r.skip(spec.HostNetwork.line, "hostNetwork of %s comes from a template: assumed to be false", o)
+	}
+	containers := slices.Clone(spec.Containers)
+	for _, sidecar := range spec.InitContainers {
+		if sidecar.RestartPolicy.text == "Always" {
+			containers = append(containers, sidecar)
+		}
+	}
+	own := make(map[slot]claim)
+	for i := range containers {
+		for j := range containers[i].Ports {
+			c.containerPort(r, o, own, &containers[i].Ports[j], spec.HostNetwork.isTrue())
+		}
+	}
+}
+
+// containerPort checks a port of a container. own has the host ports of the containers before it.
+func (c *checker) containerPort(r *report, o *owner, own map[slot]claim, p *containerPort, hostNetwork bool) {
+	at, key := p.HostPort, "hostPort"
+	port, ok := readPort(r, o, at, key)
 	if hostNetwork {
-		key = "containerPort"
-		container := f.get(v, key)
-		number, known := f.port(o, container, key)
+		number, known := readPort(r, o, p.ContainerPort, "containerPort")
 		if known && ok && number != port {
-			f.find(at, "hostPort %d of %s is not its containerPort %d, as it must be with host networking: want hostPort: %[3]d, or none", port, o, number)
+			r.find(at.place, "hostPort %d of %s differs from its containerPort %d, which host networking does not allow: want hostPort: %[3]d, or none", port, o, number)
 		}
 		if known || !ok {
-			at, port, ok = container, number, known
-		} else {
-			key = "hostPort"
+			at, key, port, ok = p.ContainerPort, "containerPort", number, known
 		}
 	}
 	if !ok {
 		return
 	}
-	f.claim(o, at, key, port, f.get(v, "hostIP"), f.get(v, "protocol"), hostNetwork)
-	f.reserved(o, at, key, port)
+	c.hostPorts.claim(r, own, hostPort{owner: o, at: at, key: key, port: port, hostIP: p.HostIP, protocol: p.Protocol, hostNetwork: hostNetwork})
+	c.ranges.check(r, o, at, key, port)
 }
 
 // service checks the ports of a Service.
-func (f *file) service(o *object, spec value) {
-	// It is another name for what is elsewhere: nothing of this cluster has its ports.
-	external := f.get(spec, "type").text() == "ExternalName"
-	check := func(v value, key string) {
-		at := f.get(v, key)
-		if port, ok := f.port(o, at, key); ok && !external {
-			f.reserved(o, at, key, port)
+func (c *checker) service(r *report, o *owner, spec *serviceSpec) {
+	// An ExternalName is another name for what is elsewhere: its ports are not this cluster's.
+	external := spec.Type.text == "ExternalName"
+	check := func(at value, key string) {
+		if port, ok := readPort(r, o, at, key); ok && !external {
+			c.ranges.check(r, o, at, key, port)
 		}
 	}
-	for _, port := range f.items(f.get(spec, "ports")) {
-		check(port, "port")
-		check(port, "nodePort")
+	for _, p := range spec.Ports {
+		check(p.Port, "port")
+		check(p.NodePort, "nodePort")
 	}
-	check(spec, "healthCheckNodePort")
+	check(spec.HealthCheckNodePort, "healthCheckNodePort")
 }
 
-// port reads a port. 0 is none: it is how Kubernetes writes a port that is not set.
-func (f *file) port(o *object, v value, key string) (port uint16, ok bool) {
-	if !v.exists() || v.node.Tag == "!!null" {
+// readPort reads a port. 0 is none: it is how Kubernetes writes a port that is not set.
+func readPort(r *report, o *owner, v value, key string) (port uint16, ok bool) {
+	if !v.exists() {
 		return 0, false
 	}
-	text := v.text()
-	if filledIn(text) {
-		f.skipValue(v, "%s of %s is filled in by a template", key, o)
+	if filledIn(v.text) {
+		r.skip(v.line, "%s of %s comes from a template", key, o)
 		return 0, false
 	}
-	// Base 0 has YAML 1.1's forms, which Kubernetes reads: 0x1f90, 017620 and 8_080.
-	number, err := strconv.ParseUint(text, 0, 16)
-	if err != nil || v.node.Tag != "!!int" {
-		said := shown(text)
+	// Base 0 has the forms of YAML 1.1, which Kubernetes reads: 0x1f90, 017620 and 8_080.
+	number, err := strconv.ParseUint(v.text, 0, 16)
+	if err != nil || v.tag != "!!int" {
+		is := wording.Name(v.text)
 		switch {
-		case text == "":
-			said = "no number"
+		case v.text == "":
+			is = "not a number"
 		case err == nil:
-			said = "not a number but " + strconv.Quote(text)
+			is = "not a number but " + strconv.Quote(v.text)
 		}
-		f.find(v, "%s of %s is %s: want a number from 1 to 65535", key, o, said)
+		r.find(v.place, "%s of %s is %s: want a number from 1 to 65535", key, o, is)
 		return 0, false
 	}
 	return uint16(number), number != 0

@@ -46,6 +46,17 @@ func Quoted(text string) string {
 	return strconv.Quote(cut(text, longest))
 }
 
+// Name returns a name as it is, or as Quoted returns it if it is long or has more than ASCII letters, digits and -.: in it.
+func Name(name string) string {
+	unusual := func(r rune) bool {
+		return !strings.ContainsRune("-.:", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	}
+	if quoted := Quoted(name); name == "" || strings.ContainsFunc(name, unusual) || quoted != `"`+name+`"` {
+		return quoted
+	}
+	return name
+}
+
 // cut returns the start of a text with an ellipsis if it has more than so many characters.
 func cut(text string, characters int) string {
 	for i := range text {

@@ -1,6 +1,9 @@
 package wording
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestNothingThatIsShownIsHidden(t *testing.T) {
 	for text, want := range map[string]string{
@@ -57,5 +60,20 @@ func TestLongForeignTextIsCut(t *testing.T) {
 	}
 	if got := len([]rune(Quoted(long))); got != 60+1+2 {
 		t.Errorf("%d characters", got)
+	}
+}
+
+func TestOnlyANameThatCouldBeMistakenIsQuoted(t *testing.T) {
+	for name, want := range map[string]string{
+		"web-1.example:80":      "web-1.example:80",
+		"":                      `""`,
+		"two words":             `"two words"`,
+		"größe":                 `"größe"`,
+		"\x1b[1m":               `"\x1b[1m"`,
+		strings.Repeat("a", 61): `"` + strings.Repeat("a", 60) + `…"`,
+	} {
+		if got := Name(name); got != want {
+			t.Errorf("%q: got %s, want %s", name, got, want)
+		}
 	}
 }

@@ -54,12 +54,12 @@ items:
 `,
 	})
 	diff(t, "findings", []string{
-		"deploy/alpha.yaml:6:24: healthCheckNodePort 32000 of Service team-alpha/web is outside of what is reserved for namespace team-alpha at ports.yml:3: want one of 8080, 30000-30999",
-		"deploy/alpha.yaml:9:14: port 443 of Service team-alpha/web is outside of what is reserved for namespace team-alpha at ports.yml:3: want one of 8080, 30000-30999",
+		"deploy/alpha.yaml:6:24: healthCheckNodePort 32000 of Service team-alpha/web is not among the ports reserved for namespace team-alpha at ports.yml:3: want one of 8080, 30000-30999",
+		"deploy/alpha.yaml:9:14: port 443 of Service team-alpha/web is not among the ports reserved for namespace team-alpha at ports.yml:3: want one of 8080, 30000-30999",
 		`deploy/alpha.yaml:9:29: nodePort 31000 of Service team-alpha/web is reserved for team "beta" at ports.yml:6: want one of 8080, 30000-30999`,
 		`deploy/alpha.yaml:21:46: hostPort 9001 of Deployment team-alpha-test/web is reserved for team "hosts" at ports.yml:9: want one of 8080, 30000-30999`,
-		`deploy/default.yaml:7:39: port 31999 of Service default/any is reserved for team "beta" at ports.yml:6: want one that is not reserved`,
-		`deploy/default.yaml:11:108: containerPort 9000 of CronJob other/night is reserved for team "hosts" at ports.yml:9: want one that is not reserved`,
+		`deploy/default.yaml:7:39: port 31999 of Service default/any is reserved for team "beta" at ports.yml:6: want a port that is not reserved`,
+		`deploy/default.yaml:11:108: containerPort 9000 of CronJob other/night is reserved for team "hosts" at ports.yml:9: want a port that is not reserved`,
 	}, findings)
 	diff(t, "skipped", nil, skipped)
 }
@@ -77,7 +77,7 @@ func TestALongListOfRangesIsCut(t *testing.T) {
 		"a.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n",
 	})
 	diff(t, "findings", []string{
-		"deploy/a.yaml:4:23: port 80 of Service default/a is outside of what is reserved for namespace default at ports.yml:1: want one of 1, 2-3, 5, 7, 9, …",
+		"deploy/a.yaml:4:23: port 80 of Service default/a is not among the ports reserved for namespace default at ports.yml:1: want one of 1, 2-3, 5, 7, 9, …",
 	}, findings)
 }
 
