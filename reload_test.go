@@ -100,6 +100,12 @@ func (e *exporter) wantJudged(when, version, reloaded string) (at string) {
 	return found[reloadedAtGauge]
 }
 
+// awaitBad scrapes until the registry's file counts as bad, which takes a second: it could be half-written.
+func (e *exporter) awaitBad(what string) {
+	e.t.Helper()
+	e.await(what+": the file to be bad", func() bool { return samples(e.t, e.scrape())[reloadedGauge] == "0" })
+}
+
 func TestANewRegistryIsTakenOverHoweverItComes(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "ports.yml")
 	put(t, file, registryOf("a"))
@@ -166,6 +172,7 @@ func TestAConfigMapThatIsSwappedIsTakenOver(t *testing.T) {
 		e.wantJudged("swapped", version, "1")
 	}
 	swapConfigMap(t, dir, "..2026_01_09", "services:\n  - {name: a, port: 0}\n")
+	e.awaitBad("swapped for a bad one")
 	e.wantJudged("swapped for a bad one", "b", "0")
 	swapConfigMap(t, dir, "..2026_01_10", registryOf("a"))
 	e.wantJudged("mended", "a", "1")
@@ -187,7 +194,7 @@ func TestABadFileLeavesTheLastGoodRegistryInForce(t *testing.T) {
 	}{
 		{"with a fault", func() { put(t, file, "services:\n  - {name: a, port: 0}\n") }, "ports.yml:2:21: port 0: want a number from 1 to 65535"},
 		{"empty", func() { put(t, file, "") }, "ports.yml:1:1: has no services"},
-		{"written by half", func() { put(t, file, registryOf("b")[:30]) }, "ports.yml:2:5: this mapping is not closed"},
+		{"written by half", func() { put(t, file, registryOf("b")[:30]) }, "ports.yml:2:5: unclosed"},
 		{"removed", func() { must(t, os.Remove(file)) }, "no such file or directory"},
 		{"a link that leads nowhere", func() { must(t, os.Remove(file), os.Symlink("nowhere", file)) }, "no such file or directory"},
 		{"a link to itself", func() { must(t, os.Remove(file), os.Symlink("ports.yml", file)) }, "too many levels of symbolic links"},
@@ -198,6 +205,7 @@ func TestABadFileLeavesTheLastGoodRegistryInForce(t *testing.T) {
 	} {
 		before := len(e.errorLines())
 		bad.do()
+		e.awaitBad(bad.name)
 		for range 3 {
 			if got := e.wantJudged(bad.name, inForce, "0"); got != at {
 				t.Errorf("%s: last success at %s, want %s", bad.name, got, at)

@@ -32,7 +32,7 @@ type judge struct {
 }
 
 func newJudge(o *Options, logger log.Logger) (*judge, error) {
-	watcher, err := registry.NewWatcher(o.RegistryFile)
+	watcher, err := registry.NewWatcher(o.RegistryFile, o.RegistryHost)
 	if err != nil {
 		return nil, err
 	}

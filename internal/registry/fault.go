@@ -4,14 +4,12 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// Fault is one thing that is wrong in a registry file.
+// Fault is one mistake in a registry file.
 type Fault struct {
 	File string
 	// Line and Column count from 1, columns in characters.
@@ -20,16 +18,16 @@ type Fault struct {
 	Text string
 }
 
-// String returns the fault as compilers write theirs: file:line:column: text.
+// String returns the fault in the form of compilers: file:line:column: text.
 func (f Fault) String() string { return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Text) }
 
 // Error returns the same as String.
 func (f Fault) Error() string { return f.String() }
 
-// Faults are all that is wrong in a file, in the order of their places.
+// Faults are all mistakes in a file, sorted by place.
 type Faults []Fault
 
-// Error returns one line a fault.
+// Error returns one line for each fault.
 func (f Faults) Error() string {
 	lines := make([]string, len(f))
 	for i, fault := range f {
@@ -38,7 +36,7 @@ func (f Faults) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap returns the faults, so that each can be told on its own.
+// Unwrap returns the faults as separate errors.
 func (f Faults) Unwrap() []error {
 	errs := make([]error, len(f))
 	for i, fault := range f {
@@ -48,35 +46,30 @@ func (f Faults) Unwrap() []error {
 }
 
 const (
-	// maxFaults bounds the report: nobody reads more, and a file of another kind is wrong in every line.
+	// maxFaults is how many faults are reported. Nobody reads more, and a file of another kind is wrong in every line.
 	maxFaults = 1000
-	// maxKept bounds what is kept until they are sorted.
+	// maxKept is how many faults are kept in memory until they are sorted.
 	maxKept = 100 * maxFaults
-	// maxQuoted is how much of a bad value is shown, in bytes.
-	maxQuoted = 60
 )
 
 // report collects the faults of one file.
 type report struct {
 	file   string
 	faults Faults
-	// unkept is how many more there were.
-	unkept int
-	// shifts are how many columns the text of a line is right of where it stands in the file.
-	shifts map[int]int
+	// dropped is the number of faults beyond maxKept.
+	dropped int
 }
 
 // add notes a fault at a place.
 func (r *report) add(line, column int, format string, args ...any) {
 	if len(r.faults) == maxKept {
-		r.unkept++
+		r.dropped++
 		return
 	}
-	column = max(column-r.shifts[line], 1)
 	r.faults = append(r.faults, Fault{File: r.file, Line: line, Column: column, Text: fmt.Sprintf(format, args...)})
 }
 
-// at notes a fault where a node begins.
+// at notes a fault at the start of a node.
 func (r *report) at(n *yaml.Node, format string, args ...any) {
 	r.add(n.Line, n.Column, format, args...)
 }
@@ -92,20 +85,8 @@ func (r *report) err() error {
 	r.faults = slices.Compact(r.faults)
 	if len(r.faults) > maxFaults {
 		next := r.faults[maxFaults]
-		next.Text = fmt.Sprintf("and %d more faults from here on", len(r.faults)-maxFaults+r.unkept)
+		next.Text = fmt.Sprintf("and %d more faults from here on", len(r.faults)-maxFaults+r.dropped)
 		r.faults = append(r.faults[:maxFaults:maxFaults], next)
 	}
 	return r.faults
-}
-
-// quoted returns a value in quotes, cut to a length that a line can bear.
-func quoted(value string) string {
-	if len(value) <= maxQuoted {
-		return strconv.Quote(value)
-	}
-	cut := maxQuoted
-	for cut > 0 && !utf8.RuneStart(value[cut]) {
-		cut--
-	}
-	return strconv.Quote(value[:cut] + "…")
 }

@@ -5,15 +5,15 @@ import (
 	"slices"
 )
 
-// The reasons why a listener violates the registry, in the order in which they are looked for.
+// The reasons for a violation, in order of precedence.
 const (
 	// ReasonUnregistered: no service declares the protocol and port.
 	ReasonUnregistered = "unregistered"
-	// ReasonReserved: nor that, and the port is reserved for a team.
+	// ReasonReserved: no service declares them either, and the port is reserved for a team.
 	ReasonReserved = "reserved"
-	// ReasonBind: it listens wider or elsewhere than declared.
+	// ReasonBind: it listens on a wider or another address than declared.
 	ReasonBind = "bind"
-	// ReasonProcess: another program or unit holds it.
+	// ReasonProcess: another process or unit holds it than declared.
 	ReasonProcess = "process"
 )
 
@@ -27,101 +27,94 @@ const (
 	Yes
 )
 
-// Listener is what is judged: a listening port as far as it is known.
+// Listener is a listening port, as far as it is known.
 type Listener struct {
 	// Proto is tcp or udp.
 	Proto string
 	Addr  netip.AddrPort
-	// IPv6Only tells of an IPv6 wildcard whether it takes no IPv4.
+	// IPv6Only says whether an IPv6 wildcard refuses IPv4.
 	IPv6Only Tristate
-	// Holders are judged only if HoldersKnown tells that they are all, and exact.
+	// Holders are judged only if HoldersKnown is set: they are all holders, and exact.
 	Holders      []Holder
 	HoldersKnown bool
-	// Own tells that it is the exporter's own. Nobody need declare it, whatever holds it; but where a service declares its port,
-	// it must be bound as that says.
+	// Own is set for the exporter's own listener. It need not be declared, and its holder is not judged. If a service declares
+	// its port, its address is judged.
 	Own bool
 }
 
-// Verdict is what the registry says of a listener.
+// Verdict is the result of judging a listener.
 type Verdict struct {
-	// Reason is why it should not be so, or empty.
+	// Reason is why the listener violates the registry. It is empty if it complies.
 	Reason string
-	// Service is the service that declares it or, for ReasonReserved, the team that its port is reserved for. It is empty
-	// for what nobody declares.
+	// Service is the service that declares the listener or, for ReasonReserved, the team that its port is reserved for. It is
+	// empty if nothing declares it.
 	Service string
-	// Purpose is what the service is for, as far as the file says it.
+	// Purpose is the purpose of the service, if the file has one.
 	Purpose string
-	// Declared is what Service declares of that which the listener violates, for a person: "10.0.0.0/8, loopback" for
-	// ReasonBind, as far as a line bears it, and "process sshd, unit ssh.service" for ReasonProcess. It is empty otherwise.
+	// Declared is the part of the service that the listener violates, for a person: "10.0.0.0/8, loopback" for ReasonBind, which
+	// may be shortened, and "process sshd, unit ssh.service" for ReasonProcess. It is empty otherwise.
 	Declared string
 }
 
-// Judge returns the one verdict on a listener.
+// Judge returns the verdict on a listener.
 //
-// Narrower than declared is as declared: loopback is within private, and every IPv4 address within 0.0.0.0. A wildcard
-// address is within any and itself alone, so that a listener on :: is wider than 0.0.0.0, whether it takes IPv4 or not.
+// A narrower address than declared complies: loopback is within private, and every IPv4 address within 0.0.0.0. A wildcard
+// address is only within any and itself. So a listener on :: is wider than 0.0.0.0, whether it takes IPv4 or not.
 func (t *Table) Judge(l Listener) Verdict {
 	port := l.Addr.Port()
-	claims := t.claims(protoOf(l.Proto), port)
-	if len(claims) == 0 {
-		switch team := t.registry.teamOf[port]; {
-		case l.Own:
-			return Verdict{}
-		case team != 0:
-			return Verdict{Reason: ReasonReserved, Service: t.registry.teams[team-1].Team}
-		default:
-			return Verdict{Reason: ReasonUnregistered}
-		}
-	}
 	addr := l.Addr.Addr().Unmap().WithZone("")
-	for _, e := range claims {
-		if permits(e.bind, addr) {
-			if !l.Own && !e.holds(&l) {
-				return Verdict{Reason: ReasonProcess, Service: e.name, Purpose: e.purpose, Declared: e.heldAs}
+	var first *entry
+	for e := range t.claims(protoOf(l.Proto), port) {
+		switch {
+		case !permits(e.bind, addr):
+			if first == nil {
+				first = e
 			}
-			return Verdict{Service: e.name, Purpose: e.purpose}
+			continue
+		case !l.Own && !e.holds(&l):
+			return Verdict{Reason: ReasonProcess, Service: e.name, Purpose: e.purpose, Declared: e.holder()}
 		}
+		return Verdict{Service: e.name, Purpose: e.purpose}
 	}
-	return Verdict{Reason: ReasonBind, Service: claims[0].name, Purpose: claims[0].purpose, Declared: claims[0].boundTo}
+	if first != nil {
+		return Verdict{Reason: ReasonBind, Service: first.name, Purpose: first.purpose, Declared: first.boundTo}
+	}
+	if l.Own {
+		return Verdict{}
+	}
+	if team, reserved := t.registry.teamOf(port); reserved {
+		return Verdict{Reason: ReasonReserved, Service: t.registry.teams[team].Team}
+	}
+	return Verdict{Reason: ReasonUnregistered}
 }
 
-// holds tells whether a listener is held as the service declares, as far as that is known.
+// holds reports whether the service declares all holders of a listener, or they are not known.
 func (s *service) holds(l *Listener) bool {
-	if !l.HoldersKnown {
-		return true
-	}
-	for _, h := range l.Holders {
-		if !s.heldBy(h) {
-			return false
-		}
-	}
-	return true
+	return !l.HoldersKnown || !slices.ContainsFunc(l.Holders, func(h Holder) bool { return !s.heldBy(h) })
 }
 
-// ServiceState tells whether a required service listens on a port.
+// ServiceState is whether a required service listens on a port.
 type ServiceState struct {
 	*Service
 	Up bool
-	// Assumed tells that this rests on whether a listener on :: takes IPv4, which is not known but taken from
+	// Assumed is set if Up depends on whether a listener on :: takes IPv4, which is not known. It is then taken from
 	// net.ipv6.bindv6only.
 	Assumed bool
 }
 
-// Up returns the state of each row of Services, in the same order. A row is up if a listener on its port is as declared. A
-// listener on :: that takes IPv4 counts as one on 0.0.0.0 too; where that is not known, it does unless bindV6Only.
+// Up returns the state of each row of Services, in the same order. A row is up if a listener on its port complies. A listener on
+// :: that takes IPv4 counts as one on 0.0.0.0 too. If that is not known, it takes IPv4 unless bindV6Only.
 //
-// last is what the table's Up returned before, or nil. It is returned again if nothing has changed.
+// last is the previous result of Up on this table, or nil. Up returns it if nothing has changed.
 func (t *Table) Up(listeners []Listener, bindV6Only bool, last []ServiceState) []ServiceState {
 	rows := make([]rowState, len(t.rows))
 	for i := range listeners {
 		l := &listeners[i]
-		proto := protoOf(l.Proto)
-		for _, e := range t.claims(proto, l.Addr.Port()) {
-			if !e.service.required || !l.Own && !e.holds(l) {
-				continue
+		proto, port := protoOf(l.Proto), l.Addr.Port()
+		for e := range t.claims(proto, port) {
+			if e.required && (l.Own || e.holds(l)) {
+				rows[e.row(proto, port)].add(e.bind, l, bindV6Only)
 			}
-			n, _ := slices.BinarySearch(e.required, l.Addr.Port())
-			rows[e.firstRow[proto]+n].seen(e.bind, l, bindV6Only)
 		}
 	}
 	if slices.EqualFunc(rows, last, func(now rowState, then ServiceState) bool { return now.up == then.Up && now.assumed == then.Assumed }) {
@@ -134,11 +127,11 @@ func (t *Table) Up(listeners []Listener, bindV6Only bool, last []ServiceState) [
 	return states
 }
 
-// rowState is what is known of a row of Services.
+// rowState is the state of a row of Services.
 type rowState struct{ up, assumed bool }
 
-// seen takes a listener on the row's port into account.
-func (s *rowState) seen(bind []netip.Prefix, l *Listener, bindV6Only bool) {
+// add adds a listener on the row's port to the state.
+func (s *rowState) add(bind []netip.Prefix, l *Listener, bindV6Only bool) {
 	addr := l.Addr.Addr().Unmap().WithZone("")
 	sure := permits(bind, addr)
 	asIPv4 := !sure && addr == netip.IPv6Unspecified() && permits(bind, netip.IPv4Unspecified())
@@ -150,25 +143,18 @@ func (s *rowState) seen(bind []netip.Prefix, l *Listener, bindV6Only bool) {
 	}
 }
 
-// TeamUse is how much of what is reserved for a team is in use.
-type TeamUse struct {
-	Team string
-	// Size is how many ports are reserved for it, and Used how many of them listen, on whatever protocol or address.
-	Size, Used int
-}
-
 // Reserved returns how the teams' ranges are used, in the order of the file.
 func (t *Table) Reserved(listeners []Listener) []TeamUse {
 	if len(t.registry.teams) == 0 {
 		return nil
 	}
 	uses := slices.Clone(t.registry.teams)
-	var counted [1 << 16]bool
+	counted := make(map[uint16]bool)
 	for i := range listeners {
 		port := listeners[i].Addr.Port()
-		if team := t.registry.teamOf[port]; team != 0 && !counted[port] {
+		if team, reserved := t.registry.teamOf(port); reserved && !counted[port] {
 			counted[port] = true
-			uses[team-1].Used++
+			uses[team].Used++
 		}
 	}
 	return uses

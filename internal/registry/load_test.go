@@ -22,30 +22,30 @@ func TestEachFaultIsOneLineThatSaysWhereAndWhatIsRight(t *testing.T) {
 		{"port 0", ssh + "  - name: web\n    port: 0\n", "6:11: port 0: want a number from 1 to 65535"},
 		{"port 65536", ssh + "  - name: web\n    port: [80, 65536]\n", "6:16: port 65536: want a number from 1 to 65535"},
 		{"a range that runs backwards", ssh + "  - name: web\n    port: \"80-70\"\n", `6:11: port range "80-70" runs backwards: want "70-80"`},
-		{"a bad CIDR", ssh + "    bind: 10.0.0.0/33\n", `5:11: bind "10.0.0.0/33" is no CIDR: want a length from 0 to 32 behind the /`},
+		{"a bad CIDR", ssh + "    bind: 10.0.0.0/33\n", `5:11: bind "10.0.0.0/33" is not a CIDR: want a length from 0 to 32 after the /`},
 		{"a CIDR with bits beyond its length", ssh + "    bind: [loopback, 10.0.0.1/8]\n", `5:22: bind "10.0.0.1/8" has bits beyond its length: want 10.0.0.0/8, or the address 10.0.0.1`},
-		{"a duplicate service", ssh + "  - name: ssh\n    port: 23\n", `5:11: duplicate service "ssh": it stands on line 3 already`},
+		{"a duplicate service", ssh + "  - name: ssh\n    port: 23\n", `5:11: duplicate service "ssh": already on line 3: want another name`},
 		{
 			"two services on one port", ssh + "  - name: git\n    port: 20-25\n    bind: private\n",
-			`6:11: tcp port 22: taken by service "ssh" on line 4 already: want another port, or a bind or hosts that have none in common`,
+			`6:11: tcp port 22: taken by service "ssh" on line 4: want another port, or a bind or hosts that do not overlap`,
 		},
 		{
 			"reserved ranges that overlap", "reserved:\n  - team: a\n    ports: 100-200\n  - team: b\n    ports: 150-250\n",
-			`5:12: ports 150-200: reserved for team "a" on line 3 already: want each port with one team`,
+			`5:12: ports 150-200: reserved for team "a" on line 3: want each port with one team`,
 		},
 		{
 			"a glob that does not parse", ssh + "    hosts: [web-1, \"[web\"]\n",
 			`5:20: glob "[web" does not parse: want * for any characters, ? for one, [a-z] for one of some, and \ before one that stands for itself`,
 		},
 		{"an empty file", "", "1:1: " + nothing},
-		{"a file of 50 MB", strings.Repeat("# nothing\n", 5_000_000), "1:1: is larger than 10 MiB, the most that is read: want a shorter file"},
+		{"a file of 50 MB", strings.Repeat("# nothing\n", 5_000_000), "1:1: is larger than 10 MiB: want a shorter file"},
 		{
 			"a bomb", "a: &a [x, x]\nb: &b [*a, *a]\n", `1:1: unknown key "a": want one of services, reserved
-1:4: anchor &a: anchors and aliases are not supported: write the value out, or in quotes if it begins with &
+1:4: anchor &a is not supported: want the value itself, in quotes if it begins with &
 2:1: unknown key "b": want one of services, reserved
-2:4: anchor &b: anchors and aliases are not supported: write the value out, or in quotes if it begins with &
-2:8: alias *a: anchors and aliases are not supported: write the value out, or in quotes if it begins with *
-2:12: alias *a: anchors and aliases are not supported: write the value out, or in quotes if it begins with *`,
+2:4: anchor &b is not supported: want the value itself, in quotes if it begins with &
+2:8: alias *a is not supported: want the value itself, in quotes if it begins with *
+2:12: alias *a is not supported: want the value itself, in quotes if it begins with *`,
 		},
 		{"a tab", ssh + "\tbind: any\n", "5:1: a tab: want spaces"},
 		{"lines that end as on Windows", strings.ReplaceAll(ssh+"    proto: sctp\n", "\n", "\r\n"), `5:12: unknown proto "sctp": want tcp, udp, or a list of both`},
@@ -57,15 +57,15 @@ func TestEachFaultIsOneLineThatSaysWhereAndWhatIsRight(t *testing.T) {
 			"all at once", ssh + "    bnd: x\n    bind: [10.0.0.300, \"::1/129\"]\n    hosts: ['[']\n  - name: ssh\n    port: 99999\n    proto: sctp\n    required: maybe\n" +
 				"  - port: 22\n    process: /usr/bin/x\n    unit: x\nreserved:\n  - team: a\n    ports: 10-1\n  - ports: 3\n",
 			`5:5: unknown key "bnd": did you mean "bind"?
-6:12: bind "10.0.0.300" is no address: want any, loopback, private, an address, a CIDR such as 10.0.0.0/8, or a list of them
-6:24: bind "::1/129" is no CIDR: want a length from 0 to 128 behind the /
+6:12: bind "10.0.0.300" is not an address: want any, loopback, private, an address, a CIDR such as 10.0.0.0/8, or a list of them
+6:24: bind "::1/129" is not a CIDR: want a length from 0 to 128 after the /
 7:13: glob "[" does not parse: want * for any characters, ? for one, [a-z] for one of some, and \ before one that stands for itself
-8:11: duplicate service "ssh": it stands on line 3 already
+8:11: duplicate service "ssh": already on line 3: want another name
 9:11: port 99999: want a number from 1 to 65535
 10:12: unknown proto "sctp": want tcp, udp, or a list of both
 11:15: required is "maybe": want true or false
 12:5: service without a name: want "name: ssh"
-13:14: process "/usr/bin/x" is a path: want the process's name, such as x
+13:14: process "/usr/bin/x" is a path: want the name of the process, such as x
 14:11: unit "x" has no type: want its full name, such as "x.service"
 17:12: port range "10-1" runs backwards: want "1-10"
 18:5: reserved range without a team: want "team: alpha"`,
@@ -98,7 +98,7 @@ func TestWhatIsNoPlainFileIsToldOrRead(t *testing.T) {
 		t.Errorf("none: %v", err)
 	}
 	for device, want := range map[string]string{
-		"/dev/zero": "/dev/zero:1:1: is larger than 10 MiB, the most that is read: want a shorter file",
+		"/dev/zero": "/dev/zero:1:1: is larger than 10 MiB: want a shorter file",
 		"/dev/null": "/dev/null:1:1: has no services: want at least services: or reserved:",
 	} {
 		if _, err := Load(device); err == nil || err.Error() != want {

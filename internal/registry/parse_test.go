@@ -68,45 +68,45 @@ func TestEveryFaultOfAServiceIsTold(t *testing.T) {
 		{"note: x", []string{`5: unknown key "note": ` + known}},
 		{"~: x", []string{`5: unknown key "~": ` + known}},
 		{"[a]: x", []string{"5: a key is a list: " + known}},
-		{"port: 22", []string{`5: duplicate key "port": it stands on line 3 already`}},
+		{"port: 22", []string{`5: duplicate key "port": already on line 3: want it once`}},
 
 		{"purpose: 3", []string{`14: purpose is a number: want text, in quotes: "3"`}},
 		{"purpose: [a]", []string{`14: purpose is a list: want text such as "remote administration"`}},
-		{`purpose: "\e[1m"`, []string{"14: purpose holds the control character U+001B: want printable text"}},
+		{`purpose: "\e[1m"`, []string{"14: purpose contains the control character U+001B: want printable text"}},
 
-		{`purpose: "a\u202eb"`, []string{"14: purpose holds the invisible character U+202E: want printable text"}},
+		{`purpose: "a\u202eb"`, []string{"14: purpose contains the invisible character U+202E: want printable text"}},
 
 		{"proto: sctp", []string{`12: unknown proto "sctp": want tcp, udp, or a list of both`}},
 		{"proto: TCP", []string{`12: unknown proto "TCP": want "tcp"`}},
-		{"proto: [tcp, tcp]", []string{"18: proto tcp stands in this list already: want it once"}},
+		{"proto: [tcp, tcp]", []string{"18: proto tcp is already in this list: want it once"}},
 		{"proto: []", []string{"12: proto is an empty list: want tcp, udp, or a list of both"}},
 		{"proto:", []string{"11: proto is nothing: want tcp, udp, or a list of both"}},
 		{"proto: {tcp: udp}", []string{"12: proto is a mapping: want tcp, udp, or a list of both"}},
 
-		{"bind: everywhere", []string{`11: bind "everywhere" is no address: ` + binds}},
-		{"bind: 10.0.0.300", []string{`11: bind "10.0.0.300" is no address: ` + binds}},
-		{"bind: 10.0.0.0/33", []string{`11: bind "10.0.0.0/33" is no CIDR: want a length from 0 to 32 behind the /`}},
-		{"bind: 10.0.0/8", []string{`11: bind "10.0.0/8" is no CIDR: want a whole address before the /, such as 10.0.0.0/8`}},
+		{"bind: everywhere", []string{`11: bind "everywhere" is not an address: ` + binds}},
+		{"bind: 10.0.0.300", []string{`11: bind "10.0.0.300" is not an address: ` + binds}},
+		{"bind: 10.0.0.0/33", []string{`11: bind "10.0.0.0/33" is not a CIDR: want a length from 0 to 32 after the /`}},
+		{"bind: 10.0.0/8", []string{`11: bind "10.0.0/8" is not a CIDR: want a whole address before the /, such as 10.0.0.0/8`}},
 		{"bind: [any, fd00::/129, 10.0.0.0/a, /8]", []string{
-			`17: bind "fd00::/129" is no CIDR: want a length from 0 to 128 behind the /`,
-			`29: bind "10.0.0.0/a" is no CIDR: want a length from 0 to 32 behind the /`,
-			`41: bind "/8" is no CIDR: want a whole address before the /, such as 10.0.0.0/8`,
+			`17: bind "fd00::/129" is not a CIDR: want a length from 0 to 128 after the /`,
+			`29: bind "10.0.0.0/a" is not a CIDR: want a length from 0 to 32 after the /`,
+			`41: bind "/8" is not a CIDR: want a whole address before the /, such as 10.0.0.0/8`,
 		}},
 		{"bind: fe80::%eth0/64", []string{`11: bind "fe80::%eth0/64" names an interface: want fe80::`}},
 		{"bind: 10.0.0.1/8", []string{`11: bind "10.0.0.1/8" has bits beyond its length: want 10.0.0.0/8, or the address 10.0.0.1`}},
-		{`bind: "*"`, []string{`11: bind "*" is no address: want any`}},
-		{"bind: localhost", []string{`11: bind "localhost" is no address: want loopback`}},
+		{`bind: "*"`, []string{`11: bind "*" is not an address: want any`}},
+		{"bind: localhost", []string{`11: bind "localhost" is not an address: want loopback`}},
 		{"bind: fe80::1%eth0", []string{`11: bind "fe80::1%eth0" names an interface: want fe80::1`}},
 		{"bind: 127.0.0.1:80", []string{`11: bind "127.0.0.1:80" has a port: want 127.0.0.1, and the port in port:`}},
 		{`bind: "[::1]:80"`, []string{`11: bind "[::1]:80" has a port: want ::1, and the port in port:`}},
 		{"bind: ::ffff:10.0.0.0/104", []string{`11: bind "::ffff:10.0.0.0/104" is an IPv4-mapped range: want it as IPv4, such as 10.0.0.0/8`}},
 		{"bind: []", []string{"11: bind is an empty list: " + binds}},
 		{"bind: [any, [loopback]]", []string{"17: bind is a list: " + binds}},
-		{"bind: [1.2.3, ~]", []string{`12: bind "1.2.3" is no address: ` + binds, "19: bind is nothing: " + binds}},
+		{"bind: [1.2.3, ~]", []string{`12: bind "1.2.3" is not an address: ` + binds, "19: bind is nothing: " + binds}},
 
 		{"process: 7", []string{`14: process is a number: want text, in quotes: "7"`}},
 		{"process: ''", []string{"14: process is empty: want text such as sshd"}},
-		{"process: /usr/sbin/sshd", []string{`14: process "/usr/sbin/sshd" is a path: want the process's name, such as sshd`}},
+		{"process: /usr/sbin/sshd", []string{`14: process "/usr/sbin/sshd" is a path: want the name of the process, such as sshd`}},
 		{"process: [a, b]", []string{"14: process is a list: want text such as sshd"}},
 		{"unit: ssh", []string{`11: unit "ssh" has no type: want its full name, such as "ssh.service"`}},
 		{"unit: .service", []string{`11: unit ".service" has no type: want its full name, such as ".service.service"`}},
@@ -121,9 +121,9 @@ func TestEveryFaultOfAServiceIsTold(t *testing.T) {
 			`13: glob "[a" does not parse: want * for any characters, ? for one, [a-z] for one of some, and \ before one that stands for itself`,
 		}},
 		{"hosts: ['']", []string{`13: glob "" is empty: want a host name or a glob such as "web-*"`}},
-		{"hosts: a/b", []string{`12: glob "a/b" holds a /, which no host name does: want a glob on the host name alone`}},
+		{"hosts: a/b", []string{`12: glob "a/b" contains a /, which no host name does: want a host name or a glob such as "web-*"`}},
 		{"hosts: 7", []string{`12: a host is a number: want text, in quotes: "7"`}},
-		{"hosts: " + strings.Repeat("a", 254), []string{`12: glob "` + strings.Repeat("a", 60) + `…" is longer than any host name`}},
+		{"hosts: " + strings.Repeat("a", 254), []string{`12: glob "` + strings.Repeat("a", 60) + `…" is longer than any host name: want at most 253 bytes`}},
 	} {
 		for i := range test.want {
 			test.want[i] = "4:" + test.want[i]
@@ -151,10 +151,10 @@ func TestEveryFaultOfAServiceIsTold(t *testing.T) {
 		"[]":        {"11: port is an empty list: " + value},
 		"{a: b}":    {"11: port is a mapping: " + value},
 		"~":         {"11: port is nothing: " + value},
-		"[22, 22]":  {"16: port 22: in this list already: want each port once"},
+		"[22, 22]":  {"16: port 22: already in this list: want each port once"},
 		"[0, a]":    {"12: port 0: want a number from 1 to 65535", `15: "a" is not a port: ` + ports},
-		"[5, 4-6]":  {"15: ports 4-6: in this list already: want each port once"},
-		"[4-6, 5]":  {"17: port 5: in this list already: want each port once"},
+		"[5, 4-6]":  {"15: ports 4-6: already in this list: want each port once"},
+		"[4-6, 5]":  {"17: port 5: already in this list: want each port once"},
 		"[[22]]":    {"12: port is a list: " + value},
 		"9999999 ":  {"11: port 9999999: want a number from 1 to 65535"},
 		"1-1000000": {"11: port 1000000: want a number from 1 to 65535"},
@@ -184,18 +184,18 @@ func TestEveryFaultOfAServiceIsTold(t *testing.T) {
 			"  - {port: 8, name: \"a\\u202eb\"}\n  - {port: 9, name: \"a\\_b\"}\n  - {port: 10, name: \"a\\x9fb\"}\n", []string{
 			`2:21: name is a number: want text, in quotes: "443"`,
 			"3:21: name is empty: want text such as ssh",
-			"4:21: name holds the control character U+000A: want printable text such as ssh",
+			"4:21: name contains the control character U+000A: want printable text such as ssh",
 			"5:21: name has 202 bytes: want at most 200, such as ssh",
 			"6:21: name is a list: want text such as ssh",
 			`7:21: name is a date: want text, in quotes: "2024-01-01"`,
-			`8:21: name is a truth value: want text, in quotes: "true"`,
-			"9:21: name holds the invisible character U+202E: want printable text such as ssh",
-			"10:21: name holds the invisible character U+00A0: want printable text such as ssh",
-			"11:22: name holds the control character U+009F: want printable text such as ssh",
+			`8:21: name is a boolean: want text, in quotes: "true"`,
+			"9:21: name contains the invisible character U+202E: want printable text such as ssh",
+			"10:21: name contains the invisible character U+00A0: want printable text such as ssh",
+			"11:22: name contains the control character U+009F: want printable text such as ssh",
 		}},
 		faultCase{"duplicate service", "services:\n  - name: ssh\n    port: 22\n  - port: 23\n    name: ssh\n  - name: ssh\n    port: 24\n", []string{
-			`5:11: duplicate service "ssh": it stands on line 2 already`,
-			`6:11: duplicate service "ssh": it stands on line 2 already`,
+			`5:11: duplicate service "ssh": already on line 2: want another name`,
+			`6:11: duplicate service "ssh": already on line 2: want another name`,
 		}},
 		faultCase{"a service that is none", "services:\n  - ssh\n  -\n  - [22]\n", []string{
 			`2:5: a service is text: want "name: ssh" and "port: 22"`,
@@ -213,7 +213,7 @@ func TestEveryFaultOfAServiceIsTold(t *testing.T) {
 		faultCase{"keys of the file", "service: []\nservices: 3\nservices: 4\nversion: 1\n", []string{
 			`1:1: unknown key "service": did you mean "services"?`,
 			`2:11: services is a number: want a list of services ("- name: ssh")`,
-			`3:1: duplicate key "services": it stands on line 2 already`,
+			`3:1: duplicate key "services": already on line 2: want it once`,
 			`4:1: unknown key "version": want one of services, reserved`,
 		}},
 	)
@@ -230,26 +230,26 @@ func TestEveryFaultOfAReservedRangeIsTold(t *testing.T) {
 		{"values", "reserved:\n  - team: 3\n    ports: 0\n    namespaces: [Alpha, a, a, 3, -a, a.b]\n    port: 3\n  - team: x\n    namespaces: []\n", []string{
 			`2:11: team is a number: want text, in quotes: "3"`,
 			"3:12: port 0: want a number from 1 to 65535",
-			`4:18: "Alpha" is no Kubernetes namespace: want at most 63 of a-z, 0-9 and -, such as team-alpha`,
-			"4:28: namespace a stands in this list already: want it once",
+			`4:18: "Alpha" is not the name of a Kubernetes namespace: want at most 63 of a-z, 0-9 and -, such as team-alpha`,
+			"4:28: namespace a is already in this list: want it once",
 			`4:31: a namespace is a number: want text, in quotes: "3"`,
-			`4:34: "-a" is no Kubernetes namespace: want at most 63 of a-z, 0-9 and -, such as team-alpha`,
-			`4:38: "a.b" is no Kubernetes namespace: want at most 63 of a-z, 0-9 and -, such as team-alpha`,
+			`4:34: "-a" is not the name of a Kubernetes namespace: want at most 63 of a-z, 0-9 and -, such as team-alpha`,
+			`4:38: "a.b" is not the name of a Kubernetes namespace: want at most 63 of a-z, 0-9 and -, such as team-alpha`,
 			`5:5: unknown key "port": did you mean "ports"?`,
 			`6:5: the reserved range of team "x" has no ports: want "ports: 30000-30999", a port, or a list of them`,
 			"7:17: namespaces is an empty list: want the names of Kubernetes namespaces: [team-alpha]",
 		}},
 		{"overlap", "reserved:\n  - {team: a, ports: 1-100}\n  - {team: b, ports: [50, 100-200, 300]}\n  - {team: a, ports: 90-95}\n" +
 			"  - {team: c, ports: 1-65535}\n", []string{
-			`3:23: port 50: reserved for team "a" on line 2 already: want each port with one team`,
-			`3:27: port 100: reserved for team "a" on line 2 already: want each port with one team`,
-			`5:22: ports 1-100: reserved for team "a" on line 2 already: want each port with one team`,
+			`3:23: port 50: reserved for team "a" on line 2: want each port with one team`,
+			`3:27: port 100: reserved for team "a" on line 2: want each port with one team`,
+			`5:22: ports 1-100: reserved for team "a" on line 2: want each port with one team`,
 		}},
 	})
 }
 
 func TestServicesThatCannotBothHoldAreTold(t *testing.T) {
-	const with = " already: want another port, or a bind or hosts that have none in common"
+	const with = ": want another port, or a bind or hosts that do not overlap"
 	two := func(first, second string) string {
 		return "services:\n  - {name: a, port: 80, " + first + "}\n  - {name: b, port: 80, " + second + "}\n"
 	}
@@ -264,7 +264,7 @@ func TestServicesThatCannotBothHoldAreTold(t *testing.T) {
 			`3:21: tcp port 80: taken by service "a" on line 2` + with,
 			`3:21: udp port 80: taken by service "a" on line 2` + with,
 		}},
-		{"globs that meet", two(`hosts: ["web-*"]`, `hosts: ["*-db"]`), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
+		{"a glob in common", two(`hosts: ["web-*", db-1]`, `hosts: ["*-db", "web-*"]`), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
 		{"glob and name", two(`hosts: ["web-*"]`, "hosts: [db-1, WEB-1]"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
 		{"the same name", two("hosts: [web-1]", "hosts: [db-1, web-1]"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
 		{"every host and a name", two("hosts: [web-1]", "proto: tcp"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},

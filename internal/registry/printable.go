@@ -2,21 +2,8 @@ package registry
 
 import (
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
-
-// unprintable returns of what kind a character is that cannot be seen, or nothing. One of those turns the direction of what
-// stands behind it, others make two names that look the same. What joins letters, or keeps them apart, is part of a script.
-func unprintable(r rune) string {
-	switch {
-	case unicode.IsControl(r):
-		return "control"
-	case unicode.IsPrint(r), r == '\u200c', r == '\u200d':
-		return ""
-	}
-	return "invisible"
-}
 
 // Printable returns text for a terminal or a log, where each character that cannot be seen is replaced.
 func Printable(text string) string {

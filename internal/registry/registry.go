@@ -1,10 +1,15 @@
-// Package registry reads ports.yml, the table of what should listen, and judges by it what does.
+// Package registry reads ports.yml, the list of services that should listen, and judges listeners by it.
+//
+// Its files depend on each other in one direction: yaml.go and node.go read YAML, fields.go and parse.go make a Registry of it,
+// table.go picks the part for one host, and judge.go compares listeners with that part.
 package registry
 
 import (
 	"cmp"
 	"net/netip"
 	"slices"
+
+	"github.com/listen-exporter/listen_exporter/internal/ports"
 )
 
 // The transport protocols, as indexes.
@@ -16,30 +21,28 @@ const (
 
 var protoNames = [protocols]string{tcp: "tcp", udp: "udp"}
 
-// protoOf returns a protocol's index, or -1 for any other than tcp and udp.
+// protoOf returns a protocol's index, or -1 if it is neither tcp nor udp.
 func protoOf(name string) int { return slices.Index(protoNames[:], name) }
 
-// Registry is the content of one file. It is never changed after it was made, and may be shared.
+// Registry is the content of one file. It never changes, and may be shared.
 type Registry struct {
 	file     string
 	services []*service
 	reserved []*reservation
 
-	// What follows is made of reserved. teamOf has the index in teams plus one, or 0, for each port.
+	// The rest is derived from reserved.
 	ranges []Range
 	teams  []TeamUse
-	teamOf [1 << 16]uint16
+	owned  []ownedRange
 }
 
 // service is an entry of services.
 type service struct {
 	name, purpose string
-	line          int
-	ports         []portSpan // sorted, none overlaps another
+	ports         []portRange // sorted, without overlaps
 	protos        [protocols]bool
 	bind          []netip.Prefix
-	boundTo       string // bind as it is written, for a person
-	heldAs        string // process and unit, likewise
+	boundTo       string // bind as written
 	process       processName
 	unit          unitName
 	required      bool
@@ -49,15 +52,28 @@ type service struct {
 // reservation is an entry of reserved.
 type reservation struct {
 	team       string
-	ports      []portSpan // sorted, none overlaps another
+	ports      []portRange // sorted, without overlaps
 	namespaces []string
+}
+
+// portRange is a port or a range of ports, with its place in the file.
+type portRange struct {
+	ports.Range
+	line, column int
+}
+
+// String returns "port 22" or "ports 8000-8010".
+func (r portRange) String() string {
+	if r.First == r.Last {
+		return "port " + r.Range.String()
+	}
+	return "ports " + r.Range.String()
 }
 
 // Range is a range of ports that is reserved for a team.
 type Range struct {
 	Team string
-	// First and Last are its ends, both included.
-	First, Last uint16
+	ports.Range
 	// Namespaces are the Kubernetes namespaces that may use it.
 	Namespaces []string
 	// File and Line are where it is reserved.
@@ -65,13 +81,24 @@ type Range struct {
 	Line int
 }
 
-// Contains tells whether port is in the range.
-func (r Range) Contains(port uint16) bool { return r.First <= port && port <= r.Last }
+// TeamUse is how many of a team's reserved ports are in use.
+type TeamUse struct {
+	Team string
+	// Size is the number of ports that are reserved for it. Used is how many of them have a listener, of any protocol and
+	// address.
+	Size, Used int
+}
+
+// ownedRange is a range of ports of one team, as an index of Registry.teams.
+type ownedRange struct {
+	ports.Range
+	team int
+}
 
 // File returns the name of the file.
 func (r *Registry) File() string { return r.file }
 
-// ServiceCount returns how many services the file declares, for whatever hosts.
+// ServiceCount returns how many services the file declares, for all hosts together.
 func (r *Registry) ServiceCount() int { return len(r.services) }
 
 // Ranges returns all reserved ranges, lowest port first.
@@ -88,7 +115,7 @@ func (r *Registry) RangesFor(namespace string) []Range {
 	return ranges
 }
 
-// RangeOf returns the first reserved range that a port lies in. Only ranges of one team can overlap.
+// RangeOf returns the first reserved range that contains a port. Only ranges of the same team can overlap.
 func (r *Registry) RangeOf(port uint16) (Range, bool) {
 	if i := slices.IndexFunc(r.ranges, func(candidate Range) bool { return candidate.Contains(port) }); i >= 0 {
 		return r.ranges[i], true
@@ -96,30 +123,47 @@ func (r *Registry) RangeOf(port uint16) (Range, bool) {
 	return Range{}, false
 }
 
-// finish makes what is looked up of what was read.
-func (r *Registry) finish() {
-	r.pack()
-	index := make(map[string]uint16)
-	for _, reserved := range r.reserved {
-		team, known := index[reserved.team]
-		if !known {
-			r.teams = append(r.teams, TeamUse{Team: reserved.team})
-			team = uint16(len(r.teams))
-			index[reserved.team] = team
+// teamOf returns the index of the team that a port is reserved for.
+func (r *Registry) teamOf(port uint16) (team int, reserved bool) {
+	i, found := slices.BinarySearchFunc(r.owned, port, func(o ownedRange, port uint16) int {
+		switch {
+		case o.Last < port:
+			return -1
+		case o.First > port:
+			return 1
 		}
-		for _, s := range reserved.ports {
-			r.ranges = append(r.ranges, Range{
-				Team: reserved.team, First: s.first, Last: s.last, Namespaces: reserved.namespaces, File: r.file, Line: s.line,
-			})
-			for port := int(s.first); port <= int(s.last); port++ {
-				if r.teamOf[port] == 0 {
-					r.teams[team-1].Size++
-				}
-				r.teamOf[port] = team
-			}
+		return 0
+	})
+	if !found {
+		return 0, false
+	}
+	return r.owned[i].team, true
+}
+
+// finish derives the lookups from the reservations.
+func (r *Registry) finish() {
+	indexes := make(map[string]int)
+	var sets []ports.Set // by team
+	for _, reserved := range r.reserved {
+		team, known := indexes[reserved.team]
+		if !known {
+			team = len(r.teams)
+			indexes[reserved.team] = team
+			r.teams, sets = append(r.teams, TeamUse{Team: reserved.team}), append(sets, nil)
+		}
+		for _, p := range reserved.ports {
+			r.ranges = append(r.ranges, Range{reserved.team, p.Range, reserved.namespaces, r.file, p.line})
+			sets[team] = append(sets[team], p.Range)
 		}
 	}
 	slices.SortStableFunc(r.ranges, func(a, b Range) int {
 		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last))
 	})
+	for team, set := range sets {
+		for _, merged := range set.Merged() {
+			r.teams[team].Size += merged.Size()
+			r.owned = append(r.owned, ownedRange{merged, team})
+		}
+	}
+	slices.SortFunc(r.owned, func(a, b ownedRange) int { return cmp.Compare(a.First, b.First) })
 }

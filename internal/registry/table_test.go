@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/listen-exporter/listen_exporter/internal/ports"
 )
 
 func TestARequiredServiceHasARowForEachPortAndProtocol(t *testing.T) {
@@ -150,11 +152,11 @@ func TestPortsAreReservedForTeamsAndNamespaces(t *testing.T) {
 	shared := []string{"shared"}
 	both := []string{"team-beta", "shared"}
 	want := []Range{
-		{"alpha", 22, 22, shared, "ports.yml", 6},
-		{"alpha", 30005, 30005, shared, "ports.yml", 6},
-		{"alpha", 30010, 30019, shared, "ports.yml", 6},
-		{"beta", 31000, 31009, both, "ports.yml", 3},
-		{"beta", 31005, 31014, nil, "ports.yml", 9},
+		{"alpha", ports.Range{First: 22, Last: 22}, shared, "ports.yml", 6},
+		{"alpha", ports.Range{First: 30005, Last: 30005}, shared, "ports.yml", 6},
+		{"alpha", ports.Range{First: 30010, Last: 30019}, shared, "ports.yml", 6},
+		{"beta", ports.Range{First: 31000, Last: 31009}, both, "ports.yml", 3},
+		{"beta", ports.Range{First: 31005, Last: 31014}, nil, "ports.yml", 9},
 	}
 	if diff := cmp.Diff(want, r.Ranges()); diff != "" {
 		t.Errorf("all (-want +got)\n%s", diff)

@@ -1,132 +1,136 @@
 package registry
 
 import (
-	"crypto/sha256"
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// clockTick is how long a file may change without a new time of change: FAT counts in two seconds, which is the coarsest.
-const clockTick = 2 * time.Second
+// patience is how long a file may be missing or its content bad before that counts: it may be half-written, or moved away for a
+// moment.
+const patience = time.Second
 
-// Watcher holds the registry of a file that may change. It polls: a notification of the kernel would be lost on a network
-// file system and at a swap of links. It may be used by several goroutines; none waits while another reads the file, but in
-// Reload.
+// Watcher holds the registry of a file that may change. It reads the file at each check and compares the content:
+// notifications of the kernel would miss network file systems and swapped links. Goroutines may share it. Only Reload waits while
+// another goroutine reads the file.
 type Watcher struct {
-	path    string
-	rest    time.Duration // how long a file is left alone before it counts as whole
-	current atomic.Pointer[Registry]
-	outcome atomic.Pointer[outcome]
+	path, host string
+	state      atomic.Pointer[state]
 
 	mu sync.Mutex
-	// The content that was read last, good or bad.
-	seen    identity
-	readAt  time.Time
-	sum     [sha256.Size]byte
-	content error
-	// trouble is why the file could not be taken over, as it was told last; empty if it was.
-	trouble string
-	success time.Time
+	// content is what the file had when it was last read, and parsed or fault is the result.
+	content []byte
+	parsed  *Registry
+	fault   error
+	// badSince is when the file became bad, and reported is the last error that was returned. Both are zero while it is good.
+	badSince time.Time
+	reported string
 }
 
-// outcome is how taking over the file went last, and when it last went well.
-type outcome struct {
-	ok      bool
-	success time.Time
+// state is what is in force.
+type state struct {
+	registry *Registry
+	ok       bool      // whether the file is good
+	success  time.Time // when it was last taken over
 }
 
-// NewWatcher reads the file at path. It fails if that is no good registry.
-func NewWatcher(path string) (*Watcher, error) {
-	w := &Watcher{path: path, rest: settleTime}
+// NewWatcher reads the file at path. It fails if that is not a registry, or if services conflict on host, the host to be judged.
+func NewWatcher(path, host string) (*Watcher, error) {
+	w := &Watcher{path: path, host: host}
+	w.state.Store(&state{})
 	if err := w.Reload(); err != nil {
 		return nil, err
 	}
 	return w, nil
 }
 
-// Current returns the registry as it was read last while the file was good.
-func (w *Watcher) Current() *Registry { return w.current.Load() }
+// Current returns the last good registry.
+func (w *Watcher) Current() *Registry { return w.state.Load().registry }
 
-// LastReload tells whether the file could be taken over when it was last looked at, and when that last succeeded.
+// LastReload reports whether the file was good when it was last read, and when it was last taken over.
 func (w *Watcher) LastReload() (ok bool, success time.Time) {
-	last := w.outcome.Load()
+	last := w.state.Load()
 	return last.ok, last.success
 }
 
-// Reload reads the file whether it changed or not. A bad file leaves the registry as it was, and so does one with the same
-// content, which is a success all the same.
+// Reload reads the file. If it is bad, the registry stays. If its content is unchanged, the registry stays too, and that is a
+// success.
 func (w *Watcher) Reload() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := time.Now()
-	_, err := w.load(now)
-	if err == nil {
-		w.success = now
+	parsed, modified, err := w.read()
+	if err != nil {
+		w.isBad(now, modified)
+		w.report(err)
+		return err
 	}
-	w.settle(err)
-	return err
+	w.isGood()
+	w.state.Store(&state{registry: parsed, ok: true, success: now})
+	return nil
 }
 
-// Check reads the file if it may have changed since it was read, and tells whether there is a new registry. A bad file
-// leaves the registry as it was; its error is returned once, not at each check.
+// Check reads the file, and reports whether there is a new registry. If the file is bad, the registry stays. The error is
+// returned once, and not before the file has been bad for a second: it may be half-written, or moved away for a moment.
 func (w *Watcher) Check(now time.Time) (changed bool, err error) {
 	if !w.mu.TryLock() {
-		return false, nil // somebody is at it
+		return false, nil // another goroutine is reading
 	}
 	defer w.mu.Unlock()
-	info, err := os.Stat(w.path)
-	if err == nil && identityOf(info) == w.seen && w.readAt.Sub(w.seen.latest()) >= clockTick {
-		err = w.content
-		if err == nil && w.trouble != "" {
-			w.success = now
+	parsed, modified, err := w.read()
+	if err != nil {
+		mayPass := errors.Is(err, fs.ErrNotExist) || errors.As(err, new(Faults))
+		if now.Sub(w.isBad(now, modified)) < patience && mayPass || err.Error() == w.reported {
+			return false, nil
 		}
-	} else {
-		changed, err = w.load(now)
+		w.report(err)
+		return false, err
 	}
-	told := w.trouble
-	if w.settle(err); w.trouble == told {
-		return changed, nil
+	w.isGood()
+	last := w.state.Load()
+	if changed = parsed != last.registry; changed || !last.ok {
+		w.state.Store(&state{registry: parsed, ok: true, success: now})
 	}
-	return changed, err
+	return changed, nil
 }
 
-// settle remembers how taking over the file went.
-func (w *Watcher) settle(err error) {
-	w.trouble = ""
+// read reads the file, and parses its content unless it is what was last read.
+func (w *Watcher) read() (parsed *Registry, modified time.Time, err error) {
+	content, modified, err := readRegular(w.path)
 	if err != nil {
-		w.trouble = err.Error()
+		return nil, modified, fmt.Errorf("read the registry: %w", err)
 	}
-	w.outcome.Store(&outcome{ok: err == nil, success: w.success})
-}
-
-// load reads the file and takes its content over, if that is another than before and good.
-func (w *Watcher) load(now time.Time) (changed bool, err error) {
-	data, id, err := readRegular(w.path, w.rest)
-	if errors.Is(err, fs.ErrNotExist) && w.current.Load() != nil && w.trouble == "" {
-		// Editors move a file away before they write the new one.
-		time.Sleep(w.rest)
-		data, id, err = readRegular(w.path, w.rest)
-	}
-	if err != nil {
-		return false, fmt.Errorf("read the registry: %w", err)
-	}
-	w.seen, w.readAt = id, now
-	if sum := sha256.Sum256(data); sum != w.sum {
-		w.sum = sum
-		var r *Registry
-		if r, w.content = Parse(w.path, data); w.content == nil {
-			w.current.Store(r)
-			w.success = now
-			return true, nil
+	if w.content == nil || !bytes.Equal(content, w.content) {
+		w.content = content
+		w.parsed, w.fault = Parse(w.path, content)
+		if w.fault == nil {
+			w.fault = w.parsed.conflictsOn(w.host)
 		}
 	}
-	if w.content == nil && w.trouble != "" {
-		w.success = now
+	return w.parsed, modified, w.fault
+}
+
+// isBad notes that the file is bad, and returns since when: since it was modified, or since it was first found to be bad.
+func (w *Watcher) isBad(now, modified time.Time) (since time.Time) {
+	if w.badSince.IsZero() {
+		w.badSince = now
+		if !modified.IsZero() && modified.Before(now) {
+			w.badSince = modified
+		}
 	}
-	return false, w.content
+	return w.badSince
+}
+
+func (w *Watcher) isGood() { w.badSince, w.reported = time.Time{}, "" }
+
+// report notes that an error is returned.
+func (w *Watcher) report(err error) {
+	last := *w.state.Load()
+	last.ok = false
+	w.state.Store(&last)
+	w.reported = err.Error()
 }

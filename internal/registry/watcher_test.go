@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -38,7 +39,7 @@ func mkdir(t *testing.T, path string) {
 
 func watch(t *testing.T, path string) *Watcher {
 	t.Helper()
-	w, err := NewWatcher(path)
+	w, err := NewWatcher(path, "web-1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +48,7 @@ func watch(t *testing.T, path string) *Watcher {
 
 // current returns the name of the service on port 22.
 func current(w *Watcher) string {
-	return w.Current().For("").Judge(on("tcp", "0.0.0.0:22")).Service
+	return w.Current().For("web-1").Judge(on("tcp", "0.0.0.0:22")).Service
 }
 
 // check checks, and fails if that does not tell of a change as wanted.
@@ -84,7 +85,7 @@ func TestAChangeIsSeenHoweverItIsMade(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		{"removed and made anew", func(t *testing.T, path string) {
+		{"removed and made again", func(t *testing.T, path string) {
 			remove(t, path)
 			write(t, path, one("b"))
 		}},
@@ -146,29 +147,6 @@ func TestAConfigMapIsSwappedByItsLink(t *testing.T) {
 	}
 }
 
-func TestAFileThatDidNotChangeIsNotRead(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "ports.yml")
-	write(t, path, one("a"))
-	w := watch(t, path)
-	later := time.Now().Add(time.Minute)
-	check(t, w, later, false, "a")
-	if w.readAt != later {
-		t.Error("it was not read again, though it could have changed within a tick of the clock")
-	}
-	check(t, w, later.Add(time.Minute), false, "a")
-	if w.readAt != later {
-		t.Error("it was read again")
-	}
-	before := w.Current()
-	if err := os.Chtimes(path, later, later); err != nil {
-		t.Fatal(err)
-	}
-	check(t, w, later, false, "a")
-	if w.Current() != before {
-		t.Error("the same content made another registry")
-	}
-}
-
 func TestABadFileLeavesTheLastGoodRegistry(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ports.yml")
 	write(t, path, one("a"))
@@ -185,9 +163,8 @@ func TestABadFileLeavesTheLastGoodRegistry(t *testing.T) {
 	}{
 		{"bad", func() { write(t, path, "services:\n  - {name: b, port: 0}\n") }, path + ":2:21: port 0: want a number from 1 to 65535"},
 		{"bad in another way", func() { write(t, path, "") }, path + ":1:1: has no services: want at least services: or reserved:"},
-		{"too large", func() { write(t, path, strings.Repeat("#", 50<<20)) }, path + ":1:1: is larger than 10 MiB, the most that is read: want a shorter file"},
-		{"gone", func() { remove(t, path) }, "read the registry: open " + path + ": no such file or directory"},
-		{"a directory", func() { mkdir(t, path) }, "read the registry: open " + path + ": not a regular file: want one, which can be read again"},
+		{"too large", func() { write(t, path, strings.Repeat("#", 50<<20)) }, path + ":1:1: is larger than 10 MiB: want a shorter file"},
+		{"a directory", func() { remove(t, path); mkdir(t, path) }, "read the registry: open " + path + ": not a regular file: want one, which can be read again"},
 	} {
 		test.do()
 		for i, want := range []string{test.want, "<nil>", "<nil>"} {
@@ -219,21 +196,84 @@ func TestAFileThatComesBackIsGoodAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ports.yml")
 	write(t, path, one("a"))
 	w := watch(t, path)
-	later := time.Now().Add(time.Minute)
-	check(t, w, later, false, "a")
-	if err := os.Rename(path, path+".away"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Check(later); !errors.Is(err, fs.ErrNotExist) {
+	now := time.Now()
+	remove(t, path)
+	check(t, w, now, false, "a")
+	if _, err := w.Check(now.Add(patience)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
-	if err := os.Rename(path+".away", path); err != nil {
+	if ok, _ := w.LastReload(); ok {
+		t.Error("a missing file counts as good")
+	}
+	now = now.Add(time.Minute)
+	write(t, path, one("a"))
+	check(t, w, now, false, "a")
+	if _, success := w.LastReload(); success != now {
+		t.Errorf("got last success %s, want %s", success, now)
+	}
+}
+
+func TestAFileIsNotBadWhileItIsBeingWritten(t *testing.T) {
+	for name, begin := range map[string]func(t *testing.T, path string){
+		"emptied":         func(t *testing.T, path string) { write(t, path, "") },
+		"written by half": func(t *testing.T, path string) { write(t, path, "services:\n  - {name: b, por") },
+		"moved away":      func(t *testing.T, path string) { remove(t, path) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "ports.yml")
+			write(t, path, one("a"))
+			w := watch(t, path)
+			begin(t, path)
+			now := time.Now()
+			check(t, w, now, false, "a")
+			check(t, w, now.Add(patience/2), false, "a")
+			write(t, path, one("b"))
+			now = now.Add(patience / 2)
+			check(t, w, now, true, "b")
+			// The next time counts from its own beginning, and ends.
+			begin(t, path)
+			now = now.Add(time.Hour)
+			if name == "moved away" {
+				check(t, w, now, false, "b")
+			}
+			if _, err := w.Check(now.Add(patience)); err == nil {
+				t.Error("it is never bad")
+			}
+		})
+	}
+}
+
+func TestAPipeInPlaceOfTheFileHoldsNobodyUp(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ports.yml")
+	write(t, path, one("a"))
+	w := watch(t, path)
+	remove(t, path)
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	later = later.Add(time.Minute)
-	check(t, w, later, false, "a")
-	if _, success := w.LastReload(); success != later {
-		t.Errorf("got last success %s, want %s", success, later)
+	if _, err := w.Check(time.Now()); !errors.Is(err, errNotRegular) || current(w) != "a" {
+		t.Errorf("got %v and service %s", err, current(w))
+	}
+	if _, err := NewWatcher(path, ""); !errors.Is(err, errNotRegular) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestServicesThatConflictOnThisHostAreAFault(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ports.yml")
+	text := "services:\n  - {name: a, port: 22, hosts: ['web-*']}\n  - {name: b, port: 20-30, hosts: ['*-DB']}\n"
+	write(t, path, text)
+	want := path + `:3:21: tcp port 22: taken by service "a" on line 2 for host "web-db": want another port, or a bind or hosts that do not overlap`
+	if _, err := NewWatcher(path, "Web-DB"); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	w := watch(t, path)
+	if got := current(w); got != "a" {
+		t.Errorf("got service %s", got)
+	}
+	write(t, path, text+"  - {name: c, port: 22, hosts: ['?eb-1']}\n")
+	if err := w.Reload(); err == nil || !strings.Contains(err.Error(), `taken by service "a" on line 2 for host "web-1"`) || w.Current().ServiceCount() != 2 {
+		t.Errorf("got %v and %d services", err, w.Current().ServiceCount())
 	}
 }
 
@@ -256,12 +296,12 @@ func TestToReloadWhatDidNotChangeIsASuccessThatChangesNothing(t *testing.T) {
 
 func TestAWatcherBeginsWithAGoodFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ports.yml")
-	if _, err := NewWatcher(path); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := NewWatcher(path, "web-1"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 	write(t, path, "services:\n")
 	var faults Faults
-	if _, err := NewWatcher(path); !errors.As(err, &faults) || faults[0].Line != 1 || faults[0].Column != 10 || faults[0].File != path {
+	if _, err := NewWatcher(path, "web-1"); !errors.As(err, &faults) || faults[0].Line != 1 || faults[0].Column != 10 || faults[0].File != path {
 		t.Errorf("got %v", err)
 	}
 	if _, err := Load(path); !errors.As(err, &faults) {

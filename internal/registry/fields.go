@@ -1,0 +1,193 @@
+package registry
+
+import (
+	"cmp"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/listen-exporter/listen_exporter/internal/ports"
+	"github.com/listen-exporter/listen_exporter/internal/wording"
+)
+
+// portForms are the forms of ports, for errors.
+const portForms = `a range such as "8000-8010", or a list of them`
+
+// ports returns the ports of a value that is a port, a range, or a list of them: sorted, each once.
+func (r *report) ports(n *yaml.Node, key string) []portRange {
+	var found []portRange
+	for _, item := range r.items(n, key, "want a port, "+portForms) {
+		parsed, problem := parsePorts(item.Value)
+		if problem != "" {
+			r.at(item, "%s", problem)
+			continue
+		}
+		found = append(found, portRange{parsed, item.Line, item.Column})
+	}
+	slices.SortStableFunc(found, func(a, b portRange) int { return cmp.Compare(a.First, b.First) })
+	var kept []portRange
+	for _, p := range found {
+		if len(kept) == 0 || !p.Overlaps(kept[len(kept)-1].Range) {
+			kept = append(kept, p)
+			continue
+		}
+		previous := &kept[len(kept)-1]
+		later := p
+		if cmp.Or(cmp.Compare(p.line, previous.line), cmp.Compare(p.column, previous.column)) < 0 {
+			later = *previous
+		}
+		r.add(later.line, later.column, "%s: already in this list: want each port once", later)
+		previous.Last = max(previous.Last, p.Last)
+	}
+	return kept
+}
+
+// parsePorts parses "22" or "8000-8010".
+func parsePorts(text string) (r ports.Range, problem string) {
+	for _, end := range strings.SplitN(text, "-", 2) {
+		end = strings.TrimSpace(end)
+		if end == "" || strings.Trim(end, "0123456789") != "" {
+			return r, wording.Quoted(text) + " is not a port: want a number from 1 to 65535, " + portForms
+		}
+		number, err := strconv.ParseUint(end, 10, 16)
+		switch {
+		case err != nil || number == 0:
+			return r, "port " + wording.Printable(end[:min(len(end), 20)]) + ": want a number from 1 to 65535"
+		case end[0] == '0':
+			return r, "port " + end + " could be read as an octal number: want " + strconv.Itoa(int(number))
+		}
+	}
+	r, err := ports.ParseRange(text)
+	if err != nil {
+		return r, err.Error()
+	}
+	return r, ""
+}
+
+func (r *report) protos(n *yaml.Node) (protos [protocols]bool) {
+	const want = "want tcp, udp, or a list of both"
+	for _, item := range r.items(n, "proto", want) {
+		switch proto := protoOf(item.Value); {
+		case proto < 0 && protoOf(strings.ToLower(item.Value)) >= 0:
+			r.at(item, "unknown proto %s: want %q", wording.Quoted(item.Value), strings.ToLower(item.Value))
+		case proto < 0:
+			r.at(item, "unknown proto %s: %s", wording.Quoted(item.Value), want)
+		case protos[proto]:
+			r.at(item, "proto %s is already in this list: want it once", item.Value)
+		default:
+			protos[proto] = true
+		}
+	}
+	return protos
+}
+
+// How a violated bind is shown: as written, up to maxBoundTo bytes.
+const (
+	maxBoundTo = 100
+	separator  = ", "
+	andMore    = ", …"
+)
+
+// bind returns the addresses that a bind allows, and the bind as written.
+func (r *report) bind(n *yaml.Node) (bind []netip.Prefix, written string) {
+	for _, item := range r.items(n, "bind", bindForms) {
+		allowed, problem := parseBind(item.Value)
+		if problem != "" {
+			r.at(item, "bind %s %s", wording.Quoted(item.Value), problem)
+			continue
+		}
+		bind = append(bind, allowed...)
+		switch {
+		case written == "":
+			written = item.Value
+		case strings.HasSuffix(written, andMore):
+		case len(written)+len(separator)+len(item.Value) > maxBoundTo:
+			written += andMore
+		default:
+			written += separator + item.Value
+		}
+	}
+	return bind, written
+}
+
+func (r *report) process(n *yaml.Node) processName {
+	name, ok := r.name(n, "process", "sshd")
+	if !ok {
+		return processName{}
+	}
+	if problem := checkProcess(name); problem != "" {
+		r.at(n, "process %s %s", wording.Quoted(name), problem)
+		return processName{}
+	}
+	return newProcessName(name)
+}
+
+func (r *report) unit(n *yaml.Node) unitName {
+	name, ok := r.name(n, "unit", "ssh.service")
+	if !ok {
+		return ""
+	}
+	if problem := checkUnit(name); problem != "" {
+		r.at(n, "unit %s %s", wording.Quoted(name), problem)
+		return ""
+	}
+	return unitName(name)
+}
+
+func (r *report) hosts(n *yaml.Node) (globs []glob) {
+	for _, item := range r.items(n, "hosts", `want globs on the host name: ["web-*"]`) {
+		text, ok := r.text(item, "a host", "web-*")
+		if !ok {
+			continue
+		}
+		if problem := checkGlob(text); problem != "" {
+			r.at(item, "glob %s %s", wording.Quoted(text), problem)
+			continue
+		}
+		globs = append(globs, newGlob(text))
+	}
+	return globs
+}
+
+// maxRequired is how many ports one service may require: each is a series.
+const maxRequired = 1000
+
+// required returns the value of required, or its default: true, but false for a service with a range.
+func (r *report) required(n *yaml.Node, of []portRange) bool {
+	size, ranges := 0, false
+	for _, p := range of {
+		size += p.Size()
+		ranges = ranges || p.First != p.Last
+	}
+	if n == nil {
+		return !ranges
+	}
+	required, ok := r.boolean(n, "required")
+	if ok && required && size > maxRequired {
+		r.at(n, "required: true over %d ports, each of which would be a series: want at most %d, or required: false", size, maxRequired)
+	}
+	return required
+}
+
+// namespaceName is the form of the name of a Kubernetes namespace (RFC 1123, 2.1).
+var namespaceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+func (r *report) namespaces(n *yaml.Node) (names []string) {
+	for _, item := range r.items(n, "namespaces", "want the names of Kubernetes namespaces: [team-alpha]") {
+		name, ok := r.text(item, "a namespace", "team-alpha")
+		switch {
+		case !ok:
+		case !namespaceName.MatchString(name):
+			r.at(item, "%s is not the name of a Kubernetes namespace: want at most 63 of a-z, 0-9 and -, such as team-alpha", wording.Quoted(name))
+		case slices.Contains(names, name):
+			r.at(item, "namespace %s is already in this list: want it once", name)
+		default:
+			names = append(names, name)
+		}
+	}
+	return names
+}

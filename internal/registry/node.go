@@ -1,0 +1,205 @@
+package registry
+
+import (
+	"slices"
+	"strings"
+	"unicode"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/listen-exporter/listen_exporter/internal/wording"
+)
+
+// kindOf names what a node is, as people say it.
+func kindOf(n *yaml.Node) string {
+	switch {
+	case n.Kind == yaml.MappingNode:
+		return "a mapping"
+	case n.Kind == yaml.SequenceNode:
+		return "a list"
+	case isNull(n):
+		return "nothing"
+	}
+	switch n.Tag {
+	case "!!int", "!!float":
+		return "a number"
+	case "!!bool":
+		return "a boolean"
+	case "!!timestamp":
+		return "a date"
+	default:
+		return "text"
+	}
+}
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
+
+// isAlias reports whether a node is an alias, which is noted as unsupported.
+func isAlias(n *yaml.Node) bool { return n.Kind == yaml.AliasNode }
+
+// keys are the keys of a mapping, in the order in which errors list them.
+type keys []string
+
+// mapping returns the values of a mapping by key, and notes unknown and duplicate keys. A value under a misspelled key is
+// returned under the right one, so that its faults are reported too.
+func (r *report) mapping(n *yaml.Node, known keys, what, want string) (fields map[string]*yaml.Node, ok bool) {
+	if isAlias(n) {
+		return nil, false
+	}
+	if n.Kind != yaml.MappingNode {
+		r.at(n, "%s is %s: %s", what, kindOf(n), want)
+		return nil, false
+	}
+	fields = make(map[string]*yaml.Node, len(n.Content)/2)
+	lines := make(map[string]int, len(n.Content)/2)
+	guessed := make(map[string]*yaml.Node)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		switch {
+		case isAlias(key):
+		case key.Kind != yaml.ScalarNode:
+			r.at(key, "a key is %s: want one of %s", kindOf(key), strings.Join(known, ", "))
+		case key.Tag == "!!merge":
+			r.at(key, `unknown key "<<": merging is not supported: want the keys written out`)
+		case !slices.Contains(known, key.Value):
+			meant := known.nearest(key.Value)
+			if meant == "" {
+				r.at(key, "unknown key %s: want one of %s", wording.Quoted(key.Value), strings.Join(known, ", "))
+				continue
+			}
+			r.at(key, "unknown key %s: did you mean %q?", wording.Quoted(key.Value), meant)
+			guessed[meant] = value
+		case lines[key.Value] != 0:
+			r.at(key, "duplicate key %s: already on line %d: want it once", wording.Quoted(key.Value), lines[key.Value])
+		default:
+			fields[key.Value], lines[key.Value] = value, key.Line
+		}
+	}
+	for key, value := range guessed {
+		if fields[key] == nil {
+			fields[key] = value
+		}
+	}
+	return fields, true
+}
+
+// nearest returns the key that a word most likely means, or nothing: one that starts like it, or has all but two of its letters.
+func (k keys) nearest(word string) string {
+	if word = strings.ToLower(strings.TrimSpace(word)); len(word) < 3 {
+		return ""
+	}
+	for _, key := range k {
+		if strings.HasPrefix(key, word) || strings.HasPrefix(word, key) {
+			return key
+		}
+	}
+	for _, key := range k {
+		if differingLetters(key, word) <= 2 {
+			return key
+		}
+	}
+	return ""
+}
+
+// differingLetters counts the letters that only one of two words has, in any order.
+func differingLetters(a, b string) int {
+	difference := 0
+	for _, letter := range a {
+		rest := strings.Replace(b, string(letter), "", 1)
+		if rest == b {
+			difference++
+		}
+		b = rest
+	}
+	return difference + len(b)
+}
+
+// list returns the items of a list, and notes if n is not a list or empty.
+func (r *report) list(n *yaml.Node, key, want string) []*yaml.Node {
+	switch {
+	case isAlias(n):
+		return nil
+	case n.Kind != yaml.SequenceNode:
+		r.at(n, "%s is %s: %s", key, kindOf(n), want)
+		return nil
+	case len(n.Content) == 0:
+		r.at(n, "%s is an empty list: %s, or leave it out", key, want)
+	}
+	return n.Content
+}
+
+// items returns the scalars of a value that is a scalar or a list of them.
+func (r *report) items(n *yaml.Node, key, want string) []*yaml.Node {
+	values := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode {
+		if values = n.Content; len(values) == 0 {
+			r.at(n, "%s is an empty list: %s", key, want)
+		}
+	}
+	var items []*yaml.Node
+	for _, value := range values {
+		switch {
+		case isAlias(value):
+		case value.Kind != yaml.ScalarNode, isNull(value):
+			r.at(value, "%s is %s: %s", key, kindOf(value), want)
+		default:
+			items = append(items, value)
+		}
+	}
+	return items
+}
+
+// text returns a scalar that is text.
+func (r *report) text(n *yaml.Node, key, example string) (string, bool) {
+	switch {
+	case isAlias(n), n.Style&yaml.TaggedStyle != 0: // noted as unsupported
+		return "", false
+	case n.Kind != yaml.ScalarNode, isNull(n):
+		r.at(n, "%s is %s: want text such as %s", key, kindOf(n), example)
+		return "", false
+	case n.Tag != "!!str":
+		r.at(n, "%s is %s: want text, in quotes: %q", key, kindOf(n), n.Value)
+		return "", false
+	}
+	return n.Value, true
+}
+
+// name returns text that can be the value of a label.
+func (r *report) name(n *yaml.Node, key, example string) (string, bool) {
+	text, ok := r.text(n, key, example)
+	if !ok {
+		return "", false
+	}
+	if problem := checkName(text); problem != "" {
+		r.at(n, "%s %s such as %s", key, problem, example)
+		return "", false
+	}
+	return text, true
+}
+
+// prose returns text that may be empty and have several lines.
+func (r *report) prose(n *yaml.Node, key, example string) string {
+	text, _ := r.text(n, key, example)
+	for _, c := range text {
+		if kind := unprintable(c); kind != "" && c != '\n' && c != '\t' && !unicode.Is(unicode.Zs, c) {
+			r.at(n, "%s contains the %s character %U: want printable text", key, kind, c)
+			return ""
+		}
+	}
+	return strings.TrimSpace(text) // a block of text ends with a newline
+}
+
+func (r *report) boolean(n *yaml.Node, key string) (value, ok bool) {
+	if isAlias(n) {
+		return false, false
+	}
+	if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" {
+		found := kindOf(n)
+		if found == "text" {
+			found = wording.Quoted(n.Value)
+		}
+		r.at(n, "%s is %s: want true or false", key, found)
+		return false, false
+	}
+	return strings.EqualFold(n.Value, "true"), true
+}
