@@ -87,21 +87,28 @@ type bench struct {
 	log    bytes.Buffer
 }
 
-func newBench(edit ...func(*Options)) *bench {
-	b := &bench{
-		source: &scripted{
-			answers: make(map[socket.Protocol][]answer),
-			reads:   make(map[socket.Protocol]int),
-			ranges:  socket.PortRanges{UnprivilegedStart: 1024, EphemeralFirst: 32768, EphemeralLast: 60999},
-		},
-		clock: time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC),
-	}
+// kernelRanges are the kernel's defaults.
+var kernelRanges = socket.PortRanges{UnprivilegedStart: 1024, EphemeralFirst: 32768, EphemeralLast: 60999}
+
+func newBench(t *testing.T, edit ...func(*Options)) *bench {
+	t.Helper()
+	b := &bench{clock: time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)}
+	b.open(t, nil, func() time.Time { return b.clock }, edit)
+	return b
+}
+
+// open makes the inventory, also of other namespaces if they have a finder.
+func (b *bench) open(t *testing.T, others finder, now func() time.Time, edit []func(*Options)) {
+	t.Helper()
+	b.source = &scripted{answers: make(map[socket.Protocol][]answer), reads: make(map[socket.Protocol]int), ranges: kernelRanges}
 	o := Options{TCP: true, UDP: true, MaxPorts: 20000, EphemeralMinAge: time.Minute}
 	for _, f := range edit {
 		f(&o)
 	}
-	b.Inventory, _ = newInventory(sources{main: b.source}, o, log.NewLogfmtLogger(&b.log), func() time.Time { return b.clock })
-	return b
+	var err error
+	if b.Inventory, err = newInventory(sources{main: b.source, others: others}, o, log.NewLogfmtLogger(&b.log), now); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // at makes a socket on an address.
@@ -145,14 +152,14 @@ func only(t *testing.T, s *Snapshot) Listener {
 
 func TestTheFirstSnapshotIsTheUnionOfSeveralReads(t *testing.T) {
 	ssh, both := has(at("0.0.0.0:22", 1)), has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2))
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.TCP, ssh, ssh, ssh, ssh, ssh, ssh, ssh, both, has(at("0.0.0.0:443", 3)))
 	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
 	if got := b.source.reads[socket.TCP]; got != goneAfter {
 		t.Errorf("%d reads, want %d", got, goneAfter)
 	}
 
-	b = newBench() // of two, where a read takes long
+	b = newBench(t) // of two, where a read takes long
 	b.source.onRead = func() { b.clock = b.clock.Add(4 * time.Second) }
 	b.source.say(socket.TCP, ssh, both)
 	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
@@ -162,7 +169,7 @@ func TestTheFirstSnapshotIsTheUnionOfSeveralReads(t *testing.T) {
 }
 
 func TestASnapshotWithNothingMissingTakesOneRead(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
 	for range 3 {
 		b.Snapshot()
@@ -175,7 +182,7 @@ func TestASnapshotWithNothingMissingTakesOneRead(t *testing.T) {
 func TestAListenerIsGoneOnlyWhenManyReadsInARowLackIt(t *testing.T) {
 	both := has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2))
 	ssh, http := has(at("0.0.0.0:22", 1)), has(at("0.0.0.0:80", 2))
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.TCP, both)
 	b.Snapshot()
 
@@ -198,7 +205,7 @@ func TestAListenerIsGoneOnlyWhenManyReadsInARowLackIt(t *testing.T) {
 }
 
 func TestWhereReadsTakeLongAMissingListenerStaysUntilLaterRoundsAreSure(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2)))
 	b.Snapshot()
 	b.source.onRead = func() { b.clock = b.clock.Add(4 * time.Second) }
@@ -214,7 +221,7 @@ func TestWhereReadsTakeLongAMissingListenerStaysUntilLaterRoundsAreSure(t *testi
 }
 
 func TestOnlyMissingSocketsAreConfirmed(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2), at("0.0.0.0:80", 3)))
 	b.Snapshot()
 	b.source.missing = nil
@@ -233,7 +240,7 @@ func TestAnUnchangedReadIsTheLastSnapshotOnlyWhileNothingWaits(t *testing.T) {
 	ssh, http, wireguard := at("0.0.0.0:22", 1), at("0.0.0.0:80", 2), at("0.0.0.0:51820", 3)
 	shared := func(a, b *Snapshot) bool { return &a.Listeners[0] == &b.Listeners[0] }
 
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.TCP, has(ssh, http))
 	b.source.say(socket.UDP, has(wireguard))
 	b.Snapshot()
@@ -276,7 +283,7 @@ func TestAnUnchangedReadIsTheLastSnapshotOnlyWhileNothingWaits(t *testing.T) {
 
 func TestDropsOfAListenerThatWentEndAlthoughNothingElseChanges(t *testing.T) {
 	ssh := at("0.0.0.0:22", 1)
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.TCP, has(ssh))
 	b.Snapshot()
 	b.source.say(socket.UDP, has(dropping(at("0.0.0.0:53", 2), 5)))
@@ -295,7 +302,7 @@ func TestDropsOfAListenerThatWentEndAlthoughNothingElseChanges(t *testing.T) {
 }
 
 func TestTheDeviceTellsListenersApart(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	b.source.detailed = true
 	on := func(device string, id uint64) socket.Socket {
 		s := at("[fe80::1]:546", id)
@@ -325,7 +332,7 @@ func TestTheFullestSocketIsTheOneNearestToItsLimit(t *testing.T) {
 		"listen(0), full":            {[]socket.Socket{queued(1, 1, 0), queued(2, 128, 128)}, 1, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench()
+			b := newBench(t)
 			b.source.detailed = true
 			b.source.say(socket.TCP, has(test.rows...))
 			if l := only(t, b.Snapshot()); l.AcceptQueueLength != test.wantLength || l.AcceptQueueLimit != test.wantLimit {
@@ -336,7 +343,7 @@ func TestTheFullestSocketIsTheOneNearestToItsLimit(t *testing.T) {
 }
 
 func TestTCPDropsCountWhereTheSourceHasThem(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	b.source.detailed = true
 	b.source.say(socket.TCP, has(dropping(at("0.0.0.0:80", 1), 100)))
 	b.Snapshot()
@@ -354,7 +361,7 @@ func TestTCPDropsCountWhereTheSourceHasThem(t *testing.T) {
 }
 
 func TestASiblingThatARowHidesIsStillCounted(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.TCP, has(at("0.0.0.0:80", 1), at("0.0.0.0:80", 2)))
 	b.Snapshot()
 	b.source.say(socket.TCP, has(at("0.0.0.0:80", 1)), has(at("0.0.0.0:80", 1), at("0.0.0.0:80", 2)))
@@ -362,7 +369,7 @@ func TestASiblingThatARowHidesIsStillCounted(t *testing.T) {
 }
 
 func TestALossThatCannotBeConfirmedIsAFailedRead(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
 	b.Snapshot()
 	b.source.say(socket.TCP, has(), answer{err: errors.New("interrupted")})
@@ -384,7 +391,7 @@ func TestAFailedReadLeavesTheOtherProtocolAlone(t *testing.T) {
 		"half a list": {rows: []socket.Socket{at("0.0.0.0:22", 1)}, err: errors.New("line 3: malformed")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench()
+			b := newBench(t)
 			b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2)))
 			b.source.say(socket.UDP, has(at("0.0.0.0:53", 3)))
 			b.Snapshot()
@@ -411,7 +418,7 @@ func TestAFailedReadLeavesTheOtherProtocolAlone(t *testing.T) {
 }
 
 func TestAListenerThatWentWhileReadsFailedIsGoneAfterwards(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2)))
 	b.Snapshot()
 	b.source.say(socket.TCP, answer{err: errors.New("no")})
@@ -421,7 +428,7 @@ func TestAListenerThatWentWhileReadsFailedIsGoneAfterwards(t *testing.T) {
 }
 
 func TestDuplicateRowsAreOneSocket(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.TCP, has(
 		at("0.0.0.0:80", 1), at("0.0.0.0:80", 1), at("0.0.0.0:80", 2), // two sockets, one of them twice
 		at("[::]:80", 3), // another family
@@ -432,7 +439,7 @@ func TestDuplicateRowsAreOneSocket(t *testing.T) {
 }
 
 func TestSocketsWithoutAnInodeAreNeverOne(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.UDP, has(dropping(at("0.0.0.0:53", 0), 5), at("0.0.0.0:53", 0), at("0.0.0.0:54", 0)))
 	wantPorts(t, b.Snapshot(), "udp 0.0.0.0:53 x2", "udp 0.0.0.0:54")
 
@@ -456,7 +463,7 @@ func TestQueuesAreTheFullestForTCPAndTheSumForUDP(t *testing.T) {
 		s.Queue = queue
 		return s
 	}
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.TCP, has(queued(1, 3), queued(2, 7), queued(3, 0)))
 	b.source.say(socket.UDP, has(queued(1, 300), queued(2, 700)))
 	s := b.Snapshot()
@@ -469,7 +476,7 @@ func TestQueuesAreTheFullestForTCPAndTheSumForUDP(t *testing.T) {
 }
 
 func TestAListenerIsFirstSeenWhenItAppears(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	old := at("0.0.0.0:22", 1)
 	b.source.say(socket.TCP, has(old))
 	if l := only(t, b.Snapshot()); !l.FirstSeen.IsZero() {
@@ -501,7 +508,7 @@ func TestAListenerIsFirstSeenWhenItAppears(t *testing.T) {
 }
 
 func TestAFailureAtTheStartDoesNotMakeOldListenersNew(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.UDP, answer{err: errors.New("no")})
 	b.Snapshot()
 	b.clock = b.clock.Add(time.Hour)
@@ -512,7 +519,7 @@ func TestAFailureAtTheStartDoesNotMakeOldListenersNew(t *testing.T) {
 }
 
 func TestAYoungSocketOnAnEphemeralUDPPortIsNotReported(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	resolver, wireguard := at("0.0.0.0:40000", 1), at("0.0.0.0:51820", 2)
 	b.source.say(socket.TCP, has(at("0.0.0.0:40000", 3))) // TCP LISTEN is never a client
 	b.source.say(socket.UDP, has(at("0.0.0.0:53", 4), resolver, wireguard))
@@ -528,7 +535,7 @@ func TestAYoungSocketOnAnEphemeralUDPPortIsNotReported(t *testing.T) {
 }
 
 func TestAnEphemeralSocketThatOneReadHidesKeepsItsAge(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	wireguard := at("0.0.0.0:51820", 1)
 	b.source.say(socket.UDP, has())
 	b.Snapshot()
@@ -546,7 +553,7 @@ func TestAnEphemeralSocketThatOneReadHidesKeepsItsAge(t *testing.T) {
 }
 
 func TestTheOldestOfSeveralSocketsDecidesTheAge(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.UDP, has())
 	b.Snapshot()
 	opened := b.clock
@@ -563,7 +570,7 @@ func TestTheOldestOfSeveralSocketsDecidesTheAge(t *testing.T) {
 }
 
 func TestAnEditedSysctlHidesNothingThatWasReported(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.UDP, has(at("0.0.0.0:4789", 1)))
 	if got := only(t, b.Snapshot()).Range; got != RangeUser {
 		t.Errorf("range %s", got)
@@ -577,7 +584,7 @@ func TestAnEditedSysctlHidesNothingThatWasReported(t *testing.T) {
 }
 
 func TestPortRangesThatCannotBeReadAreLoggedOnce(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	b.source.rangesErr = errors.New("no such file")
 	for range 3 {
 		b.Snapshot()
@@ -588,7 +595,7 @@ func TestPortRangesThatCannotBeReadAreLoggedOnce(t *testing.T) {
 }
 
 func TestDropsCountFromTheStartAndFromTheBirthOfLaterSockets(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	first, second := at("0.0.0.0:53", 1), at("0.0.0.0:53", 2)
 	for step, test := range []struct {
 		say  answer
@@ -610,7 +617,7 @@ func TestDropsCountFromTheStartAndFromTheBirthOfLaterSockets(t *testing.T) {
 }
 
 func TestDropsOutliveTheListenerForAnHour(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.UDP, has(at("0.0.0.0:53", 1)))
 	b.Snapshot()
 	b.source.say(socket.UDP, has(dropping(at("0.0.0.0:53", 1), 9)))
@@ -649,7 +656,7 @@ func TestDropsOutliveTheListenerForAnHour(t *testing.T) {
 }
 
 func TestAnEphemeralSocketThatWasNeverReportedLeavesNothingBehind(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.UDP, has(at("0.0.0.0:40000", 1)))
 	b.Snapshot()
 	b.source.say(socket.UDP, has())
@@ -667,7 +674,7 @@ func TestAnEphemeralSocketThatWasNeverReportedLeavesNothingBehind(t *testing.T) 
 func TestPortsThatComeAndGoDoNotFillTheMemory(t *testing.T) {
 	for name, drops := range map[string]uint32{"without drops": 0, "with drops": 1} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(func(o *Options) { o.MaxPorts = 50 })
+			b := newBench(t, func(o *Options) { o.MaxPorts = 50 })
 			b.Snapshot()
 			for n := range 500 {
 				b.clock = b.clock.Add(time.Second)
@@ -693,7 +700,7 @@ func TestPortsThatComeAndGoDoNotFillTheMemory(t *testing.T) {
 }
 
 func TestTooManyListenersAreCutToTheLowestPorts(t *testing.T) {
-	b := newBench(func(o *Options) { o.MaxPorts = 3 })
+	b := newBench(t, func(o *Options) { o.MaxPorts = 3 })
 	b.source.say(socket.TCP, has(at("0.0.0.0:443", 1), at("[::]:22", 2), at("0.0.0.0:22", 3)))
 	b.source.say(socket.UDP, has(at("0.0.0.0:53", 4), at("0.0.0.0:500", 5)))
 	for range 2 {
@@ -726,7 +733,7 @@ func TestFiltersLeaveOutWhatTheyName(t *testing.T) {
 		"ports and more": {"1-1023", "25", "link-local", []string{"tcp 0.0.0.0:22"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := newBench(func(o *Options) {
+			b := newBench(t, func(o *Options) {
 				for value, set := range map[string]func(string) error{test.include: o.PortInclude.Set, test.exclude: o.PortExclude.Set, test.scopes: o.ScopeExclude.Set} {
 					if value == "" {
 						continue
@@ -747,7 +754,7 @@ func TestFiltersLeaveOutWhatTheyName(t *testing.T) {
 }
 
 func TestAProtocolThatIsSwitchedOffIsNotRead(t *testing.T) {
-	b := newBench(func(o *Options) { o.UDP = false })
+	b := newBench(t, func(o *Options) { o.UDP = false })
 	s := b.Snapshot()
 	if len(s.Reads) != 1 || s.Reads[0].Collector != TCP || b.source.reads[socket.UDP] != 0 {
 		t.Errorf("reads: %+v", s.Reads)
@@ -755,7 +762,7 @@ func TestAProtocolThatIsSwitchedOffIsNotRead(t *testing.T) {
 }
 
 func TestOverlappingReadersShareOneRead(t *testing.T) {
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
 	b.Snapshot()
 	b.source.hold = make(chan struct{})
@@ -781,7 +788,7 @@ func TestOverlappingReadersShareOneRead(t *testing.T) {
 // A confirmation is asked for what is missing alone: what it does not name may well be there.
 func TestAConfirmationSaysNothingAgainstWhatTheReadHad(t *testing.T) {
 	ssh, http := at("0.0.0.0:22", 1), at("0.0.0.0:80", 2)
-	b := newBench()
+	b := newBench(t)
 	b.source.say(socket.TCP, has(ssh, http))
 	b.Snapshot()
 	b.source.say(socket.TCP, has(ssh), has()) // lookups do not find the one that went

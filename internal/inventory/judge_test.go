@@ -17,21 +17,14 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
-// judgedBy gives the inventory of a bench a registry, and returns its file.
-func judgedBy(t *testing.T, b *bench, content string) (file string) {
+// newJudgedBench returns a bench with a registry, and that registry's file.
+func newJudgedBench(t *testing.T, content string, edit ...func(*Options)) (b *bench, file string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "ports.yml")
 	if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	b.main.options.RegistryFile, b.main.options.RegistryHost = file, "web-1"
-	j, err := newJudge(b.main.options, b.selection.logger)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.judge = j
-	b.main.declares = j.declares
-	return file
+	return newBench(t, append(edit, func(o *Options) { o.RegistryFile, o.RegistryHost = file, "web-1" })...), file
 }
 
 const webRegistry = `
@@ -62,8 +55,7 @@ func ups(s *Snapshot) map[string]bool {
 }
 
 func TestEveryListenerOfTheMainNamespaceHasAVerdict(t *testing.T) {
-	b := newBench()
-	judgedBy(t, b, webRegistry)
+	b, _ := newJudgedBench(t, webRegistry)
 	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:443", 2), at("0.0.0.0:9001", 3), at("0.0.0.0:23", 4)))
 	s := b.Snapshot()
 	want := map[string]string{
@@ -84,8 +76,7 @@ func TestEveryListenerOfTheMainNamespaceHasAVerdict(t *testing.T) {
 }
 
 func TestADeclaredUDPPortIsReportedAtOnce(t *testing.T) {
-	b := newBench()
-	judgedBy(t, b, webRegistry)
+	b, _ := newJudgedBench(t, webRegistry)
 	b.source.say(socket.UDP, has(at("0.0.0.0:51820", 1), at("0.0.0.0:51821", 2)))
 	if diff := cmp.Diff(map[string]string{"udp 0.0.0.0:51820": "true  vpn"}, verdicts(b.Snapshot())); diff != "" {
 		t.Errorf("verdicts (-want +got):\n%s", diff)
@@ -93,8 +84,7 @@ func TestADeclaredUDPPortIsReportedAtOnce(t *testing.T) {
 }
 
 func TestAProtocolThatCannotBeReadHasNoServices(t *testing.T) {
-	b := newBench()
-	judgedBy(t, b, webRegistry)
+	b, _ := newJudgedBench(t, webRegistry)
 	b.source.say(socket.TCP, answer{err: errors.New("refused")})
 	s := b.Snapshot()
 	if diff := cmp.Diff(map[string]bool{"vpn": false}, ups(s)); diff != "" {
@@ -106,8 +96,7 @@ func TestAProtocolThatCannotBeReadHasNoServices(t *testing.T) {
 }
 
 func TestAProtocolThatIsNotReadHasNoServices(t *testing.T) {
-	b := newBench(func(o *Options) { o.UDP = false })
-	judgedBy(t, b, webRegistry)
+	b, _ := newJudgedBench(t, webRegistry, func(o *Options) { o.UDP = false })
 	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:9001", 2)))
 	s := b.Snapshot()
 	if diff := cmp.Diff(map[string]bool{"ssh": true, "web": false}, ups(s)); diff != "" {
@@ -119,8 +108,7 @@ func TestAProtocolThatIsNotReadHasNoServices(t *testing.T) {
 }
 
 func TestJudgingComesBeforeFilters(t *testing.T) {
-	b := newBench(func(o *Options) { _ = o.PortExclude.Set("22") })
-	judgedBy(t, b, webRegistry)
+	b, _ := newJudgedBench(t, webRegistry, func(o *Options) { _ = o.PortExclude.Set("22") })
 	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
 	s := b.Snapshot()
 	if len(s.Listeners) != 0 || !ups(s)["ssh"] {
@@ -129,8 +117,7 @@ func TestJudgingComesBeforeFilters(t *testing.T) {
 }
 
 func TestDeclaredAndReachablePortsStayWhereThereAreTooMany(t *testing.T) {
-	b := newBench(func(o *Options) { o.MaxPorts = 3 })
-	judgedBy(t, b, webRegistry)
+	b, _ := newJudgedBench(t, webRegistry, func(o *Options) { o.MaxPorts = 3 })
 	b.source.say(socket.TCP, has(
 		at("127.0.0.1:1", 1), at("127.0.0.1:2", 2), at("127.0.0.1:3", 3), at("127.0.0.1:443", 4), at("0.0.0.0:65000", 5)))
 	s := b.Snapshot()
@@ -145,8 +132,7 @@ func TestDeclaredAndReachablePortsStayWhereThereAreTooMany(t *testing.T) {
 }
 
 func TestARegistryThatIsForOtherHostsIsSaidAloud(t *testing.T) {
-	b := newBench()
-	file := judgedBy(t, b, webRegistry)
+	b, file := newJudgedBench(t, webRegistry)
 	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
 	if err := os.WriteFile(file, []byte("services: [{name: ssh, port: 22, hosts: [db-*]}]\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -162,8 +148,7 @@ func TestARegistryThatIsForOtherHostsIsSaidAloud(t *testing.T) {
 }
 
 func TestAChangedFileJudgesAnewAndABadOneDoesNot(t *testing.T) {
-	b := newBench()
-	file := judgedBy(t, b, webRegistry)
+	b, file := newJudgedBench(t, webRegistry)
 	b.source.say(socket.TCP, answer{rows: []socket.Socket{at("0.0.0.0:8080", 1)}, same: true})
 	b.source.say(socket.UDP, answer{same: true})
 	first := b.Snapshot()
@@ -196,8 +181,7 @@ func TestAChangedFileJudgesAnewAndABadOneDoesNot(t *testing.T) {
 }
 
 func TestSnapshotsMayOverlapWithReloads(t *testing.T) {
-	b := newBench()
-	judgedBy(t, b, webRegistry)
+	b, _ := newJudgedBench(t, webRegistry)
 	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
 	end := time.After(200 * time.Millisecond)
 	done := make(chan struct{})
