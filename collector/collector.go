@@ -1,5 +1,5 @@
 // Package collector turns an inventory of listening sockets into Prometheus metrics. Every metric's name, help and labels
-// stand here and nowhere else.
+// are here and nowhere else.
 package collector
 
 import (
@@ -13,38 +13,38 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
-// perListener are the metrics that have a series for each listener, in the order of their names. value returns false where
-// a listener has none.
+// perListener are the metrics that have a series for each listener, in the order of their names. value returns false if the
+// listener has no such series.
 var perListener = []struct {
 	name, help string
 	value      func(l *inventory.Listener) (float64, bool)
 	counter    bool // and not a gauge
-	afterwards bool // the series stays for a while when the listener is gone
+	afterwards bool // the series stays for a while after the listener is gone
 }{
 	{
 		name: "host_listen_port",
-		help: "A port that listens on this host: a TCP socket in the state LISTEN, or a UDP socket that is bound and not connected. Always 1.",
+		help: "Listening port: a TCP socket in state LISTEN, or a UDP socket that is bound and not connected. Always 1.",
 		value: func(*inventory.Listener) (float64, bool) {
 			return 1, true
 		},
 	},
 	{
 		name: "host_listen_port_accept_queue_length",
-		help: "Connections that wait for accept() at the TCP listener, in the fullest of its sockets.",
+		help: "Connections waiting for accept() at the TCP listener's fullest socket.",
 		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.AcceptQueueLength), l.Proto == inventory.TCP
 		},
 	},
 	{
 		name: "host_listen_port_accept_queue_limit",
-		help: "The backlog of that same socket. The kernel refuses a connection when the length is greater than the limit.",
+		help: "Accept queue limit (backlog) of the TCP listener's fullest socket. The kernel refuses connections while the queue is longer.",
 		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.AcceptQueueLimit), l.Proto == inventory.TCP && l.Detailed
 		},
 	},
 	{
 		name: "host_listen_port_drops_total",
-		help: "Packets that the kernel discarded at the listener since the exporter started: a full queue, or malformed or out-of-state packets.",
+		help: "Packets that the kernel dropped at the listener since the exporter started, because a queue was full or a packet was malformed or out of state.",
 		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.Drops), l.Proto == inventory.UDP || l.Detailed
 		},
@@ -53,81 +53,81 @@ var perListener = []struct {
 	},
 	{
 		name: "host_listen_port_first_seen_timestamp_seconds",
-		help: "Unix time when the listener was seen to appear. Absent for what listened when the exporter started.",
+		help: "Unix time at which the listener was first seen. Absent if it was there when the exporter started.",
 		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.FirstSeen.UnixMilli()) / float64(time.Second/time.Millisecond), !l.FirstSeen.IsZero()
 		},
 	},
 	{
 		name: "host_listen_port_ipv6_only",
-		help: "Whether the IPv6 listener leaves IPv4 alone. 0: it takes IPv4 too.",
+		help: "Whether the IPv6 listener accepts only IPv6 (1) or IPv4 too (0).",
 		value: func(l *inventory.Listener) (float64, bool) {
 			return boolean(l.IPv6Only), l.Detailed && l.IsIPv6()
 		},
 	},
 	{
 		name: "host_listen_port_receive_buffer_limit_bytes",
-		help: "The limit of the buffer memory at the UDP listener, summed over its sockets.",
+		help: "Receive buffer limit of the UDP listener, summed over its sockets.",
 		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.ReceiveBufferLimitBytes), l.Proto == inventory.UDP && l.Detailed
 		},
 	},
 	{
 		name: "host_listen_port_receive_queue_bytes",
-		help: "Buffer memory of packets that wait to be read at the UDP listener, kernel overhead included, summed over its sockets.",
+		help: "Buffer memory of packets waiting to be read at the UDP listener, including kernel overhead, summed over its sockets.",
 		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.ReceiveQueueBytes), l.Proto == inventory.UDP
 		},
 	},
 	{
 		name: "host_listen_port_registered",
-		help: "Whether the registry says of the listener that it should be so. 0: it should not.",
+		help: "Whether the listener complies with the registry (1) or violates it (0).",
 		value: func(l *inventory.Listener) (float64, bool) {
 			return boolean(l.Verdict.Reason == ""), l.Judged
 		},
 	},
 	{
 		name: "host_listen_port_sockets",
-		help: "How many sockets share the listening port (SO_REUSEPORT, forked workers).",
+		help: "Sockets that share the listening port (SO_REUSEPORT, forked workers).",
 		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.Sockets), true
 		},
 	},
 }
 
-// The series that tell who holds a listener: one for each holder, and one more where there are too many.
+// The series of a listener's holders: one for each holder, and one more if there are too many.
 const (
 	holderName  = "host_listen_port_holder_info"
-	holderHelp  = "Who holds the listener: the process, its systemd unit, container and pod, as far as they are known, and the user whom the socket belongs to. Always 1."
+	holderHelp  = "Holder of the listener: its process, systemd unit, container and pod, as far as they are known, and the user who owns the socket. Always 1."
 	manyHolders = "(many)"
 )
 
-// The series that tell what the registry has against a listener.
+// The series of a listener that violates the registry.
 const (
 	violationName = "host_listen_port_violation"
-	violationHelp = "Why the listener should not be so: unregistered, reserved (for the team in service_name), bind or process. Always 1."
+	violationHelp = "Why the listener violates the registry: unregistered, reserved (for the team in service_name), bind or process. Always 1."
 )
 
-// aboutSelf returns the families that are about the exporter's own reading.
+// aboutSelf returns the families about the exporter's own reading.
 func aboutSelf(s *inventory.Snapshot) []*dto.MetricFamily {
 	success := gauges("host_listen_collector_success",
-		"Whether the last read succeeded. While it is 0, all series that rest on it are absent.")
-	duration := gauges("host_listen_collector_duration_seconds", "How long the last read took.")
+		"Whether the collector's last read succeeded. While it is 0, the series that depend on the collector are absent.")
+	duration := gauges("host_listen_collector_duration_seconds", "Duration of the collector's last read.")
 	for _, read := range s.Reads {
 		success.add(boolean(read.Err == nil), "collector", read.Collector)
 		duration.add(read.Duration.Seconds(), "collector", read.Collector)
 	}
-	source := gauges("host_listen_source_info", "The way in which the kernel is asked for its sockets. Always 1.")
+	source := gauges("host_listen_source_info", "How the kernel is asked for its sockets: netlink or procfs. Always 1.")
 	source.add(1, "source", s.Source)
-	omitted := gauges("host_listen_ports_omitted", "Listeners left out because there are more than --collector.max-ports.")
+	omitted := gauges("host_listen_ports_omitted", "Listeners that are not exported because there are more than --collector.max-ports.")
 	omitted.add(float64(s.Omitted))
-	unattributed := gauges("host_listen_ports_unattributed", "Listeners whose holder could not be found.")
+	unattributed := gauges("host_listen_ports_unattributed", "Listeners whose holder is not known.")
 	if s.Succeeded(inventory.CollectorHolder) {
 		unattributed.add(float64(s.Unattributed))
 	}
-	namespaces := gauges("host_listen_namespaces", "Network namespaces that were found, the main one included.")
+	namespaces := gauges("host_listen_namespaces", "Network namespaces that were found, including the main one.")
 	namespacesOmitted := gauges("host_listen_namespaces_omitted",
-		"Network namespaces that were not read this time. Their listeners are those of the last time, if there was one.")
+		"Network namespaces that were not read for this scrape. Their listeners are those of their last read, if there was one.")
 	if s.Asked(inventory.CollectorNetns) {
 		namespaces.add(float64(s.Namespaces))
 		namespacesOmitted.add(float64(s.NamespacesOmitted))
@@ -142,31 +142,31 @@ func aboutSelf(s *inventory.Snapshot) []*dto.MetricFamily {
 	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 })
 }
 
-// The series that tell which of the services that must listen do: one for each port and protocol.
+// The series of the registry's required services: one for each port and protocol.
 const (
 	serviceUpName = "host_listen_service_up"
-	serviceUpHelp = "Whether a required service of the registry listens as declared."
+	serviceUpHelp = "Whether the registry's required service listens as declared (1) or not (0)."
 )
 
-// aboutRegistry returns the families that are about the registry as a whole.
+// aboutRegistry returns the families about the registry as a whole.
 func aboutRegistry(r *inventory.Compliance) []*dto.MetricFamily {
-	size := gauges("host_listen_reserved_ports", "How many ports the registry reserves for a team.")
-	used := gauges("host_listen_reserved_ports_used", "How many of the ports that are reserved for a team listen.")
+	size := gauges("host_listen_reserved_ports", "Ports that the registry reserves for the team.")
+	used := gauges("host_listen_reserved_ports_used", "Ports reserved for the team on which something listens.")
 	for _, team := range r.Reserved {
 		size.add(float64(team.Size), "team", team.Team)
 		used.add(float64(team.Used), "team", team.Team)
 	}
-	reloaded := gauges("host_listen_registry_last_reload_successful", "Whether the registry's file was good when it was last read.")
+	reloaded := gauges("host_listen_registry_last_reload_successful", "Whether the last load of the registry file was successful.")
 	reloaded.add(boolean(r.Reloaded))
-	at := gauges("host_listen_registry_last_reload_success_timestamp_seconds", "Unix time when the registry's file was last read and good.")
+	at := gauges("host_listen_registry_last_reload_success_timestamp_seconds", "Unix time of the last successful load of the registry file.")
 	at.add(float64(r.ReloadedAt.UnixMilli()) / float64(time.Second/time.Millisecond))
 	return []*dto.MetricFamily{&size.MetricFamily, &used.MetricFamily, &reloaded.MetricFamily, &at.MetricFamily}
 }
 
 // Collector exports a snapshot of the listening ports at each scrape.
 //
-// It is a gatherer, not a prometheus.Collector: a registry checks, hashes and sorts every sample of every scrape, which at
-// 10 000 listeners is more than half of the time.
+// It is a gatherer, not a prometheus.Collector: a Prometheus registry checks, hashes and sorts every sample at each scrape. With
+// 10 000 listeners that takes more than half of the time.
 type Collector struct {
 	snapshot func() *inventory.Snapshot
 	scrapes  sync.Pool // of *scrape, which no two Gathers use at the same time
@@ -182,7 +182,7 @@ func New(snapshot func() *inventory.Snapshot) *Collector {
 	}
 }
 
-// Gather implements prometheus.TransactionalGatherer. The families hold until done is called.
+// Gather implements prometheus.TransactionalGatherer. The families are valid until done is called.
 func (c *Collector) Gather() (_ []*dto.MetricFamily, done func(), _ error) {
 	s := c.scrapes.Get().(*scrape)
 	families := s.fill(c.snapshot())
@@ -196,7 +196,7 @@ func boolean(b bool) float64 {
 	return 0
 }
 
-// family is a family of few gauges.
+// family is a metric family with a few gauges.
 type family struct{ dto.MetricFamily }
 
 func gauges(name, help string) *family {

@@ -73,49 +73,49 @@ func example() *inventory.Snapshot {
 }
 
 const exampleText = `
-# HELP host_listen_collector_duration_seconds How long the last read took.
+# HELP host_listen_collector_duration_seconds Duration of the collector's last read.
 # TYPE host_listen_collector_duration_seconds gauge
 host_listen_collector_duration_seconds{collector="holder"} 0.000125
 host_listen_collector_duration_seconds{collector="netns"} 1
 host_listen_collector_duration_seconds{collector="tcp"} 0.0015
 host_listen_collector_duration_seconds{collector="udp"} 0.00025
-# HELP host_listen_collector_success Whether the last read succeeded. While it is 0, all series that rest on it are absent.
+# HELP host_listen_collector_success Whether the collector's last read succeeded. While it is 0, the series that depend on the collector are absent.
 # TYPE host_listen_collector_success gauge
 host_listen_collector_success{collector="holder"} 1
 host_listen_collector_success{collector="netns"} 1
 host_listen_collector_success{collector="tcp"} 1
 host_listen_collector_success{collector="udp"} 1
-# HELP host_listen_namespaces Network namespaces that were found, the main one included.
+# HELP host_listen_namespaces Network namespaces that were found, including the main one.
 # TYPE host_listen_namespaces gauge
 host_listen_namespaces 250
-# HELP host_listen_namespaces_omitted Network namespaces that were not read this time. Their listeners are those of the last time, if there was one.
+# HELP host_listen_namespaces_omitted Network namespaces that were not read for this scrape. Their listeners are those of their last read, if there was one.
 # TYPE host_listen_namespaces_omitted gauge
 host_listen_namespaces_omitted 186
-# HELP host_listen_port A port that listens on this host: a TCP socket in the state LISTEN, or a UDP socket that is bound and not connected. Always 1.
+# HELP host_listen_port Listening port: a TCP socket in state LISTEN, or a UDP socket that is bound and not connected. Always 1.
 # TYPE host_listen_port gauge
 host_listen_port{address="127.0.0.1",family="ipv4",port="53",proto="udp",range="privileged",scope="loopback"} 1
 host_listen_port{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 1
 host_listen_port{address="0.0.0.0",device="eth0",family="ipv4",port="22",proto="tcp",range="privileged",scope="any"} 1
 host_listen_port{address="::ffff:192.0.2.1",family="ipv6",netns="blue",port="8080",proto="tcp",range="user",scope="public"} 1
-# HELP host_listen_port_accept_queue_length Connections that wait for accept() at the TCP listener, in the fullest of its sockets.
+# HELP host_listen_port_accept_queue_length Connections waiting for accept() at the TCP listener's fullest socket.
 # TYPE host_listen_port_accept_queue_length gauge
 host_listen_port_accept_queue_length{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 3
 host_listen_port_accept_queue_length{address="0.0.0.0",device="eth0",family="ipv4",port="22",proto="tcp",range="privileged",scope="any"} 0
 host_listen_port_accept_queue_length{address="::ffff:192.0.2.1",family="ipv6",netns="blue",port="8080",proto="tcp",range="user",scope="public"} 0
-# HELP host_listen_port_accept_queue_limit The backlog of that same socket. The kernel refuses a connection when the length is greater than the limit.
+# HELP host_listen_port_accept_queue_limit Accept queue limit (backlog) of the TCP listener's fullest socket. The kernel refuses connections while the queue is longer.
 # TYPE host_listen_port_accept_queue_limit gauge
 host_listen_port_accept_queue_limit{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 128
 host_listen_port_accept_queue_limit{address="0.0.0.0",device="eth0",family="ipv4",port="22",proto="tcp",range="privileged",scope="any"} 0
-# HELP host_listen_port_drops_total Packets that the kernel discarded at the listener since the exporter started: a full queue, or malformed or out-of-state packets.
+# HELP host_listen_port_drops_total Packets that the kernel dropped at the listener since the exporter started, because a queue was full or a packet was malformed or out of state.
 # TYPE host_listen_port_drops_total counter
 host_listen_port_drops_total{address="0.0.0.0",family="ipv4",port="514",proto="udp",range="privileged",scope="any"} 7
 host_listen_port_drops_total{address="127.0.0.1",family="ipv4",port="53",proto="udp",range="privileged",scope="loopback"} 5
 host_listen_port_drops_total{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 9
 host_listen_port_drops_total{address="0.0.0.0",device="eth0",family="ipv4",port="22",proto="tcp",range="privileged",scope="any"} 0
-# HELP host_listen_port_first_seen_timestamp_seconds Unix time when the listener was seen to appear. Absent for what listened when the exporter started.
+# HELP host_listen_port_first_seen_timestamp_seconds Unix time at which the listener was first seen. Absent if it was there when the exporter started.
 # TYPE host_listen_port_first_seen_timestamp_seconds gauge
 host_listen_port_first_seen_timestamp_seconds{address="::ffff:192.0.2.1",family="ipv6",netns="blue",port="8080",proto="tcp",range="user",scope="public"} 1.79531640025e+09
-# HELP host_listen_port_holder_info Who holds the listener: the process, its systemd unit, container and pod, as far as they are known, and the user whom the socket belongs to. Always 1.
+# HELP host_listen_port_holder_info Holder of the listener: its process, systemd unit, container and pod, as far as they are known, and the user who owns the socket. Always 1.
 # TYPE host_listen_port_holder_info gauge
 host_listen_port_holder_info{address="127.0.0.1",family="ipv4",port="53",process="(many)",proto="udp",range="privileged",scope="loopback"} 1
 host_listen_port_holder_info{address="127.0.0.1",family="ipv4",port="53",process="a \"quoted\"\nname",proto="udp",range="privileged",scope="loopback",uid="1000"} 1
@@ -123,28 +123,28 @@ host_listen_port_holder_info{address="127.0.0.1",family="ipv4",port="53",process
 host_listen_port_holder_info{address="127.0.0.1",family="ipv4",port="53",process="c",proto="udp",range="privileged",scope="loopback",uid="0"} 1
 host_listen_port_holder_info{address="127.0.0.1",container_id="0123456789ab",family="ipv4",pod_uid="6c2bfd4e-0c0f-4f2a-9c57-6e0f0a4b8a11",port="53",proto="udp",range="privileged",scope="loopback",uid="65535"} 1
 host_listen_port_holder_info{address="::",family="ipv6",port="22",process="sshd",proto="tcp",range="privileged",scope="any",uid="0",unit="ssh.service"} 1
-# HELP host_listen_port_ipv6_only Whether the IPv6 listener leaves IPv4 alone. 0: it takes IPv4 too.
+# HELP host_listen_port_ipv6_only Whether the IPv6 listener accepts only IPv6 (1) or IPv4 too (0).
 # TYPE host_listen_port_ipv6_only gauge
 host_listen_port_ipv6_only{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 1
-# HELP host_listen_port_receive_buffer_limit_bytes The limit of the buffer memory at the UDP listener, summed over its sockets.
+# HELP host_listen_port_receive_buffer_limit_bytes Receive buffer limit of the UDP listener, summed over its sockets.
 # TYPE host_listen_port_receive_buffer_limit_bytes gauge
 host_listen_port_receive_buffer_limit_bytes{address="127.0.0.1",family="ipv4",port="53",proto="udp",range="privileged",scope="loopback"} 851968
-# HELP host_listen_port_receive_queue_bytes Buffer memory of packets that wait to be read at the UDP listener, kernel overhead included, summed over its sockets.
+# HELP host_listen_port_receive_queue_bytes Buffer memory of packets waiting to be read at the UDP listener, including kernel overhead, summed over its sockets.
 # TYPE host_listen_port_receive_queue_bytes gauge
 host_listen_port_receive_queue_bytes{address="127.0.0.1",family="ipv4",port="53",proto="udp",range="privileged",scope="loopback"} 768
-# HELP host_listen_port_sockets How many sockets share the listening port (SO_REUSEPORT, forked workers).
+# HELP host_listen_port_sockets Sockets that share the listening port (SO_REUSEPORT, forked workers).
 # TYPE host_listen_port_sockets gauge
 host_listen_port_sockets{address="127.0.0.1",family="ipv4",port="53",proto="udp",range="privileged",scope="loopback"} 4
 host_listen_port_sockets{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 1
 host_listen_port_sockets{address="0.0.0.0",device="eth0",family="ipv4",port="22",proto="tcp",range="privileged",scope="any"} 1
 host_listen_port_sockets{address="::ffff:192.0.2.1",family="ipv6",netns="blue",port="8080",proto="tcp",range="user",scope="public"} 1
-# HELP host_listen_ports_omitted Listeners left out because there are more than --collector.max-ports.
+# HELP host_listen_ports_omitted Listeners that are not exported because there are more than --collector.max-ports.
 # TYPE host_listen_ports_omitted gauge
 host_listen_ports_omitted 2
-# HELP host_listen_ports_unattributed Listeners whose holder could not be found.
+# HELP host_listen_ports_unattributed Listeners whose holder is not known.
 # TYPE host_listen_ports_unattributed gauge
 host_listen_ports_unattributed 2
-# HELP host_listen_source_info The way in which the kernel is asked for its sockets. Always 1.
+# HELP host_listen_source_info How the kernel is asked for its sockets: netlink or procfs. Always 1.
 # TYPE host_listen_source_info gauge
 host_listen_source_info{source="netlink"} 1
 `
@@ -192,13 +192,13 @@ func TestAFailedReadIsAGaugeOfZeroAndNoSeries(t *testing.T) {
 	snapshot.Reads[0].Err = errors.New("permission denied")
 	snapshot.Listeners = snapshot.Listeners[2:3] // the inventory leaves the protocol out
 	want := `
-# HELP host_listen_collector_success Whether the last read succeeded. While it is 0, all series that rest on it are absent.
+# HELP host_listen_collector_success Whether the collector's last read succeeded. While it is 0, the series that depend on the collector are absent.
 # TYPE host_listen_collector_success gauge
 host_listen_collector_success{collector="tcp"} 0
 host_listen_collector_success{collector="udp"} 1
 host_listen_collector_success{collector="holder"} 1
 host_listen_collector_success{collector="netns"} 1
-# HELP host_listen_port A port that listens on this host: a TCP socket in the state LISTEN, or a UDP socket that is bound and not connected. Always 1.
+# HELP host_listen_port Listening port: a TCP socket in state LISTEN, or a UDP socket that is bound and not connected. Always 1.
 # TYPE host_listen_port gauge
 host_listen_port{address="127.0.0.1",family="ipv4",port="53",proto="udp",range="privileged",scope="loopback"} 1
 `

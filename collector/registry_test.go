@@ -46,35 +46,35 @@ func judgedExample() *inventory.Snapshot {
 }
 
 const judgedText = `
-# HELP host_listen_collector_success Whether the last read succeeded. While it is 0, all series that rest on it are absent.
+# HELP host_listen_collector_success Whether the collector's last read succeeded. While it is 0, the series that depend on the collector are absent.
 # TYPE host_listen_collector_success gauge
 host_listen_collector_success{collector="registry"} 1
 host_listen_collector_success{collector="tcp"} 1
 host_listen_collector_success{collector="udp"} 1
-# HELP host_listen_port_registered Whether the registry says of the listener that it should be so. 0: it should not.
+# HELP host_listen_port_registered Whether the listener complies with the registry (1) or violates it (0).
 # TYPE host_listen_port_registered gauge
 host_listen_port_registered{address="0.0.0.0",device="eth0",family="ipv4",port="22",proto="tcp",range="privileged",scope="any"} 1
 host_listen_port_registered{address="127.0.0.1",family="ipv4",port="30001",proto="udp",range="user",scope="loopback"} 0
 host_listen_port_registered{address="127.0.0.1",family="ipv4",port="31337",proto="tcp",range="user",scope="loopback"} 0
 host_listen_port_registered{address="::",family="ipv6",port="6379",proto="tcp",range="user",scope="any"} 0
-# HELP host_listen_port_violation Why the listener should not be so: unregistered, reserved (for the team in service_name), bind or process. Always 1.
+# HELP host_listen_port_violation Why the listener violates the registry: unregistered, reserved (for the team in service_name), bind or process. Always 1.
 # TYPE host_listen_port_violation gauge
 host_listen_port_violation{address="127.0.0.1",family="ipv4",port="30001",proto="udp",range="user",reason="reserved",scope="loopback",service_name="alpha"} 1
 host_listen_port_violation{address="127.0.0.1",family="ipv4",port="31337",proto="tcp",range="user",reason="unregistered",scope="loopback"} 1
 host_listen_port_violation{address="::",family="ipv6",port="6379",proto="tcp",range="user",reason="bind",scope="any",service_name="redis"} 1
-# HELP host_listen_registry_last_reload_success_timestamp_seconds Unix time when the registry's file was last read and good.
+# HELP host_listen_registry_last_reload_success_timestamp_seconds Unix time of the last successful load of the registry file.
 # TYPE host_listen_registry_last_reload_success_timestamp_seconds gauge
 host_listen_registry_last_reload_success_timestamp_seconds 1.79531640025e+09
-# HELP host_listen_registry_last_reload_successful Whether the registry's file was good when it was last read.
+# HELP host_listen_registry_last_reload_successful Whether the last load of the registry file was successful.
 # TYPE host_listen_registry_last_reload_successful gauge
 host_listen_registry_last_reload_successful 1
-# HELP host_listen_reserved_ports How many ports the registry reserves for a team.
+# HELP host_listen_reserved_ports Ports that the registry reserves for the team.
 # TYPE host_listen_reserved_ports gauge
 host_listen_reserved_ports{team="alpha"} 1000
-# HELP host_listen_reserved_ports_used How many of the ports that are reserved for a team listen.
+# HELP host_listen_reserved_ports_used Ports reserved for the team on which something listens.
 # TYPE host_listen_reserved_ports_used gauge
 host_listen_reserved_ports_used{team="alpha"} 1
-# HELP host_listen_service_up Whether a required service of the registry listens as declared.
+# HELP host_listen_service_up Whether the registry's required service listens as declared (1) or not (0).
 # TYPE host_listen_service_up gauge
 host_listen_service_up{port="22",proto="tcp",service_name="ssh"} 1
 host_listen_service_up{port="6379",proto="tcp",service_name="redis"} 0
@@ -109,13 +109,13 @@ func TestAChangedVerdictOrRegistryChangesTheSeries(t *testing.T) {
 	snapshot.Compliance.Services = []inventory.ServiceState{required("cache", "tcp", 6379, false), required("alpha", "udp", 30001, true)}
 	snapshot.Compliance.Reserved, snapshot.Compliance.Reloaded = nil, false
 	want := `
-# HELP host_listen_port_violation Why the listener should not be so: unregistered, reserved (for the team in service_name), bind or process. Always 1.
+# HELP host_listen_port_violation Why the listener violates the registry: unregistered, reserved (for the team in service_name), bind or process. Always 1.
 # TYPE host_listen_port_violation gauge
 host_listen_port_violation{address="::",family="ipv6",port="6379",proto="tcp",range="user",reason="process",scope="any",service_name="cache"} 1
-# HELP host_listen_registry_last_reload_successful Whether the registry's file was good when it was last read.
+# HELP host_listen_registry_last_reload_successful Whether the last load of the registry file was successful.
 # TYPE host_listen_registry_last_reload_successful gauge
 host_listen_registry_last_reload_successful 0
-# HELP host_listen_service_up Whether a required service of the registry listens as declared.
+# HELP host_listen_service_up Whether the registry's required service listens as declared (1) or not (0).
 # TYPE host_listen_service_up gauge
 host_listen_service_up{port="6379",proto="tcp",service_name="cache"} 0
 host_listen_service_up{port="30001",proto="udp",service_name="alpha"} 1

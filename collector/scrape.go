@@ -10,11 +10,11 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
-// scrape is the memory of one scrape, which the next one uses again: the label pairs of each listener are kept while it
-// lives, so that a scrape changes numbers alone.
+// scrape is the memory of one scrape, which a later one reuses. It keeps the label pairs of each listener that lives, so that a
+// scrape changes only numbers.
 type scrape struct {
 	labels   map[inventory.Key]*listenerLabels
-	count    uint64 // of uses
+	count    uint64 // how often it was used
 	current  [][]*dto.LabelPair
 	gone     [][]*dto.LabelPair
 	families []*sampledFamily // of perListener, in its order, and then of the rest
@@ -29,7 +29,7 @@ type scrape struct {
 // listenerLabels are the labels of one listener.
 type listenerLabels struct {
 	pairs []*dto.LabelPair
-	used  uint64 // the use of the scrape that last wanted them
+	used  uint64 // scrape.count when they were last wanted
 
 	holders     []inventory.Holder // for which holderPairs were made
 	many        bool
@@ -39,13 +39,13 @@ type listenerLabels struct {
 	verdictPairs []*dto.LabelPair
 }
 
-// sampledFamily is a family with samples that are used again.
+// sampledFamily is a family whose samples are reused.
 type sampledFamily struct {
 	dto.MetricFamily
 	samples []*sample // as many as there ever were; MetricFamily.Metric has those in use
 }
 
-// sample is a metric with what it points to.
+// sample is a metric together with what it points to.
 type sample struct {
 	metric  dto.Metric
 	gauge   dto.Gauge
@@ -74,7 +74,7 @@ func newFamily(name, help string, kind dto.MetricType) *sampledFamily {
 	return &sampledFamily{MetricFamily: dto.MetricFamily{Name: &name, Help: &help, Type: &kind}}
 }
 
-// fill returns the families of a snapshot. They hold until the next call.
+// fill returns the families of a snapshot. They are valid until the next call.
 func (s *scrape) fill(snapshot *inventory.Snapshot) []*dto.MetricFamily {
 	s.count++
 	s.current = s.labelsOf(s.current[:0], snapshot.Listeners)
@@ -122,7 +122,7 @@ func (s *scrape) fill(snapshot *inventory.Snapshot) []*dto.MetricFamily {
 	return families
 }
 
-// fillServices fills in which services are up.
+// fillServices fills in whether the required services are up.
 func (s *scrape) fillServices(r *inventory.Compliance) {
 	s.services.Metric = s.services.Metric[:0]
 	if r == nil {
@@ -142,7 +142,7 @@ func (s *scrape) fillServices(r *inventory.Compliance) {
 	}
 }
 
-// add appends a sample, which an earlier scrape may have made.
+// add appends a sample, which an earlier scrape may have allocated.
 func (f *sampledFamily) add(labels []*dto.LabelPair, value float64) {
 	n := len(f.Metric)
 	if n == len(f.samples) {
@@ -176,8 +176,7 @@ func (s *scrape) labelsOf(dst [][]*dto.LabelPair, listeners []inventory.Listener
 	return dst
 }
 
-// labelPairs returns the labels of every metric that is about a listener, sorted by name. device stands only where the
-// listener is bound to one.
+// labelPairs returns the labels that every metric of a listener has, sorted by name.
 func labelPairs(k inventory.Key) []*dto.LabelPair {
 	pairs := []*dto.LabelPair{label("address", k.Addr.Addr().String())}
 	if k.Device != "" {
@@ -194,7 +193,7 @@ func labelPairs(k inventory.Key) []*dto.LabelPair {
 		label("scope", string(k.Scope)))
 }
 
-// ofHolders returns the label pairs of the series that tell a listener's holders, one for each.
+// ofHolders returns the label pairs of each of the series for a listener's holders.
 func (l *listenerLabels) ofHolders(of *inventory.Listener) [][]*dto.LabelPair {
 	if l.many == of.ManyHolders && slices.Equal(l.holders, of.Holders) {
 		return l.holderPairs
@@ -211,7 +210,7 @@ func (l *listenerLabels) ofHolders(of *inventory.Listener) [][]*dto.LabelPair {
 	return l.holderPairs
 }
 
-// ofVerdict returns the label pairs of the series that tells a listener's violation.
+// ofVerdict returns the label pairs of the series for a listener's violation.
 func (l *listenerLabels) ofVerdict(v inventory.Verdict) []*dto.LabelPair {
 	if l.verdict != v {
 		l.verdict, l.verdictPairs = v, l.with("reason", v.Reason, "service_name", v.Service)
@@ -219,7 +218,7 @@ func (l *listenerLabels) ofVerdict(v inventory.Verdict) []*dto.LabelPair {
 	return l.verdictPairs
 }
 
-// with returns the listener's labels and others, each a name and a value, sorted by name. An empty value is the same as none.
+// with returns the listener's labels and more, given as names and values, sorted by name. It leaves out empty values.
 func (l *listenerLabels) with(more ...string) []*dto.LabelPair {
 	pairs := slices.Clone(l.pairs)
 	for pair := range slices.Chunk(more, 2) {

@@ -20,7 +20,7 @@ type judge struct {
 	watcher *registry.Watcher
 	bad     bool // the file was bad at the last check
 
-	registry *registry.Registry // of which table is the part for this host
+	registry *registry.Registry // table is its part for this host
 	table    *registry.Table
 	tables   uint64 // how many tables there have been
 
@@ -99,7 +99,7 @@ func (j *judge) judgeAll(l *listing, main *namespace) {
 		listener.Verdict, listener.Judged = j.table.Judge(input), true
 		j.input = append(j.input, input)
 	}
-	// A protocol that was not read has no verdicts.
+	// Services of a protocol that was not read are not judged.
 	unread := map[string]bool{TCP: !j.options.TCP, UDP: !j.options.UDP}
 	failed := false
 	for _, l := range main.ledgers {

@@ -222,8 +222,10 @@ func TestFiltersHoldInEveryNamespace(t *testing.T) {
 
 func TestIfNothingChangedTheListenersAreTheSameOnes(t *testing.T) {
 	for name, change := range map[string]func(h *host, a, b *pod){
-		"a_listener":             func(_ *host, a, _ *pod) { a.listen(socket.TCP, at("0.0.0.0:80", 80), at("0.0.0.0:88", 88)) },
-		"a_queue":                func(_ *host, _, b *pod) { b.listen(socket.TCP, socket.Socket{Addr: at("0.0.0.0:81", 0).Addr, ID: 81, Queue: 3}) },
+		"a_listener": func(_ *host, a, _ *pod) { a.listen(socket.TCP, at("0.0.0.0:80", 80), at("0.0.0.0:88", 88)) },
+		"a_queue": func(_ *host, _, b *pod) {
+			b.listen(socket.TCP, socket.Socket{Addr: at("0.0.0.0:81", 0).Addr, ID: 81, Queue: 3})
+		},
 		"a_failure":              func(_ *host, _, b *pod) { b.fail(socket.TCP, errors.New("permission denied")) },
 		"a_new_namespace":        func(h *host, _, _ *pod) { h.add(82) },
 		"the_end_of_a_namespace": func(h *host, _, b *pod) { h.remove(b) },

@@ -2,7 +2,7 @@ package socket
 
 import "bytes"
 
-// dump is what the kernel said to one request: the replies as bytes, and the sockets that they tell of.
+// dump is the kernel's answer to one request: the replies as bytes, and the sockets in them.
 type dump struct {
 	bytes   []byte
 	ends    []int // where each reply ends in bytes
@@ -18,22 +18,22 @@ func (d *dump) reply(n int) []byte {
 	return d.bytes[start:d.ends[n]]
 }
 
-// clear empties the dump and keeps its memory.
+// clear empties the dump, but keeps its memory.
 func (d *dump) clear() { d.bytes, d.ends, d.sockets = d.bytes[:0], d.ends[:0], d.sockets[:0] }
 
-// reading is a dump on its way. From one scrape to the next hardly anything changes, and the kernel says it in the same
-// order: replies that equal those of the last dump are not parsed again.
+// reading is a dump in progress. From one scrape to the next hardly anything changes, and the kernel keeps the order, so replies
+// that equal those of the last dump are not parsed again.
 type reading struct {
 	last, next *dump
 	repeated   int  // how many replies equal those of last, from its start; meaningless once it differs
 	differs    bool // from last: next is written
-	answered   bool // a reply has come, be it of a socket that does not listen
+	answered   bool // a reply has come, even if its socket does not listen
 }
 
-// begin starts another reading, after a whole one.
+// begin starts another reading.
 func (r *reading) begin() { r.repeated, r.differs, r.answered = 0, false, false }
 
-// repeats tells whether the next reply is the same as in the last dump, and counts it if so.
+// repeats reports whether the next reply is the same as in the last dump, and counts it if so.
 func (r *reading) repeats(reply []byte) bool {
 	if r.differs || r.repeated == len(r.last.ends) || !bytes.Equal(reply, r.last.reply(r.repeated)) {
 		return false
@@ -64,8 +64,8 @@ func (r *reading) diverge() {
 	}
 }
 
-// end ends the reading and returns its sockets, which hold until the next but one. same tells that they are those of the
-// last dump.
+// end ends the reading and returns its sockets, which are valid until the end of the next but one. same reports whether they are
+// those of the last dump.
 func (r *reading) end() (sockets []Socket, same bool) {
 	if !r.differs && r.repeated == len(r.last.ends) {
 		return r.last.sockets, true

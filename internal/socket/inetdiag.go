@@ -45,13 +45,13 @@ const attrTypeMask = 0x3fff
 // noCookie asks for a socket whatever its cookie (INET_DIAG_NOCOOKIE).
 const noCookie = ^uint64(0)
 
-// errInterrupted is a dump during which the kernel's tables changed so that it may have missed a socket.
+// errInterrupted means that the kernel's tables changed during the dump, which may have missed a socket.
 var errInterrupted = errors.New("the dump was interrupted")
 
-// errOtherFamily is a reply about a socket of another address family than the one that was asked for.
+// errOtherFamily means a reply about a socket of another address family than the one that was asked for.
 var errOtherFamily = errors.New("sock_diag reply of another address family")
 
-// exchange is one request to sock_diag, and what tells the replies that belong to it.
+// exchange is one request to sock_diag, and what identifies its replies.
 type exchange struct {
 	family   uint8 // AF_INET or AF_INET6
 	proto    Protocol
@@ -65,7 +65,7 @@ func (x exchange) appendDump(dst []byte) []byte {
 }
 
 // appendLookup appends the request for the socket that listens on an address, bound to an interface or, with 0, to none. The
-// kernel may answer with a wildcard socket that stands in for it.
+// kernel may answer with a wildcard socket instead.
 func (x exchange) appendLookup(dst []byte, addr netip.AddrPort, device uint32) []byte {
 	// As a packet would find it: TCP has the listener in the source, UDP in the destination
 	// (inet_diag_find_one_icsk in net/ipv4/inet_diag.c, udp_dump_one in net/ipv4/udp_diag.c).
@@ -92,10 +92,10 @@ func (x exchange) appendRequest(dst []byte, flags uint16, states uint32, id [soc
 	return append(dst, id[:]...)
 }
 
-// read takes in a datagram from the kernel: the sockets that it holds are added to r. done tells that it ends the dump.
+// read adds the sockets of a datagram from the kernel to r. done reports whether the dump ends with it.
 //
-// The result is an error rather than less than the kernel meant to say: a message that is cut short, an error of any form, or
-// a dump that was interrupted. Messages of another exchange, such as one that was given up, are passed over.
+// It returns an error, and never only a part of what the kernel meant to say, if a message is cut short, if it is an error of any
+// form, or if the dump was interrupted. It skips messages of another exchange, such as one that was given up.
 func (x exchange) read(r *reading, datagram []byte) (done bool, err error) {
 	for len(datagram) > 0 {
 		if len(datagram) < headerLength {
@@ -103,7 +103,7 @@ func (x exchange) read(r *reading, datagram []byte) (done bool, err error) {
 		}
 		length := binary.NativeEndian.Uint32(datagram)
 		if length < headerLength || uint64(length) > uint64(len(datagram)) {
-			return false, fmt.Errorf("netlink message says it has %d bytes, of %d that are there", length, len(datagram))
+			return false, fmt.Errorf("netlink message claims %d bytes, but there are %d", length, len(datagram))
 		}
 		header, payload := datagram[:headerLength], datagram[headerLength:length]
 		datagram = datagram[min(align(int(length)), len(datagram)):]
@@ -117,7 +117,7 @@ func (x exchange) read(r *reading, datagram []byte) (done bool, err error) {
 		switch kind := binary.NativeEndian.Uint16(header[4:]); kind {
 		case unix.NLMSG_NOOP:
 		case unix.NLMSG_DONE:
-			// A dump that fails on its way says so here.
+			// A dump that fails halfway says so here.
 			if err := errorCode("end of dump", payload, true); err != nil {
 				return false, err
 			}
@@ -198,7 +198,7 @@ func (x exchange) parseAttributes(s *Socket, attrs []byte) error {
 		}
 		length := int(binary.NativeEndian.Uint16(attrs))
 		if length < attrLength || length > len(attrs) {
-			return fmt.Errorf("sock_diag attribute says it has %d bytes, of %d that are there", length, len(attrs))
+			return fmt.Errorf("sock_diag attribute claims %d bytes, but there are %d", length, len(attrs))
 		}
 		kind, value := binary.NativeEndian.Uint16(attrs[2:])&attrTypeMask, attrs[attrLength:length]
 		attrs = attrs[min(align(length), len(attrs)):]

@@ -35,7 +35,7 @@ func messageOf(x exchange, length uint32, kind, flags uint16, payload []byte) []
 	return m
 }
 
-// attribute makes an attribute that says it has the given length beside its header.
+// attribute makes an attribute that claims the given length besides its header.
 func attribute(kind uint16, length int, value []byte) []byte {
 	a := binary.NativeEndian.AppendUint16(nil, uint16(attrLength+length))
 	a = binary.NativeEndian.AppendUint16(a, kind)
@@ -138,22 +138,22 @@ var hostileDatagrams = map[string]struct {
 	"interrupted":              {datagram: join(sshRow, message(unix.SOCK_DIAG_BY_FAMILY, unix.NLM_F_MULTI|unix.NLM_F_DUMP_INTR, sshReply)), wantIs: errInterrupted},
 	"interrupted_at_the_end":   {datagram: join(sshRow, message(unix.NLMSG_DONE, unix.NLM_F_DUMP_INTR, code(0))), wantIs: errInterrupted},
 	"short_header":             {datagram: join(sshRow, dumpDone[:headerLength-1]), wantErr: "netlink message of 15 bytes: shorter than its header"},
-	"length_of_0":              {datagram: messageOf(asked, 0, unix.SOCK_DIAG_BY_FAMILY, 0, sshReply), wantErr: "says it has 0 bytes"},
-	"length_of_15":             {datagram: messageOf(asked, 15, unix.SOCK_DIAG_BY_FAMILY, 0, sshReply), wantErr: "says it has 15 bytes"},
-	"length_of_4_gib":          {datagram: messageOf(asked, 1<<32-1, unix.SOCK_DIAG_BY_FAMILY, 0, sshReply), wantErr: "says it has 4294967295 bytes"},
-	"length_past_the_end":      {datagram: messageOf(asked, uint32(len(sshRow)+4), unix.SOCK_DIAG_BY_FAMILY, 0, sshReply), wantErr: "of 128 that are there"},
+	"length_of_0":              {datagram: messageOf(asked, 0, unix.SOCK_DIAG_BY_FAMILY, 0, sshReply), wantErr: "claims 0 bytes"},
+	"length_of_15":             {datagram: messageOf(asked, 15, unix.SOCK_DIAG_BY_FAMILY, 0, sshReply), wantErr: "claims 15 bytes"},
+	"length_of_4_gib":          {datagram: messageOf(asked, 1<<32-1, unix.SOCK_DIAG_BY_FAMILY, 0, sshReply), wantErr: "claims 4294967295 bytes"},
+	"length_past_the_end":      {datagram: messageOf(asked, uint32(len(sshRow)+4), unix.SOCK_DIAG_BY_FAMILY, 0, sshReply), wantErr: "but there are 128"},
 	"short_record":             {datagram: message(unix.SOCK_DIAG_BY_FAMILY, 0, sshReply[:replyLength-1]), wantErr: "reply of 71 bytes, want at least 72"},
 	"no_record":                {datagram: message(unix.SOCK_DIAG_BY_FAMILY, 0, nil), wantErr: "reply of 0 bytes, want at least 72"},
 	"another_family":           {datagram: message(unix.SOCK_DIAG_BY_FAMILY, 0, reply(unix.AF_INET6, stateListen, ssh)), wantErr: "another address family: 10, want 2"},
 	"short_attribute":          {datagram: sshWith([]byte{8, 0, 7}), wantErr: "shorter than its header"},
-	"attribute_of_0":           {datagram: sshWith(attribute(attrSKMemInfo, -attrLength, memInfo(1, 1))), wantErr: "attribute says it has 0 bytes"},
-	"attribute_past_the_end":   {datagram: sshWith(attribute(attrSKMemInfo, 100, memInfo(1, 1))), wantErr: "attribute says it has 104 bytes, of 40 that are there"},
+	"attribute_of_0":           {datagram: sshWith(attribute(attrSKMemInfo, -attrLength, memInfo(1, 1))), wantErr: "attribute claims 0 bytes"},
+	"attribute_past_the_end":   {datagram: sshWith(attribute(attrSKMemInfo, 100, memInfo(1, 1))), wantErr: "attribute claims 104 bytes, but there are 40"},
 	"short_meminfo":            {datagram: sshWith(whole(attrSKMemInfo, memInfo(1, 1)[:32])), wantErr: "SKMEMINFO of 32 bytes, want 36"},
 	"no_meminfo":               {datagram: sshWith(), wantErr: "without the attribute SKMEMINFO"},
 	"empty_v6only":             {datagram: sshWith(whole(attrSKV6Only, nil)), wantErr: "SKV6ONLY is empty"},
 	"short_cgroup":             {datagram: sshWith(whole(attrCgroupID, []byte{1, 2, 3, 4})), wantErr: "CGROUP_ID of 4 bytes, want 8"},
 	"a_good_row_before_a_bad":  {datagram: join(sshRow, message(unix.SOCK_DIAG_BY_FAMILY, 0, sshReply[:20])), wantErr: "reply of 20 bytes"},
-	"unaligned_end":            {datagram: join(sshRow, dumpDone)[:len(sshRow)+len(dumpDone)-1], wantErr: "says it has 20 bytes, of 19"},
+	"unaligned_end":            {datagram: join(sshRow, dumpDone)[:len(sshRow)+len(dumpDone)-1], wantErr: "claims 20 bytes, but there are 19"},
 	"header_cut_after_padding": {datagram: append(messageOf(asked, 18, unix.NLMSG_NOOP, 0, []byte{1, 2}), 1), wantErr: "of 1 bytes: shorter"},
 }
 

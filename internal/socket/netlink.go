@@ -14,36 +14,36 @@ const (
 	receiveBuffer = 64 << 10
 	// dumpAttempts is how often an interrupted dump is tried.
 	dumpAttempts = 4
-	// maxLookups is how many sockets are looked up one by one, at some microseconds each. Beyond it a second dump has to do,
-	// which can lack the same socket again: beside very busy neighbours, a round was seen to lack 192 at once.
+	// maxLookups is how many sockets are looked up one by one, at some microseconds each. For more there is a second dump, which
+	// can lack the same socket again: next to very busy neighbours, a round was seen to lack 192 at once.
 	maxLookups = 2000
 )
 
 var families = [...]uint8{unix.AF_INET, unix.AF_INET6}
 
-// Netlink asks sock_diag(7) for the listening sockets of one network namespace. It needs no privilege. A TCP dump costs the
-// namespace's listeners alone, a UDP dump its UDP sockets.
+// Netlink asks sock_diag(7) for the listening sockets of one network namespace. It needs no privilege. The cost of a TCP dump
+// grows only with the namespace's listeners, that of a UDP dump with its UDP sockets.
 type Netlink struct {
 	wire
-	ranges   *portRangeFiles
+	ranges   *portRangeReader
 	sequence uint32
 	request  []byte
 	buffer   []byte
 	tables   map[Protocol]*netlinkTable
 }
 
-// netlinkTable is what the dumps of one protocol said.
+// netlinkTable has the last dumps of one protocol.
 type netlinkTable struct {
 	readings [len(families)]*reading
 	sockets  []Socket // of all families
 	devices  map[uint32]string
-	behind   bool // a read failed on its way: the readings may have moved on without sockets
+	behind   bool // a read failed halfway: the readings may be newer than sockets
 }
 
 var _ Source = (*Netlink)(nil)
 
-// OpenNetlink returns a source of the exporter's own network namespace, after a trial: an error means that the kernel has no
-// sock_diag for each of the protocols, or that a part of it is forbidden here. procfs is where the procfs is mounted.
+// OpenNetlink returns a source of the exporter's own network namespace, and tries it: an error means that the kernel has no
+// sock_diag for one of the protocols, or that a part of it is forbidden here. procfs is where the procfs is mounted.
 func OpenNetlink(procfs string, protocols ...Protocol) (*Netlink, error) {
 	n := newNetlink(procfs, dialSockDiag, make([]byte, receiveBuffer), protocols...)
 	if err := n.try(protocols); err != nil {
@@ -53,15 +53,15 @@ func OpenNetlink(procfs string, protocols ...Protocol) (*Netlink, error) {
 	return n, nil
 }
 
-// newNetlink returns a source that has not been tried. dial opens its sockets, in the network namespace that it reads. Sources
-// that are used one after the other can share the buffer, of receiveBuffer bytes. procfs is empty if the sysctls there are
-// those of another namespace.
+// newNetlink returns a source that has not been tried. dial opens its sockets in the network namespace that it reads. Sources
+// that take turns can share the buffer, which has receiveBuffer bytes. procfs is empty if its sysctls are those of another
+// namespace.
 //
-// The source may be closed after each Read and Confirm: it opens again by itself.
+// The source may be closed after each Read and Confirm: it opens itself again.
 func newNetlink(procfs string, dial func() (fd int, err error), buffer []byte, protocols ...Protocol) *Netlink {
 	n := &Netlink{
 		wire:   newWire(dial),
-		ranges: newPortRangeFiles(procfs),
+		ranges: newPortRangeReader(procfs),
 		buffer: buffer,
 		tables: make(map[Protocol]*netlinkTable),
 	}
@@ -71,7 +71,7 @@ func newNetlink(procfs string, dial func() (fd int, err error), buffer []byte, p
 	return n
 }
 
-// try does once what a Read may do.
+// try does once everything that a Read may do.
 func (n *Netlink) try(protocols []Protocol) error {
 	for _, proto := range protocols {
 		if _, _, err := n.Read(proto); err != nil {
@@ -81,7 +81,7 @@ func (n *Netlink) try(protocols []Protocol) error {
 	if n.fd < 0 { // nothing is read
 		return nil
 	}
-	// No socket may be bound to an interface yet. The index 1 is the loopback's; whether there is one does not matter.
+	// There may be no socket that is bound to an interface yet. The index 1 is the loopback's; it need not exist.
 	_, err := n.deviceName(1)
 	return err
 }
@@ -99,7 +99,7 @@ func (n *Netlink) PortRanges() (PortRanges, error) { return n.ranges.read() }
 func (n *Netlink) Read(proto Protocol) (sockets []Socket, same bool, err error) {
 	table := n.tables[proto]
 	if table == nil {
-		return nil, false, fmt.Errorf("ask sock_diag for listening sockets: %s was not among what the source is for", proto)
+		return nil, false, fmt.Errorf("ask sock_diag for listening sockets: the source was not opened for %s", proto)
 	}
 	same = !table.behind
 	table.behind = true
@@ -124,7 +124,7 @@ func (n *Netlink) Read(proto Protocol) (sockets []Socket, same bool, err error) 
 	return table.sockets, same && !renamed, nil
 }
 
-// Confirm implements Source: by looking up each socket where that is exact and cheap, else by a second dump.
+// Confirm implements Source. It looks up each socket if that is exact and cheap, and otherwise dumps a second time.
 func (n *Netlink) Confirm(proto Protocol, missing []Socket) ([]Socket, error) {
 	var there []Socket
 	unsure := len(missing) == 0 || len(missing) > maxLookups
@@ -135,7 +135,7 @@ func (n *Netlink) Confirm(proto Protocol, missing []Socket) ([]Socket, error) {
 			case err != nil:
 				return nil, fmt.Errorf("ask sock_diag for the %s socket on %s: %w", proto, s.Addr, err)
 			case !ok:
-				// A UDP socket that was connected once may keep the remote address, and then no lookup finds it.
+				// A UDP socket that was once connected may keep the remote address. Then no lookup finds it.
 				unsure = unsure || proto == UDP
 			case found.ID == s.ID:
 				if found.Device, err = n.deviceName(found.Interface); err != nil {
@@ -143,8 +143,8 @@ func (n *Netlink) Confirm(proto Protocol, missing []Socket) ([]Socket, error) {
 				}
 				there = append(there, found)
 			default:
-				// Another socket takes the packets: one that shares the port, or one of a wildcard. Only a dump shows whether
-				// the one that is asked for stands behind it.
+				// Another socket gets the packets: one that shares the port, or one on a wildcard address. Only a dump shows
+				// whether the missing socket is there too.
 				unsure = true
 			}
 		}
@@ -156,8 +156,8 @@ func (n *Netlink) Confirm(proto Protocol, missing []Socket) ([]Socket, error) {
 	return append(there, sockets...), err
 }
 
-// nameDevices fills in the names of the interfaces that sockets are bound to, and tells whether one changed. Interfaces are
-// renamed, and their indexes used again: a name holds for one read.
+// nameDevices fills in the names of the interfaces that sockets are bound to, and reports whether one changed. Interfaces are
+// renamed, and their indexes reused: a name is good for one read.
 func (n *Netlink) nameDevices(table *netlinkTable, same bool) (renamed bool, err error) {
 	if same && len(table.devices) == 0 {
 		return false, nil
@@ -182,7 +182,7 @@ func (n *Netlink) nameDevices(table *netlinkTable, same bool) (renamed bool, err
 	return renamed, nil
 }
 
-// dump reads the listening sockets of one family. What an interrupted dump said is thrown away.
+// dump reads the listening sockets of one family. It discards an interrupted dump.
 func (n *Netlink) dump(r *reading, family uint8, proto Protocol) (same bool, err error) {
 	for range dumpAttempts {
 		x, openErr := n.begin(family, proto)
@@ -195,7 +195,7 @@ func (n *Netlink) dump(r *reading, family uint8, proto Protocol) (same bool, err
 			_, same = r.end()
 			return same, nil
 		}
-		n.close() // with whatever of the dump is still on its way
+		n.close() // discards what of the dump is still on its way
 		if !errors.Is(err, errInterrupted) && !errors.Is(err, unix.ENOBUFS) {
 			return false, err
 		}
@@ -203,8 +203,8 @@ func (n *Netlink) dump(r *reading, family uint8, proto Protocol) (same bool, err
 	return false, fmt.Errorf("%d times: %w", dumpAttempts, err)
 }
 
-// lookup asks for the socket that takes the packets of the place where s was. ok is false if there is none. A socket that
-// cannot be s, because it is of another family or state, is found as one without an ID.
+// lookup asks for the socket that gets the packets for the address of s. ok is false if there is none. A socket of another family
+// or state, which cannot be s, is returned without an ID.
 func (n *Netlink) lookup(s Socket, proto Protocol) (found Socket, ok bool, err error) {
 	family := uint8(unix.AF_INET)
 	if s.Addr.Addr().Is6() {

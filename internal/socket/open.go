@@ -13,9 +13,9 @@ type Config struct {
 	Procfs string
 	// Netns is whose network namespace is observed: host or self (--collector.netns).
 	Netns string
-	// Source is how the kernel is asked: netlink, procfs, or auto for the better of them that works (--collector.source).
+	// Source is how the kernel is asked: netlink, procfs, or auto for the better one that works (--collector.source).
 	Source string
-	// Protocols are what will be read: a source that is chosen can read each of them.
+	// Protocols are those that will be read: the source that is chosen can read each of them.
 	Protocols []Protocol
 }
 
@@ -23,19 +23,19 @@ type Config struct {
 type Observed struct {
 	// Dir is the directory of the process through which the namespace is seen.
 	Dir string
-	// Own tells that it is the exporter's own network namespace.
+	// Own reports whether it is the exporter's own network namespace.
 	Own bool
 	// NotNetlink is why auto did not choose netlink in the exporter's own namespace, or nil.
 	NotNetlink error
-	// Warnings are sentences that say why it may not be the namespace that the user means.
+	// Warnings say why it may not be the namespace that the user means.
 	Warnings []string
 }
 
-// errOtherNamespace is why netlink cannot be used: it speaks of the namespace in which its socket was opened.
+// errOtherNamespace is why netlink cannot be used: a netlink socket sees only the namespace in which it was opened.
 var errOtherNamespace = errors.New("the observed network namespace is not the exporter's own")
 
-// Open finds the namespace and returns the source that reads it, which never changes afterwards. It fails where c names
-// nothing that could ever be read, or a source that does not work here.
+// Open finds the namespace and returns the source that reads it, which never changes afterwards. It fails if c names nothing
+// that could ever be read, or a source that does not work here.
 func Open(c Config) (Source, Observed, error) {
 	namespace, err := netns.Find(c.Procfs, netns.Mode(c.Netns))
 	if err != nil {
@@ -50,7 +50,7 @@ func Open(c Config) (Source, Observed, error) {
 		if c.Source == "netlink" {
 			return nil, Observed{}, fmt.Errorf("--collector.source=netlink: %w", err)
 		}
-		if namespace.Own { // otherwise a warning has told it
+		if namespace.Own { // otherwise there is a warning
 			observed.NotNetlink = err
 		}
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // Socket states as the tables print them (include/net/tcp_states.h). A UDP socket that is bound and not connected is in
-// the state CLOSE: the state decides, a remote address may be left over from an earlier connect().
+// the state CLOSE. Only the state counts: a remote address may be left over from an earlier connect().
 const (
 	stateClose  = 0x07
 	stateListen = 0x0A
@@ -30,55 +30,44 @@ type table struct {
 	read  func(procfs.FS) (procfs.NetIPSocket, error)
 }
 
-// tablesOf returns the tables that hold a protocol's sockets.
+// tables are the tables that hold a protocol's sockets.
 //
 //nolint:staticcheck // SA1019: NetTCP and NetTCP6 are deprecated in favour of netlink, which needs the socket's own namespace and a diag module; the tables are the portable way, and work without either.
-func tablesOf(proto Protocol) []table {
-	switch proto {
-	case TCP:
-		return []table{
-			{"tcp", stateListen, false, tcpRow, func(fs procfs.FS) (procfs.NetIPSocket, error) {
-				rows, err := fs.NetTCP()
-				return procfs.NetIPSocket(rows), err
-			}},
-			{"tcp6", stateListen, true, tcpRow, func(fs procfs.FS) (procfs.NetIPSocket, error) {
-				rows, err := fs.NetTCP6()
-				return procfs.NetIPSocket(rows), err
-			}},
-		}
-	case UDP:
-		return []table{
-			{"udp", stateClose, false, udpRow, func(fs procfs.FS) (procfs.NetIPSocket, error) {
-				rows, err := fs.NetUDP()
-				return procfs.NetIPSocket(rows), err
-			}},
-			{"udp6", stateClose, true, udpRow, func(fs procfs.FS) (procfs.NetIPSocket, error) {
-				rows, err := fs.NetUDP6()
-				return procfs.NetIPSocket(rows), err
-			}},
-		}
-	default:
-		return nil
+var tables = map[Protocol][]table{
+	TCP: {
+		{"tcp", stateListen, false, tcpRow, rowsOf(procfs.FS.NetTCP)},
+		{"tcp6", stateListen, true, tcpRow, rowsOf(procfs.FS.NetTCP6)},
+	},
+	UDP: {
+		{"udp", stateClose, false, udpRow, rowsOf(procfs.FS.NetUDP)},
+		{"udp6", stateClose, true, udpRow, rowsOf(procfs.FS.NetUDP6)},
+	},
+}
+
+// rowsOf gives all tables one type.
+func rowsOf[T procfs.NetTCP | procfs.NetUDP](read func(procfs.FS) (T, error)) func(procfs.FS) (procfs.NetIPSocket, error) {
+	return func(fs procfs.FS) (procfs.NetIPSocket, error) {
+		rows, err := read(fs)
+		return procfs.NetIPSocket(rows), err
 	}
 }
 
-// Procfs reads the socket tables below /proc/<pid>/net. It works for any namespace of which a process can be seen, needs
-// no privilege, and costs as much as the host has sockets, listening or not. A table is in memory as a whole while it is read:
-// that takes some 300 bytes a socket.
+// Procfs reads the socket tables below /proc/<pid>/net. It works for any namespace of which a process can be seen, and needs no
+// privilege. Its cost grows with all sockets of the namespace, listening or not. A whole table is in memory while it is read,
+// at some 300 bytes a socket.
 type Procfs struct {
 	dir string // /proc/<pid>
-	// via is another path of the same directory, by which it is read; empty if there is none.
-	via string
-	// sysctls is the procfs mount that holds the namespace's sysctls; empty where they cannot be seen.
-	sysctls string
+	// via is another path of the same directory, which is read instead of dir unless it is empty.
+	via    string
+	ranges *portRangeReader
 }
 
 var _ Source = (*Procfs)(nil)
 
 // NewProcfs returns a source that reads the tables of the process with the directory dir. sysctls is the procfs mount whose
-// sys/net speaks of the same namespace, or empty if there is none.
+// sys/net shows the same namespace, or empty if there is none.
 func NewProcfs(dir, sysctls string) *Procfs {
-	return &Procfs{dir: dir, sysctls: sysctls}
+	return &Procfs{dir: dir, ranges: newPortRangeReader(sysctls)}
 }
 
 // Name returns "procfs".
@@ -93,18 +82,12 @@ func (p *Procfs) Confirm(proto Protocol, _ []Socket) ([]Socket, error) {
 	return sockets, err
 }
 
-// PortRanges returns the namespace's port ranges, or the kernel's defaults where its sysctls cannot be seen.
-func (p *Procfs) PortRanges() (PortRanges, error) {
-	if p.sysctls == "" {
-		return defaultPortRanges, nil
-	}
-	return readPortRanges(p.sysctls)
-}
+// PortRanges returns the namespace's port ranges, or the kernel's defaults if its sysctls cannot be seen.
+func (p *Procfs) PortRanges() (PortRanges, error) { return p.ranges.read() }
 
-// Read implements Source. It never knows that nothing changed.
+// Read implements Source. It never reports that nothing changed.
 func (p *Procfs) Read(proto Protocol) (sockets []Socket, same bool, err error) {
-	tables := tablesOf(proto)
-	if tables == nil {
+	if tables[proto] == nil {
 		return nil, false, fmt.Errorf("read listening sockets: %s has no table in procfs", proto)
 	}
 	dir, closeDir, err := p.open()
@@ -112,7 +95,7 @@ func (p *Procfs) Read(proto Protocol) (sockets []Socket, same bool, err error) {
 		return nil, false, err
 	}
 	defer closeDir()
-	for _, t := range tables {
+	for _, t := range tables[proto] {
 		if sockets, err = p.appendTable(sockets, dir, t); err != nil {
 			return nil, false, err
 		}
@@ -120,8 +103,8 @@ func (p *Procfs) Read(proto Protocol) (sockets []Socket, same bool, err error) {
 	return sockets, false, nil
 }
 
-// open returns the path by which the tables are read. The procfs library takes every file whose path contains "udp" for a
-// UDP table, and then fails on TCP rows; a procfs mounted at such a path is entered through a descriptor.
+// open returns the path by which the tables are read. The procfs library takes every file whose path contains "udp" for a UDP
+// table, and then fails on TCP rows, so a procfs that is mounted at such a path is read through a descriptor.
 func (p *Procfs) open() (dir string, closeDir func(), err error) {
 	if p.via != "" {
 		return p.via, func() {}, nil
@@ -136,7 +119,7 @@ func (p *Procfs) open() (dir string, closeDir func(), err error) {
 	return fmt.Sprintf("/proc/self/fd/%d", f.Fd()), func() { _ = f.Close() }, nil
 }
 
-// appendTable reads the table t below dir, and names it in errors by the path that the user knows.
+// appendTable reads the table t below dir. In errors it has the path that the user knows.
 func (p *Procfs) appendTable(dst []Socket, dir string, t table) ([]Socket, error) {
 	path := filepath.Join(p.dir, "net", t.file)
 	if err := checkTable(filepath.Join(dir, "net", t.file)); err != nil {
@@ -160,7 +143,7 @@ func (p *Procfs) appendTable(dst []Socket, dir string, t table) ([]Socket, error
 		addr, ok := address(row.LocalAddr, cpu.IsBigEndian)
 		if !ok || addr.Is4() == t.ipv6 || row.LocalPort > 65535 {
 			// The header is line 1.
-			return nil, fmt.Errorf("read %s: line %d: local address %s port %d does not belong into this table", path, i+2, row.LocalAddr, row.LocalPort)
+			return nil, fmt.Errorf("read %s: line %d: local address %s port %d does not belong in this table", path, i+2, row.LocalAddr, row.LocalPort)
 		}
 		if row.St != t.state {
 			continue
@@ -180,7 +163,7 @@ func (p *Procfs) appendTable(dst []Socket, dir string, t table) ([]Socket, error
 	return dst, nil
 }
 
-// readGuarded reads the table. The library panics on rows that are shorter than it expects: that is a failed read.
+// readGuarded reads the table. The library panics on rows that are shorter than it expects; that is a failed read.
 func (t table) readGuarded(proc procfs.FS) (rows procfs.NetIPSocket, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -190,8 +173,8 @@ func (t table) readGuarded(proc procfs.FS) (rows procfs.NetIPSocket, err error) 
 	return t.read(proc)
 }
 
-// address turns a table's address into one that can be compared. The kernel prints each 32-bit word of an address as a
-// number in its own byte order; the library reverses the bytes always, which is right on little-endian machines alone.
+// address converts the address of a row. The kernel prints each 32-bit word of an address as a number in its own byte order. The
+// library always reverses the bytes, which is right only on little-endian machines.
 func address(ip net.IP, bigEndian bool) (netip.Addr, bool) {
 	if bigEndian {
 		ip = append(net.IP(nil), ip...)
@@ -202,7 +185,7 @@ func address(ip net.IP, bigEndian bool) (netip.Addr, bool) {
 	return netip.AddrFromSlice(ip)
 }
 
-// withoutPath takes the path off an error of package os, for a message that names it already.
+// withoutPath removes the path from an error of package os, for a message that has it already.
 func withoutPath(err error) error {
 	if onPath := new(fs.PathError); errors.As(err, &onPath) {
 		return onPath.Err

@@ -142,9 +142,9 @@ var hostileTables = map[string]struct {
 	"non_hex_address":       {"tcp", tcpHeader + strings.Replace(tcpListen, "00000000:0016", "0000000G:0016", 1), `net/tcp: line 2: malformed: "0: 0000000G:0016`},
 	"odd_address":           {"tcp", tcpHeader + strings.Replace(tcpListen, "00000000:0016", "00000000000:0016", 1), `net/tcp: line 2: malformed`},
 	"address_without_port":  {"tcp", tcpHeader + strings.Replace(tcpListen, "00000000:0016", "00000000", 1), `net/tcp: line 2: malformed`},
-	"port_too_large":        {"tcp", tcpHeader + strings.Replace(tcpListen, "00000000:0016", "00000000:10016", 1), `net/tcp: line 2: local address 0.0.0.0 port 65558 does not belong into this table`},
-	"ipv6_row_in_tcp":       {"tcp", tcpHeader + tcpListen + tcp6Listen, `net/tcp: line 3: local address :: port 22 does not belong into this table`},
-	"ipv4_row_in_tcp6":      {"tcp6", tcpHeader + tcpListen, `net/tcp6: line 2: local address 0.0.0.0 port 22 does not belong into this table`},
+	"port_too_large":        {"tcp", tcpHeader + strings.Replace(tcpListen, "00000000:0016", "00000000:10016", 1), `net/tcp: line 2: local address 0.0.0.0 port 65558 does not belong in this table`},
+	"ipv6_row_in_tcp":       {"tcp", tcpHeader + tcpListen + tcp6Listen, `net/tcp: line 3: local address :: port 22 does not belong in this table`},
+	"ipv4_row_in_tcp6":      {"tcp6", tcpHeader + tcpListen, `net/tcp6: line 2: local address 0.0.0.0 port 22 does not belong in this table`},
 	"state_of_three_digits": {"tcp", tcpHeader + strings.Replace(tcpListen, " 0A ", " 0AA ", 1), ""},
 	"drops_not_a_number":    {"udp", udpHeader + strings.Replace(udpBound, " 5  ", " x  ", 1), `net/udp: line 2: malformed`},
 	"empty_file":            {"tcp", "", `net/tcp: line 1: "" is not the header of a socket table`},
@@ -303,53 +303,6 @@ func TestAddressesAreInTheKernelsByteOrder(t *testing.T) {
 	}
 }
 
-func TestPortRangesComeFromTheSysctls(t *testing.T) {
-	for name, test := range map[string]struct {
-		start, local string
-		want         PortRanges
-		wantErr      string
-	}{
-		"kernel":    {"1024\n", "32768\t60999\n", defaultPortRanges, ""},
-		"edited":    {"80\n", "10000\t65535\n", PortRanges{80, 10000, 65535}, ""},
-		"container": {"0\n", "32768\t60999\n", PortRanges{0, 32768, 60999}, ""},
-		"one_value": {"1024\n", "32768\n", defaultPortRanges, "ip_local_port_range 1, want 1 and 2"},
-		"no_number": {"many\n", "32768\t60999\n", defaultPortRanges, "ip_unprivileged_port_start"},
-		"empty":     {"", "", defaultPortRanges, "has 0 values"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			ipv4 := filepath.Join(dir, "sys/net/ipv4")
-			if err := os.MkdirAll(ipv4, 0o755); err != nil {
-				t.Fatal(err)
-			}
-			for file, text := range map[string]string{"ip_unprivileged_port_start": test.start, "ip_local_port_range": test.local} {
-				if err := os.WriteFile(filepath.Join(ipv4, file), []byte(text), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			got, err := NewProcfs(dir, dir).PortRanges()
-			if diff := cmp.Diff(test.want, got); diff != "" {
-				t.Errorf("ranges (-want +got):\n%s", diff)
-			}
-			if (err == nil) != (test.wantErr == "") || err != nil && !strings.Contains(err.Error(), test.wantErr) {
-				t.Errorf("got error %v, want %q", err, test.wantErr)
-			}
-		})
-	}
-
-	t.Run("missing", func(t *testing.T) {
-		dir := t.TempDir()
-		if got, err := NewProcfs(dir, dir).PortRanges(); err == nil || got != defaultPortRanges {
-			t.Errorf("got %v, %v", got, err)
-		}
-	})
-	t.Run("of another namespace", func(t *testing.T) {
-		if got, err := NewProcfs(t.TempDir(), "").PortRanges(); err != nil || got != defaultPortRanges {
-			t.Errorf("got %v, %v", got, err)
-		}
-	})
-}
-
 // FuzzTable feeds whole tables to the reader: it must never panic, and what it takes it must take whole.
 func FuzzTable(f *testing.F) {
 	for _, hostile := range hostileTables {
@@ -395,34 +348,6 @@ func FuzzTable(f *testing.F) {
 			}
 		}
 	})
-}
-
-// FuzzFindBadRow feeds tables to the search for their first bad row: it must end, and say one short line.
-func FuzzFindBadRow(f *testing.F) {
-	for _, text := range goodTables() {
-		f.Add([]byte(text))
-	}
-	f.Add([]byte(tcpHeader + tcpListen[:60]))
-	f.Fuzz(func(t *testing.T, text []byte) {
-		for _, form := range []rowForm{tcpRow, udpRow} {
-			found := findBadRow(bytes.NewReader(text), form)
-			if strings.Contains(found, "\n") || len(found) > 8*quotedRow {
-				t.Errorf("not a short line: %q", found)
-			}
-		}
-	})
-}
-
-func TestFindBadRowFindsNothingInGoodTables(t *testing.T) {
-	for name, text := range goodTables() {
-		form := tcpRow
-		if strings.HasPrefix(name, "udp") {
-			form = udpRow
-		}
-		if got := findBadRow(strings.NewReader(text), form); got != "bad row, gone when looked for" {
-			t.Errorf("%s: %s", name, got)
-		}
-	}
 }
 
 func ExampleProtocol_String() {

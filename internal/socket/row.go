@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rowForm is how a row of a socket table begins. The columns that the library reads are held to their form; what stands
-// between and behind them is free.
+// rowForm is the form of a row of a socket table. It finds the line that the library could not read, whose number the library
+// does not give. Only the columns that the library reads have a form.
 type rowForm struct {
 	columns int // at least so many
 	form    *regexp.Regexp
@@ -38,11 +38,11 @@ const (
 	quotedRow = 160
 )
 
-// checkTable fails if the file at path is no socket table. The library skips the first line unseen, so that an empty file would
-// read as a host on which nothing listens.
+// checkTable fails if the file at path is not a socket table. The library skips the first line without looking at it, so an empty
+// file would look like a host on which nothing listens.
 //
-// The kernel's own file needs no look inside, and that would cost as much as to read it: with the header the kernel looks for the
-// first row, in a hash table of all namespaces, which takes milliseconds where there is none (established_get_first in
+// The kernel's own file needs no such check, which would cost as much as reading it: with the header the kernel looks for the
+// first row, in a hash table of all namespaces, which takes milliseconds if there is none (established_get_first in
 // net/ipv4/tcp_ipv4.c).
 func checkTable(path string) error {
 	var on unix.Statfs_t
@@ -73,8 +73,8 @@ func checkHeader(path string) error {
 	return nil
 }
 
-// locateBadRow says where the table at path first departs from its form, for the error of a read that failed. The table of a
-// live kernel may have changed since.
+// locateBadRow returns where the table at path first departs from its form, for the error of a read that failed. The table of a
+// live kernel may have changed since then.
 func locateBadRow(path string, form rowForm) string {
 	f, err := os.Open(path)
 	if err != nil {

@@ -32,25 +32,25 @@ func (p Protocol) String() string {
 type Socket struct {
 	// Addr is the local end. An IPv4-mapped IPv6 address stays an IPv6 address: the family is the socket's own.
 	Addr netip.AddrPort
-	// ID tells the socket from every other as long as it lives: its cookie (netlink) or its inode (procfs). 0 tells nothing.
+	// ID identifies the socket as long as it lives: its cookie (netlink) or its inode (procfs). It is 0 if that is not known.
 	ID uint64
 	// Queue is the receive queue. TCP: connections that wait for accept(). UDP: bytes of buffer memory, the kernel's
 	// overhead included.
 	Queue uint64
-	// Drops counts the packets discarded at the socket since its birth, modulo 2^32 (sk_drops is 32 bits wide). TCP: only
-	// from a source that is detailed.
+	// Drops counts the packets discarded at the socket since its birth, modulo 2^32 (sk_drops is 32 bits wide). For TCP only a
+	// detailed source knows them.
 	Drops uint32
-	// UID is the user whom the socket belongs to: who made it.
+	// UID is the user who owns the socket, usually the one who created it.
 	UID uint32
-	// Inode is what the links of /proc/<pid>/fd name, or 0 if no process has the socket open.
+	// Inode is the number in the links of /proc/<pid>/fd, or 0 if no process has the socket open.
 	Inode uint64
 
-	// The rest comes from a source that is detailed alone.
+	// Only a detailed source fills in the rest.
 
 	// QueueLimit is the limit of Queue. TCP: the backlog; the kernel refuses a connection when Queue is greater. UDP: the
 	// bytes of the receive buffer.
 	QueueLimit uint64
-	// IPv6Only tells that an IPv6 socket does not take IPv4.
+	// IPv6Only reports whether an IPv6 socket does not accept IPv4.
 	IPv6Only bool
 	// Interface is the index of the interface that the socket is bound to, or 0; Device is that interface's name.
 	Interface uint32
@@ -61,15 +61,15 @@ type Socket struct {
 
 // Source reads the listening sockets of one network namespace. It is used by one goroutine at a time.
 type Source interface {
-	// Name is the way in which the kernel is asked: the value of the source label.
+	// Name is how the kernel is asked: the value of the source label.
 	Name() string
-	// Detailed tells whether the source fills in every field of a Socket.
+	// Detailed reports whether the source fills in every field of a Socket.
 	Detailed() bool
-	// Read returns the sockets that listen now. They hold until the next call of Read or Confirm for the protocol. same
-	// tells that they are, in each field, those that the last call returned; false tells nothing.
+	// Read returns the sockets that listen now. They are valid until the next call of Read or Confirm for the protocol. If same is
+	// true, they equal in each field those that the last call returned; if it is false, they may do so too.
 	Read(proto Protocol) (sockets []Socket, same bool, err error)
-	// Confirm asks again for sockets that an earlier Read gave and the last one did not, and returns those of them that are
-	// there after all. It may return others that listen too. Without missing sockets it is Read.
+	// Confirm asks again for sockets that an earlier Read returned and the last one did not. It returns those that are there after
+	// all, and may return others that listen. Without missing sockets it is Read.
 	Confirm(proto Protocol, missing []Socket) ([]Socket, error)
 	// PortRanges returns the namespace's port ranges. With an error it returns the kernel's defaults.
 	PortRanges() (PortRanges, error)
