@@ -76,11 +76,11 @@ func TestTheAlertsOfARegistryFireInPrometheusOnceForEachEvent(t *testing.T) {
 
 		want := map[string]string{
 			"PortGoneMissing api 8080":       "It was last there at ",
-			"PortGoneMissing moved 5432":     "The port is open, but not where this service is to listen: 127.0.0.1. ",
-			"ListenerExposed redis 6379":     "on an address that other machines can reach: 0.0.0.0 since ",
+			"PortGoneMissing moved 5432":     "The port is open, but not where this service should listen: 127.0.0.1. ",
+			"ListenerExposed redis 6379":     "and that other machines can reach: 0.0.0.0 since ",
 			"ListenerHolderChanged ssh 2222": "Now it is held by " + process,
 			"UnregisteredListener  111":      "Other machines can reach it: 0.0.0.0 since ",
-			"PortRegistryReloadFailed  ":     "It judges by what it read at ",
+			"PortRegistryReloadFailed  ":     "It uses the version that it read at ",
 		}
 		got := make(map[string]string)
 		for _, alert := range firing(t) {
