@@ -64,6 +64,7 @@ started=$SECONDS
 # in a cache that nobody can read.
 home=$scratch/nobody
 copy=$home/listen_exporter
+# shellcheck disable=SC2034 # .ci/run and .ci/nightly use it
 nobody=(
   env -C "$copy" setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs
   env -i "PATH=$copy/.tools/bin:$PATH" "HOME=$home" "TMPDIR=$home/tmp" "GOMODCACHE=$scratch/modules" GOPROXY=off

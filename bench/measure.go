@@ -63,6 +63,9 @@ func batch(size int, sample func() (time.Duration, error)) func() (time.Duration
 	}
 }
 
+// batched makes a side of which one sample is the median of many.
+func batched(s side, size int) side { return side{s.name, batch(size, s.sample)} }
+
 // timed returns how long f takes.
 func timed(f func() error) func() (time.Duration, error) {
 	return func() (time.Duration, error) {
@@ -102,7 +105,7 @@ func (r ratio) String() string {
 	return text + ": reached"
 }
 
-// report prints the samples and the ratios. The error says that a ratio was missed.
+// report prints the samples and the ratios. The error is errMissed if a ratio was missed.
 func report(out io.Writer, title string, results []result, ratios ...ratio) error {
 	w := tabwriter.NewWriter(out, 0, 0, 1, ' ', 0)
 	_, _ = fmt.Fprintf(w, "%s\n\n| side\t| median\t| lowest\t| highest\t| runs\t|\n| ---\t| ---\t| ---\t| ---\t| ---\t|\n", title)
@@ -123,7 +126,7 @@ func report(out io.Writer, title string, results []result, ratios ...ratio) erro
 		return err
 	}
 	if missed > 0 {
-		return fmt.Errorf("%s: %d of %d ratios missed", title, missed, len(ratios))
+		return fmt.Errorf("%s: %d of %d ratios: %w", title, missed, len(ratios), errMissed)
 	}
 	return nil
 }

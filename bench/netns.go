@@ -3,155 +3,206 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"runtime"
+	"io"
+	"os/exec"
+	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// The load of netns-250: so many network namespaces of so many processes each, the first of which has two listeners, with the
-// same ports everywhere.
+// The namespaces of netns-250 have so many processes each, the first of which has two listeners, with the same ports everywhere.
 const (
-	benchNamespaces       = 250
 	processesPerNamespace = 20
 	listenersPerNamespace = 2
 	namespaceTCPPort      = 8080
 	namespaceUDPPort      = 53
 )
 
-// runNetns is where ip-netns(8) looks for the names of namespaces.
-const runNetns = "/run/netns"
+// everyNamespace is the flag whose cost is measured, and namespaceTimeout how long it may take until every namespace was read.
+const (
+	everyNamespace   = "--collector.netns=all"
+	namespaceTimeout = 2 * time.Minute
+)
 
-// namespaces are network namespaces of processes of a load.
-type namespaces struct {
-	names []string
-	pids  []int // the first process of each
-	open  []int // the namespaces
-}
+// namespaces are network namespaces, each of a program of a load.
+type namespaces []*exec.Cmd
 
-// startNamespaces starts so many namespaces of so many processes, which ip-netns(8) knows by their names. They end with this
-// process, as their names do: it has a mount namespace of its own.
-func startNamespaces(n, processes int) (made namespaces, err error) {
-	if err := errors.Join(unix.Mount("none", "/run", "tmpfs", 0, ""), os.Mkdir(runNetns, 0o755)); err != nil {
-		return made, err
-	}
-	for i := range n {
-		one := tiny{
-			name: holderName, newNet: true, tcp: namespaceTCPPort, udp: namespaceUDPPort,
-			files: 10, siblings: processes - 1,
-		}
-		pid, err := one.start()
+func startNamespaces(n int) (made namespaces, err error) {
+	for range n {
+		one, err := program{
+			name: holderName, newNet: true, tcp: namespaceTCPPort, udp: namespaceUDPPort, files: 10, children: processesPerNamespace - 1,
+		}.start()
 		if err != nil {
-			return made, err
+			return nil, err
 		}
-		name := fmt.Sprintf("bench-%d", i)
-		if err := made.add(name, pid); err != nil {
-			return made, fmt.Errorf("namespace %s: %w", name, err)
-		}
+		made = append(made, one)
 	}
 	return made, nil
 }
 
-// add opens the namespace of a process and gives it a name.
-func (n *namespaces) add(name string, pid int) error {
-	from := fmt.Sprintf("/proc/%d/ns/net", pid)
-	to := filepath.Join(runNetns, name)
-	if err := errors.Join(os.WriteFile(to, nil, 0o444), unix.Mount(from, to, "", unix.MS_BIND, "")); err != nil {
-		return err
-	}
-	fd, err := unix.Open(from, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	n.names, n.pids, n.open = append(n.names, name), append(n.pids, pid), append(n.open, fd)
-	return nil
+// path returns a file of /proc of each namespace's program.
+func (n namespaces) path(i int, name string) string {
+	return fmt.Sprintf("/proc/%d/%s", n[i].Process.Pid, name)
 }
 
-// visiting calls do, which may change this thread's network namespace, and goes back after it.
-func visiting(do func() error) error {
-	runtime.LockOSThread()
-	own, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(do(), unix.Setns(own, unix.CLONE_NEWNET), unix.Close(own)); err != nil {
-		return err // and keep the thread, which may be in the wrong namespace
-	}
-	runtime.UnlockOSThread()
-	return nil
-}
-
-// rawDumps is the least that netlink dumps in all namespaces can cost: it enters each, opens a socket, dumps all four tables, and
-// looks at none.
-func (n namespaces) rawDumps(sockets int) func() (time.Duration, error) {
-	raw := &rawDump{}
-	return timed(func() error {
-		return visiting(func() error {
-			got := 0
-			for _, namespace := range n.open {
-				err := unix.Setns(namespace, unix.CLONE_NEWNET)
-				if err != nil {
-					return err
-				}
-				if raw.fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG); err != nil {
-					return err
-				}
-				found, err := raw.all(unix.IPPROTO_TCP, unix.IPPROTO_UDP)
-				if err := errors.Join(err, unix.Close(raw.fd)); err != nil {
-					return err
-				}
-				got += found
+// rawDumps is the least that netlink dumps in all namespaces can cost: it enters each, opens a socket, dumps all four tables,
+// and looks at none.
+func (n namespaces) rawDumps() error {
+	return visiting(func() error {
+		got := 0
+		for i := range n {
+			namespace, err := unix.Open(n.path(i, "ns/net"), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return err
 			}
-			if got != sockets {
-				return fmt.Errorf("%d sockets, want %d", got, sockets)
+			if err := errors.Join(unix.Setns(namespace, unix.CLONE_NEWNET), unix.Close(namespace)); err != nil {
+				return err
 			}
-			return nil
-		})
+			raw, err := openRawDump()
+			if err != nil {
+				return err
+			}
+			found, err := raw.all(unix.IPPROTO_TCP, unix.IPPROTO_UDP)
+			if err := errors.Join(err, unix.Close(raw.fd)); err != nil {
+				return err
+			}
+			got += found
+		}
+		if want := len(n) * listenersPerNamespace; got != want {
+			return fmt.Errorf("%d sockets, want %d", got, want)
+		}
+		return nil
 	})
 }
 
 // rawReads is the least that the tables in /proc of all namespaces can cost: it reads all four, and looks at none.
-func (n namespaces) rawReads() func() (time.Duration, error) {
+func (n namespaces) rawReads() error {
 	buffer := make([]byte, 64<<10)
-	return timed(func() error {
-		for _, pid := range n.pids {
-			for _, table := range []string{"tcp", "tcp6", "udp", "udp6"} {
-				if err := readThrough(fmt.Sprintf("/proc/%d/net/%s", pid, table), buffer); err != nil {
-					return err
-				}
+	for i := range n {
+		for _, table := range []string{"tcp", "tcp6", "udp", "udp6"} {
+			fd, err := unix.Open(n.path(i, "net/"+table), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return err
 			}
-		}
-		return nil
-	})
-}
-
-// readThrough reads a file to its end.
-func readThrough(path string, buffer []byte) error {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("open %s: %w", path, err)
-	}
-	for err == nil {
-		var length int
-		if length, err = unix.Read(fd, buffer); length == 0 {
-			break
-		}
-	}
-	return errors.Join(err, unix.Close(fd))
-}
-
-// inEach is a side: a command in each namespace, one after another.
-func (n namespaces) inEach(name string, args ...string) side {
-	all := side{name: fmt.Sprintf("ip netns exec … %s, in each", command(name, args...).name)}
-	all.sample = timed(func() error {
-		for _, namespace := range n.names {
-			if _, err := command("ip", append([]string{"netns", "exec", namespace, name}, args...)...).sample(); err != nil {
+			for length := 1; length > 0 && err == nil; {
+				length, err = unix.Read(fd, buffer)
+			}
+			if err := errors.Join(err, unix.Close(fd)); err != nil {
 				return err
 			}
 		}
-		return nil
-	})
-	return all
+	}
+	return nil
+}
+
+// inEach runs a command in each namespace, one after another.
+func (n namespaces) inEach(name string, args ...string) error {
+	for i := range n {
+		if err := exec.Command("nsenter", append([]string{"--net=" + n.path(i, "ns/net"), name}, args...)...).Run(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// untilShown scrapes until a page shows so many listeners with a port outside of the main namespace.
+func (e *exporter) untilShown(listeners, port int) error {
+	for deadline := time.Now().Add(namespaceTimeout); ; {
+		p, err := e.page()
+		if err != nil {
+			return err
+		}
+		got := p.count("host_listen_port", `port="`+strconv.Itoa(port)+`"`, `netns="`)
+		if got == listeners {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s shows port %d in %d namespaces, want %d", e.name, port, got, listeners)
+		}
+	}
+}
+
+// namespacesRead returns how many namespaces besides the main one a scrape reads: the median of several.
+func (e *exporter) namespacesRead() (float64, error) {
+	var read []float64
+	for range 25 {
+		p, err := e.page()
+		if err != nil {
+			return 0, err
+		}
+		all, err := p.value("host_listen_namespaces")
+		if err != nil {
+			return 0, err
+		}
+		omitted, err := p.value("host_listen_namespaces_omitted")
+		if err != nil {
+			return 0, err
+		}
+		read = append(read, all-1-omitted)
+	}
+	slices.Sort(read)
+	return median(read), nil
+}
+
+// netns compares scrapes of many namespaces with scrapes of one, and with what the kernel itself needs for all.
+func netns(s settings, out io.Writer) error {
+	load, err := startNamespaces(s.size(250, 10))
+	if err != nil {
+		return err
+	}
+	open, err := openListeners(fewListeners)
+	if err != nil {
+		return err
+	}
+	defer open.hold()
+	host, err := startProduct(s, "--collector.netns=host")
+	if err != nil {
+		return err
+	}
+	root, err := startProduct(s, everyNamespace)
+	if err != nil {
+		return err
+	}
+	nobody, err := startProductAsNobody(s, everyNamespace)
+	if err != nil {
+		return err
+	}
+	for _, e := range []*exporter{root, nobody} {
+		if err := errors.Join(e.untilShown(len(load), namespaceTCPPort), e.untilShown(len(load), namespaceUDPPort)); err != nil {
+			return err
+		}
+	}
+	scrape := func(name string, e *exporter) side { return batched(side{name, e.scrape("identity").sample}, 5) }
+	results, err := inTurns(s.rounds,
+		scrape("scrape, --collector.netns=host", host),
+		scrape("scrape, "+everyNamespace+", root", root),
+		scrape("scrape, "+everyNamespace+", nobody", nobody),
+		side{"kernel: enter each, four dumps", timed(load.rawDumps)},
+		side{"kernel: read four tables of each", timed(load.rawReads)},
+		side{"ss -Htuln in each", timed(func() error { return load.inEach("ss", "-Htuln") })})
+	if err != nil {
+		return err
+	}
+	ratios := []ratio{
+		{of: results[5], to: results[1], want: 1, atLeast: true},
+		{of: results[5], to: results[2], want: 1, atLeast: true},
+	}
+	// A scrape may cost three of the main namespace and the kernel's time. It does not read all namespaces, so the kernel's time
+	// for those that it reads is compared as well.
+	for n, e := range []*exporter{root, nobody} {
+		read, err := e.namespacesRead()
+		if err != nil {
+			return err
+		}
+		kernel := results[3+n]
+		for _, share := range []float64{1, read / float64(len(load))} {
+			bound := 3*results[0].median() + time.Duration(share*float64(kernel.median()))
+			name := fmt.Sprintf("(3 × host + %.0f %% of %s)", 100*share, kernel.name)
+			ratios = append(ratios, ratio{of: results[1+n], to: result{name, []time.Duration{bound}}, want: 1, noDemand: share < 1})
+		}
+	}
+	title := fmt.Sprintf("Scrape of %d namespaces of %d processes, and of 100 listeners in the main one", len(load), processesPerNamespace)
+	return report(out, title, results, ratios...)
 }
