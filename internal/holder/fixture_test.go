@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fixture is a procfs and a cgroup hierarchy that a test writes.
+// fixture is a procfs and a cgroup hierarchy that the test writes.
 type fixture struct {
 	t              *testing.T
 	procfs, groups string
@@ -31,7 +31,7 @@ func newFixture(t *testing.T) *fixture {
 	return x
 }
 
-// finder returns one for the fixture, whose hierarchy is taken for a whole one.
+// finder returns a Finder for the fixture, whose hierarchy is taken for a whole one.
 func (x *fixture) finder() *Finder {
 	x.t.Helper()
 	f, err := New(x.procfs, "/nowhere")
@@ -141,7 +141,7 @@ func (x *fixture) want(f *Finder, s Socket, want ...Holder) {
 	}
 }
 
-// opened tells which directories are opened.
+// opened watches which directories are opened.
 type opened struct {
 	t    *testing.T
 	fd   int
@@ -166,8 +166,8 @@ func watchOpening(t *testing.T, dirs ...string) *opened {
 	return o
 }
 
-// since returns the directories that were opened since the last call, once for each time. The kernel tells only one of two times
-// with nothing between them.
+// since returns the directories that were opened since the last call, once for each time. The kernel reports two times as one if
+// nothing is between them.
 func (o *opened) since() (dirs []string) {
 	o.t.Helper()
 	buffer := make([]byte, 64*1024)
@@ -196,22 +196,5 @@ func (o *opened) want(dirs ...string) {
 	slices.Sort(dirs)
 	if diff := cmp.Diff(dirs, o.since()); diff != "" {
 		o.t.Errorf("opened directories (-want +got):\n%s", diff)
-	}
-}
-
-func TestTheFixtureTellsWhichDirectoriesAreOpened(t *testing.T) {
-	dirs := []string{t.TempDir(), t.TempDir(), t.TempDir()}
-	o := watchOpening(t, dirs...)
-	o.want()
-	for range 2 {
-		for n := range 6 {
-			if _, err := os.ReadDir(dirs[n%2]); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if _, err := os.Stat(dirs[2]); err != nil {
-			t.Fatal(err)
-		}
-		o.want(dirs[0], dirs[1], dirs[0], dirs[1], dirs[0], dirs[1])
 	}
 }

@@ -3,13 +3,13 @@ package holder
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 func TestASearchKeepsToItsTimeAndGoesOnWhereItStopped(t *testing.T) {
@@ -62,7 +62,7 @@ func TestASearchKeepsToItsTimeAndGoesOnWhereItStopped(t *testing.T) {
 	}
 }
 
-func TestASocketWithoutAProcessIsSearchedForEverMoreSeldom(t *testing.T) {
+func TestASocketWithoutAProcessIsSearchedForLessAndLessOften(t *testing.T) {
 	x := newFixture(t)
 	x.process(100, "other", 7)
 	kernels := []Socket{{ID: 1, Inode: 1000}}
@@ -88,7 +88,7 @@ func TestASocketWithoutAProcessIsSearchedForEverMoreSeldom(t *testing.T) {
 	x.want(f, kernels[0], Holder{Process: "late"})
 }
 
-func TestWhereNoProcessShowsItsDescriptorsTheyAreLeftAlone(t *testing.T) {
+func TestWhereNoProcessShowsItsDescriptorsNoneIsSearchedForAWhile(t *testing.T) {
 	x := newFixture(t)
 	x.process(os.Getpid(), "exporter", 5) // it sees its own
 	for pid := 100; pid < 105; pid++ {
@@ -146,7 +146,7 @@ func TestUnchangedSocketsCostNoWalk(t *testing.T) {
 		x.want(f, s, Holder{Process: "server", Unit: fmt.Sprintf("s%d.service", n)})
 	}
 
-	// One more costs a look at its own cgroup alone: its directory is new, and so the cgroups are walked.
+	// One more costs a search of its own cgroup only: its directory is new, and so the cgroups are walked.
 	added := Socket{ID: 99, Inode: 9999, Cgroup: x.group("system.slice/added.service", 300)}
 	x.process(300, "added", 9999)
 	sockets = append(sockets, added)
@@ -155,26 +155,42 @@ func TestUnchangedSocketsCostNoWalk(t *testing.T) {
 	walks.want(x.groups, x.groups+"/system.slice")
 }
 
-func TestAFailedSearchKeepsTheHoldersOfBefore(t *testing.T) {
+func TestAFailedSearchIsAnErrorAndKeepsTheHoldersOfBefore(t *testing.T) {
 	x := newFixture(t)
 	x.process(100, "server", 1000)
-	sockets := []Socket{{ID: 1, Inode: 1000}}
-	f := x.finder()
-	x.find(f, sockets, false)
-	x.rename(x.procfs, x.procfs+".gone")
-	sockets = append(sockets, Socket{ID: 2, Inode: 1001})
-	for range 16 {
-		if _, err := f.Find(sockets, false); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), x.procfs) {
-			t.Fatalf("Find without a procfs: %v, want an error that names it", err)
-		}
-		x.want(f, sockets[0], Holder{Process: "server"})
-		x.want(f, sockets[1])
-	}
-	x.rename(x.procfs+".gone", x.procfs)
 	x.process(101, "other", 1001)
-	x.find(f, sockets, true)
-	x.want(f, sockets[0], Holder{Process: "server"})
-	x.want(f, sockets[1], Holder{Process: "other"})
+	for _, c := range []struct {
+		name, missing string
+		instead       func() error
+		want          error
+	}{
+		{"no procfs", x.procfs, nil, unix.ENOENT},
+		{"a link to itself", x.fdDir(101), func() error { return os.Symlink("fd", x.fdDir(101)) }, unix.ELOOP},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			one, two := Socket{ID: 1, Inode: 1000}, Socket{ID: 2, Inode: 1001}
+			f := x.finder()
+			x.find(f, []Socket{one}, false)
+			x.rename(c.missing, c.missing+".later")
+			if c.instead != nil {
+				if err := c.instead(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 16 {
+				if _, err := f.Find([]Socket{one, two}, false); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.missing) {
+					t.Fatalf("Find: %v, want %v of %s", err, c.want, c.missing)
+				}
+				x.want(f, one, Holder{Process: "server"})
+				x.want(f, two)
+			}
+			x.remove(c.missing)
+			x.rename(c.missing+".later", c.missing)
+			x.find(f, []Socket{one, two}, true)
+			x.want(f, one, Holder{Process: "server"})
+			x.want(f, two, Holder{Process: "other"})
+		})
+	}
 }
 
 func TestAPanicIsAnErrorAndTheNextFindIsRight(t *testing.T) {
@@ -194,7 +210,7 @@ func TestAPanicIsAnErrorAndTheNextFindIsRight(t *testing.T) {
 		if _, err := f.Find(sockets, false); err == nil {
 			break
 		} else if !strings.Contains(err.Error(), "panic: the clock stopped") {
-			t.Fatalf("Find: %v, want an error that tells of the panic", err)
+			t.Fatalf("Find: %v, want an error that reports the panic", err)
 		}
 	}
 	f.now = now

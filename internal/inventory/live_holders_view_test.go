@@ -90,7 +90,7 @@ func TestAPartOfTheHierarchyNamesNoUnit(t *testing.T) {
 		if err == nil {
 			t.Fatal("New: no error, though there is a part of the hierarchy alone")
 		}
-		for _, want := range []string{part + " shows a part of the cgroup2 hierarchy", "/sys/fs/cgroup", "--path.sysfs"} {
+		for _, want := range []string{part + " shows only a part of the cgroup2 hierarchy", "/sys/fs/cgroup", "--path.sysfs"} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("New: %v, want an error that says %q", err, want)
 			}

@@ -214,39 +214,6 @@ func TestNamespacesThatComeAndGoAreNoError(t *testing.T) {
 	})
 }
 
-func TestThreeHundredNamespacesAreFound(t *testing.T) {
-	netnstest.RunAsHost(t, func(t *testing.T) {
-		const namespaces = 300
-		f := newFinder(t, "/proc")
-		want := make(map[uint64]int)
-		for range namespaces {
-			pid := sleeper(t).Process.Pid
-			number, err := inode(filepath.Join("/proc", strconv.Itoa(pid)))
-			if err != nil {
-				t.Fatal(err)
-			}
-			want[number] = pid
-		}
-		if len(want) != namespaces {
-			t.Fatalf("%d numbers for %d namespaces", len(want), namespaces)
-		}
-		for range 20 {
-			others, err := f.Find()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(others) != namespaces || f.Omitted() != 0 {
-				t.Fatalf("%d found, %d left out", len(others), f.Omitted())
-			}
-			for _, o := range others {
-				if want[o.Inode] != o.PID() {
-					t.Fatalf("%d is in namespace %d, want %d", o.PID(), o.Inode, want[o.Inode])
-				}
-			}
-		}
-	})
-}
-
 func TestNobodyFindsEachNamespaceToo(t *testing.T) {
 	netnstest.RunAsRootAndNobody(t, func(t *testing.T) {
 		fd, err := netnstest.Listen("tcp", "127.0.0.1:4711")

@@ -1,9 +1,11 @@
 package netns
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,9 +19,10 @@ type fakeHost struct {
 	dir string
 }
 
+// newFakeHost returns a host with a PID 1 in the namespace "main".
 func newFakeHost(t *testing.T) fakeHost {
 	t.Helper()
-	h := fakeHost{t: t, dir: fakeProc(t, nil)}
+	h := fakeHost{t: t, dir: t.TempDir()}
 	h.add(1, "main")
 	return h
 }
@@ -27,30 +30,28 @@ func newFakeHost(t *testing.T) fakeHost {
 // add makes a process. The lower its pid the older it is.
 func (h fakeHost) add(pid int, namespace string) {
 	h.t.Helper()
-	process := filepath.Join(h.dir, strconv.Itoa(pid))
-	if err := os.MkdirAll(filepath.Join(process, "net"), 0o755); err != nil {
-		h.t.Fatal(err)
-	}
-	h.write(filepath.Join(process, "stat"), fmt.Sprintf("%d (a ) b) S %s %d 0 0", pid, strings.Repeat("0 ", 18), pid))
-	h.enter(pid, namespace)
+	process := strconv.Itoa(pid)
+	h.write(process+"/stat", fmt.Sprintf("%d (a ) b) S %s %d 0 0", pid, strings.Repeat("0 ", 18), pid))
+	h.enter(process, namespace)
 }
 
-// enter moves a process to another namespace.
-func (h fakeHost) enter(pid int, namespace string) {
+// enter moves a process to another namespace. Its net/tcp is a link to the namespace's file.
+func (h fakeHost) enter(process, namespace string) {
 	h.t.Helper()
 	table := filepath.Join(h.dir, "namespaces", namespace)
 	if _, err := os.Stat(table); err != nil {
-		h.write(table, "")
+		h.write("namespaces/"+namespace, "")
 	}
-	link := filepath.Join(h.dir, strconv.Itoa(pid), "net/tcp")
-	_ = os.Remove(link)
-	if err := os.Link(table, link); err != nil {
+	h.write(process+"/net/tcp", "")
+	link := filepath.Join(h.dir, process, "net/tcp")
+	if err := errors.Join(os.Remove(link), os.Link(table, link)); err != nil {
 		h.t.Fatal(err)
 	}
 }
 
 func (h fakeHost) write(path, content string) {
 	h.t.Helper()
+	path = filepath.Join(h.dir, path)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		h.t.Fatal(err)
 	}
@@ -107,41 +108,26 @@ func membersOf(tb testing.TB, f *Finder) map[uint64][]int {
 func TestEachNamespaceButTheMainOneIsFoundOnce(t *testing.T) {
 	h := newFakeHost(t)
 	h.add(2, "main")
-	h.add(30, "pod")
-	h.add(20, "pod")
-	h.add(40, "pod")
-	h.add(50, "pod")
+	for _, pid := range []int{30, 20, 40, 50} {
+		h.add(pid, "pod")
+	}
 	h.add(60, "another")
 	f := newFinder(t, h.dir)
-
-	members := membersOf(t, f)
-	if len(members) != 2 {
-		t.Fatalf("got %v, want two namespaces", members)
+	found, err := f.Find()
+	if err != nil || len(found) != 2 {
+		t.Fatalf("got %v, %v, want two namespaces", found, err)
 	}
-	others, err := f.Find()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, o := range others {
-		pid := o.PID()
-		if got, want := o.Name(), filepath.Join(h.dir, strconv.Itoa(pid)); got != want {
+	for _, o := range found {
+		if got, want := o.Name(), filepath.Join(h.dir, strconv.Itoa(o.PID())); got != want {
 			t.Errorf("it is called %s, want %s", got, want)
 		}
-		table, err := os.Stat(filepath.Join(o.Dir(), "net/tcp"))
-		if err != nil {
-			t.Fatal(err)
+		byDir, err := inode(o.Dir())
+		byName, nameErr := inode(o.Name())
+		if err != nil || nameErr != nil || byDir != o.Inode || byName != o.Inode || !o.Alive() {
+			t.Errorf("%s and %s do not lead to %d", o.Dir(), o.Name(), o.Inode)
 		}
-		want, err := os.Stat(filepath.Join(o.Name(), "net/tcp"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !os.SameFile(table, want) || !o.Alive() {
-			t.Errorf("%s does not lead to where %s does", o.Dir(), o.Name())
-		}
-		for i, member := range o.Members() {
-			if i > 0 && o.Members()[i-1] > member {
-				t.Errorf("members %v, want the oldest first", o.Members())
-			}
+		if !slices.IsSorted(o.Members()) {
+			t.Errorf("members %v, want the oldest first", o.Members())
 		}
 	}
 }
@@ -168,12 +154,12 @@ func TestALifeLastsWhileAKnownProcessOfItLives(t *testing.T) {
 			h.kill(12)
 			h.add(10, "pod")
 		}, map[uint64][]int{2: {10}}},
-		"the witness goes elsewhere": {func(h fakeHost) { h.enter(10, "elsewhere") }, map[uint64][]int{1: {11, 12}, 2: {10}}},
-		"the witness goes home":      {func(h fakeHost) { h.enter(10, "main") }, map[uint64][]int{1: {11, 12}}},
+		"the witness goes elsewhere": {func(h fakeHost) { h.enter("10", "elsewhere") }, map[uint64][]int{1: {11, 12}, 2: {10}}},
+		"the witness goes home":      {func(h fakeHost) { h.enter("10", "main") }, map[uint64][]int{1: {11, 12}}},
 		"all go elsewhere": {func(h fakeHost) {
-			h.enter(10, "elsewhere")
-			h.enter(11, "elsewhere")
-			h.enter(12, "elsewhere")
+			h.enter("10", "elsewhere")
+			h.enter("11", "elsewhere")
+			h.enter("12", "elsewhere")
 		}, map[uint64][]int{2: {10, 11, 12}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -254,38 +240,23 @@ func TestANamespaceThatEndedLeadsNowhere(t *testing.T) {
 func TestAFailedReadIsAnErrorAndChangesNothing(t *testing.T) {
 	h := newFakeHost(t)
 	h.add(10, "pod")
-	for name, test := range map[string]struct {
-		breaks, mends func()
-		want          string
-	}{
-		"PID 1 is invisible": {func() { h.kill(1) }, func() { h.add(1, "main") }, filepath.Join(h.dir, "1/net/tcp")},
-		"no procfs": {
-			func() { rename(t, h.dir, h.dir+".away") },
-			func() { rename(t, h.dir+".away", h.dir) },
-			h.dir,
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := newFinder(t, h.dir)
-			for range 2 {
-				test.breaks()
-				f.closeRoot() // as if it were the first call
-				if _, err := f.Find(); err == nil || !strings.Contains(err.Error(), test.want) {
-					t.Errorf("got the error %v, want one that names %s", err, test.want)
-				}
-				test.mends()
-				if diff := cmp.Diff(map[uint64][]int{1: {10}}, membersOf(t, f)); diff != "" {
-					t.Errorf("afterwards (-want +got):\n%s", diff)
-				}
-			}
-		})
+	f := newFinder(t, h.dir)
+	for range 2 {
+		if diff := cmp.Diff(map[uint64][]int{1: {10}}, membersOf(t, f)); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		h.kill(1)
+		if _, err := f.Find(); err == nil || !strings.Contains(err.Error(), filepath.Join(h.dir, "1/net/tcp")) {
+			t.Errorf("PID 1 is invisible, and the error is %v", err)
+		}
+		h.add(1, "main")
 	}
-}
-
-func rename(t *testing.T, from, to string) {
-	t.Helper()
-	if err := os.Rename(from, to); err != nil {
-		t.Fatal(err)
+	dir := filepath.Join(h.dir, "missing")
+	missing := newFinder(t, dir)
+	for range 2 {
+		if _, err := missing.Find(); err == nil || !strings.Contains(err.Error(), dir) {
+			t.Errorf("there is no procfs, and the error is %v", err)
+		}
 	}
 }
 

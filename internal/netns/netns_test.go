@@ -7,30 +7,14 @@ import (
 	"testing"
 )
 
-// fakeProc makes a procfs with the given process directories. Processes that name the same file share a network namespace.
+// fakeProc makes a procfs with the given process directories. Processes that name the same namespace share it.
 func fakeProc(t *testing.T, processes map[string]string) string {
 	t.Helper()
-	dir := t.TempDir()
-	for pid, namespace := range processes {
-		table := filepath.Join(dir, "namespaces", namespace)
-		if err := os.MkdirAll(filepath.Dir(table), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		f, err := os.OpenFile(table, os.O_CREATE, 0o644)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.MkdirAll(filepath.Join(dir, pid, "net"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Link(table, filepath.Join(dir, pid, "net/tcp")); err != nil {
-			t.Fatal(err)
-		}
+	h := fakeHost{t: t, dir: t.TempDir()}
+	for process, namespace := range processes {
+		h.enter(process, namespace)
 	}
-	return dir
+	return h.dir
 }
 
 // linkPIDNamespace makes self a member of a PID namespace.
@@ -44,7 +28,7 @@ func linkPIDNamespace(t *testing.T, procfs, link string) {
 	}
 }
 
-func TestFindTellsWhoseNamespaceIsObserved(t *testing.T) {
+func TestFindNamesTheObservedNamespace(t *testing.T) {
 	onHost := fakeProc(t, map[string]string{"1": "host", "self": "host"})
 	linkPIDNamespace(t, onHost, initialPIDNamespace)
 	inNamespace := fakeProc(t, map[string]string{"1": "host", "self": "mine"})

@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// HoldMany opens many sockets in a fresh network namespace, and returns a directory that stands for a procfs of which PID 1
-// lives in there. The sockets are open as long as the test or benchmark runs, and belong to another process, like [Hold]'s.
+// HoldMany opens many sockets in a fresh network namespace, and returns a directory like a procfs whose PID 1 lives there. The
+// sockets are open as long as the test or benchmark runs, and belong to another process, like those of [Hold].
 //
-// Of the listeners four fifths are TCP and the others UDP, all in the user range. A connection is two TCP sockets that do not
-// listen. A process has 20 000 descriptors where nobody has raised the limit.
+// Four fifths of the listeners are TCP and the others UDP, all in the user range. A connection is two TCP sockets that do not
+// listen. As a rule a process may open 20 000 descriptors.
 func HoldMany(tb testing.TB, listeners, connections int) (procfs string) {
 	tb.Helper()
 	pid := Hold(tb, 0, func() {
@@ -40,8 +40,8 @@ func HoldMany(tb testing.TB, listeners, connections int) (procfs string) {
 	return procfs
 }
 
-// ConnectMany opens established connections from a loopback address to itself, by a listener that is one more. On one address
-// there are ports for some 25 000.
+// ConnectMany opens established connections from a loopback address to itself, through one more listener. One address has ports
+// for some 25 000.
 func ConnectMany(address string, connections int) error {
 	listener, err := Listen("tcp", address+":0")
 	if err != nil {

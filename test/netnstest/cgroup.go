@@ -6,10 +6,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,21 +22,20 @@ type Cgroup struct {
 	mount string // of the hierarchy
 }
 
-// NewCgroup makes a cgroup in the cgroup2 hierarchy, which the test's end removes with those above it that it made. A path
-// that begins with a slash is one from the root of the hierarchy. Any other one begins in a slice of its own, so that tests
-// that run at the same time do not meet.
+// NewCgroup makes a cgroup in the cgroup2 hierarchy. The test's end removes it, with the cgroups above it that it made. A path that
+// begins with a slash starts at the root of the hierarchy. Any other one starts in a slice of its own, so that tests that run at the
+// same time do not meet.
 //
-// Where there is no such hierarchy, or only a part of it is in view, the test is skipped.
+// If there is no such hierarchy, or only a part of it is in view, the test is skipped.
 func NewCgroup(tb testing.TB, path string) *Cgroup {
 	tb.Helper()
 	return newCgroup(tb, mountOf(tb, "cgroup2", ""), path)
 }
 
-// NewSystemdCgroup is [NewCgroup] in the hierarchy of version 1 in which systemd keeps its units where it does not use cgroup2
-// for that.
+// NewSystemdCgroup is [NewCgroup] in the version 1 hierarchy of systemd's units, on hosts where systemd does not use cgroup2.
 func NewSystemdCgroup(tb testing.TB, path string) *Cgroup {
 	tb.Helper()
-	return newCgroup(tb, mountOf(tb, "cgroup", "name=systemd"), path)
+	return newCgroup(tb, mountOf(tb, "cgroup", "systemd"), path)
 }
 
 func newCgroup(tb testing.TB, mount, path string) *Cgroup {
@@ -48,12 +47,12 @@ func newCgroup(tb testing.TB, mount, path string) *Cgroup {
 			tb.Fatal(err)
 		}
 		tb.Cleanup(func() { removeCgroup(tb, slice) })
-		if err := os.Chmod(slice, 0o755); err != nil { // nobody shall see it too
+		if err := os.Chmod(slice, 0o755); err != nil { // so that nobody sees it too
 			tb.Fatal(err)
 		}
 		dir = filepath.Join(slice, path)
 	}
-	// Another test may remove a slice that both have need of, between one step and the next.
+	// Between two steps another test may remove a slice that both need.
 	var err error
 	for range 100 {
 		if err = makeCgroup(tb, dir); !errors.Is(err, os.ErrNotExist) {
@@ -63,13 +62,7 @@ func newCgroup(tb testing.TB, mount, path string) *Cgroup {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	c := &Cgroup{Dir: dir, mount: mount}
-	var stat unix.Stat_t
-	if err := unix.Stat(dir, &stat); err != nil {
-		tb.Fatal(err)
-	}
-	c.ID = stat.Ino
-	return c
+	return &Cgroup{Dir: dir, ID: inode(tb, dir), mount: mount}
 }
 
 // makeCgroup makes a directory and those above it.
@@ -89,7 +82,7 @@ func makeCgroup(tb testing.TB, dir string) error {
 	return err
 }
 
-// removeCgroup removes a cgroup, if it is there still. The kernel may need a moment to see that its processes have ended.
+// removeCgroup removes a cgroup, if it is still there. The kernel may need a moment to see that its processes have ended.
 func removeCgroup(tb testing.TB, dir string) {
 	tb.Helper()
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
@@ -106,7 +99,7 @@ func removeCgroup(tb testing.TB, dir string) {
 	}
 }
 
-// hasBelow tells whether a cgroup has others below it.
+// hasBelow reports whether a cgroup has others below it.
 func hasBelow(dir string) bool {
 	entries, _ := os.ReadDir(dir)
 	for _, entry := range entries {
@@ -117,7 +110,7 @@ func hasBelow(dir string) bool {
 	return false
 }
 
-// Beside makes another cgroup beside this one.
+// Beside makes another cgroup with the same parent.
 func (c *Cgroup) Beside(tb testing.TB, name string) *Cgroup {
 	tb.Helper()
 	return newCgroup(tb, c.mount, strings.TrimPrefix(filepath.Join(filepath.Dir(c.Dir), name), c.mount))
@@ -128,7 +121,7 @@ func (c *Cgroup) Remove(tb testing.TB) {
 	tb.Helper()
 	removeCgroup(tb, c.Dir)
 	if _, err := os.Stat(c.Dir); err == nil {
-		tb.Fatalf("%s is there still", c.Dir)
+		tb.Fatalf("%s is still there", c.Dir)
 	}
 }
 
@@ -138,7 +131,7 @@ func (c *Cgroup) Add(tb testing.TB, pid int) {
 	moveTo(tb, c.Dir, pid)
 }
 
-// Inside calls do while the test's own process is in the cgroup: a socket that do opens is made in it.
+// Inside calls do while the test's own process is in the cgroup. Sockets that do opens are made in it.
 func (c *Cgroup) Inside(tb testing.TB, do func()) {
 	tb.Helper()
 	was := filepath.Join(c.mount, ownCgroup(tb))
@@ -181,34 +174,34 @@ func ownCgroup(tb testing.TB) string {
 	return ""
 }
 
-// mountOf returns where a cgroup hierarchy is mounted as a whole. option is one that the filesystem is mounted with, or empty.
-func mountOf(tb testing.TB, kind, option string) string {
+// mountOf returns where a whole cgroup hierarchy is mounted. name is that of a version 1 hierarchy without controllers.
+func mountOf(tb testing.TB, kind, name string) string {
 	tb.Helper()
 	if os.Geteuid() != 0 {
 		tb.Skip("needs root to make a cgroup")
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := procfs.GetMounts()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	for line := range strings.Lines(string(mounts)) {
-		where, what, _ := strings.Cut(strings.TrimSpace(line), " - ")
-		at, device := strings.Fields(where), strings.Fields(what)
-		if len(at) < 5 || len(device) < 3 || device[0] != kind || at[3] != "/" {
+	for _, mount := range mounts {
+		if mount.FSType != kind || mount.Root != "/" || mount.SuperOptions["name"] != name {
 			continue
 		}
-		if option != "" && !strings.Contains(","+device[2]+",", ","+option+",") {
-			continue
+		// In a cgroup namespace the root is / too.
+		if kind != "cgroup2" || inode(tb, mount.MountPoint) == 1 {
+			return mount.MountPoint
 		}
-		info, err := os.Stat(at[4])
-		if err != nil {
-			tb.Fatal(err)
-		}
-		if stat := info.Sys().(*syscall.Stat_t); kind == "cgroup2" && stat.Ino != 1 {
-			continue // in a cgroup namespace it is / too
-		}
-		return at[4]
 	}
-	tb.Skipf("needs a %s hierarchy %s, with its root in view", kind, option)
+	tb.Skipf("needs a %s hierarchy %s, with its root in view", kind, name)
 	return ""
+}
+
+func inode(tb testing.TB, path string) uint64 {
+	tb.Helper()
+	var stat unix.Stat_t
+	if err := unix.Stat(path, &stat); err != nil {
+		tb.Fatal(err)
+	}
+	return stat.Ino
 }

@@ -3,22 +3,20 @@ package netnstest
 import (
 	"errors"
 	"os"
-	"runtime"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
 
-// RunAsHost is [Run] on a host of the test's own: body runs as PID 1 of a PID namespace, with a /proc that shows no other
-// processes than those that the test starts. The test's network namespace is the main one there. All processes end with the
-// test.
+// RunAsHost is [Run] on a host of the test's own: body runs as PID 1 of a PID namespace, and /proc shows only processes that the
+// test starts. The test's network namespace is the main one there. All processes end with the test.
 func RunAsHost(t *testing.T, body func(t *testing.T)) {
 	t.Helper()
 	asHost(t, func() { Run(t, body) })
 }
 
-// RunAsHostAndNobody is [RunAsRootAndNobody] on a host of the test's own, as [RunAsHost] makes it. Nobody is not PID 1 there.
+// RunAsHostAndNobody is [RunAsRootAndNobody] on a host of the test's own, like [RunAsHost]. Nobody is not PID 1 there.
 func RunAsHostAndNobody(t *testing.T, hold, read func(t *testing.T)) {
 	t.Helper()
 	asHost(t, func() { RunAsRootAndNobody(t, hold, read) })
@@ -42,36 +40,31 @@ func asHost(t *testing.T, run func()) {
 	run()
 }
 
+// MountProc mounts a procfs of the test's PID namespace at a directory, with options. It is for tests in a mount namespace of
+// their own.
+func MountProc(t *testing.T, dir, options string) {
+	t.Helper()
+	if err := unix.Mount("proc", dir, "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, options); err != nil {
+		t.Fatalf("mount a procfs at %s: %v", dir, err)
+	}
+}
+
 // Elsewhere calls do in another network namespace, on a thread that ends afterwards, and returns do's error. A process that do
-// starts lives there. path names the namespace, such as /run/netns/blue; without one it is a fresh one, of which the loopback
+// starts lives there. path names the namespace, such as /run/netns/blue. Without it the namespace is a new one, whose loopback
 // interface is up.
 func Elsewhere(path string, do func() error) error {
 	if os.Getenv(roleVariable) == roleHolder { // it was started there
 		return do()
 	}
 	result := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked
-		if unix.Gettid() == unix.Getpid() {
-			// What /proc says of the process is what holds for its first thread. While this goroutine has that one, another
-			// goroutine gets another.
-			defer runtime.UnlockOSThread()
-			result <- Elsewhere(path, do)
-			return
-		}
+	OnOwnThread(func() {
 		err := enter(path)
 		if err == nil {
 			err = do()
 		}
 		result <- err
-	}()
+	})
 	return <-result
-}
-
-// Configure makes the addresses of [Device] in the network namespace that the calling thread is in.
-func Configure(tb testing.TB) {
-	tb.Helper()
-	configure(tb)
 }
 
 // enter takes the calling thread to a network namespace.

@@ -1,11 +1,10 @@
-// Package netnstest runs tests in network namespaces of their own, where they can open what they like and meet nobody else's
-// sockets. It is for tests alone.
+// Package netnstest runs tests in network namespaces of their own, where they can open any port and meet nobody else's sockets. It
+// is only for tests.
 //
-// A namespace belongs to a thread, and goroutines move between threads. So a namespace is entered by running the test binary
-// once more, with the same test selected: the functions of this package do that when go test calls them, and call the test's
-// own code when they find themselves in that second process.
+// A thread is in a namespace, and goroutines move between threads. So these functions run the test binary once more in the
+// namespace, with the same test selected, and call the test's own code when they find themselves in that second process.
 //
-// Beside a loopback interface that is up, each namespace has the interface [Device] with the addresses that stand below.
+// Each namespace has a loopback interface that is up, and the interface [Device] with the addresses below.
 package netnstest
 
 import (
@@ -24,10 +23,10 @@ import (
 	"time"
 )
 
-// Device is the name of an interface of the namespace. It is one end of a veth pair, the other end lies in the same namespace.
+// Device is the name of an interface of the namespace. It is one end of a veth pair whose other end is in the same namespace.
 const Device = "test0"
 
-// Addresses of [Device], one for each way in which an address can reach.
+// Addresses of [Device], one for each scope.
 const (
 	PrivateIPv4   = "10.0.0.1"    // RFC 1918; the network is 10.0.0.0/24
 	PublicIPv4    = "203.0.113.1" // RFC 5737, TEST-NET-3
@@ -36,7 +35,7 @@ const (
 	PublicIPv6    = "2001:db8::1" // RFC 3849
 )
 
-// interfaces is what makes them, for ip -batch. nodad: an address is there at once, nobody else could have it.
+// interfaces makes them, as input of ip -batch. With nodad an address works at once: nobody else can have it.
 const interfaces = `link set lo up
 link add ` + Device + ` type veth peer name test1
 link set ` + Device + ` up
@@ -48,7 +47,7 @@ addr add ` + PrivateIPv6 + `/64 dev ` + Device + ` nodad
 addr add ` + PublicIPv6 + `/64 dev ` + Device + ` nodad
 `
 
-// roleVariable tells a process that this package started what it is for.
+// roleVariable holds the role of a process that this package started.
 const roleVariable = "LISTEN_EXPORTER_NETNSTEST"
 
 // The roles of a process. The one that go test started has none.
@@ -58,19 +57,19 @@ const (
 	roleHolder = "holder" // holds sockets for another process
 )
 
-// numberVariable tells a holder of [HoldInside] its number.
+// numberVariable holds the number of a holder of [HoldInside].
 const numberVariable = "LISTEN_EXPORTER_NETNSTEST_NUMBER"
 
 // heldMark is what a holder prints when it is ready.
 const heldMark = "netnstest: held"
 
-// graceTime is how much earlier than the test itself the second process gives up, so that its goroutines are shown.
+// graceTime is how much earlier than the test itself the second process times out, so that its goroutines are shown.
 const graceTime = 5 * time.Second
 
 // Run runs body as root in a fresh network namespace, and in a mount namespace whose mounts nobody else sees.
 //
-// Where that cannot be done the test is skipped. There can be one Run a test, and what stands before it is run in both
-// processes. The output of the second process is logged.
+// If that is not possible the test is skipped. A test can have one Run. What comes before it runs in both processes. The output of
+// the second process is logged.
 func Run(t *testing.T, body func(t *testing.T)) {
 	t.Helper()
 	switch os.Getenv(roleVariable) {
@@ -80,16 +79,16 @@ func Run(t *testing.T, body func(t *testing.T)) {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS}
 		finish(t, t.Name(), cmd)
 	case roleInside:
-		configure(t)
+		Configure(t)
 		body(t)
 	default:
 		body(t)
 	}
 }
 
-// RunAsRootAndNobody runs hold and then read as root in a fresh network namespace, like [Run], and then read once more, in
-// the same namespace, as nobody: with no privilege and no way to gain one. What hold opened stays open meanwhile, but the
-// variables that it set are not those of the process that runs as nobody. hold may be nil.
+// RunAsRootAndNobody runs hold and then read as root in a fresh network namespace, like [Run]. Then it runs read in the same
+// namespace as nobody, with no privilege and no way to gain one. What hold opened stays open meanwhile, but the process that runs
+// as nobody does not see variables that hold set. hold may be nil.
 func RunAsRootAndNobody(t *testing.T, hold, read func(t *testing.T)) {
 	t.Helper()
 	if os.Getenv(roleVariable) == roleNobody {
@@ -138,12 +137,12 @@ func Nobody(tb testing.TB, program string, arguments ...string) *exec.Cmd {
 // Hold starts a process in a fresh network namespace, has it call hold there, and returns its pid when hold has returned. The
 // process ends with the test or benchmark.
 //
-// cloneFlags are further namespaces for it, such as CLONE_NEWPID, which makes it PID 1. There can be one Hold a test, and
-// what stands before it is run by the holder too.
+// cloneFlags are further namespaces for it, such as CLONE_NEWPID, which makes it PID 1. A test can have one Hold. What comes before
+// it runs in the holder too.
 func Hold(tb testing.TB, cloneFlags uintptr, hold func()) (pid int) {
 	tb.Helper()
 	if os.Getenv(roleVariable) == roleHolder {
-		configure(tb)
+		Configure(tb)
 		hold()
 		held()
 	}
@@ -153,10 +152,10 @@ func Hold(tb testing.TB, cloneFlags uintptr, hold func()) (pid int) {
 	return startHolder(tb, cmd)
 }
 
-// HoldInside starts processes in the namespace that the test is in, one after the other, and has each call hold with its own
-// number, from 0. It returns when hold has returned in the last one. They end with the test.
+// HoldInside starts processes in the test's namespace, one after the other, and has each call hold with its own number, from 0. It
+// returns when hold has returned in the last one. They end with the test.
 //
-// There can be one HoldInside a test, inside [Run], and what stands before it is run by each holder too.
+// A test can have one HoldInside, inside [Run]. What comes before it runs in each holder too.
 func HoldInside(t *testing.T, processes int, hold func(number int)) {
 	t.Helper()
 	if os.Getenv(roleVariable) == roleHolder {
@@ -174,7 +173,7 @@ func HoldInside(t *testing.T, processes int, hold func(number int)) {
 	}
 }
 
-// held tells that the process holds what it should, and ends it with the test.
+// held reports that the process holds what it should, and ends it with the test.
 func held() {
 	fmt.Println(heldMark)
 	_, _ = io.Copy(io.Discard, os.Stdin) // until the test closes it, or is no more
@@ -203,7 +202,7 @@ func startHolder(tb testing.TB, cmd *exec.Cmd) (pid int) {
 	})
 	var said strings.Builder
 	for lines := bufio.NewScanner(output); lines.Scan(); {
-		if strings.HasSuffix(lines.Text(), heldMark) { // a benchmark's name may stand before it
+		if strings.HasSuffix(lines.Text(), heldMark) { // a benchmark's name may come before it
 			return cmd.Process.Pid
 		}
 		said.WriteString(lines.Text() + "\n")
@@ -223,7 +222,7 @@ func needRoot(tb testing.TB) {
 	}
 }
 
-// skipIfRefused skips the test if err is how a container's root is told that it may not make namespaces.
+// skipIfRefused skips the test if err is what root in a container gets when it may not make namespaces.
 func skipIfRefused(tb testing.TB, err error) {
 	tb.Helper()
 	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EINVAL) {
@@ -251,7 +250,7 @@ func again(tb testing.TB, role string) *exec.Cmd {
 	if testing.Short() {
 		arguments = append(arguments, "-test.short")
 	}
-	// Where coverage goes that several processes have part in. Nobody could not write there.
+	// The directory for the coverage of several processes. Nobody could not write there.
 	if coverage := flag.Lookup("test.gocoverdir"); coverage != nil && coverage.Value.String() != "" && role != roleNobody {
 		arguments = append(arguments, "-test.gocoverdir="+coverage.Value.String())
 	}
@@ -284,14 +283,14 @@ func finish(t *testing.T, name string, cmd *exec.Cmd) {
 	case err != nil:
 		t.Fatalf("another process: %v", err)
 	case regexp.MustCompile(`(?m)^[ |]*--- SKIP: `).Match(output):
-		t.Skip("all or a part of it was skipped in another process, for the reason that stands above")
+		t.Skip("all or a part of it was skipped in another process, for the reason above")
 	case !regexp.MustCompile(`(?m)^ *--- PASS: ` + regexp.QuoteMeta(name) + ` `).Match(output):
 		t.Fatalf("another process ran no test called %s", name)
 	}
 }
 
-// configure makes the namespace's interfaces.
-func configure(tb testing.TB) {
+// Configure makes the interfaces of a new network namespace that the calling thread is in.
+func Configure(tb testing.TB) {
 	tb.Helper()
 	cmd := exec.Command("ip", "-batch", "-")
 	cmd.Stdin = strings.NewReader(interfaces)

@@ -14,18 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// firstSocket is the descriptor by which a program has the first of the sockets that it was given.
+// firstSocket is the descriptor of the first socket that a program was given.
 const firstSocket = 3
 
-// Program is a program that holds sockets which the test has opened.
+// Program is a program that holds sockets of the test.
 type Program struct {
-	// Name is what /proc/<pid>/comm says: any 15 bytes but slashes and zeros.
+	// Name is the content of /proc/<pid>/comm: any 15 bytes but slashes and zeros.
 	Name string
-	// Cgroup is the one in which it is started, or nil for the test's own.
+	// Cgroup is where it is started, or nil for the test's own cgroup.
 	Cgroup *Cgroup
 	// UID is the user who runs it.
 	UID uint32
-	// Sockets are those that it is given. The caller's own descriptors stay open.
+	// Sockets are passed to it. The caller's own descriptors stay open.
 	Sockets []int
 }
 
@@ -40,10 +40,10 @@ type Process struct {
 	running bool
 }
 
-// Start starts a program, which runs until it is ended or the test is.
+// Start starts a program, which runs until [Process.End] or the end of the test.
 func Start(tb testing.TB, p Program) *Process {
 	tb.Helper()
-	// A shell takes commands, and a process is called after the path by which it was started.
+	// A shell takes commands, and a process has the name of the path that started it.
 	shell, err := exec.LookPath("sh")
 	if err != nil {
 		tb.Skip("needs sh to hold sockets")
@@ -118,7 +118,7 @@ func (p *Process) CloseSocket(tb testing.TB, n int) {
 	p.run(tb, fmt.Sprintf("exec %d<&-", firstSocket+n))
 }
 
-// PassOn starts a program that is given the sockets of this one, which keeps them.
+// PassOn starts a program with the sockets of this process, which keeps them too.
 func (p *Process) PassOn(tb testing.TB, to Program) *Process {
 	tb.Helper()
 	own, err := unix.PidfdOpen(p.PID, 0)
@@ -160,7 +160,7 @@ func (p *Process) End(tb testing.TB) {
 	}
 }
 
-// OpenDir returns a directory that everybody may look into, unlike one of t.TempDir. The test's end removes it.
+// OpenDir returns a directory that everybody may read, unlike one of t.TempDir. The test's end removes it.
 func OpenDir(tb testing.TB) string {
 	tb.Helper()
 	dir, err := os.MkdirTemp("", "netnstest")

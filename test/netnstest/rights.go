@@ -8,14 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Rights are what a [Reader] may do.
+// Rights are the privileges of a [Reader].
 type Rights int
 
-// Whom the kernel takes a reader for.
+// The rights that a reader can have.
 const (
 	// AsRoot has every capability that the test has.
 	AsRoot Rights = iota
-	// WithTwo is user 0 with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH alone.
+	// WithTwo is user 0 with only CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH.
 	WithTwo
 	// AsNobody has no capability and is in no group.
 	AsNobody
@@ -24,14 +24,14 @@ const (
 // nobody is the user and the group of that name.
 const nobody = 65534
 
-// Reader runs functions on a thread of its own that has fewer rights than the test's process. Other than a process with these
-// rights it still sees all that its own process may see of itself.
+// Reader runs functions on a thread of its own that has fewer rights than the test's process. Unlike a process with these rights, it
+// still sees everything of its own process.
 type Reader struct {
 	work chan func()
 	done chan struct{}
 }
 
-// NewReader starts a reader, which the test's end ends.
+// NewReader starts a reader, which ends with the test.
 func NewReader(t *testing.T, rights Rights) *Reader {
 	t.Helper()
 	r := &Reader{work: make(chan func()), done: make(chan struct{})}
@@ -61,8 +61,8 @@ func (r *Reader) Do(do func()) {
 	<-r.done
 }
 
-// OnOwnThread calls do in another goroutine, on a thread that ends when do returns: do may change what belongs to a thread. It
-// is never the first thread of the process, which the Go runtime does not end and whose namespaces and rights are those that
+// OnOwnThread calls do in another goroutine, on a thread that ends when do returns, so do may change the thread's namespaces and
+// rights. It is never the first thread of the process, which the Go runtime does not end, and whose namespaces and rights
 // /proc/<pid> shows.
 func OnOwnThread(do func()) {
 	go func() {
@@ -82,7 +82,7 @@ func OnOwnThread(do func()) {
 	}()
 }
 
-// take makes the calling thread's rights these. The bare system calls are those of a thread, not of the process.
+// take gives the calling thread these rights. The raw system calls change a thread, not the process.
 func (r Rights) take() error {
 	switch r {
 	case AsNobody:
@@ -109,7 +109,7 @@ func (r Rights) take() error {
 	}
 }
 
-// check returns an error unless the calling thread has exactly the capabilities that are wanted.
+// check returns an error unless the calling thread has exactly the wanted capabilities.
 func (r Rights) check(want uint32) error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -117,7 +117,7 @@ func (r Rights) check(want uint32) error {
 		return fmt.Errorf("capget: %w", err)
 	}
 	if data != [2]unix.CapUserData{{Effective: want, Permitted: want}} {
-		return fmt.Errorf("the thread has the capabilities %+v, want %#x alone", data, want)
+		return fmt.Errorf("the thread has the capabilities %+v, want only %#x", data, want)
 	}
 	return nil
 }

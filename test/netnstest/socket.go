@@ -35,8 +35,7 @@ func (o Option) set(fd int) error {
 
 // Bind opens a socket, tcp or udp, and binds it. An IPv4-mapped address makes an IPv6 socket; a zone names an interface.
 //
-// It returns a bare descriptor, which the caller closes: unlike a net.Listener that nobody refers to, no garbage collector
-// will.
+// It returns a bare descriptor, which the caller closes. The garbage collector does not, as it would close a net.Listener.
 func Bind(proto, address string, options ...Option) (fd int, err error) {
 	end, err := netip.ParseAddrPort(address)
 	if err != nil {
