@@ -3,14 +3,12 @@ package inventory_test
 import (
 	"net"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 	"github.com/listen-exporter/listen_exporter/test/netnstest"
@@ -163,39 +161,5 @@ func TestIPv6OnlyIsToldOfEachIPv6Listener(t *testing.T) {
 				t.Errorf("%s: IPv6 only (-want +reported):\n%s", proto, diff)
 			}
 		}
-	})
-}
-
-// A server that is restarted with another address listens again at once, and its old address is gone.
-func TestAListenerThatMovesToAnotherAddressIsFollowed(t *testing.T) {
-	addresses := []string{"0.0.0.0:9000", "[::]:9000", "127.0.0.1:9000", "[::ffff:127.0.0.1]:9000", "0.0.0.0:9000", "10.0.0.1:9000", "[::]:9000", "[::1]:9000"}
-	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
-		eachSource(t, func(t *testing.T, source string) {
-			i := open(t, source, time.Hour)
-			stop := map[string]func(){"tcp": func() {}, "udp": func() {}}
-			for _, address := range slices.Concat(addresses, addresses) {
-				for proto, closeOld := range stop {
-					closeOld()
-					fd, err := netnstest.Listen(proto, address)
-					if err != nil {
-						t.Fatal(err)
-					}
-					stop[proto] = func() { _ = unix.Close(fd) }
-				}
-				for range 2 {
-					_, listeners := read(t, i)
-					got := make(map[string]bool)
-					for key := range listeners {
-						got[key.Proto+" "+key.Addr.String()] = true
-					}
-					if diff := cmp.Diff(map[string]bool{"tcp " + address: true, "udp " + address: true}, got); diff != "" {
-						t.Fatalf("after the move (-opened +reported):\n%s", diff)
-					}
-				}
-			}
-			for _, closeLast := range stop {
-				closeLast()
-			}
-		})
 	})
 }

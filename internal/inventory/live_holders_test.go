@@ -1,12 +1,16 @@
 package inventory_test
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/listen-exporter/listen_exporter/internal/holder"
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
@@ -15,14 +19,13 @@ func TestTheCgroupOfASocketNamesItsUnitToNobody(t *testing.T) {
 	netnstest.RunAsRootAndNobody(t, func(t *testing.T) {
 		serve(t, "demo", netnstest.NewCgroup(t, "demo.service"), 8000)
 	}, func(t *testing.T) {
-		i, err := openHolders(mounts{"/proc", "/sys"}, "netlink")
+		i, err := openHolders(usualView)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 3 {
 			snapshot, _ := read(t, i)
-			want := []inventory.Holder{{Process: "demo", Unit: "demo.service"}}
-			if diff := cmp.Diff(want, holdersOf(t, snapshot, 8000).Holders); diff != "" {
+			if diff := cmp.Diff(held("demo", "demo.service"), holdersOf(t, snapshot, 8000).Holders); diff != "" {
 				t.Errorf("holders (-want +got):\n%s", diff)
 			}
 			if snapshot.Unattributed != 0 {
@@ -32,111 +35,241 @@ func TestTheCgroupOfASocketNamesItsUnitToNobody(t *testing.T) {
 	})
 }
 
-func TestThroughProcfsAloneTheProcessNamesTheUnit(t *testing.T) {
-	netnstest.RunAsHost(t, func(t *testing.T) {
-		serve(t, "demo", netnstest.NewCgroup(t, "demo.service"), 8000)
-		eachWatcher(t, func(t *testing.T, start func() *watcher) {
-			w := start()
-			var err error
-			w.reader.Do(func() { w.inventory, err = openHolders(mounts{"/proc", "/sys"}, "procfs") })
-			if err != nil {
+// holdings are ways in which programs hold a listener that was made in the cgroup group. want are the holders for a reader with
+// rights, and byCgroup those for one without.
+var holdings = []struct {
+	name           string
+	cgroup         string // demo.service unless it is given
+	open           func(t *testing.T, group *netnstest.Cgroup, port uint16)
+	want, byCgroup []inventory.Holder
+	many           bool
+}{
+	{
+		name: "one program", open: func(t *testing.T, group *netnstest.Cgroup, port uint16) { serve(t, "demo", group, port) },
+		want: held("demo", "demo.service"), byCgroup: held("demo", "demo.service"),
+	},
+	{
+		name: "one of two programs in the cgroup", open: func(t *testing.T, group *netnstest.Cgroup, port uint16) {
+			serve(t, "server", group, port)
+			netnstest.Start(t, netnstest.Program{Name: "other", Cgroup: group, UID: serviceUser})
+		},
+		want: held("server", "demo.service"), byCgroup: held("", "demo.service"),
+	},
+	{
+		name: "a master and workers of one name", open: func(t *testing.T, group *netnstest.Cgroup, port uint16) { share(t, group, port, "web", "web", "web") },
+		want: held("web", "demo.service"), byCgroup: held("web", "demo.service"),
+	},
+	{
+		name: "a program of another cgroup", open: func(t *testing.T, group *netnstest.Cgroup, port uint16) {
+			fd := group.Listen(t, "tcp", fmt.Sprintf("0.0.0.0:%d", port))
+			netnstest.HandOver(t, netnstest.Program{Name: "server", UID: serviceUser, Sockets: []int{fd}})
+		},
+		want: held("server", "demo.service"), byCgroup: held("", "demo.service"),
+	},
+	{
+		name: "the service of a socket unit", cgroup: "foo.socket", open: func(t *testing.T, group *netnstest.Cgroup, port uint16) {
+			fd := group.Listen(t, "tcp", fmt.Sprintf("0.0.0.0:%d", port))
+			netnstest.HandOver(t, netnstest.Program{Name: "foo", Cgroup: netnstest.NewCgroup(t, "foo.service"), UID: serviceUser, Sockets: []int{fd}})
+		},
+		want: held("foo", "foo.socket"), byCgroup: held("", "foo.socket"),
+	},
+	{
+		// Those of the socket's own cgroup come first: if they hold it nobody else is looked for.
+		name: "a program and one of another cgroup", open: func(t *testing.T, group *netnstest.Cgroup, port uint16) {
+			serve(t, "first", group, port).PassOn(t, netnstest.Program{Name: "second", UID: serviceUser})
+		},
+		want: held("first", "demo.service"), byCgroup: held("first", "demo.service"),
+	},
+	{
+		name: "a user who poses as a system unit", cgroup: "/user.slice/user-4000001000.slice/user@4000001000.service/system.slice/ssh.service",
+		open: func(t *testing.T, group *netnstest.Cgroup, port uint16) { serve(t, "sshd", group, port) },
+		want: held("sshd", "user@4000001000.service/ssh.service"), byCgroup: held("sshd", "user@4000001000.service/ssh.service"),
+	},
+	{
+		name: "a name of any bytes", open: func(t *testing.T, group *netnstest.Cgroup, port uint16) {
+			serve(t, "demo", group, port).Rename(t, "a\"\\\n\xff\xfeb{")
+		},
+		want: held("a\"\\\n\uFFFDb{", "demo.service"), byCgroup: held("a\"\\\n\uFFFDb{", "demo.service"),
+	},
+	{
+		name: "a name that is cut off within a character", open: func(t *testing.T, group *netnstest.Cgroup, port uint16) {
+			serve(t, "demo", group, port).Rename(t, "12345678901234\u00e9")
+		},
+		want: held("12345678901234\uFFFD", "demo.service"), byCgroup: held("12345678901234\uFFFD", "demo.service"),
+	},
+	{
+		name: "five programs with a socket each", open: func(t *testing.T, group *netnstest.Cgroup, port uint16) {
+			for _, program := range []string{"e", "d", "c", "b", "a"} {
+				serve(t, program, group, port, netnstest.ReusePort())
+			}
+		},
+		want: held("a", "demo.service", "b", "demo.service", "c", "demo.service", "d", "demo.service"), byCgroup: held("", "demo.service"), many: true,
+	},
+	{
+		name: "five programs with one socket", open: func(t *testing.T, group *netnstest.Cgroup, port uint16) {
+			share(t, group, port, "e", "d", "c", "b", "a")
+		},
+		want: held("a", "demo.service", "b", "demo.service", "c", "demo.service", "d", "demo.service"), byCgroup: held("", "demo.service"), many: true,
+	},
+	{
+		// The kernel lets only sockets of one user share a port, but later they may be given to another one.
+		name: "sockets of two users", open: func(t *testing.T, group *netnstest.Cgroup, port uint16) {
+			var sockets []int
+			for range 2 {
+				sockets = append(sockets, group.Listen(t, "tcp", fmt.Sprintf("0.0.0.0:%d", port), netnstest.ReusePort()))
+			}
+			if err := unix.Fchown(sockets[1], serviceUser, -1); err != nil {
 				t.Fatal(err)
 			}
-			if !w.exact {
-				w.want(t, 8000)
-				return
+			netnstest.HandOver(t, netnstest.Program{Name: "web", Cgroup: group, UID: serviceUser, Sockets: sockets})
+		},
+		want:     []inventory.Holder{{Process: "web", Unit: "demo.service"}, {Process: "web", Unit: "demo.service", UID: serviceUser}},
+		byCgroup: []inventory.Holder{{Process: "web", Unit: "demo.service"}, {Process: "web", Unit: "demo.service", UID: serviceUser}},
+	},
+}
+
+// share has programs of a cgroup share a socket.
+func share(t *testing.T, group *netnstest.Cgroup, port uint16, names ...string) {
+	t.Helper()
+	fd := group.Listen(t, "tcp", fmt.Sprintf("0.0.0.0:%d", port))
+	for _, name := range names {
+		netnstest.Start(t, netnstest.Program{Name: name, Cgroup: group, UID: serviceUser, Sockets: []int{fd}})
+	}
+	if err := unix.Close(fd); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheHoldersAreThoseThatTheReaderMaySee(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
+		const first = 8000
+		for n, h := range holdings {
+			cgroup := h.cgroup
+			if cgroup == "" {
+				cgroup = "demo.service"
 			}
-			w.want(t, 8000, inventory.Holder{Process: "demo", Unit: "demo.service"})
-		})
-	})
-}
-
-func TestOfTwoProgramsInACgroupNoneIsGuessed(t *testing.T) {
-	netnstest.RunAsHost(t, func(t *testing.T) {
-		group := netnstest.NewCgroup(t, "demo.service")
-		serve(t, "server", group, 8000)
-		netnstest.Start(t, netnstest.Program{Name: "other", Cgroup: group, UID: serviceUser})
-		eachWatcher(t, func(t *testing.T, start func() *watcher) {
-			w := start()
-			w.want(t, 8000, w.pick(
-				inventory.Holder{Process: "server", Unit: "demo.service"},
-				inventory.Holder{Unit: "demo.service"},
-			))
-		})
-	})
-}
-
-func TestAMasterAndItsWorkersOfOneNameAreOneHolder(t *testing.T) {
-	netnstest.RunAsHost(t, func(t *testing.T) {
-		group := netnstest.NewCgroup(t, "demo.service")
-		fd := group.Listen(t, "tcp", "0.0.0.0:8000")
-		for range 4 {
-			netnstest.Start(t, netnstest.Program{Name: "web", Cgroup: group, UID: serviceUser, Sockets: []int{fd}})
+			h.open(t, netnstest.NewCgroup(t, cgroup), uint16(first+n))
 		}
-		if err := unix.Close(fd); err != nil {
-			t.Fatal(err)
-		}
-		eachWatcher(t, func(t *testing.T, start func() *watcher) {
-			start().want(t, 8000, inventory.Holder{Process: "web", Unit: "demo.service"})
+		eachWatcher(t, func(t *testing.T, rights netnstest.Rights) {
+			w := watch(t, usualView, rights)
+			s := w.snapshot(t)
+			for n, h := range holdings {
+				l := holdersOf(t, s, uint16(first+n))
+				if diff := cmp.Diff(pick(w, h.want, h.byCgroup), l.Holders); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", h.name, diff)
+				}
+				if l.ManyHolders != (h.many && w.exact) {
+					t.Errorf("%s: many holders: %t", h.name, l.ManyHolders)
+				}
+			}
+			// Through procfs only the process names the unit.
+			watch(t, view{"/proc", "/sys", "procfs"}, rights).want(t, first, pick(w, held("demo", "demo.service"), nil)...)
 		})
 	})
 }
 
-func TestAFormerHoldersCgroupIsNotGuessedFrom(t *testing.T) {
-	netnstest.RunAsHost(t, func(t *testing.T) {
-		group := netnstest.NewCgroup(t, "demo.service")
-		fd := group.Listen(t, "tcp", "0.0.0.0:8000")
-		netnstest.HandOver(t, netnstest.Program{Name: "server", UID: serviceUser, Sockets: []int{fd}})
-		eachWatcher(t, func(t *testing.T, start func() *watcher) {
-			w := start()
-			w.want(t, 8000, w.pick(
-				inventory.Holder{Process: "server", Unit: "demo.service"},
-				inventory.Holder{Unit: "demo.service"},
-			))
-		})
-	})
+// changes are what may happen to the program "before", of demo.service, which holds port 8000. begin starts it, and returns what
+// makes the change.
+var changes = []struct {
+	name           string
+	begin          func(t *testing.T, group *netnstest.Cgroup) (change func())
+	atOnce         bool
+	want, byCgroup []inventory.Holder // afterwards
+}{
+	{
+		name: "another unit starts in its place", begin: func(t *testing.T, group *netnstest.Cgroup) func() {
+			before := serve(t, "before", group, 8000)
+			return func() {
+				before.End(t)
+				serve(t, "after", netnstest.NewCgroup(t, "after.service"), 8000)
+			}
+		},
+		atOnce: true, want: held("after", "after.service"), byCgroup: held("after", "after.service"),
+	},
+	{
+		name: "it restarts", begin: func(t *testing.T, group *netnstest.Cgroup) func() {
+			before := serve(t, "before", group, 8000)
+			return func() {
+				before.End(t)
+				serve(t, "after", group, 8000)
+			}
+		},
+		atOnce: true, want: held("after", "demo.service"), byCgroup: held("after", "demo.service"),
+	},
+	{
+		name: "it renames itself", begin: func(t *testing.T, group *netnstest.Cgroup) func() {
+			before := serve(t, "before", group, 8000)
+			return func() { before.Rename(t, "after") }
+		},
+		want: held("after", "demo.service"), byCgroup: held("after", "demo.service"),
+	},
+	{
+		name: "it dies and another has the socket", begin: func(t *testing.T, group *netnstest.Cgroup) func() {
+			before := serve(t, "before", group, 8000)
+			return func() {
+				before.PassOn(t, netnstest.Program{Name: "after", Cgroup: group, UID: serviceUser})
+				before.End(t)
+			}
+		},
+		want: held("after", "demo.service"), byCgroup: held("after", "demo.service"),
+	},
+	{
+		// To nobody the one process of the cgroup is the holder: which sockets it has open only more rights would show.
+		name: "it closes the socket and another has it", begin: func(t *testing.T, group *netnstest.Cgroup) func() {
+			before := serve(t, "before", group, 8000)
+			return func() {
+				before.PassOn(t, netnstest.Program{Name: "after", UID: serviceUser})
+				before.CloseSocket(t, 0)
+			}
+		},
+		want: held("after", "demo.service"), byCgroup: held("before", "demo.service"),
+	},
+	{
+		name: "it moves to another cgroup", begin: func(t *testing.T, group *netnstest.Cgroup) func() {
+			other := netnstest.NewCgroup(t, "other.service")
+			before := serve(t, "before", group, 8000)
+			return func() { other.Add(t, before.PID) }
+		},
+		want: held("before", "demo.service"), byCgroup: held("", "demo.service"),
+	},
+	{
+		name: "it moves, and its cgroup is replaced by another", begin: func(t *testing.T, group *netnstest.Cgroup) func() {
+			other := netnstest.NewCgroup(t, "other.service")
+			before := serve(t, "before", group, 8000)
+			return func() {
+				other.Add(t, before.PID)
+				group.Remove(t)
+				group.Beside(t, "demo.service") // with the same path
+			}
+		},
+		want: held("before", "other.service"),
+	},
 }
 
-func TestAUserCannotPoseAsASystemUnit(t *testing.T) {
+func TestAChangeOfHoldersIsSeen(t *testing.T) {
 	netnstest.RunAsHost(t, func(t *testing.T) {
-		for n, c := range []struct{ name, path, unit string }{
-			{
-				name: "in the slice of a user", path: "/user.slice/user-4000001000.slice/ssh.service",
-				unit: "user-4000001000.slice/ssh.service",
-			},
-			{
-				name: "below the manager of a user", path: "/user.slice/user-4000001000.slice/user@4000001000.service/ssh.service",
-				unit: "user@4000001000.service/ssh.service",
-			},
-			{
-				name: "below a slice of the manager of a user",
-				path: "/user.slice/user-4000001000.slice/user@4000001000.service/system.slice/ssh.service",
-				unit: "user@4000001000.service/ssh.service",
-			},
-		} {
+		for _, c := range changes {
 			t.Run(c.name, func(t *testing.T) {
-				port := uint16(8000 + n)
-				serve(t, "sshd", netnstest.NewCgroup(t, c.path), port)
-				eachWatcher(t, func(t *testing.T, start func() *watcher) {
-					start().want(t, port, inventory.Holder{Process: "sshd", Unit: c.unit})
+				eachWatcher(t, func(t *testing.T, rights netnstest.Rights) {
+					change := c.begin(t, netnstest.NewCgroup(t, "demo.service"))
+					w := watch(t, usualView, rights)
+					before := held("before", "demo.service")
+					w.want(t, 8000, before...)
+					change()
+					want := pick(w, c.want, c.byCgroup)
+					if c.atOnce {
+						w.want(t, 8000, want...)
+					} else {
+						w.wantSoon(t, 8000, before[0], want...)
+					}
+					late := watch(t, usualView, rights)
+					late.want(t, 8000, want...)
+					if got := late.snapshot(t).Unattributed; (got == 1) != (len(want) == 0) {
+						t.Errorf("%d listeners are unattributed", got)
+					}
 				})
 			})
 		}
-	})
-}
-
-func TestASocketUnitIsNamedThoughAServiceServesIt(t *testing.T) {
-	netnstest.RunAsHost(t, func(t *testing.T) {
-		fd := netnstest.NewCgroup(t, "foo.socket").Listen(t, "tcp", "0.0.0.0:8000")
-		service := netnstest.NewCgroup(t, "foo.service")
-		netnstest.HandOver(t, netnstest.Program{Name: "foo", Cgroup: service, UID: serviceUser, Sockets: []int{fd}})
-		eachWatcher(t, func(t *testing.T, start func() *watcher) {
-			w := start()
-			w.want(t, 8000, w.pick(
-				inventory.Holder{Process: "foo", Unit: "foo.socket"},
-				inventory.Holder{Unit: "foo.socket"},
-			))
-		})
 	})
 }
 
@@ -147,16 +280,16 @@ func TestWhoServesAHandedOverSocketIsItsHolderAndNotPID1(t *testing.T) {
 		t.Cleanup(func() { _ = unix.Close(fd) })
 		// One that shows its descriptors: else there would be none to look into.
 		netnstest.Start(t, netnstest.Program{Name: "bystander", UID: serviceUser})
-		parent := inventory.Holder{Process: netnstest.OwnName(t), Unit: "foo.socket"}
-		server := inventory.Holder{Process: "foo", Unit: "foo.socket"}
-		// Nobody is not among those who watch: what they see here of PID 1 is more than another process would.
+		parent := held(netnstest.OwnName(t), "foo.socket")[0]
+		server := held("foo", "foo.socket")[0]
+		// Nobody does not watch: here nobody sees more of PID 1 than another process would.
 		for name, rights := range map[string]netnstest.Rights{"as root": netnstest.AsRoot, "with two capabilities": netnstest.WithTwo} {
 			t.Run(name, func(t *testing.T) {
-				w := watch(t, mounts{"/proc", "/sys"}, rights)
+				w := watch(t, usualView, rights)
 				w.want(t, 8000, parent)
 				service := socket.Beside(t, "foo.service")
 				process := netnstest.Start(t, netnstest.Program{Name: "foo", Cgroup: service, UID: serviceUser, Sockets: []int{fd}})
-				watch(t, mounts{"/proc", "/sys"}, rights).want(t, 8000, server)
+				watch(t, usualView, rights).want(t, 8000, server)
 				w.wantSoon(t, 8000, parent, server)
 				process.End(t)
 				w.wantSoon(t, 8000, server, parent)
@@ -165,27 +298,101 @@ func TestWhoServesAHandedOverSocketIsItsHolderAndNotPID1(t *testing.T) {
 	})
 }
 
-func TestNamesOfAnyBytesBecomeValidUTF8(t *testing.T) {
+func TestAListenerThatGoesLeavesNoDescriptorAndNoHolder(t *testing.T) {
 	netnstest.RunAsHost(t, func(t *testing.T) {
 		group := netnstest.NewCgroup(t, "demo.service")
-		process := serve(t, "demo", group, 8000)
-		for _, c := range []struct{ name, bytes, want string }{
-			{"quotes", `a"b'c\d`, `a"b'c\d`},
-			{"newlines", "a\nb\n", "a\nb\n"},
-			{"a newline alone", "\n", "\n"},
-			{"invalid UTF-8", "a\xff\xfeb", "a\uFFFDb"},
-			{"a character cut off by the length of a name", "12345678901234\u00e9", "12345678901234\uFFFD"},
-			{"a space in front", " demo", " demo"},
-			{"braces and commas", `x="y",z{}`, `x="y",z{}`},
-		} {
-			t.Run(c.name, func(t *testing.T) {
-				process.Rename(t, c.bytes)
-				eachWatcher(t, func(t *testing.T, start func() *watcher) {
-					w := start()
-					w.want(t, 8000, inventory.Holder{Process: c.want, Unit: "demo.service"})
-					for _, h := range holdersOf(t, w.snapshot(t), 8000).Holders {
-						if !utf8.ValidString(h.Process) {
-							t.Errorf("%q is not valid UTF-8", h.Process)
+		w := watch(t, usualView, netnstest.AsRoot)
+		w.snapshot(t)
+		before := usedNow(t).descriptors
+		for range 20 {
+			process := serve(t, "demo", group, 8000)
+			w.want(t, 8000, held("demo", "demo.service")...)
+			process.End(t)
+			if got := w.snapshot(t); len(got.Listeners) != 0 || got.Unattributed != 0 {
+				t.Errorf("after the end of the only holder: %+v", got)
+			}
+		}
+		if got := usedNow(t).descriptors; got != before {
+			t.Errorf("%d descriptors are open, want %d", got, before)
+		}
+	})
+}
+
+// views are filesystems that show less than the usual ones. begin starts the program "demo" on port 8000 and mounts them; their
+// errors of holder.New have the parts of wantErr.
+var views = []struct {
+	name           string
+	begin          func(t *testing.T) view
+	wantErr        []string
+	want, byCgroup []inventory.Holder
+}{
+	{
+		name: "hidden processes", begin: func(t *testing.T) view {
+			serve(t, "demo", netnstest.NewCgroup(t, "demo.service"), 8000)
+			procfs := netnstest.OpenDir(t)
+			netnstest.MountProc(t, procfs, "hidepid=2")
+			t.Cleanup(func() { unmount(t, procfs) })
+			if !hidesPIDs(t, procfs) {
+				t.Skip("needs Linux 5.8, where each mount of a procfs has options of its own")
+			}
+			return view{procfs, "/sys", "netlink"}
+		},
+		want: held("demo", "demo.service"), byCgroup: held("", "demo.service"),
+	},
+	{
+		name: "no cgroup2 hierarchy", begin: func(t *testing.T) view {
+			now := netnstest.NewCgroup(t, "demo.service")
+			now.Add(t, serve(t, "demo", netnstest.NewCgroup(t, "made.service"), 8000).PID)
+			return view{"/proc", netnstest.OpenDir(t), "netlink"}
+		},
+		wantErr: []string{"no cgroup2 hierarchy is mounted below "}, want: held("demo", "demo.service"),
+	},
+	{
+		name: "only version 1 of cgroups", begin: func(t *testing.T) view {
+			group := netnstest.NewSystemdCgroup(t, "demo.service")
+			fd, err := netnstest.Listen("tcp", "0.0.0.0:8000")
+			if err != nil {
+				t.Fatal(err)
+			}
+			group.Add(t, netnstest.HandOver(t, netnstest.Program{Name: "demo", UID: serviceUser, Sockets: []int{fd}}).PID)
+			return view{"/proc", netnstest.OpenDir(t), "netlink"}
+		},
+		wantErr: []string{"no cgroup2 hierarchy is mounted below "}, want: held("demo", "demo.service"),
+	},
+	{
+		name: "a part of the hierarchy", begin: func(t *testing.T) view {
+			group := netnstest.NewCgroup(t, "demo.service")
+			serve(t, "demo", group, 8000)
+			sysfs := netnstest.OpenDir(t)
+			part := filepath.Join(sysfs, "unified")
+			if err := os.Mkdir(part, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			mountPart(t, group, part)
+			return view{"/proc", sysfs, "netlink"}
+		},
+		wantErr: []string{"/unified shows only a part of the cgroup2 hierarchy", "/sys/fs/cgroup", "--path.sysfs"}, want: held("demo", "demo.service"),
+	},
+}
+
+func TestWhatIsNotInViewIsNotGuessed(t *testing.T) {
+	netnstest.RunAsHost(t, func(t *testing.T) {
+		for _, v := range views {
+			t.Run(v.name, func(t *testing.T) {
+				mounts := v.begin(t)
+				_, err := holder.New(mounts.procfs, mounts.sysfs)
+				for _, want := range v.wantErr {
+					if err == nil || !strings.Contains(err.Error(), want) {
+						t.Errorf("New: %v, want an error that says %q", err, want)
+					}
+				}
+				eachWatcher(t, func(t *testing.T, rights netnstest.Rights) {
+					w := watch(t, mounts, rights)
+					want := pick(w, v.want, v.byCgroup)
+					for range recheckRounds {
+						w.want(t, 8000, want...)
+						if got := w.snapshot(t).Unattributed; (got == 1) != (len(want) == 0) {
+							t.Errorf("%d listeners are unattributed", got)
 						}
 					}
 				})
@@ -194,54 +401,43 @@ func TestNamesOfAnyBytesBecomeValidUTF8(t *testing.T) {
 	})
 }
 
-func TestMoreThanFourHoldersAreFourAndMany(t *testing.T) {
-	netnstest.RunAsHost(t, func(t *testing.T) {
-		group := netnstest.NewCgroup(t, "demo.service")
-		for _, program := range []string{"e", "d", "c", "b", "a"} {
-			serve(t, program, group, 8000, netnstest.ReusePort())
+// hidesPIDs reports whether the kernel took the option hidepid=2 for a mount.
+func hidesPIDs(t *testing.T, dir string) bool {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, " "+dir+" ") {
+			return strings.Contains(line, "hidepid=2") || strings.Contains(line, "hidepid=invisible")
 		}
-		fd := group.Listen(t, "tcp", "0.0.0.0:8001") // one socket that five hold
-		for _, program := range []string{"e", "d", "c", "b", "a"} {
-			netnstest.Start(t, netnstest.Program{Name: program, Cgroup: group, UID: serviceUser, Sockets: []int{fd}})
-		}
-		if err := unix.Close(fd); err != nil {
-			t.Fatal(err)
-		}
-		eachWatcher(t, func(t *testing.T, start func() *watcher) {
-			w := start()
-			want := []inventory.Holder{{Unit: "demo.service"}}
-			if w.exact {
-				want = nil
-				for _, program := range []string{"a", "b", "c", "d"} {
-					want = append(want, inventory.Holder{Process: program, Unit: "demo.service"})
-				}
-			}
-			for port := uint16(8000); port <= 8001; port++ {
-				w.want(t, port, want...)
-				if got := holdersOf(t, w.snapshot(t), port).ManyHolders; got != w.exact {
-					t.Errorf("port %d: ManyHolders = %v, want %v", port, got, w.exact)
-				}
-			}
-		})
-	})
+	}
+	return false
 }
 
-func TestSocketsOfTwoUsersOnOnePortHaveTwoHolders(t *testing.T) {
-	netnstest.RunAsHost(t, func(t *testing.T) {
-		group := netnstest.NewCgroup(t, "demo.service")
-		var sockets []int
-		for range 2 {
-			sockets = append(sockets, group.Listen(t, "tcp", "0.0.0.0:8000", netnstest.ReusePort()))
-		}
-		// The kernel lets only sockets of one user share a port, but they may be given to another one later.
-		if err := unix.Fchown(sockets[1], serviceUser, -1); err != nil {
+// mountPart mounts what a process in a cgroup namespace sees of the hierarchy: a cgroup and those below it.
+func mountPart(t *testing.T, group *netnstest.Cgroup, dir string) {
+	t.Helper()
+	failed := make(chan error)
+	group.Inside(t, func() {
+		netnstest.OnOwnThread(func() {
+			err := unix.Unshare(unix.CLONE_NEWCGROUP)
+			if err == nil {
+				err = unix.Mount("cgroup2", dir, "cgroup2", 0, "")
+			}
+			failed <- err
+		})
+		if err := <-failed; err != nil {
 			t.Fatal(err)
 		}
-		netnstest.HandOver(t, netnstest.Program{Name: "web", Cgroup: group, UID: serviceUser, Sockets: sockets})
-		eachWatcher(t, func(t *testing.T, start func() *watcher) {
-			start().want(t, 8000,
-				inventory.Holder{Process: "web", Unit: "demo.service"},
-				inventory.Holder{Process: "web", Unit: "demo.service", UID: serviceUser})
-		})
 	})
+	t.Cleanup(func() { unmount(t, dir) })
+}
+
+func unmount(t *testing.T, dir string) {
+	t.Helper()
+	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+		t.Errorf("unmount %s: %v", dir, err)
+	}
 }

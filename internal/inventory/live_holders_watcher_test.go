@@ -15,27 +15,24 @@ import (
 // serviceUser runs the programs of these tests: neither root nor nobody, who read.
 const serviceUser = 4242
 
-// recheckRounds is within how many snapshots each holder is looked at again though its socket is the same, however soon they
-// follow each other: two at each snapshot, and the tests that wait for it have sixteen at most.
+// recheckRounds is within how many snapshots each holder is checked again though its socket is the same, however soon they follow
+// each other: each snapshot checks two, and the tests that wait for it have sixteen at most.
 const recheckRounds = 8
 
-// watcher looks at the holders of the test's own network namespace with the rights that somebody has.
+// watcher reads the holders of the test's own network namespace with the rights that somebody has.
 type watcher struct {
-	exact     bool // it may look into the descriptors of every process
+	exact     bool // it may read the descriptors of every process
 	reader    *netnstest.Reader
 	inventory *inventory.Inventory
 }
 
-// mounts say where a watcher finds the kernel's filesystems.
-type mounts struct{ procfs, sysfs string }
+// view is where a watcher finds the kernel's filesystems, and how it asks the kernel.
+type view struct{ procfs, sysfs, source string }
+
+var usualView = view{"/proc", "/sys", "netlink"}
 
 // eachWatcher runs a test once for each kind of rights.
-func eachWatcher(t *testing.T, body func(t *testing.T, start func() *watcher)) {
-	t.Helper()
-	eachWatcherOf(t, mounts{"/proc", "/sys"}, body)
-}
-
-func eachWatcherOf(t *testing.T, m mounts, body func(t *testing.T, start func() *watcher)) {
+func eachWatcher(t *testing.T, body func(t *testing.T, rights netnstest.Rights)) {
 	t.Helper()
 	for _, who := range []struct {
 		name   string
@@ -45,26 +42,24 @@ func eachWatcherOf(t *testing.T, m mounts, body func(t *testing.T, start func() 
 		{"with two capabilities", netnstest.WithTwo},
 		{"as nobody", netnstest.AsNobody},
 	} {
-		t.Run(who.name, func(t *testing.T) {
-			body(t, func() *watcher { return watch(t, m, who.rights) })
-		})
+		t.Run(who.name, func(t *testing.T) { body(t, who.rights) })
 	}
 }
 
-func watch(t *testing.T, m mounts, rights netnstest.Rights) *watcher {
+func watch(t *testing.T, v view, rights netnstest.Rights) *watcher {
 	t.Helper()
 	w := &watcher{exact: rights != netnstest.AsNobody, reader: netnstest.NewReader(t, rights)}
 	var err error
-	w.reader.Do(func() { w.inventory, err = openHolders(m, "netlink") })
+	w.reader.Do(func() { w.inventory, err = openHolders(v) })
 	if err != nil {
 		t.Fatal(err)
 	}
 	return w
 }
 
-func openHolders(m mounts, source string) (*inventory.Inventory, error) {
+func openHolders(v view) (*inventory.Inventory, error) {
 	return inventory.Open(inventory.Options{
-		Procfs: m.procfs, Sysfs: m.sysfs, Netns: "self", Source: source, TCP: true, UDP: true, Holders: true,
+		Procfs: v.procfs, Sysfs: v.sysfs, Netns: "self", Source: v.source, TCP: true, UDP: true, Holders: true,
 		EphemeralMinAge: time.Hour, MaxPorts: 20_000,
 	}, log.NewNopLogger())
 }
@@ -90,20 +85,9 @@ func (w *watcher) want(t *testing.T, port uint16, want ...inventory.Holder) {
 	}
 }
 
-// wantSoon fails the test unless one of the next snapshots has another holder of a port than before, and those until then have
-// that one.
-func (w *watcher) wantSoon(t *testing.T, port uint16, before, want inventory.Holder) {
-	t.Helper()
-	w.wantAllSoon(t, port, before, want)
-}
-
-// wantNoneSoon is wantSoon where there is no holder any more.
-func (w *watcher) wantNoneSoon(t *testing.T, port uint16, before inventory.Holder) {
-	t.Helper()
-	w.wantAllSoon(t, port, before)
-}
-
-func (w *watcher) wantAllSoon(t *testing.T, port uint16, before inventory.Holder, want ...inventory.Holder) {
+// wantSoon fails the test unless one of the next snapshots has these holders of a port, and those until then have the holder of
+// before.
+func (w *watcher) wantSoon(t *testing.T, port uint16, before inventory.Holder, want ...inventory.Holder) {
 	t.Helper()
 	var got []inventory.Holder
 	for range recheckRounds {
@@ -117,8 +101,8 @@ func (w *watcher) wantAllSoon(t *testing.T, port uint16, before inventory.Holder
 	}
 }
 
-// pick returns what is wanted where the processes show their descriptors, or else what the cgroup alone tells.
-func (w *watcher) pick(exact, byCgroup inventory.Holder) inventory.Holder {
+// pick returns what is wanted if the processes show their descriptors, or else what only the cgroup says.
+func pick[T any](w *watcher, exact, byCgroup T) T {
 	if w.exact {
 		return exact
 	}
@@ -136,7 +120,16 @@ func holdersOf(t *testing.T, s *inventory.Snapshot, port uint16) inventory.Liste
 	return inventory.Listener{}
 }
 
-// serve starts a program in a cgroup, which alone holds a listener that was made in that cgroup.
+// held are holders, each written as its process and its unit.
+func held(processAndUnit ...string) []inventory.Holder {
+	var holders []inventory.Holder
+	for n := 0; n < len(processAndUnit); n += 2 {
+		holders = append(holders, inventory.Holder{Process: processAndUnit[n], Unit: processAndUnit[n+1]})
+	}
+	return holders
+}
+
+// serve starts a program in a cgroup. It is the only holder of a listener that was made in that cgroup.
 func serve(t *testing.T, name string, in *netnstest.Cgroup, port uint16, options ...netnstest.Option) *netnstest.Process {
 	t.Helper()
 	fd := in.Listen(t, "tcp", fmt.Sprintf("0.0.0.0:%d", port), options...)

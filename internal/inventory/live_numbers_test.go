@@ -2,12 +2,14 @@ package inventory_test
 
 import (
 	"fmt"
-	"os"
+	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
@@ -28,91 +30,182 @@ func only(t *testing.T, i *inventory.Inventory, key inventory.Key) inventory.Lis
 	return l
 }
 
-func TestTheAcceptQueueIsThatOfTheFullestSocket(t *testing.T) {
+// shownBySS is what ss tells of a listening socket.
+type shownBySS struct {
+	ReceiveQueue, SendQueue, ReceiveBuffer, Drops uint64
+}
+
+var ssLine = regexp.MustCompile(`(?m)^\S+\s+(\d+)\s+(\d+)\s+\S+\s+\S+\s+skmem:\(r\d+,rb(\d+),.*,d(\d+)\)$`)
+
+// ss returns the listening sockets of a protocol on a port, in no order.
+func ss(t *testing.T, proto string, port int) []shownBySS {
+	t.Helper()
+	if _, err := exec.LookPath("ss"); err != nil {
+		t.Skip("needs ss, of iproute2")
+	}
+	cmd := exec.Command("ss", "-Hlnm", "--"+proto, "sport", "=", fmt.Sprintf(":%d", port))
+	output, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v", cmd, err)
+	}
+	text := regexp.MustCompile(`\s*\n\s+`).ReplaceAllString(string(output), " ")
+	var shown []shownBySS
+	for line := range strings.Lines(text) {
+		match := ssLine.FindStringSubmatch(strings.TrimSpace(line))
+		if match == nil {
+			t.Fatalf("%s printed %q", cmd, line)
+		}
+		var numbers []uint64
+		for _, text := range match[1:] {
+			number, err := strconv.ParseUint(text, 10, 64)
+			if err != nil {
+				t.Fatalf("%s printed %q: %v", cmd, line, err)
+			}
+			numbers = append(numbers, number)
+		}
+		shown = append(shown, shownBySS{numbers[0], numbers[1], numbers[2], numbers[3]})
+	}
+	return shown
+}
+
+// besideSS returns a listener as one snapshot has it, and what ss showed of its sockets both before and after that.
+func besideSS(t *testing.T, i *inventory.Inventory, key inventory.Key) (inventory.Listener, []shownBySS) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		before := ss(t, key.Proto, int(key.Addr.Port()))
+		l := only(t, i, key)
+		after := ss(t, key.Proto, int(key.Addr.Port()))
+		if cmp.Equal(before, after) {
+			return l, before
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("ss does not show the same twice: %+v, %+v", before, after)
+		}
+	}
+}
+
+// listenBacklog opens a TCP socket with a backlog. The caller closes it.
+func listenBacklog(t *testing.T, address string, backlog int) (fd int) {
+	t.Helper()
+	fd, err := netnstest.Bind("tcp", address, netnstest.ReusePort())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		t.Fatal(err)
+	}
+	return fd
+}
+
+// knock begins connections, and does not wait for them. closeAll gives them up.
+func knock(t *testing.T, address string, connections int) (closeAll func()) {
+	t.Helper()
+	var fds []int
+	for range connections {
+		fd := bind(t, "tcp", "127.0.0.1:0")
+		if err := unix.SetNonblock(fd, true); err != nil {
+			t.Fatal(err)
+		}
+		// It is on its way (EINPROGRESS), or there: loopback is fast.
+		_ = netnstest.Connect(fd, address)
+		fds = append(fds, fd)
+	}
+	return func() {
+		for _, fd := range fds {
+			// Not closed, lest another socket take its number: the test's end does that.
+			_ = netnstest.Disconnect(fd)
+		}
+	}
+}
+
+func TestAFullAcceptQueueIsLongerThanItsLimitAndDrops(t *testing.T) {
 	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
 		eachSource(t, func(t *testing.T, source string) {
+			const address = "127.0.0.1:9000"
+			key := key("tcp", address, "loopback", "user")
+			listener := listenBacklog(t, address, 1)
+			defer func() { _ = unix.Close(listener) }()
 			i := open(t, source, time.Hour)
-			listener := listen(t, "tcp", "127.0.0.1:9000")
-			key := key("tcp", "127.0.0.1:9000", "loopback", "user")
+			detailed := source == "netlink"
+			if l := only(t, i, key); l.AcceptQueueLength != 0 || l.Drops != 0 || l.Detailed != detailed {
+				t.Errorf("an idle listener: queue %d, drops %d (counted: %t)", l.AcceptQueueLength, l.Drops, l.Detailed)
+			}
 
-			if got := only(t, i, key).AcceptQueueLength; got != 0 {
-				t.Errorf("accept queue of an idle listener: %d, want 0", got)
+			giveUp := knock(t, address, 8)
+			defer giveUp()
+			l, shown := besideSS(t, i, key)
+			for deadline := time.Now().Add(patience); shown[0].ReceiveQueue < 2 || shown[0].Drops == 0; l, shown = besideSS(t, i, key) {
+				if time.Now().After(deadline) {
+					t.Fatalf("8 connections do not fill a backlog of 1: ss shows %+v", shown)
+				}
 			}
-			for range 3 {
-				connect(t, "tcp", "127.0.0.1:0", "127.0.0.1:9000")
+			want := shownBySS{ReceiveQueue: l.AcceptQueueLength, ReceiveBuffer: shown[0].ReceiveBuffer}
+			if detailed {
+				want.SendQueue, want.Drops = l.AcceptQueueLimit, l.Drops
+				if l.AcceptQueueLength <= l.AcceptQueueLimit || l.AcceptQueueLimit != 1 {
+					t.Errorf("accept queue %d, limit %d; want more than the limit, which is 1", l.AcceptQueueLength, l.AcceptQueueLimit)
+				}
+			} else {
+				want.SendQueue, want.Drops = shown[0].SendQueue, shown[0].Drops // which it does not know
 			}
-			if got := only(t, i, key).AcceptQueueLength; got != 3 {
-				t.Errorf("accept queue after 3 connections: %d, want 3", got)
+			if diff := cmp.Diff([]shownBySS{want}, shown); diff != "" {
+				t.Errorf("a full listener (-snapshot +ss):\n%s", diff)
 			}
+			if !detailed {
+				return
+			}
+
+			// The clients try again: what is refused is counted on and on.
+			for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+				if later := only(t, i, key); later.Drops > l.Drops {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("drops stay at %d", l.Drops)
+				}
+			}
+			giveUp()
 			accept(t, listener)
-			if got := only(t, i, key).AcceptQueueLength; got != 2 {
-				t.Errorf("accept queue after 3 connections and 1 accept: %d, want 2", got)
+			accept(t, listener)
+			later, shown := besideSS(t, i, key)
+			if later.AcceptQueueLength != shown[0].ReceiveQueue || later.Drops != shown[0].Drops || later.Drops <= l.Drops {
+				t.Errorf("after two accepts: queue %d, drops %d; ss shows %+v, drops were %d", later.AcceptQueueLength, later.Drops, shown, l.Drops)
 			}
 		})
 	})
 }
 
-func TestUDPPacketsThatAreNotReadFillTheQueueAndAreThenDropped(t *testing.T) {
+func TestUDPNumbersAreThoseThatSSShows(t *testing.T) {
 	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
 		eachSource(t, func(t *testing.T, source string) {
 			const address = "127.0.0.1:8125"
 			key := key("udp", address, "loopback", "user")
+			i := open(t, source, time.Hour)
+			read(t, i)
 			sender := bind(t, "udp", "127.0.0.1:8124")
-
-			// The first worker is there when the exporter starts, and has dropped packets before.
-			first := worker(t, address)
+			for range 3 { // that share the port: the numbers are sums
+				fd := worker(t, address)
+				defer func() { _ = unix.Close(fd) }()
+			}
+			read(t, i)
 			flood(t, sender, address)
-			start := kernelDrops(t, 8125)
-			if start == 0 {
+			if kernelDrops(t, "udp", 8125) == 0 {
 				t.Fatal("the kernel dropped nothing")
 			}
-			i := open(t, source, time.Hour)
-			l := only(t, i, key)
-			if l.Drops != 0 {
-				t.Errorf("%d drops at the first snapshot, want 0: the exporter counts from its own start", l.Drops)
+			l, shown := besideSS(t, i, key)
+			var sum shownBySS
+			for _, s := range shown {
+				sum.ReceiveQueue += s.ReceiveQueue
+				sum.ReceiveBuffer += s.ReceiveBuffer
+				sum.Drops += s.Drops
 			}
-			if l.ReceiveQueueBytes == 0 {
-				t.Error("no byte in the receive queue of a socket that nobody reads")
+			want := shownBySS{ReceiveQueue: l.ReceiveQueueBytes, ReceiveBuffer: l.ReceiveBufferLimitBytes, Drops: l.Drops}
+			if source == "procfs" {
+				want.ReceiveBuffer = sum.ReceiveBuffer // which it does not know
 			}
-
-			flood(t, sender, address)
-			firstsDrops := kernelDrops(t, 8125) - start
-			if firstsDrops == 0 {
-				t.Fatal("the kernel dropped nothing more")
+			if diff := cmp.Diff(want, sum); diff != "" || l.Sockets != len(shown) {
+				t.Errorf("%d sockets, ss shows %d; sums (-snapshot +ss):\n%s", l.Sockets, len(shown), diff)
 			}
-			if got := only(t, i, key).Drops; got != firstsDrops {
-				t.Errorf("%d drops, the kernel counted %d", got, firstsDrops)
-			}
-
-			// It restarts as such workers do: the next one opens the port before the last one closes it.
-			second := worker(t, address)
-			if got := only(t, i, key); got.Drops != firstsDrops || got.Sockets != 2 {
-				t.Errorf("%d drops of %d sockets beside the new worker, want %d of 2", got.Drops, got.Sockets, firstsDrops)
-			}
-			closeSocket(t, first)
-			if got := only(t, i, key); got.Drops != firstsDrops || got.Sockets != 1 {
-				t.Errorf("%d drops of %d sockets after the old worker went, want %d of 1", got.Drops, got.Sockets, firstsDrops)
-			}
-			flood(t, sender, address)
-			secondsDrops := kernelDrops(t, 8125)
-			if secondsDrops == 0 {
-				t.Fatal("the kernel dropped nothing at the new worker")
-			}
-			if got, want := only(t, i, key).Drops, firstsDrops+secondsDrops; got != want {
-				t.Errorf("%d drops after the restart, want %d of the old worker and %d of the new one", got, firstsDrops, secondsDrops)
-			}
-
-			// It stops, for a while: the count is kept. When it comes back it counts on.
-			closeSocket(t, second)
-			snapshot, listeners := read(t, i)
-			if len(listeners) != 1 || len(snapshot.Gone) != 1 || snapshot.Gone[0].Drops != firstsDrops+secondsDrops {
-				t.Errorf("after the last worker went: listeners %v, gone %v; want the sender alone, and %d drops", listeners, snapshot.Gone, firstsDrops+secondsDrops)
-			}
-			third := worker(t, address)
-			if got, want := only(t, i, key).Drops, firstsDrops+secondsDrops; got != want {
-				t.Errorf("%d drops when a worker came back, want %d as before", got, want)
-			}
-			closeSocket(t, third)
 		})
 	})
 }
@@ -128,13 +221,6 @@ func worker(t *testing.T, address string) (fd int) {
 		t.Fatal(err)
 	}
 	return fd
-}
-
-func closeSocket(t *testing.T, fd int) {
-	t.Helper()
-	if err := unix.Close(fd); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // flood sends more packets than a worker has room for.
@@ -153,12 +239,15 @@ func flood(t *testing.T, sender int, address string) {
 	}
 }
 
-// kernelDrops returns the drops of all UDP sockets on an IPv4 port as the kernel counts them, once they stand still.
-func kernelDrops(t *testing.T, port int) uint64 {
+// kernelDrops returns the drops of all sockets on a port as ss shows them, once they stand still.
+func kernelDrops(t *testing.T, proto string, port int) uint64 {
 	t.Helper()
 	last := uint64(0)
 	for same, deadline := 0, time.Now().Add(patience); same < 5; time.Sleep(10 * time.Millisecond) {
-		drops := dropsColumn(t, port)
+		drops := uint64(0)
+		for _, s := range ss(t, proto, port) {
+			drops += s.Drops
+		}
 		if same++; drops != last {
 			last, same = drops, 0
 		}
@@ -169,157 +258,95 @@ func kernelDrops(t *testing.T, port int) uint64 {
 	return last
 }
 
-// dropsColumn sums up the last column of /proc/net/udp over the sockets on a port.
-func dropsColumn(t *testing.T, port int) uint64 {
-	t.Helper()
-	table, err := os.ReadFile("/proc/self/net/udp")
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := uint64(0)
-	for row := range strings.Lines(string(table)) {
-		columns := strings.Fields(row)
-		if !strings.HasSuffix(columns[1], fmt.Sprintf(":%04X", port)) {
-			continue
-		}
-		drops, err := strconv.ParseUint(columns[len(columns)-1], 10, 64)
-		if err != nil {
-			t.Fatalf("row %q: %v", row, err)
-		}
-		sum += drops
-	}
-	return sum
+// dropping is a listener that can be made to drop packets.
+type dropping struct {
+	key      inventory.Key
+	open     func() (fd int)
+	overflow func()
+	// A socket can cease to listen, and listen again, without being closed.
+	pause, again func(fd int) error
 }
 
-// A socket can cease to listen, and listen again, without being closed. The kernel goes on counting its drops where it was.
-func TestTheDropsOfASocketThatListensAgainAreCountedOnce(t *testing.T) {
+func TestTheDropCountNeverFallsAndCountsNoDropTwice(t *testing.T) {
 	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
+		const tcp, udp = "127.0.0.1:9000", "127.0.0.1:8125"
 		t.Run("tcp", func(t *testing.T) {
-			const address = "127.0.0.1:9000"
-			fd := listenBacklog(t, address, 1)
-			defer func() { _ = unix.Close(fd) }()
-			testDropsAreCountedOnce(t, "netlink", key("tcp", address, "loopback", "user"), listeningAgain{
-				overflow: func() uint64 {
-					before := ss(t, "tcp", 9000)[0].Drops
-					giveUp := knock(t, address, 8)
-					awaitDrops(t, 9000, before)
-					giveUp() // lest there be more
-					return ss(t, "tcp", 9000)[0].Drops
+			testDrops(t, "netlink", dropping{
+				key: key("tcp", tcp, "loopback", "user"), open: func() int { return listenBacklog(t, tcp, 1) },
+				overflow: func() {
+					before := kernelDrops(t, "tcp", 9000)
+					giveUp := knock(t, tcp, 8)
+					for deadline := time.Now().Add(patience); kernelDrops(t, "tcp", 9000) == before; {
+						if time.Now().After(deadline) {
+							t.Fatal("8 connections do not overflow a backlog of 1")
+						}
+					}
+					giveUp() // otherwise there would be more
 				},
-				pause: func() error { return unix.Shutdown(fd, unix.SHUT_RD) },
-				again: func() error { return unix.Listen(fd, 1) },
+				pause: func(fd int) error { return unix.Shutdown(fd, unix.SHUT_RD) },
+				again: func(fd int) error { return unix.Listen(fd, 1) },
 			})
 		})
 		eachSource(t, func(t *testing.T, source string) {
-			const address = "127.0.0.1:8125"
 			sender := bind(t, "udp", "127.0.0.1:8124")
-			fd := worker(t, address)
-			defer func() { _ = unix.Close(fd) }()
-			testDropsAreCountedOnce(t, source, key("udp", address, "loopback", "user"), listeningAgain{
-				overflow: func() uint64 {
-					flood(t, sender, address)
-					return kernelDrops(t, 8125)
-				},
-				pause: func() error { return netnstest.Connect(fd, "127.0.0.1:8126") },
-				again: func() error { return netnstest.Disconnect(fd) },
+			testDrops(t, source, dropping{
+				key: key("udp", udp, "loopback", "user"), open: func() int { return worker(t, udp) },
+				overflow: func() { flood(t, sender, udp) },
+				pause:    func(fd int) error { return netnstest.Connect(fd, "127.0.0.1:8126") },
+				again:    netnstest.Disconnect,
 			})
 		})
 	})
 }
 
-// listeningAgain is what a socket does that pauses. overflow returns how many drops the kernel has counted for it.
-type listeningAgain struct {
-	overflow     func() uint64
-	pause, again func() error
-}
-
-func testDropsAreCountedOnce(t *testing.T, source string, key inventory.Key, does listeningAgain) {
+func testDrops(t *testing.T, source string, d dropping) {
 	t.Helper()
-	start := does.overflow() // before the exporter's time
-	i := open(t, source, time.Hour)
-	want := uint64(0)
-	for round := range 3 {
-		if got := only(t, i, key).Drops; got != want {
-			t.Errorf("round %d: %d drops, want %d; the kernel had %d at the start", round, got, want, start)
-		}
-		if err := does.pause(); err != nil {
-			t.Fatal(err)
-		}
-		if _, listeners := read(t, i); listeners[key].Sockets != 0 {
-			t.Fatalf("round %d: it listens still", round)
-		}
-		if err := does.again(); err != nil {
-			t.Fatal(err)
-		}
-		if got := only(t, i, key).Drops; got != want {
-			t.Errorf("round %d: %d drops when it listens again, want %d; the kernel had %d at the start", round, got, want, start)
-		}
-		want = does.overflow() - start
+	now := func() uint64 { return kernelDrops(t, d.key.Proto, int(d.key.Addr.Port())) }
+	fd := d.open()
+	d.overflow()
+	start := now()
+	if start == 0 {
+		t.Fatal("the kernel dropped nothing")
 	}
-}
+	i := open(t, source, time.Hour)
+	want := uint64(0) // since the exporter's start
+	check := func(when string, sockets int) {
+		t.Helper()
+		if l := only(t, i, d.key); l.Drops != want || l.Sockets != sockets {
+			t.Errorf("%s: %d drops of %d sockets, want %d of %d", when, l.Drops, l.Sockets, want, sockets)
+		}
+	}
+	check("at the start", 1)
+	for range 2 {
+		d.overflow()
+		want += now() - start
+		check("after an overflow", 1)
+		if err := d.pause(fd); err != nil {
+			t.Fatal(err)
+		}
+		if _, listeners := read(t, i); listeners[d.key].Sockets != 0 {
+			t.Fatal("it still listens")
+		}
+		if err := d.again(fd); err != nil {
+			t.Fatal(err)
+		}
+		check("when it listens again", 1)
 
-func TestAListenerThatAppearsHasAFirstSeenTime(t *testing.T) {
-	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
-		eachSource(t, func(t *testing.T, source string) {
-			i := open(t, source, time.Hour)
-			listen(t, "tcp", "127.0.0.1:9000")
-			listen(t, "udp", "127.0.0.1:9000")
-			read(t, i)
-			opened := time.Now()
-			listen(t, "tcp", "127.0.0.1:9001")
-			listen(t, "udp", "127.0.0.1:9001")
-			_, listeners := read(t, i)
-			seen := time.Now()
-			for key, l := range listeners {
-				switch key.Addr.Port() {
-				case 9000:
-					if !l.FirstSeen.IsZero() {
-						t.Errorf("%v was there at the start, but is first seen at %s", key, l.FirstSeen)
-					}
-				default:
-					if l.FirstSeen.Before(opened) || l.FirstSeen.After(seen) {
-						t.Errorf("%v is first seen at %s, want a time from %s to %s", key, l.FirstSeen, opened, seen)
-					}
-				}
-			}
-			if len(listeners) != 4 {
-				t.Errorf("%d listeners, want 4", len(listeners))
-			}
-			_, later := read(t, i)
-			for key, l := range listeners {
-				if got := later[key].FirstSeen; !got.Equal(l.FirstSeen) {
-					t.Errorf("%v is first seen at %s, and later at %s", key, l.FirstSeen, got)
-				}
-			}
-		})
-	})
-}
-
-func TestAnEphemeralUDPSocketIsReportedWhenItIsOldEnough(t *testing.T) {
-	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
-		eachSource(t, func(t *testing.T, source string) {
-			const minAge = 300 * time.Millisecond
-			key := key("udp", "0.0.0.0:51820", "any", "ephemeral")
-			i := open(t, source, minAge)
-			read(t, i)
-			opened := time.Now()
-			listen(t, "udp", "0.0.0.0:51820")
-			for deadline := opened.Add(patience); ; time.Sleep(10 * time.Millisecond) {
-				_, listeners := read(t, i)
-				now := time.Now()
-				l, reported := listeners[key]
-				switch age := now.Sub(opened); {
-				case reported && age < minAge:
-					t.Fatalf("reported %s after it was opened, want at least %s", age, minAge)
-				case reported:
-					if l.FirstSeen.Before(opened) || l.FirstSeen.After(now.Add(-minAge)) {
-						t.Errorf("first seen at %s, want when it was first read, between %s and %s", l.FirstSeen, opened, now.Add(-minAge))
-					}
-					return
-				case now.After(deadline):
-					t.Fatal("never reported")
-				}
-			}
-		})
-	})
+		// It restarts as workers do: the next one opens the port before the last one closes it.
+		next := d.open()
+		check("next to a new worker", 2)
+		_ = unix.Close(fd)
+		check("after the old worker went", 1)
+		fd, start = next, 0
+	}
+	d.overflow()
+	want += now()
+	check("at last", 1)
+	_ = unix.Close(fd)
+	if snapshot, _ := read(t, i); len(snapshot.Gone) != 1 || snapshot.Gone[0].Drops != want {
+		t.Errorf("after the last worker went: gone %v, want %d drops", snapshot.Gone, want)
+	}
+	fd = d.open()
+	check("when a worker came back", 1)
+	_ = unix.Close(fd)
 }
