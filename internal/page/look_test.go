@@ -2,7 +2,11 @@ package page
 
 import (
 	"fmt"
+	"strings"
 	"testing"
+
+	"github.com/chromedp/cdproto/accessibility"
+	"github.com/chromedp/cdproto/emulation"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
@@ -53,10 +57,10 @@ func TestThePageFitsEveryScreenAndBothSchemes(t *testing.T) {
 		{"no-registry", noRegistry},
 		{"calm", calm()},
 	} {
-		address := serve(t, view.snapshot)
+		address := b.show(view.snapshot)
 		for _, screen := range []struct {
 			name          string
-			width, height int
+			width, height int64
 		}{
 			{"telephone", 390, 844},
 			{"tablet", 820, 1180},
@@ -67,19 +71,15 @@ func TestThePageFitsEveryScreenAndBothSchemes(t *testing.T) {
 				name := fmt.Sprintf("%s-%s-%s", view.name, screen.name, scheme)
 				b.window(screen.width, screen.height, scheme)
 				b.open(address)
-				var dark bool
-				b.eval(`getComputedStyle(document.body).backgroundColor !== "rgb(255, 255, 255)"`, &dark)
+				dark := eval[string](b, `getComputedStyle(document.body).backgroundColor`) != "rgb(255, 255, 255)"
 				if dark != (scheme == "dark") {
 					t.Errorf("%s: the page is dark: %t", name, dark)
 				}
-				var wide int
-				if b.eval(`document.scrollingElement.scrollWidth`, &wide); wide > screen.width {
+				if wide := eval[int64](b, `document.scrollingElement.scrollWidth`); wide > screen.width {
 					t.Errorf("%s: the page is %d wide", name, wide)
 				}
 				for what, expression := range map[string]string{"too faint": faintTexts, "too wide": overflowing} {
-					var found []string
-					b.eval(expression, &found)
-					for _, element := range found {
+					for _, element := range eval[[]string](b, expression) {
 						t.Errorf("%s: %s: %s", name, what, element)
 					}
 				}
@@ -92,13 +92,12 @@ func TestThePageFitsEveryScreenAndBothSchemes(t *testing.T) {
 func TestThePageCanBePrinted(t *testing.T) {
 	b := openTab(t)
 	b.window(800, 1100, "dark")
-	b.call("Emulation.setEmulatedMedia", map[string]any{"media": "print"}, nil)
-	b.open(serve(t, sample()))
-	if visible(b, "#search") {
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
+	b.show(sample())
+	if b.visible("#search") {
 		t.Error("the filter is printed")
 	}
-	var background string
-	if b.eval(`getComputedStyle(document.querySelector("tr.bad")).backgroundColor`, &background); background != "rgb(255, 255, 255)" {
+	if background := eval[string](b, `getComputedStyle(document.querySelector("tr.bad")).backgroundColor`); background != "rgb(255, 255, 255)" {
 		t.Errorf("a row is printed on %s", background)
 	}
 	b.screenshot("violations-print")
@@ -108,25 +107,17 @@ func TestThePageCanBePrinted(t *testing.T) {
 func TestThePageSaysInWordsWhatItsColoursSay(t *testing.T) {
 	b := openTab(t)
 	b.window(1280, 300, "light")
-	b.open(serve(t, sample()))
-	var silent []string
-	b.eval(`[...document.querySelectorAll("tr.bad")].filter((row) =>
-		!/unregistered|reserved|bind|process|missing|full/.test(row.innerText)).map((row) => row.innerText)`, &silent)
+	b.show(sample())
+	silent := eval[[]string](b, `[...document.querySelectorAll("tr.bad")].filter((row) =>
+		!/unregistered|reserved|bind|process|missing|full/.test(row.innerText)).map((row) => row.innerText)`)
 	if len(silent) > 0 {
 		t.Errorf("red without a word: %q", silent)
 	}
 	// The layout takes rows and cells out of the table's own: they must still be rows and cells to a screen reader.
-	var tree struct {
-		Nodes []struct {
-			Ignored bool
-			Role    struct{ Value string }
-		}
-	}
-	b.call("Accessibility.getFullAXTree", nil, &tree)
 	got := make(map[string]int)
-	for _, node := range tree.Nodes {
+	for _, node := range call(b, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{}).Nodes {
 		if !node.Ignored {
-			got[node.Role.Value]++
+			got[strings.Trim(string(node.Role.Value), `"`)]++
 		}
 	}
 	const columns, missingColumns, rows, missingRows = 9, 5, 9, 2
@@ -144,34 +135,31 @@ func TestTenThousandListenersCanBeFiltered(t *testing.T) {
 	const listeners = 10_000
 	b := openTab(t)
 	b.window(1280, 800, "light")
-	b.open(serve(t, many(listeners)))
-	var loaded float64
-	b.eval(`performance.timing.loadEventEnd - performance.timing.responseEnd`, &loaded)
-	t.Logf("%.0f ms from the last byte to the page", loaded)
+	b.show(many(listeners))
+	t.Logf("%.0f ms from the last byte to the page", eval[float64](b, `performance.timing.loadEventEnd - performance.timing.responseEnd`))
 	b.screenshot("many-laptop-light")
 
 	// Each is the time until the next picture could be drawn. The limit is one for a busy machine.
 	const limit = 2000
 	for _, words := range []string{"w", "worker-77", "worker-77 unregistered", "nobody", ""} {
-		var took float64
-		b.eval(fmt.Sprintf(`(() => {
+		took := eval[float64](b, fmt.Sprintf(`(() => {
 			const input = document.querySelector("#filter"), start = performance.now();
 			input.value = %q;
 			input.dispatchEvent(new Event("input"));
 			document.body.getBoundingClientRect();
 			return performance.now() - start;
-		})()`, words), &took)
+		})()`, words))
 		t.Logf("%4.0f ms to filter by %q", took, words)
 		if took > limit {
 			t.Errorf("%.0f ms to filter by %q, want at most %d", took, words, limit)
 		}
 	}
 	b.keys("/worker-9900")
-	if got := shownPorts(b); len(got) != 1 {
+	if got := b.shownPorts(); len(got) != 1 {
 		t.Errorf("%d rows, want 1", len(got))
 	}
 	b.screenshot("many-filtered-laptop-light")
 	b.window(390, 844, "dark")
-	b.key("Escape", "")
+	b.press("Escape", "")
 	b.screenshot("many-telephone-dark")
 }

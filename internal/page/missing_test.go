@@ -14,8 +14,8 @@ func TestOfVeryManyMissingServicesTheFirstAreShown(t *testing.T) {
 		text                  string
 	}{
 		{maxMissing, maxMissing, 0, ""},
-		{maxMissing + 1, maxMissing, 1, "And 1 more missing service, which <code>listen_exporter audit</code> lists."},
-		{65535, maxMissing, 65535 - maxMissing, "And 64535 more missing services, which <code>listen_exporter audit</code> lists."},
+		{maxMissing + 1, maxMissing, 1, "1 more missing service: see <code>listen_exporter audit</code>."},
+		{65535, maxMissing, 65535 - maxMissing, "64535 more missing services: see <code>listen_exporter audit</code>."},
 	} {
 		s := absent(10)
 		s.Compliance.Services = s.Compliance.Services[:test.services]
@@ -30,7 +30,7 @@ func TestOfVeryManyMissingServicesTheFirstAreShown(t *testing.T) {
 		for _, m := range v.Missing[:5] {
 			want := "nothing listens as declared"
 			if m.Port == 2 {
-				want = "the port listens, but not as declared"
+				want = "the port is open, but not as declared"
 			}
 			if m.Detail != want {
 				t.Errorf("port %d: %s, want %s", m.Port, m.Detail, want)

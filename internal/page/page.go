@@ -1,4 +1,4 @@
-// Package page is the HTML page that shows a person what listens on this host.
+// Package page serves an HTML page for people: which ports listen on this host, who holds them, and which should not be there.
 package page
 
 import (
@@ -13,10 +13,8 @@ import (
 	"time"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
-
-// timeFormat is how the page writes a moment of UTC.
-const timeFormat = "2006-01-02 15:04:05 UTC"
 
 var (
 	//go:embed page.html.tmpl
@@ -27,23 +25,6 @@ var (
 	script string
 )
 
-// Options are what the page shows beside the listeners.
-type Options struct {
-	// Host is the name of the host.
-	Host string
-	// Version is the exporter's.
-	Version string
-	// File is the name of the registry's file, or empty.
-	File string
-	// Links lead to what else the exporter serves.
-	Links []Link
-}
-
-// Link is a link to another page.
-type Link struct {
-	Address, Text string
-}
-
 // handler serves the page.
 type handler struct {
 	snapshot func() *inventory.Snapshot
@@ -51,23 +32,24 @@ type handler struct {
 	template *template.Template
 	policy   string
 	now      func() time.Time
-	// turn is held while a page is made: many readers at once take no more processor than one.
+	// turn is held while a page is rendered, so that many readers at once use no more CPU than one.
 	turn chan struct{}
 }
 
-// New returns the handler of the page. snapshot is asked once for each page.
+// New returns the handler of the page. It calls snapshot once for each page.
 func New(snapshot func() *inventory.Snapshot, o Options) (http.Handler, error) {
 	return newHandler(snapshot, o, time.Now)
 }
 
 func newHandler(snapshot func() *inventory.Snapshot, o Options, now func() time.Time) (*handler, error) {
 	parsed, err := template.New("page").Funcs(template.FuncMap{
-		"css":  func() template.CSS { return template.CSS(styles) },
-		"js":   func() template.JS { return template.JS(script) },
-		"time": func(t time.Time) string { return t.Format(timeFormat) },
+		"count": wording.Count,
+		"css":   func() template.CSS { return template.CSS(styles) },
+		"js":    func() template.JS { return template.JS(script) },
+		"time":  func(t time.Time) string { return t.Format(timeFormat) },
 	}).Parse(htmlTemplate)
 	if err != nil {
-		return nil, fmt.Errorf("parse the page: %w", err)
+		return nil, fmt.Errorf("parse the template of the page: %w", err)
 	}
 	return &handler{
 		snapshot: snapshot, options: o, template: parsed, now: now,
@@ -77,7 +59,7 @@ func newHandler(snapshot func() *inventory.Snapshot, o Options, now func() time.
 	}, nil
 }
 
-// source is the source expression of the Content-Security-Policy that stands for one inline element alone.
+// source returns the source expression of the Content-Security-Policy that allows only one inline element, that of the content.
 func source(content string) string {
 	sum := sha256.Sum256([]byte(content))
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
@@ -90,9 +72,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case <-r.Context().Done():
 		return
 	}
-	content, err := h.make(r.Context())
+	content, err := h.render(r.Context())
 	if r.Context().Err() != nil {
-		return // nobody is there to read it
+		return // the reader has gone
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -107,11 +89,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(content)
 }
 
-// make makes the page, and gives the turn back. It stops where the reader has gone.
-func (h *handler) make(ctx context.Context) ([]byte, error) {
+// render renders the page and gives the turn back. It stops when the reader has gone.
+func (h *handler) render(ctx context.Context) ([]byte, error) {
 	defer func() { <-h.turn }()
 	if err := ctx.Err(); err != nil {
-		return nil, err // the turn came when the reader had gone
+		return nil, err // the reader has gone while waiting
 	}
 	snapshot := h.snapshot()
 	if err := ctx.Err(); err != nil {
@@ -119,7 +101,7 @@ func (h *handler) make(ctx context.Context) ([]byte, error) {
 	}
 	var content bytes.Buffer
 	if err := h.template.Execute(&content, newView(snapshot, h.options, h.now())); err != nil {
-		return nil, fmt.Errorf("make the page: %w", err)
+		return nil, fmt.Errorf("render the page: %w", err)
 	}
 	return content.Bytes(), nil
 }

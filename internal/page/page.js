@@ -7,7 +7,7 @@
   let texts; // what each row says, in lower case
   let timer;
 
-  // What is cut short can be found by its whole length.
+  // What is shown in a short form can be found by its full form.
   const textOf = (row) =>
     Array.from(row.cells, (cell) => cell.textContent)
       .concat(Array.from(row.getElementsByTagName("abbr"), (abbr) => abbr.title))
@@ -31,7 +31,7 @@
     element("nothing").hidden = shown > 0;
   }
 
-  // The filter stands in the address, so that what is seen can be linked to.
+  // The filter is part of the address, so that a filtered page can be linked to.
   function toAddress() {
     const { pathname, search } = location;
     history.replaceState(null, "", input.value ? key + encodeURIComponent(input.value) : pathname + search);
@@ -42,7 +42,7 @@
     try {
       filter = decodeURIComponent(filter);
     } catch {
-      // Somebody typed a lone percent sign: it stands for itself.
+      // A percent sign that encodes nothing is a percent sign.
     }
     input.value = filter;
     apply();
@@ -50,7 +50,7 @@
 
   function changed() {
     apply();
-    // Browsers refuse an address that changes too often.
+    // Browsers reject changes of the address that are too frequent.
     clearTimeout(timer);
     timer = setTimeout(toAddress, 300);
   }

@@ -50,7 +50,7 @@ func TestThePolicyAllowsWhatThePageHoldsAndNothingElse(t *testing.T) {
 	}
 }
 
-// The process is named in a text alone, whatever its name.
+// Whatever the name of a process, it is only text.
 func TestThePageEscapesNames(t *testing.T) {
 	s := sample()
 	const name = `"'><script>alert(1)</script>`
@@ -86,15 +86,15 @@ func TestThePageSaysWhatItIsAbout(t *testing.T) {
 		{
 			"with a registry", sample(), sampleOptions,
 			[]string{
-				"<h1>db-7.example.com</h1>", "listen_exporter 1.2.3 made this page at ", `<time datetime="2026-03-04T05:06:07Z">2026-03-04 05:06:07 UTC</time>`,
-				", judging by ports.yml", `<a href="/metrics">Metrics</a>`, "The sockets were read by netlink.", "<caption>Missing services</caption>",
+				"<h1>db-7.example.com</h1>", "Made by listen_exporter 1.2.3 at ", `<time datetime="2026-03-04T05:06:07Z">2026-03-04 05:06:07 UTC</time>`,
+				" Listeners are judged by ports.yml.", `<a href="/metrics">Metrics</a>`, "Sockets are read by netlink.", "<caption>Missing services</caption>",
 			},
 			[]string{"No registry", "Namespace", `id="missing" hidden`},
 		},
 		{
 			"without a registry it says how to get one", noRegistry, sampleOptions,
 			[]string{"No registry", "listen_exporter list --format=registry &gt; ports.yml", "--registry.file=ports.yml"},
-			[]string{"Missing services", ">State<", ">Service<", "judging by"},
+			[]string{"Missing services", ">State<", ">Service<", "judged by ports.yml"},
 		},
 		{
 			"without a name", sample(),
@@ -104,7 +104,7 @@ func TestThePageSaysWhatItIsAbout(t *testing.T) {
 		},
 		{
 			"all namespaces", trouble(), sampleOptions,
-			[]string{"at least <b>4</b> violations", ">Namespace<", `<td class="ns">main</td>`, `<td class="ns">6ba7b810-9dad-11d1-80b4-00c04fd430c8</td>`, "Only the host&#39;s own is judged"},
+			[]string{"at least <b>4</b> violations", ">Namespace<", `<td class="ns">main</td>`, `<td class="ns">6ba7b810-9dad-11d1-80b4-00c04fd430c8</td>`, "Only listeners of the main network namespace are judged"},
 			nil,
 		},
 		{
@@ -179,40 +179,33 @@ func TestManyReadersTakeTurns(t *testing.T) {
 	}
 }
 
-func TestAReaderWhoLeavesWaitsNoLonger(t *testing.T) {
-	h := pageOf(t, sample(), sampleOptions)
-	h.turn <- struct{}{}
-	left, leave := context.WithCancel(t.Context())
-	leave()
-	recorder := httptest.NewRecorder()
-	h.ServeHTTP(recorder, httptest.NewRequestWithContext(left, http.MethodGet, "/", http.NoBody))
-	if recorder.Body.Len() > 0 {
-		t.Error("there is a page for nobody")
-	}
-}
-
-// A reader may go while the turn is free, and while the sockets are read.
+// A reader may go while another page is rendered, while the turn is free, and while the sockets are read.
 func TestNothingIsMadeForAReaderWhoHasLeft(t *testing.T) {
-	for _, when := range []string{"before the sockets are read", "meanwhile"} {
-		left, leave := context.WithCancel(t.Context())
-		if when == "before the sockets are read" {
-			leave()
-		}
+	for _, when := range []string{"while waiting", "before the sockets are read", "while the sockets are read"} {
 		h := pageOf(t, nil, sampleOptions)
+		left, leave := context.WithCancel(t.Context())
 		h.snapshot = func() *inventory.Snapshot {
-			if when != "meanwhile" {
-				t.Error("the sockets are read for nobody")
+			if when != "while the sockets are read" {
+				t.Error(when, ": the sockets are read for nobody")
 			}
 			leave()
-			return nil // of which no page can be made
+			return nil // which cannot be rendered
 		}
-		// More often than chance would have it: of two things that can be done one is chosen at random.
-		for range 20 {
+		if when != "while the sockets are read" {
+			leave()
+		}
+		if when == "while waiting" {
+			h.turn <- struct{}{}
+		}
+		for range 20 { // of two things that can be done, select chooses one at random
 			recorder := httptest.NewRecorder()
 			h.ServeHTTP(recorder, httptest.NewRequestWithContext(left, http.MethodGet, "/", http.NoBody))
-			if recorder.Body.Len() > 0 || len(h.turn) > 0 {
-				t.Errorf("%s: there is a page for nobody, or the turn is not given back", when)
+			if recorder.Body.Len() > 0 {
+				t.Errorf("%s: there is a page for nobody", when)
 			}
+		}
+		if when == "while waiting" {
+			<-h.turn
 		}
 		h.snapshot = sample
 		if got := get(t, h).Code; got != http.StatusOK {

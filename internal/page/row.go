@@ -1,32 +1,31 @@
 package page
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
-	"unicode"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-// row is a listener, in the words in which it is shown.
+// row is a listener as it is shown.
 type row struct {
 	State   state
 	Service string
 	Purpose string
 	Proto   string
 	Address string
-	// Note says of the address what its digits do not.
+	// Note adds to the address: its device, whether it takes IPv4, how many sockets share it.
 	Note    string
 	Port    uint16
 	Scope   string
 	Holders []holding
-	// Many tells that there are more holders than are named.
+	// Many reports whether there are more holders than these.
 	Many  bool
 	Queue queue
 	Drops string
 	Netns string
-	// Rank orders rows: what is wrong comes first.
+	// Rank orders rows: problems come first.
 	Rank int
 }
 
@@ -48,42 +47,36 @@ const (
 // state is a verdict.
 type state struct {
 	Level string
-	// Word is the verdict, and Detail what it means.
+	// Word is the verdict, and Detail explains it.
 	Word, Detail string
 }
 
 // queue is how full a listener's queue is.
 type queue struct {
 	Level, Text string
-	// Bar is how much of the bar's width is full; HasBar tells that the limit is known.
+	// Bar is how much of the bar's width is filled. HasBar reports whether the limit is known.
 	Bar    int
 	HasBar bool
 }
 
-// unknown stands for what is not known, or not there.
+// unknown is shown for what is not known.
 const unknown = "–"
 
 // barWidth is the width of a queue's bar, in CSS pixels.
 const barWidth = 48
 
-// holding is a holder. Container and Pod are the starts of what ContainerID and PodUID are in full.
+// holding is a holder as it is shown. Container and Pod are short forms of ContainerID and PodUID.
 type holding struct {
 	Process, Unit          string
 	Container, ContainerID string
 	Pod, PodUID            string
 }
 
-// The number of characters that tell one container or pod from another, as the tools for both cut them.
-const (
-	shortContainer = 12
-	shortPod       = 8
-)
-
 func newRow(l *inventory.Listener) row {
 	r := row{
 		State:   stateOf(l),
 		Proto:   l.Proto,
-		Address: printable(l.Addr.Addr().String()),
+		Address: wording.Printable(l.Addr.Addr().String()),
 		Port:    l.Addr.Port(),
 		Scope:   string(l.Scope),
 		Many:    l.ManyHolders,
@@ -93,20 +86,20 @@ func newRow(l *inventory.Listener) row {
 		Rank:    rankRest,
 	}
 	if l.Netns != "" {
-		r.Netns = printable(l.Netns)
+		r.Netns = wording.Printable(l.Netns)
 	}
-	if l.Verdict.Reason != inventory.ReasonReserved { // there it is a team
-		r.Service, r.Purpose = printable(l.Verdict.Service), printable(l.Verdict.Purpose)
+	if l.Verdict.Reason != inventory.ReasonReserved { // whose Service is a team
+		r.Service, r.Purpose = wording.Printable(l.Verdict.Service), wording.Printable(l.Verdict.Purpose)
 	}
 	var notes []string
 	if l.Device != "" {
-		notes = append(notes, "on "+printable(l.Device))
+		notes = append(notes, "on "+wording.Printable(l.Device))
 	}
 	if l.Detailed && l.IsIPv6() && !l.IPv6Only && l.Scope == inventory.ScopeAny {
-		notes = append(notes, "and IPv4")
+		notes = append(notes, "also IPv4")
 	}
 	if l.Sockets > 1 {
-		notes = append(notes, fmt.Sprintf("%d sockets", l.Sockets))
+		notes = append(notes, wording.Count(l.Sockets, "socket"))
 	}
 	if !l.FirstSeen.IsZero() {
 		notes = append(notes, "since "+l.FirstSeen.UTC().Format(timeFormat))
@@ -125,36 +118,22 @@ func newRow(l *inventory.Listener) row {
 		r.Rank = rankViolation
 	case r.Queue.Level == levelBad:
 		r.Rank = rankFull
-		r.State = state{levelBad, "full queue", r.State.Word + ", but refuses connections"}
+		r.State = state{levelBad, "full queue", r.State.Word + ", but drops new connections"}
 	}
 	return r
 }
 
 func stateOf(l *inventory.Listener) state {
-	declared := ""
-	if l.Verdict.Declared != "" {
-		declared = " (" + printable(l.Verdict.Declared) + ")"
+	verdict := l.Verdict
+	switch {
+	case verdict.Reason != "":
+		return state{levelBad, verdict.Reason, wording.Violation(verdict.Reason, verdict.Service, verdict.Declared)}
+	case !l.Judged:
+		return state{levelNone, "not judged", ""}
+	case verdict.Service == "":
+		return state{levelGood, "the exporter's own", ""}
 	}
-	switch l.Verdict.Reason {
-	case "":
-		switch {
-		case !l.Judged:
-			return state{levelNone, "not judged", ""}
-		case l.Verdict.Service == "":
-			return state{levelGood, "the exporter's own", ""}
-		}
-		return state{levelGood, "as declared", ""}
-	case inventory.ReasonUnregistered:
-		return state{levelBad, l.Verdict.Reason, "no service declares the port"}
-	case inventory.ReasonReserved:
-		return state{levelBad, l.Verdict.Reason, "the port is reserved for " + printable(l.Verdict.Service)}
-	case inventory.ReasonBind:
-		return state{levelBad, l.Verdict.Reason, "listens wider or elsewhere than declared" + declared}
-	case inventory.ReasonProcess:
-		return state{levelBad, l.Verdict.Reason, "held by another program than declared" + declared}
-	default:
-		return state{levelBad, l.Verdict.Reason, ""}
-	}
+	return state{levelGood, "as declared", ""}
 }
 
 func queueOf(l *inventory.Listener) queue {
@@ -186,7 +165,7 @@ func queueOf(l *inventory.Listener) queue {
 	return q
 }
 
-// inUnit returns how numbers of bytes are written in the unit that fits the largest of them, and that unit.
+// inUnit returns the unit that fits a number of bytes, and a function that writes numbers in it.
 func inUnit(largest uint64) (write func(n uint64) string, unit string) {
 	const step = 1024
 	size := uint64(1)
@@ -201,37 +180,9 @@ func inUnit(largest uint64) (write func(n uint64) string, unit string) {
 
 func holdingOf(h inventory.Holder) holding {
 	text := holding{
-		Process: printable(h.Process), Unit: printable(h.Unit),
-		ContainerID: printable(h.ContainerID), PodUID: printable(h.PodUID),
+		Process: wording.Printable(h.Process), Unit: wording.Printable(h.Unit),
+		ContainerID: wording.Printable(h.ContainerID), PodUID: wording.Printable(h.PodUID),
 	}
-	text.Container, text.Pod = cut(text.ContainerID, shortContainer), cut(text.PodUID, shortPod)
+	text.Container, text.Pod = wording.ShortContainer(text.ContainerID), wording.ShortPod(text.PodUID)
 	return text
-}
-
-func cut(text string, characters int) string {
-	for i := range text {
-		if characters == 0 {
-			return text[:i]
-		}
-		characters--
-	}
-	return text
-}
-
-// printable makes visible what a browser would hide or obey: control characters, and those that turn the direction of the
-// text around. A process chooses its name itself.
-func printable(text string) string {
-	if !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return text
-	}
-	var b strings.Builder
-	for _, r := range text {
-		if unicode.IsPrint(r) {
-			b.WriteRune(r)
-			continue
-		}
-		quoted := strconv.QuoteRune(r)
-		b.WriteString(quoted[1 : len(quoted)-1])
-	}
-	return b.String()
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -130,21 +129,6 @@ func pageOf(t testing.TB, s *inventory.Snapshot, o Options) *handler {
 		t.Fatal(err)
 	}
 	return h
-}
-
-// keepScreenshot writes a picture into the directory that the environment names, if it does.
-func keepScreenshot(t *testing.T, name string, png []byte) {
-	t.Helper()
-	dir := os.Getenv("LISTEN_EXPORTER_SCREENSHOTS")
-	if dir == "" {
-		return
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(dir+"/"+name+".png", png, 0o644); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // trouble returns a snapshot of what could be read while much could not.

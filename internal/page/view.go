@@ -7,44 +7,64 @@ import (
 	"time"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-// view is the content of the page, in the words in which it is shown.
+// timeFormat is how the page writes a time.
+const timeFormat = "2006-01-02 15:04:05 UTC"
+
+// Options are what the page shows besides the listeners.
+type Options struct {
+	// Host is the name of the host.
+	Host string
+	// Version is the exporter's.
+	Version string
+	// File is the name of the registry's file, or empty.
+	File string
+	// Links lead to what else the exporter serves.
+	Links []Link
+}
+
+// Link is a link to another page.
+type Link struct {
+	Address, Text string
+}
+
+// view is the content of the page.
 type view struct {
 	Host    string
 	Summary []count
-	// Unread are the protocols that could not be read.
+	// Unread has the protocols that could not be read.
 	Unread  []string
 	Notices []notice
-	// Missing are the services that should listen and do not.
-	// MoreMissing is how many more there are than maxMissing.
+	// Missing has the first maxMissing services that should listen and do not. MoreMissing is the number of others.
 	Missing     []missing
 	MoreMissing int
 	Rows        []row
-	// Empty says in place of the rows why there are none.
+	// Empty is shown if there are no rows.
 	Empty string
-	// NoRegistry tells that there is nothing to judge by.
-	NoRegistry bool
-	// Judged, Held and Spaces tell which columns there are beside those that always are.
-	Judged, Held, Spaces bool
-	// Remarks are what a reader should know, but not at first.
+	// Judged reports whether there is a registry.
+	Judged bool
+	// Held and Spaces report whether holders and other namespaces are read, and so have columns.
+	Held, Spaces bool
+	// Remarks explain what is shown.
 	Remarks []string
 	Made    time.Time
 	Options Options
 }
 
-// count is one of the figures under the heading.
+// count is a figure under the heading.
 type count struct {
 	Number int
 	// Text is what is counted.
 	Text string
-	// Bad tells that a person should look, and Least that not everything could be counted.
+	// Bad reports whether it is a problem, and Least whether not everything could be counted.
 	Bad, Least bool
 }
 
-// notice is a line that stands above all else.
+// notice is a line above the tables.
 type notice struct {
-	// Bad tells of what went wrong; else it is news.
+	// Bad reports whether something failed.
 	Bad          bool
 	Text, Detail string
 }
@@ -53,21 +73,20 @@ type notice struct {
 type missing struct {
 	Service, Purpose, Proto string
 	Port                    uint16
-	// Detail says how it is missing.
+	// Detail explains how it is missing.
 	Detail string
 }
 
-// newView returns what a snapshot says.
+// newView returns the page of a snapshot.
 func newView(s *inventory.Snapshot, o Options, made time.Time) *view {
 	v := &view{
-		Host:       o.Host,
-		NoRegistry: s.Compliance == nil,
-		Judged:     s.Compliance != nil,
-		Held:       s.Asked(inventory.CollectorHolder),
-		Spaces:     s.Asked(inventory.CollectorNetns),
-		Unread:     unread(s),
-		Made:       made.UTC(),
-		Options:    o,
+		Host:    o.Host,
+		Judged:  s.Compliance != nil,
+		Held:    s.Asked(inventory.CollectorHolder),
+		Spaces:  s.Asked(inventory.CollectorNetns),
+		Unread:  unread(s),
+		Made:    made.UTC(),
+		Options: o,
 	}
 	if v.Host == "" {
 		v.Host = "this host"
@@ -78,12 +97,12 @@ func newView(s *inventory.Snapshot, o Options, made time.Time) *view {
 	for i := range s.Listeners {
 		v.Rows[i] = newRow(&s.Listeners[i])
 	}
-	// What is wrong stands first. Below it, the listeners stay in the order of their ports.
+	// Problems come first. Below them, the listeners stay in the order of their ports.
 	slices.SortStableFunc(v.Rows, func(a, b row) int { return a.Rank - b.Rank })
 	if len(v.Rows) == 0 {
 		v.Empty = "Nothing listens."
 		if !s.Succeeded(inventory.TCP) || !s.Succeeded(inventory.UDP) {
-			v.Empty = "Nothing listens on what could be read."
+			v.Empty = "No listener was found, but not everything could be read."
 		}
 	}
 	v.Summary = summary(s, v)
@@ -91,18 +110,18 @@ func newView(s *inventory.Snapshot, o Options, made time.Time) *view {
 	return v
 }
 
-// manyRows is from how many rows on the browser leaves out what is out of sight. It then hides it from screen readers too,
-// which is no price to pay for the few listeners of most hosts.
+// manyRows is from how many rows on the browser does not render rows out of sight. It then hides them from screen readers as
+// well, so that fewer rows are all rendered.
 const manyRows = 1000
 
-// Many tells whether there are so many rows.
+// Many reports whether there are so many rows.
 func (v *view) Many() bool { return len(v.Rows) >= manyRows }
 
-// Title is the title of the page: what a tab of the browser shows.
+// Title returns the title of the page, which the browser shows in its tab.
 func (v *view) Title() string {
 	var bad []string
 	for _, proto := range v.Unread {
-		bad = append(bad, proto+" unread")
+		bad = append(bad, proto+" not read")
 	}
 	for _, c := range v.Summary {
 		if c.Bad {
@@ -115,7 +134,7 @@ func (v *view) Title() string {
 	return strings.Join(bad, ", ") + ": " + v.Host
 }
 
-// summary counts what the page shows. What is not judged is not counted either.
+// summary returns the figures under the heading.
 func summary(s *inventory.Snapshot, v *view) []count {
 	var violations, full, outside int
 	for i := range s.Listeners {
@@ -132,22 +151,23 @@ func summary(s *inventory.Snapshot, v *view) []count {
 	}
 	least := s.Omitted > 0 || len(v.Unread) > 0
 	var counts []count
-	add := func(n int, one, many string, bad bool) {
-		counts = append(counts, count{n, plural(n, one, many), bad && n > 0, least})
+	add := func(n int, what string, bad bool) {
+		counts = append(counts, count{n, what, bad && n > 0, least})
 	}
 	if v.Judged {
-		add(len(v.Missing)+v.MoreMissing, "missing service", "missing services", true)
-		add(violations, "violation", "violations", true)
+		absent := len(v.Missing) + v.MoreMissing
+		add(absent, wording.Plural(absent, "missing service"), true)
+		add(violations, wording.Plural(violations, "violation"), true)
 	}
 	if full > 0 {
-		add(full, "full queue", "full queues", true)
+		add(full, wording.Plural(full, "full queue"), true)
 	}
-	add(len(v.Rows), "listener", "listeners", false)
-	add(outside, "reachable from outside", "reachable from outside", false)
+	add(len(v.Rows), wording.Plural(len(v.Rows), "listener"), false)
+	add(outside, "reachable from outside", false)
 	return counts
 }
 
-// unread are the protocols that could not be read, as people write them.
+// unread returns the protocols that could not be read, as people write them.
 func unread(s *inventory.Snapshot) []string {
 	var list []string
 	for _, proto := range []string{inventory.TCP, inventory.UDP} {
@@ -158,28 +178,28 @@ func unread(s *inventory.Snapshot) []string {
 	return list
 }
 
-// notices says what could not be read, first of all: nothing of it may look like an empty answer.
+// notices returns what could not be read and what is left out: neither may look like an empty answer.
 func notices(s *inventory.Snapshot) []notice {
 	var list []notice
 	for _, proto := range []string{inventory.TCP, inventory.UDP} {
 		if !s.Asked(proto) {
-			list = append(list, notice{Text: fmt.Sprintf("%s is not read: --no-collector.%s.", strings.ToUpper(proto), proto)})
+			list = append(list, notice{Text: fmt.Sprintf("%s is not read, because of --no-collector.%s.", strings.ToUpper(proto), proto)})
 		}
 	}
 	for _, read := range s.Reads {
 		if read.Err == nil {
 			continue
 		}
-		n := notice{Bad: true, Detail: printable(read.Err.Error())}
+		n := notice{Bad: true, Detail: wording.Printable(read.Err.Error())}
 		switch read.Collector {
 		case inventory.TCP, inventory.UDP:
-			n.Text = strings.ToUpper(read.Collector) + " could not be read. Its listeners are not shown"
+			proto := strings.ToUpper(read.Collector)
+			n.Text = proto + " could not be read. Its listeners are not shown."
 			if s.Compliance != nil {
-				n.Text += ", and nobody knows which of its services are missing"
+				n.Text += " Whether " + proto + " services are missing is not known."
 			}
-			n.Text += "."
 		case inventory.CollectorHolder:
-			n.Text = "Who holds the listeners could not be read."
+			n.Text = "The holders of the listeners could not be read."
 		case inventory.CollectorNetns:
 			n.Text = "The other network namespaces could not be read."
 		default:
@@ -188,24 +208,24 @@ func notices(s *inventory.Snapshot) []notice {
 		list = append(list, n)
 	}
 	if r := s.Compliance; r != nil && !r.Reloaded {
-		list = append(list, notice{Bad: true, Text: "The registry's file is bad. What is shown is judged by what it said at " +
+		list = append(list, notice{Bad: true, Text: "The registry file has errors. Listeners are judged by its last good version, of " +
 			r.ReloadedAt.UTC().Format(timeFormat) + "."})
 	}
 	if s.Omitted > 0 {
-		list = append(list, notice{Bad: true, Text: fmt.Sprintf("%d more %s not shown: there are more than --collector.max-ports.",
-			s.Omitted, plural(s.Omitted, "listener is", "listeners are"))})
+		list = append(list, notice{Bad: true, Text: "Not shown: " +
+			wording.Count(s.Omitted, "listener") + " above the limit of --collector.max-ports."})
 	}
 	if s.NamespacesOmitted > 0 {
-		list = append(list, notice{Text: fmt.Sprintf("%d of %d network namespaces were not read this time. Their listeners are those of the last time.",
+		list = append(list, notice{Text: fmt.Sprintf("%d of %d network namespaces were not read this time. Their listeners are from an earlier read.",
 			s.NamespacesOmitted, s.Namespaces)})
 	}
 	return list
 }
 
-// maxMissing is how many missing services are shown at most: a registry may declare every port, and nobody reads so much.
+// maxMissing is how many missing services are shown: a registry may declare every port, and nobody reads so much.
 const maxMissing = 1000
 
-// missingServices are the services that are down, the first maxMissing of them, and how many more there are.
+// missingServices returns the first maxMissing services that do not listen, and how many more there are.
 func missingServices(s *inventory.Snapshot) (list []missing, more int) {
 	down := s.Missing()
 	if len(down) > maxMissing {
@@ -226,26 +246,29 @@ func missingServices(s *inventory.Snapshot) (list []missing, more int) {
 	}
 	for _, service := range down {
 		m := missing{
-			Service: printable(service.Name), Purpose: printable(service.Purpose),
+			Service: wording.Printable(service.Name), Purpose: wording.Printable(service.Purpose),
 			Proto: service.Proto, Port: service.Port, Detail: "nothing listens as declared",
 		}
 		if listens[place{service.Proto, service.Port}] {
-			m.Detail = "the port listens, but not as declared"
+			m.Detail = "the port is open, but not as declared"
 		}
 		if service.Assumed {
-			m.Detail += " (assumed: it is not known whether :: takes IPv4)"
+			m.Detail += " (assumed: whether :: also takes IPv4 is not known)"
 		}
 		list = append(list, m)
 	}
 	return list, more
 }
 
-// remarks explains what the table leaves open.
+// remarks returns what a reader of the table should know.
 func remarks(s *inventory.Snapshot) []string {
-	list := []string{"Scope is how far the address reaches. A firewall may still stand before it."}
+	list := []string{
+		"Scope is how far the address reaches. Firewalls are not considered.",
+		"Queue is what waits in the fullest socket, and its limit: connections for TCP, bytes for UDP. Drops counts discarded packets.",
+	}
 	if s.Succeeded(inventory.CollectorHolder) {
 		if s.Unattributed > 0 {
-			list = append(list, fmt.Sprintf("Nobody is known to hold %d of the listeners.", s.Unattributed))
+			list = append(list, "For "+wording.Count(s.Unattributed, "listener")+", no holder is known.")
 		}
 		var guessed int
 		for i := range s.Listeners {
@@ -254,21 +277,14 @@ func remarks(s *inventory.Snapshot) []string {
 			}
 		}
 		if guessed > 0 {
-			list = append(list, fmt.Sprintf("For %d of the listeners the holder is taken from the cgroup in which the socket was made.", guessed))
+			list = append(list, "For "+wording.Count(guessed, "listener")+", the holder is derived from the cgroup that created the socket.")
 		}
 	}
 	if s.Asked(inventory.CollectorNetns) {
-		list = append(list, fmt.Sprintf("There are %d network namespaces. Only the host's own is judged and counted as reachable.", s.Namespaces))
+		list = append(list, fmt.Sprintf("Only listeners of the main network namespace are judged and counted as reachable from outside. There are %d namespaces.", s.Namespaces))
 	}
 	if s.Source != "" {
-		list = append(list, "The sockets were read by "+s.Source+".")
+		list = append(list, "Sockets are read by "+s.Source+".")
 	}
 	return list
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return one
-	}
-	return many
 }

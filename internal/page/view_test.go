@@ -19,11 +19,9 @@ func TestAListenerIsARow(t *testing.T) {
 	verdict := func(reason, service, purpose string) inventory.Listener {
 		return judged(tcp(func(*inventory.Listener) {}), reason, service, purpose)
 	}
-	declaring := func(l inventory.Listener, declared string) inventory.Listener {
-		l.Verdict.Declared = declared
-		return l
-	}
-	// The row of a listener that is not judged and of which nothing more is known; changed to what is wanted.
+	bind := verdict(inventory.ReasonBind, "web", "the shop")
+	bind.Verdict.Declared = "10.0.0.0/8, loopback"
+	// The row of a listener that is not judged, with changes.
 	plain := func(change func(r *row)) row {
 		r := row{
 			State: state{levelNone, "not judged", ""}, Proto: "tcp", Address: "0.0.0.0", Port: 80, Scope: "any",
@@ -50,21 +48,9 @@ func TestAListenerIsARow(t *testing.T) {
 		{"reserved, which names a team and no service", verdict(inventory.ReasonReserved, "alpha", ""), plain(func(r *row) {
 			r.State, r.Rank = state{levelBad, "reserved", "the port is reserved for alpha"}, rankViolation
 		})},
-		{"bind", verdict(inventory.ReasonBind, "web", "the shop"), plain(func(r *row) {
-			r.State, r.Rank = state{levelBad, "bind", "listens wider or elsewhere than declared"}, rankViolation
+		{"bind, which says what is declared", bind, plain(func(r *row) {
+			r.State, r.Rank = state{levelBad, "bind", "listens on a wider or another address than declared (10.0.0.0/8, loopback)"}, rankViolation
 			r.Service, r.Purpose = "web", "the shop"
-		})},
-		{"bind, with what is declared", declaring(verdict(inventory.ReasonBind, "web", ""), "10.0.0.0/8, loopback"), plain(func(r *row) {
-			r.State, r.Rank = state{levelBad, "bind", "listens wider or elsewhere than declared (10.0.0.0/8, loopback)"}, rankViolation
-			r.Service = "web"
-		})},
-		{"process, with what is declared", declaring(verdict(inventory.ReasonProcess, "web", ""), "process a\x1b"), plain(func(r *row) {
-			r.State, r.Rank = state{levelBad, "process", `held by another program than declared (process a\x1b)`}, rankViolation
-			r.Service = "web"
-		})},
-		{"process", verdict(inventory.ReasonProcess, "web", ""), plain(func(r *row) {
-			r.State, r.Rank = state{levelBad, "process", "held by another program than declared"}, rankViolation
-			r.Service = "web"
 		})},
 		{"a queue with something in it", tcp(func(l *inventory.Listener) { l.AcceptQueueLength = 1 }), plain(func(r *row) {
 			r.Queue = queue{"", "1 / 4096", 1, true}
@@ -77,14 +63,11 @@ func TestAListenerIsARow(t *testing.T) {
 		})},
 		{"a full queue", tcp(func(l *inventory.Listener) { l.AcceptQueueLength = 4097 }), plain(func(r *row) {
 			r.Queue, r.Rank = queue{levelBad, "4097 / 4096 full", barWidth, true}, rankFull
-			r.State = state{levelBad, "full queue", "not judged, but refuses connections"}
-		})},
-		{"listen(0), idle", tcp(func(l *inventory.Listener) { l.AcceptQueueLimit = 0 }), plain(func(r *row) {
-			r.Queue.Text = "0 / 0"
+			r.State = state{levelBad, "full queue", "not judged, but drops new connections"}
 		})},
 		{"listen(0) with one connection is full", tcp(func(l *inventory.Listener) { l.AcceptQueueLength, l.AcceptQueueLimit = 1, 0 }), plain(func(r *row) {
 			r.Queue, r.Rank = queue{levelBad, "1 / 0 full", barWidth, true}, rankFull
-			r.State = state{levelBad, "full queue", "not judged, but refuses connections"}
+			r.State = state{levelBad, "full queue", "not judged, but drops new connections"}
 		})},
 		{"without netlink no limit and no drops are known", tcp(func(l *inventory.Listener) {
 			l.Detailed, l.AcceptQueueLength, l.AcceptQueueLimit = false, 5, 0
@@ -112,7 +95,7 @@ func TestAListenerIsARow(t *testing.T) {
 			r.Note, r.Netns = "on eth0, 3 sockets, since 2026-03-04 05:06:07 UTC", "blue"
 		})},
 		{"dual-stack", listening(inventory.TCP, "[::]:80", inventory.ScopeAny), plain(func(r *row) {
-			r.Address, r.Note = "::", "and IPv4"
+			r.Address, r.Note = "::", "also IPv4"
 		})},
 		{"UDP by procfs", inventory.Listener{
 			Key: listening(inventory.UDP, "0.0.0.0:80", inventory.ScopeAny).Key, Sockets: 1, ReceiveQueueBytes: 1536, Drops: 7,
@@ -131,7 +114,7 @@ func TestAListenerIsARow(t *testing.T) {
 	}
 }
 
-// What the top of a page says, and the ports below in their order.
+// digest is the top of a page, and the ports below in their order.
 type digest struct {
 	Title   string
 	Summary []count
@@ -183,7 +166,7 @@ func TestASnapshotIsAPage(t *testing.T) {
 				},
 				Missing: []missing{
 					{"postgres", "the orders database", "tcp", 5432, "nothing listens as declared"},
-					{"redis", "the session cache", "tcp", 6379, "the port listens, but not as declared"},
+					{"redis", "the session cache", "tcp", 6379, "the port is open, but not as declared"},
 				},
 				Ports:   []uint16{4444, 5433, 6379, 30007, 443, 22, 22, 53, 10190},
 				Columns: "judged held ",
@@ -206,7 +189,7 @@ func TestASnapshotIsAPage(t *testing.T) {
 		{
 			"reads that failed, and all that is left out", trouble(),
 			digest{
-				Title: "UDP unread, 2 missing services, 4 violations, 1 full queue: " + host,
+				Title: "UDP not read, 2 missing services, 4 violations, 1 full queue: " + host,
 				Summary: []count{
 					{2, "missing services", true, true},
 					{4, "violations", true, true},
@@ -215,15 +198,15 @@ func TestASnapshotIsAPage(t *testing.T) {
 					{7, "reachable from outside", false, true},
 				},
 				Notices: []notice{
-					{true, "UDP could not be read. Its listeners are not shown, and nobody knows which of its services are missing.", "read udp: permission denied"},
-					{true, "Who holds the listeners could not be read.", "read holder: permission denied"},
-					{true, "The registry's file is bad. What is shown is judged by what it said at 2026-03-04 04:06:07 UTC.", ""},
-					{true, "1200 more listeners are not shown: there are more than --collector.max-ports.", ""},
-					{false, "26 of 90 network namespaces were not read this time. Their listeners are those of the last time.", ""},
+					{true, "UDP could not be read. Its listeners are not shown. Whether UDP services are missing is not known.", "read udp: permission denied"},
+					{true, "The holders of the listeners could not be read.", "read holder: permission denied"},
+					{true, "The registry file has errors. Listeners are judged by its last good version, of 2026-03-04 04:06:07 UTC.", ""},
+					{true, "Not shown: 1200 listeners above the limit of --collector.max-ports.", ""},
+					{false, "26 of 90 network namespaces were not read this time. Their listeners are from an earlier read.", ""},
 				},
 				Missing: []missing{
 					{"postgres", "the orders database", "tcp", 5432, "nothing listens as declared"},
-					{"redis", "the session cache", "tcp", 6379, "the port listens, but not as declared"},
+					{"redis", "the session cache", "tcp", 6379, "the port is open, but not as declared"},
 				},
 				Ports:   []uint16{4444, 5433, 6379, 30007, 443, 22, 22, 10190, 8080},
 				Columns: "judged held spaces",
@@ -241,13 +224,13 @@ func TestASnapshotIsAPage(t *testing.T) {
 		{
 			"nothing could be read, which is another thing", blind,
 			digest{
-				Title:   "TCP unread: " + host,
+				Title:   "TCP not read: " + host,
 				Summary: []count{{0, "listeners", false, true}, {0, "reachable from outside", false, true}},
 				Notices: []notice{
-					{false, "UDP is not read: --no-collector.udp.", ""},
+					{false, "UDP is not read, because of --no-collector.udp.", ""},
 					{true, "TCP could not be read. Its listeners are not shown.", `read /proc/1/net/tcp:\npermission denied`},
 				},
-				Empty: "Nothing listens on what could be read.",
+				Empty: "No listener was found, but not everything could be read.",
 			},
 		},
 		{

@@ -77,3 +77,20 @@ func TestOnlyANameThatCouldBeMistakenIsQuoted(t *testing.T) {
 		}
 	}
 }
+
+func TestAViolationSaysWhyAndWhatIsDeclared(t *testing.T) {
+	for reason, want := range map[string]string{
+		"unregistered": "no service declares the port",
+		"reserved":     `the port is reserved for a\x1b`,
+		"process":      `is held by another process or unit than declared (process b\x1b)`,
+		"new":          "new",
+	} {
+		declared := ""
+		if reason == "process" {
+			declared = "process b\x1b"
+		}
+		if got := Violation(reason, "a\x1b", declared); got != want {
+			t.Errorf("%s: got %q, want %q", reason, got, want)
+		}
+	}
+}
