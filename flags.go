@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,106 +13,43 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/version"
-	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
+	"github.com/listen-exporter/listen_exporter/internal/command"
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/server"
+	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-const (
-	program        = "listen_exporter"
-	defaultAddress = ":10190"
-
-	healthyPath = "/-/healthy"
-	readyPath   = "/-/ready"
-	reloadPath  = "/-/reload"
-)
+const defaultAddress = ":10190"
 
 // config is the command line.
 type config struct {
-	command                string
-	web                    *web.FlagConfig
-	telemetryPath          string
-	maxRequests            int
-	disableExporterMetrics bool
-	enableLifecycle        bool
-	page                   bool
-	gomaxprocs             int
-	logLevel, logFormat    string
-	inventory              inventory.Options
+	command    string
+	inventory  inventory.Options
+	server     server.Options
+	list       command.ListOptions
+	check      command.CheckOptions
+	gomaxprocs int
 
+	logLevel, logFormat                    string
 	logLevelSet, logFormatSet, maxPortsSet bool // by the user
-
-	format    string   // of list
-	files     []string // to check
-	manifests []string // to check
 }
 
-// parse reads the command line. done tells that it asked for no more than a text, which has been printed.
+// parse parses the command line. done reports that help or version text was printed.
 func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
-	if version.Version == "" { // not built by make: go run, go install
+	if version.Version == "" { // built by go run or go install, not by make
 		version.Version = "devel"
 	}
-	app := kingpin.New(program, "Tells Prometheus which TCP and UDP ports this host listens on.")
+	app := kingpin.New(wording.Program, "Exports the TCP and UDP ports that listen on this host to Prometheus.")
 	app.UsageWriter(stdout)
-	app.UsageTemplate(usageTemplate).UsageFuncs(usageFuncs())
-	app.ErrorWriter(io.Discard) // run tells the error
+	app.UsageTemplate(usageTemplate).UsageFuncs(usageFuncs)
+	app.ErrorWriter(io.Discard) // run reports the error
 	app.HelpFlag.Short('h')
-	app.Version(version.Print(program))
+	app.Version(version.Print(wording.Program))
 	app.Terminate(func(code int) { panic(ended(code)) })
-
 	c = new(config)
-	c.web = kingpinflag.AddFlags(app, defaultAddress)
-	app.Flag("web.telemetry-path", "Path under which to expose metrics.").
-		Default("/metrics").StringVar(&c.telemetryPath)
-	app.Flag("web.max-requests", "How many scrapes may run at the same time; more are refused with status 503. 0 for no limit.").
-		Default("40").SetValue((*number)(&c.maxRequests))
-	app.Flag("web.disable-exporter-metrics", "Leave out the metrics about the exporter itself (go_*, process_*, promhttp_*).").
-		BoolVar(&c.disableExporterMetrics)
-
-	app.Flag("web.enable-lifecycle", "Let a POST to /-/reload read --registry.file again.").
-		BoolVar(&c.enableLifecycle)
-	app.Flag("web.page", "Show what listens at /, as a page for people.").
-		Default("true").BoolVar(&c.page)
-
-	o := &c.inventory
-	app.Flag("path.procfs", "Where the procfs is mounted.").
-		Default("/proc").StringVar(&o.Procfs)
-	app.Flag("path.sysfs", "Where the sysfs is mounted, below which the cgroups are.").
-		Default("/sys").StringVar(&o.Sysfs)
-	app.Flag("collector.tcp", "Read TCP sockets.").
-		Default("true").BoolVar(&o.TCP)
-	app.Flag("collector.udp", "Read UDP sockets.").
-		Default("true").BoolVar(&o.UDP)
-	app.Flag("collector.holder", "Find out who holds each listener.").
-		Default("true").BoolVar(&o.Holders)
-	app.Flag("collector.source", "How the kernel is asked for its sockets: netlink, procfs, or auto for netlink where it works.").
-		Default("auto").EnumVar(&o.Source, "auto", "netlink", "procfs")
-	app.Flag("collector.netns", "Whose network namespace is observed: host (that of PID 1 under --path.procfs), self (the exporter's own), or all for that of the host and every other.").
-		Default("host").EnumVar(&o.Netns, "host", "self", "all")
-	app.Flag("collector.port-include", "Report only these ports, such as 22,8000-8100. Repeatable.").
-		PlaceHolder("PORTS").SetValue(&o.PortInclude)
-	app.Flag("collector.port-exclude", "Leave out these ports, such as 22,8000-8100. Repeatable.").
-		PlaceHolder("PORTS").SetValue(&o.PortExclude)
-	app.Flag("collector.scope-exclude", "Leave out listeners whose address reaches so far: any, public, multicast, private, link-local, loopback. Repeatable.").
-		PlaceHolder("SCOPES").SetValue(&o.ScopeExclude)
-	app.Flag("collector.max-ports", "How many listeners to report at most. Those that the registry declares stay first, then those that other machines can reach, then the lowest ports.").
-		Default("20000").IsSetByUser(&c.maxPortsSet).SetValue((*number)(&o.MaxPorts))
-	app.Flag("collector.udp.ephemeral-min-age", "How long a UDP socket on an ephemeral port must have been open before it is reported.").
-		Default("1m").SetValue((*duration)(&o.EphemeralMinAge))
-
-	app.Flag("registry.file", "The registry, ports.yml, that the listeners are judged by.").
-		PlaceHolder("FILE").StringVar(&o.RegistryFile)
-	app.Flag("registry.host", "The name of this host in the registry; by default the host name.").
-		PlaceHolder("NAME").StringVar(&o.RegistryHost)
-
-	app.Flag("runtime.gomaxprocs", "How many CPUs the exporter may use at the same time (GOMAXPROCS).").
-		Default("1").SetValue((*number)(&c.gomaxprocs))
-	app.Flag("log.level", "Only log messages of this severity or above: debug, info, warn, error.").
-		Default("info").IsSetByUser(&c.logLevelSet).EnumVar(&c.logLevel, "debug", "info", "warn", "error")
-	app.Flag("log.format", "Format of log messages: logfmt, json.").
-		Default("logfmt").IsSetByUser(&c.logFormatSet).EnumVar(&c.logFormat, "logfmt", "json")
-
+	addFlags(app, c)
 	addCommands(app, c)
 
 	defer func() {
@@ -128,49 +64,167 @@ func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
 	if c.command, err = parseCommand(app, args); err != nil {
 		return nil, false, nameFlag(app, args, err)
 	}
-	if o.RegistryHost == "" {
-		if o.RegistryHost, err = os.Hostname(); err != nil && o.RegistryFile != "" {
+	if c.inventory.RegistryHost == "" {
+		if c.inventory.RegistryHost, err = os.Hostname(); err != nil && c.inventory.RegistryFile != "" {
 			return nil, false, fmt.Errorf("--registry.host: %w", err)
 		}
 	}
 	return c, false, c.validate()
 }
 
-// nameFlag puts the flag's name before the error of a value that did not fit, which kingpin leaves out.
+// addFlags declares the flags of all commands.
+func addFlags(app *kingpin.Application, c *config) {
+	c.server.Web = kingpinflag.AddFlags(app, defaultAddress)
+	app.Flag("web.telemetry-path", "Path under which to expose metrics.").
+		Default("/metrics").StringVar(&c.server.TelemetryPath)
+	app.Flag("web.max-requests", "Maximum number of scrapes at the same time; more are refused with status 503. 0 for no limit.").
+		Default("40").SetValue(&number{&c.server.MaxRequests, 0})
+	app.Flag("web.disable-exporter-metrics", "Exclude metrics about the exporter itself (go_*, process_*, promhttp_*).").
+		BoolVar(&c.server.DisableExporterMetrics)
+	app.Flag("web.enable-lifecycle", "Enable reloading --registry.file with a POST to /-/reload.").
+		BoolVar(&c.server.EnableLifecycle)
+	app.Flag("web.page", "Show the listeners at / as a web page.").
+		Default("true").BoolVar(&c.server.Page)
+
+	o := &c.inventory
+	app.Flag("path.procfs", "procfs mount point.").
+		Default("/proc").StringVar(&o.Procfs)
+	app.Flag("path.sysfs", "sysfs mount point. The cgroups are below it.").
+		Default("/sys").StringVar(&o.Sysfs)
+	app.Flag("collector.tcp", "Read TCP sockets.").
+		Default("true").BoolVar(&o.TCP)
+	app.Flag("collector.udp", "Read UDP sockets.").
+		Default("true").BoolVar(&o.UDP)
+	app.Flag("collector.holder", "Find the processes that hold each listener.").
+		Default("true").BoolVar(&o.Holders)
+	app.Flag("collector.source", "How to read sockets from the kernel: netlink, procfs, or auto for netlink where it works.").
+		Default("auto").EnumVar(&o.Source, "auto", "netlink", "procfs")
+	app.Flag("collector.netns", "Network namespace to observe: host (that of PID 1 under --path.procfs), self (the exporter's own), or all (the host's and every other).").
+		Default("host").EnumVar(&o.Netns, "host", "self", "all")
+	app.Flag("collector.port-include", "Report only these ports, such as 22,8000-8100. Repeatable.").
+		PlaceHolder("PORTS").SetValue(&o.PortInclude)
+	app.Flag("collector.port-exclude", "Exclude these ports, such as 22,8000-8100. Repeatable.").
+		PlaceHolder("PORTS").SetValue(&o.PortExclude)
+	app.Flag("collector.scope-exclude", "Exclude listeners with these scopes: any, public, multicast, private, link-local, loopback. Repeatable.").
+		PlaceHolder("SCOPES").SetValue(&o.ScopeExclude)
+	app.Flag("collector.max-ports", "Maximum number of listeners to report. Listeners that the registry declares are kept first, then those that other machines can reach, then the lowest ports.").
+		Default("20000").IsSetByUser(&c.maxPortsSet).SetValue(&number{&o.MaxPorts, 1})
+	app.Flag("collector.udp.ephemeral-min-age", "Minimum age of a UDP socket on an ephemeral port before it is reported.").
+		Default("1m").SetValue((*duration)(&o.EphemeralMinAge))
+
+	app.Flag("registry.file", "Registry (ports.yml) with which to compare the listeners.").
+		PlaceHolder("FILE").StringVar(&o.RegistryFile)
+	app.Flag("registry.host", "Name of this host in the registry. Defaults to the host name.").
+		PlaceHolder("NAME").StringVar(&o.RegistryHost)
+
+	app.Flag("runtime.gomaxprocs", "Maximum number of CPUs to use at the same time (GOMAXPROCS).").
+		Default("1").SetValue(&number{&c.gomaxprocs, 1})
+	app.Flag("log.level", "Only log messages with the given severity or above: debug, info, warn, error.").
+		Default("info").IsSetByUser(&c.logLevelSet).EnumVar(&c.logLevel, "debug", "info", "warn", "error")
+	app.Flag("log.format", "Format of log messages: logfmt, json.").
+		Default("logfmt").IsSetByUser(&c.logFormatSet).EnumVar(&c.logFormat, "logfmt", "json")
+}
+
+// addCommands declares the commands and their own flags.
+func addCommands(app *kingpin.Application, c *config) {
+	app.Command(serveCommand, "Serve metrics.")
+	list := app.Command(listCommand, "List the current listeners.")
+	list.Flag("format", "Output format: table, json, or registry for a ports.yml that declares the current listeners.").
+		Default(command.FormatTable).EnumVar(&c.list.Format, command.FormatTable, command.FormatJSON, command.FormatRegistry)
+	app.Command(auditCommand, "Compare current listeners with --registry.file: show each violation and each missing service. Exit code 1 if there is any.")
+	check := app.Command(checkCommand, "Check registries and Kubernetes manifests for faults. Exit code 1 if there is any.")
+	check.Flag("manifests", "Check this directory of Kubernetes manifests for duplicate host ports, and for ports outside the ranges that the registry reserves. Repeatable.").
+		PlaceHolder("DIR").StringsVar(&c.check.Manifests)
+	check.Arg("FILE", "Registry (ports.yml) to check. Repeatable.").StringsVar(&c.check.Registries)
+}
+
+// parseCommand parses the command line and returns the command: serve if there is none. kingpin's own default command would
+// ignore a flag that lacks its value.
+func parseCommand(app *kingpin.Application, args []string) (string, error) {
+	context, err := app.ParseContext(args)
+	switch {
+	case context == nil || context.SelectedCommand != nil || asksForText(context):
+	case err == nil:
+		args = append(slices.Clone(args), serveCommand)
+	case context.Peek().Type == kingpin.TokenArg:
+		return "", fmt.Errorf("unknown command %q: want serve, list, audit or check", context.Peek().Value)
+	}
+	return app.Parse(args)
+}
+
+// asksForText reports whether a command line only asks for text, such as --help.
+func asksForText(context *kingpin.ParseContext) bool {
+	return slices.ContainsFunc(context.Elements, func(e *kingpin.ParseElement) bool {
+		flag, isFlag := e.Clause.(*kingpin.FlagClause)
+		if !isFlag {
+			return false
+		}
+		kind, _, _ := strings.Cut(flag.Model().Name, "-")
+		return slices.Contains([]string{"help", "version", "completion"}, kind)
+	})
+}
+
+// ended is an exit code. Terminate panics with it to unwind kingpin, which expects its exit function not to return.
+type ended int
+
+func (e ended) err() error {
+	if e == 0 {
+		return nil
+	}
+	return errors.New("no such command")
+}
+
+// nameFlag adds the name of the flag to the error of a bad value: kingpin leaves it out.
 func nameFlag(app *kingpin.Application, args []string, err error) error {
 	context, parseErr := app.ParseContext(args)
 	if parseErr != nil {
 		return err
 	}
 	for _, element := range context.Elements {
-		flag, isFlag := element.Clause.(*kingpin.FlagClause)
-		if !isFlag || element.Value == nil {
-			continue
-		}
-		if valueErr := flag.Model().Value.Set(*element.Value); valueErr != nil {
-			return fmt.Errorf("--%s: %w", flag.Model().Name, valueErr)
+		if flag, isFlag := element.Clause.(*kingpin.FlagClause); isFlag && element.Value != nil {
+			if flag.Model().Value.Set(*element.Value) != nil {
+				return fmt.Errorf("--%s: %w", flag.Model().Name, err)
+			}
 		}
 	}
 	return err
 }
 
-// number is a flag value: a whole number.
-type number int
+// validate checks what the types of the flags do not.
+func (c *config) validate() error {
+	switch {
+	case !c.inventory.TCP && !c.inventory.UDP:
+		return errors.New("--no-collector.tcp and --no-collector.udp together leave nothing to read")
+	case slices.Contains(*c.server.Web.WebListenAddresses, ""):
+		// Package net would listen on a random port of every interface.
+		return fmt.Errorf("--web.listen-address must not be empty: want an address such as %s", defaultAddress)
+	}
+	if err := server.ValidateTelemetryPath(c.server.TelemetryPath); err != nil {
+		return fmt.Errorf("--web.telemetry-path: %w", err)
+	}
+	return nil
+}
 
-// Set implements kingpin.Value. The library's own integers take fractions and cut them off.
+// number is a flag value: a whole number. kingpin's integers accept fractions and cut them off.
+type number struct {
+	value *int
+	least int
+}
+
+// Set implements kingpin.Value.
 func (n *number) Set(text string) error {
 	parsed, err := strconv.ParseInt(text, 10, 32)
-	if err != nil {
-		return fmt.Errorf("%q: want a whole number, at most %d", text, math.MaxInt32)
+	if err != nil || int(parsed) < n.least {
+		return fmt.Errorf("%q: want a whole number, at least %d and at most %d", text, n.least, math.MaxInt32)
 	}
-	*n = number(parsed)
+	*n.value = int(parsed)
 	return nil
 }
 
 // String implements kingpin.Value.
-func (n *number) String() string { return strconv.Itoa(int(*n)) }
+func (n *number) String() string { return strconv.Itoa(*n.value) }
 
-// duration is a flag value, written as Prometheus writes durations.
+// duration is a flag value in Prometheus's form of durations.
 type duration model.Duration
 
 // Set implements kingpin.Value.
@@ -185,68 +239,3 @@ func (d *duration) Set(text string) error {
 
 // String implements kingpin.Value.
 func (d *duration) String() string { return model.Duration(*d).String() }
-
-// validate refuses what the flags' own types let through.
-func (c *config) validate() error {
-	switch {
-	case !c.inventory.TCP && !c.inventory.UDP:
-		return errors.New("--no-collector.tcp and --no-collector.udp together leave nothing to read")
-	case slices.Contains(*c.web.WebListenAddresses, ""):
-		// The net package takes it for a free port of every interface.
-		return fmt.Errorf("--web.listen-address must not be empty: want one such as %s", defaultAddress)
-	case c.inventory.MaxPorts < 1:
-		return fmt.Errorf("--collector.max-ports must be at least 1, not %d", c.inventory.MaxPorts)
-	case c.maxRequests < 0:
-		return fmt.Errorf("--web.max-requests must not be negative, but is %d", c.maxRequests)
-	case c.gomaxprocs < 1:
-		return fmt.Errorf("--runtime.gomaxprocs must be at least 1, not %d", c.gomaxprocs)
-	}
-	if err := c.validateWhole(); err != nil {
-		return err
-	}
-	return validateTelemetryPath(c.telemetryPath)
-}
-
-// validateWhole refuses flags that leave something out where the answer is about all that listens: it would pass what was not
-// looked at.
-func (c *config) validateWhole() error {
-	why := ""
-	switch {
-	case c.command == auditCommand:
-		why = "audit judges all that listens"
-	case c.command == listCommand && c.format == formatRegistry:
-		why = "a registry declares all that listens"
-	default:
-		return nil
-	}
-	o := &c.inventory
-	var given []string
-	for _, filter := range []struct {
-		flag  string
-		given bool
-	}{
-		{"--collector.port-include", len(o.PortInclude) > 0},
-		{"--collector.port-exclude", len(o.PortExclude) > 0},
-		{"--collector.scope-exclude", o.ScopeExclude.String() != ""},
-		{"--no-collector.tcp", !o.TCP},
-		{"--no-collector.udp", !o.UDP},
-	} {
-		if filter.given {
-			given = append(given, filter.flag)
-		}
-	}
-	if len(given) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s: leave out %s", why, strings.Join(given, " and "))
-}
-
-func validateTelemetryPath(p string) error {
-	switch {
-	case !strings.HasPrefix(p, "/"), path.Clean(p) != p, strings.ContainsAny(p, "{} \t\r\n?#%"):
-		return fmt.Errorf("--web.telemetry-path must be a plain absolute path such as /metrics, not %q", p)
-	case p == healthyPath, p == readyPath, p == reloadPath:
-		return fmt.Errorf("--web.telemetry-path must not be %s, which has a meaning of its own", p)
-	}
-	return nil
-}

@@ -2,15 +2,26 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"runtime"
 	"strings"
+	"syscall"
 
+	"github.com/go-kit/log/level"
+	"github.com/prometheus/common/version"
+
+	"github.com/listen-exporter/listen_exporter/internal/command"
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/server"
+	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-// Exit codes. A wrong command line is told apart from a program that cannot do its work, as shells and systemd expect.
+// Exit codes of the server. Shells and systemd expect different codes for a wrong command line and for a failure. The commands
+// have exit codes of their own, see package command.
 const (
 	exitOK      = 0
 	exitFailure = 1
@@ -19,24 +30,82 @@ const (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run is the program: it returns the exit code.
+// run runs the program and returns its exit code.
 func run(args []string, stdout, stderr io.Writer) int {
 	c, done, err := parse(args, stdout)
 	if err != nil {
-		// An error quotes what the user wrote, which may have several lines.
-		_, _ = fmt.Fprintf(stderr, "%s: error: %s, try --help\n", program, strings.ReplaceAll(err.Error(), "\n", `\n`))
+		// The error may quote several lines of the user's.
+		_, _ = fmt.Fprintf(stderr, "%s: error: %s, try --help\n", wording.Program, strings.ReplaceAll(err.Error(), "\n", `\n`))
 		return exitUsage
 	}
 	if done {
 		return exitOK
 	}
 	if c.command != serveCommand {
-		return runOnce(c, stdout, stderr)
+		return runCommand(c, stdout, stderr)
 	}
-	logs := newLoggers(stderr, c.logLevel, c.logFormat)
+	logs := newLogs(stderr, c.logLevel, c.logFormat)
 	if err := serve(c, logs); err != nil {
-		inventory.LogEach(logs.kit, "cannot serve", err)
+		inventory.LogEach(logs.Kit, "cannot serve", err)
 		return exitFailure
 	}
 	return exitOK
+}
+
+// runCommand runs list, audit or check.
+func runCommand(c *config, stdout, stderr io.Writer) int {
+	// Without this, a closed pipe would end the program without an error.
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
+	options := c.inventory
+	if !c.maxPortsSet {
+		options.MaxPorts = 0 // the default limits what Prometheus stores
+	}
+	streams := command.Streams{Out: stdout, Err: stderr, Logger: newCommandLogger(c, stderr)}
+	switch c.command {
+	case listCommand:
+		c.list.Inventory = options
+		if !*c.server.Web.WebSystemdSocket {
+			c.list.OwnAddress = (*c.server.Web.WebListenAddresses)[0]
+		}
+		return command.List(c.list, streams)
+	case auditCommand:
+		return command.Audit(command.AuditOptions{Inventory: options}, streams)
+	default:
+		c.check.RegistryFile = options.RegistryFile
+		return command.Check(c.check, streams)
+	}
+}
+
+// serve serves until SIGTERM or SIGINT.
+func serve(c *config, logs server.Logs) error {
+	// A service manager may ask for a reload at once, however long the registry takes to load: the signal must not end the
+	// program.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+
+	level.Info(logs.Kit).Log("msg", "starting "+wording.Program, "version", version.Info(), "build_context", version.BuildContext())
+	runtime.GOMAXPROCS(c.gomaxprocs)
+	ports, err := inventory.Open(c.inventory, logs.Kit)
+	if err != nil {
+		return err
+	}
+	options := c.server
+	options.Host, options.RegistryFile, options.Snapshot = c.inventory.RegistryHost, c.inventory.RegistryFile, ports.Snapshot
+	if options.RegistryFile != "" {
+		options.Reload = ports.ReloadRegistry
+	}
+	s, err := server.New(options, logs)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for range hangups {
+			_ = s.Reload("SIGHUP") // which logs its error
+		}
+	}()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	return s.Run(ctx)
 }

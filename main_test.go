@@ -3,17 +3,17 @@ package main
 import (
 	"bytes"
 	"io"
-	"maps"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/listen-exporter/listen_exporter/test/program"
 )
 
 // allFlags are the flags of the program.
@@ -46,6 +46,8 @@ var allFlags = []string{
 	"web.systemd-socket",
 	"web.telemetry-path",
 }
+
+func TestMain(m *testing.M) { program.Main(m) }
 
 func TestAWrongCommandLineIsOneClearLineAndExitCode2(t *testing.T) {
 	for _, test := range []struct {
@@ -144,13 +146,7 @@ func TestAProgramThatCannotStartLogsOneErrorAndExitsWith1(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = taken.Close() }()
-	file := func(name, content string) string {
-		path := filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
+	file := func(name, content string) string { return program.WriteFile(t, name, content) }
 	const anywhere = "--web.listen-address=127.0.0.1:0"
 
 	for _, test := range []struct {
@@ -176,7 +172,7 @@ func TestAProgramThatCannotStartLogsOneErrorAndExitsWith1(t *testing.T) {
 	} {
 		for _, format := range []string{"logfmt", "json"} {
 			t.Run(test.name+", "+format, func(t *testing.T) {
-				code, stdout, stderr := runToEnd(t, append(test.args, "--log.format="+format)...)
+				code, stdout, stderr := program.Run(t, append(test.args, "--log.format="+format)...)
 				if code != 1 {
 					t.Errorf("exit code %d, want 1", code)
 				}
@@ -184,9 +180,9 @@ func TestAProgramThatCannotStartLogsOneErrorAndExitsWith1(t *testing.T) {
 					t.Errorf("on stdout: %s", stdout)
 				}
 				var errs []string
-				for _, line := range completeLines(stderr) {
-					if fields := checkLine(t, format, line); fields.get("level") == "error" {
-						errs = append(errs, fields.get("err"))
+				for _, fields := range program.CheckLines(t, format, stderr) {
+					if fields.Get("level") == "error" {
+						errs = append(errs, fields.Get("err"))
 					}
 				}
 				if len(errs) != 1 {
@@ -207,9 +203,6 @@ func TestAProgramThatCannotStartLogsOneErrorAndExitsWith1(t *testing.T) {
 
 // commandFlags are the flags that belong to one command.
 var commandFlags = map[string][]string{"serve": nil, "list": {"format"}, "audit": nil, "check": {"manifests"}}
-
-// allCommandFlags returns the flags of all commands.
-func allCommandFlags() []string { return slices.Concat(slices.Collect(maps.Values(commandFlags))...) }
 
 func TestHelpOfACommandNamesItsFlagsAndThoseOfAllCommandsThatMeanSomethingToIt(t *testing.T) {
 	for command, want := range commandFlags {
@@ -323,7 +316,7 @@ func TestTheCompletionScriptIsTakenByBashAndCompletesFlags(t *testing.T) {
 		t.Skip("bash is not on the PATH")
 	}
 	// The flag library writes it to the process's stdout.
-	code, script, stderr := runToEnd(t, "--completion-script-bash")
+	code, script, stderr := program.Run(t, "--completion-script-bash")
 	if code != 0 || stderr != "" {
 		t.Errorf("exit code %d, want 0; on stderr: %s", code, stderr)
 	}
@@ -332,13 +325,13 @@ func TestTheCompletionScriptIsTakenByBashAndCompletesFlags(t *testing.T) {
 	}
 
 	// The script asks the program itself for the words.
-	script = "PATH=/nonexistent\nlisten_exporter() { " + mainMark + "=1 \"$LISTEN_EXPORTER\" \"$@\"; }\n" + script + `
+	script = "PATH=/nonexistent\nlisten_exporter() { \"$LISTEN_EXPORTER\" \"$@\"; }\n" + script + `
 COMP_WORDS=(listen_exporter --log.)
 COMP_CWORD=1
 _listen_exporter_bash_autocomplete
 printf '%s\n' "${COMPREPLY[@]}"`
 	cmd := bashCommand(bash, script)
-	cmd.Env = append(os.Environ(), "LISTEN_EXPORTER="+programCommand(t, nil).Path, "GOCOVERDIR="+t.TempDir())
+	cmd.Env = append(os.Environ(), "LISTEN_EXPORTER="+program.Path(t))
 	output, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("bash: %v: %s", err, output)
@@ -355,7 +348,7 @@ func bashCommand(bash, script string, args ...string) *exec.Cmd {
 }
 
 func TestFlagsChooseWhatIsReported(t *testing.T) {
-	procfs := newProcfs(t)
+	procfs := program.NewProcfs(t)
 	everything := []string{"tcp 22", "tcp 443", "tcp 8080", "udp 53", "udp 546"}
 	for _, test := range []struct {
 		name string
@@ -374,9 +367,9 @@ func TestFlagsChooseWhatIsReported(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			e := startExporter(t, append(test.args, "--path.procfs="+procfs)...)
+			e := program.Start(t, append(test.args, "--path.procfs="+procfs)...)
 			want := slices.Sorted(slices.Values(test.want))
-			if diff := cmp.Diff(want, ports(t, e.scrape())); diff != "" {
+			if diff := cmp.Diff(want, program.Ports(t, e.Scrape())); diff != "" {
 				t.Errorf("ports differ (-want +got):\n%s", diff)
 			}
 		})

@@ -32,12 +32,11 @@ func (a *attribution) attribute(input uint64, l *listing) (version uint64, _ Rea
 		return input + a.changes, read
 	}
 	a.input, l.attributed = input, a.known
-	for n := range l.open {
-		listener := &l.open[n]
+	for listener, sockets := range l.all() {
 		listener.holders, listener.Exact = nil, false
 		if a.known {
-			listener.holders = a.holdersOf(listener.sockets)
-			listener.Exact = a.areExact(listener.sockets)
+			listener.holders = a.holdersOf(sockets)
+			listener.Exact = a.areExact(sockets)
 		}
 		listener.ManyHolders = len(listener.holders) > maxHolders
 		listener.Holders = listener.holders[:min(len(listener.holders), maxHolders)]

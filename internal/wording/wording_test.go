@@ -25,10 +25,10 @@ func TestNothingThatIsShownIsHidden(t *testing.T) {
 
 func TestNoFileNameIsACommandOfTheRunnerThatPrintsIt(t *testing.T) {
 	for name, want := range map[string]string{
-		"ports.yml":       "ports.yml",
-		"::error::x.yml":  "./::error::x.yml",
-		" ::error::x.yml": "./ ::error::x.yml",
-		"a::b\nx.yml":     `a::b\nx.yml`,
+		"ports.yml":          "ports.yml",
+		"::error::x.yml":     "./::error::x.yml",
+		"\x20::error::x.yml": "./ ::error::x.yml",
+		"a::b\nx.yml":        `a::b\nx.yml`,
 	} {
 		if got := Path(name); got != want {
 			t.Errorf("%q: got %q, want %q", name, got, want)

@@ -1,0 +1,208 @@
+package docs
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/listen-exporter/listen_exporter/test/program"
+)
+
+// readmeTables are the socket tables of the host that README.md shows.
+var readmeTables = map[string]string{
+	"tcp": `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 101 1 0000000000000000 100 0 0 10 0
+   1: 0A01A8C0:1538 00000000:0000 0A 00000000:00000000 00:00000000 00000000   105        0 102 1 0000000000000000 100 0 0 10 0
+`,
+	"tcp6": `  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000000000000000000000000000:0016 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 103 1 0000000000000000 100 0 0 10 0
+   1: 00000000000000000000000000000000:27CE 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000 65534        0 104 1 0000000000000000 100 0 0 10 0
+`,
+	"udp": `   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+  323: 0100007F:0143 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 105 2 0000000000000000 0
+`,
+}
+
+// readmeProcesses hold the sockets of readmeTables.
+var readmeProcesses = []struct {
+	pid, inodes  string
+	name, cgroup string
+}{
+	{"712", "101 103", "sshd", "/system.slice/ssh.service"},
+	{"731", "102", "postgres", "/system.slice/postgresql.service"},
+	{"745", "104", "listen_exporter", "/system.slice/listen_exporter.service"},
+	{"698", "105", "chronyd", "/system.slice/chrony.service"},
+}
+
+// readmeFiles are the files that the commands of README.md are given.
+var readmeFiles = map[string]string{
+	"ports.yml": `---
+services:
+  - name: ssh
+    port: 22
+  - name: chrony
+    port: 323
+    proto: udp
+    bind: loopback
+  - name: shop
+    purpose: the web shop
+    port: 443
+  - name: postgresql
+    purpose: orders
+    port: 5432
+    bind: loopback
+  - name: listen_exporter
+    port: 10190
+reserved:
+  - team: alpha
+    ports: 30000-30999
+    namespaces: [team-alpha]
+  - team: beta
+    ports: 31000-31999
+    namespaces: [team-beta]
+`,
+	"draft.yml": `---
+services:
+  - name: shop
+    port: 65536
+  - name: cache
+    prot: udp
+    port: 11211
+`,
+	"deploy/shop.yaml": `---
+apiVersion: v1
+kind: Service
+metadata:
+  name: shop
+  namespace: team-alpha
+spec:
+  type: NodePort
+  ports:
+    - port: 30080
+      nodePort: 31080
+`,
+}
+
+// readmeHost makes the host that README.md shows, and the directory in which its commands are run. It returns the procfs.
+func readmeHost(t *testing.T) (procfs string) {
+	t.Helper()
+	procfs = t.TempDir()
+	write := func(file, text string) {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range readmeTables {
+		write(filepath.Join(procfs, "1/net", name), text)
+	}
+	write(filepath.Join(procfs, "sys/net/ipv6/bindv6only"), "0\n")
+	for _, p := range readmeProcesses {
+		dir := filepath.Join(procfs, p.pid)
+		write(filepath.Join(dir, "comm"), p.name+"\n")
+		write(filepath.Join(dir, "cgroup"), "0::"+p.cgroup+"\n")
+		write(filepath.Join(dir, "stat"), p.pid+" ("+p.name+") S"+strings.Repeat(" 0", 49)+"\n")
+		if err := os.Mkdir(filepath.Join(dir, "fd"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for i, inode := range strings.Fields(p.inodes) {
+			if err := os.Symlink("socket:["+inode+"]", filepath.Join(dir, "fd", fmt.Sprint(3+i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	dir := t.TempDir()
+	for name, text := range readmeFiles {
+		write(filepath.Join(dir, name), text)
+	}
+	t.Chdir(dir)
+	return procfs
+}
+
+// TestReadmeShowsWhatTheCommandsPrint holds each command in README.md to the program.
+func TestReadmeShowsWhatTheCommandsPrint(t *testing.T) {
+	procfs := readmeHost(t)
+	examples := regexp.MustCompile("(?s)```console\n\\$ listen_exporter ([^\n]*)\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1)
+	if len(examples) < 3 {
+		t.Errorf("README.md has %d commands, want list, audit and check", len(examples))
+	}
+	for _, example := range examples {
+		args := append(strings.Fields(example[1]), "--path.procfs="+procfs, "--collector.source=procfs", "--registry.host=web-1")
+		_, stdout, stderr := program.Run(t, args...)
+		if diff := cmp.Diff(stdout, example[2]); diff != "" {
+			t.Errorf("README.md differs from the output of %s (-program +README.md):\n%s\n%s", example[1], diff, stderr)
+		}
+	}
+}
+
+func TestReadmeShowsWhatTheExporterServes(t *testing.T) {
+	_, example, _ := strings.Cut(read(t, "README.md"), "| grep host_listen_port{\n")
+	example, _, found := strings.Cut(example, "```")
+	if !found {
+		t.Fatal("README.md shows no metrics")
+	}
+	served := ""
+	for line := range strings.Lines(program.Start(t, "--path.procfs="+readmeHost(t)).Scrape()) {
+		if strings.HasPrefix(line, "host_listen_port{") {
+			served += line
+		}
+	}
+	if diff := cmp.Diff(served, example); diff != "" {
+		t.Errorf("README.md differs from the program (-program +README.md):\n%s", diff)
+	}
+}
+
+// jsonFields adds the fields of a JSON value, with those of the objects in it as "object.field".
+func jsonFields(value any, prefix string, fields map[string]bool) {
+	switch value := value.(type) {
+	case []any:
+		for _, element := range value {
+			jsonFields(element, prefix, fields)
+		}
+	case map[string]any:
+		for name, field := range value {
+			fields[prefix+name] = true
+			jsonFields(field, prefix+name+".", fields)
+		}
+	}
+}
+
+func TestTheReadmeDocumentsEveryFieldOfTheJSON(t *testing.T) {
+	_, section, _ := strings.Cut(read(t, "README.md"), "### The JSON of list\n")
+	section, _, _ = strings.Cut(section, "\n#")
+	var documented []string
+	for _, row := range regexp.MustCompile(`(?m)^\| (\x60[^|]*) \|`).FindAllStringSubmatch(section, -1) {
+		for _, span := range codeSpan.FindAllStringSubmatch(row[1], -1) {
+			documented = append(documented, span[1])
+		}
+	}
+	procfs := readmeHost(t)
+	printed := make(map[string]bool)
+	for _, protocolFails := range []bool{false, true} { // so that each object is there once
+		if protocolFails {
+			if err := os.Remove(filepath.Join(procfs, "1/net/udp")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, stdout, stderr := program.Run(t, "list", "--format=json", "--path.procfs="+procfs, "--registry.file=ports.yml")
+		var value any
+		if err := json.Unmarshal([]byte(stdout), &value); err != nil {
+			t.Fatalf("%v: %s", err, stderr)
+		}
+		jsonFields(value, "", printed)
+	}
+	slices.Sort(documented)
+	if diff := cmp.Diff(slices.Sorted(maps.Keys(printed)), documented); diff != "" {
+		t.Errorf("fields of the JSON (-printed +documented):\n%s", diff)
+	}
+}

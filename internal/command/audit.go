@@ -1,0 +1,95 @@
+package command
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/wording"
+)
+
+// AuditOptions are the options of audit.
+type AuditOptions struct {
+	// Inventory says what is read, and the registry. MaxPorts may be 0 for no limit.
+	Inventory inventory.Options
+}
+
+// Audit compares the current listeners with the registry and returns the exit code.
+func Audit(o AuditOptions, s Streams) int {
+	var out bytes.Buffer
+	found, err := audit(o, &out, s)
+	return s.finish(&out, found, err)
+}
+
+func audit(o AuditOptions, out *bytes.Buffer, s Streams) (found bool, err error) {
+	if err := refuseFilters(o.Inventory, "audit covers every listener"); err != nil {
+		return false, err
+	}
+	if o.Inventory.RegistryFile == "" {
+		return false, errors.New("audit needs a registry: make one with `" + wording.Program + " list --format=registry > ports.yml`, then `" +
+			wording.Program + " audit --registry.file=ports.yml`")
+	}
+	snapshot, err := read(mainNamespace(o.Inventory), s.Logger)
+	if err != nil {
+		return false, err
+	}
+	declared, violations := 0, 0
+	for _, e := range entries(snapshot) {
+		if e.listener == nil {
+			fmt.Fprintf(out, "%s %d: missing: %s does not listen as declared%s\n", e.proto, e.port, serviceName(e.service.Name, e.service.Purpose), assumption(e.service))
+			continue
+		}
+		switch state := stateOf(e.listener); state {
+		case stateEphemeral:
+		case stateOK:
+			declared++
+		default:
+			violations++
+			fmt.Fprintf(out, "%s %s: %s: %s\n", e.proto, addressAndPort(e.listener), state, violation(e.listener))
+		}
+	}
+	missing := len(snapshot.Missing())
+	for _, state := range snapshot.Compliance.Services {
+		if state.Up && state.Assumed {
+			fmt.Fprintf(out, "%s %d: assumed: %s listens only on ::, which is assumed to accept IPv4 because net.ipv6.bindv6only is 0\n",
+				state.Proto, state.Port, wording.Printable(state.Name))
+		}
+	}
+	fmt.Fprintf(out, "%s as declared, %s, %s\n",
+		wording.Count(declared, "listener"), wording.Count(violations, "violation"), wording.Count(missing, "missing service"))
+	err = incomplete(snapshot)
+	if snapshot.Omitted > 0 {
+		err = errors.Join(err, fmt.Errorf("%s not judged: there are more than --collector.max-ports", wording.Count(snapshot.Omitted, "listener")))
+	}
+	return violations+missing > 0, err
+}
+
+// violation returns why a listener violates the registry, and who holds it.
+func violation(l *inventory.Listener) string {
+	text := wording.Violation(l.Verdict.Reason, l.Verdict.Service, l.Verdict.Declared)
+	switch l.Verdict.Reason {
+	case inventory.ReasonBind, inventory.ReasonProcess:
+		text = serviceName(l.Verdict.Service, l.Verdict.Purpose) + " " + text
+	}
+	if holders := holdersOf(l); holders != "" {
+		text += ", held by " + holders
+	}
+	return text
+}
+
+// serviceName returns the name of a service and its purpose.
+func serviceName(name, purpose string) string {
+	if purpose == "" {
+		return wording.Printable(name)
+	}
+	return fmt.Sprintf("%s (%s)", wording.Printable(name), wording.Printable(purpose))
+}
+
+// assumption returns why a missing service may be up after all.
+func assumption(s inventory.ServiceState) string {
+	if !s.Assumed {
+		return ""
+	}
+	return " (assumed: something listens on ::, which is assumed not to accept IPv4 because net.ipv6.bindv6only is 1)"
+}

@@ -1,0 +1,92 @@
+package command
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/listen-exporter/listen_exporter/internal/manifest"
+	"github.com/listen-exporter/listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/internal/wording"
+)
+
+// CheckOptions are the options of check.
+type CheckOptions struct {
+	// Registries are the files to check, and RegistryFile is another one, or empty.
+	Registries   []string
+	RegistryFile string
+	// Manifests are the directories of Kubernetes manifests to check.
+	Manifests []string
+}
+
+// Check checks registries and Kubernetes manifests for faults and returns the exit code.
+func Check(o CheckOptions, s Streams) int {
+	var out bytes.Buffer
+	found, err := check(o, &out, s.Err)
+	return s.finish(&out, found, err)
+}
+
+func check(o CheckOptions, out *bytes.Buffer, stderr io.Writer) (found bool, err error) {
+	files := slices.Clone(o.Registries)
+	if o.RegistryFile != "" && !slices.Contains(files, o.RegistryFile) {
+		files = append(files, o.RegistryFile)
+	}
+	if len(files) == 0 && len(o.Manifests) == 0 {
+		return false, errors.New("check needs a registry or manifests: `" + wording.Program + " check ports.yml`, `" + wording.Program + " check --manifests=DIR`")
+	}
+	var good []*registry.Registry
+	var errs []error
+	for _, file := range files {
+		r, err := registry.Load(file)
+		if faults := registry.Faults(nil); errors.As(err, &faults) {
+			found = true
+			writeFaults(out, faults)
+			continue
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		good = append(good, r)
+		fmt.Fprintf(out, "%s: %s, %s\n", wording.Path(file), wording.Count(r.ServiceCount(), "service"), wording.Count(len(r.Ranges()), "reserved range"))
+	}
+	if len(good) == 0 {
+		good = append(good, nil) // duplicate host ports are faults without a registry too
+	}
+	for _, dir := range o.Manifests {
+		foundHere, err := checkManifests(good, dir, out, stderr)
+		found = found || foundHere
+		errs = append(errs, err)
+	}
+	return found, errors.Join(errs...)
+}
+
+// checkManifests checks a directory of manifests against each registry. It writes a line only once, even if several registries
+// lead to it.
+func checkManifests(registries []*registry.Registry, dir string, out, stderr io.Writer) (found bool, err error) {
+	written := make(map[string]bool)
+	writeOnce := func(w io.Writer, line string) {
+		if !written[line] {
+			written[line] = true
+			_, _ = fmt.Fprintln(w, line)
+		}
+	}
+	for _, r := range registries {
+		var findings []manifest.Finding
+		var skipped []manifest.Skipped
+		findings, skipped, err = manifest.Check(r, dir) // the same error for each registry
+		for _, f := range findings {
+			found = true
+			writeOnce(out, f.String())
+		}
+		for _, s := range skipped {
+			writeOnce(stderr, fmt.Sprintf("%s:%d: warning: not checked: %s", s.File, s.Line, s.Reason))
+		}
+	}
+	if err == nil && !found {
+		_, _ = fmt.Fprintf(out, "%s: nothing found\n", wording.Path(dir))
+	}
+	return found, err
+}

@@ -1,0 +1,127 @@
+package command
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/listen-exporter/listen_exporter/test/program"
+)
+
+// checkFiles are what the tests of check are about.
+var checkFiles = map[string]string{
+	"good.yml":        "services: [{name: ssh, port: 22}]\nreserved: [{team: a, ports: 30000-30099, namespaces: [team-a]}]\n",
+	"more.yml":        "services: [{name: web, port: [80, 443]}, {name: dns, port: 53}]\n",
+	"bad.yml":         "services:\n  - name: x\n    port: 0\n    bind: nowhere\n",
+	"worse.yml":       "services: []\n",
+	"twice/a.yaml":    "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: team-a}\nspec:\n  containers:\n    - name: a\n      ports:\n        - hostPort: 31000\n          containerPort: 80\n",
+	"twice/b.yaml":    "apiVersion: v1\nkind: Pod\nmetadata: {name: b, namespace: team-b}\nspec:\n  containers:\n    - name: b\n      ports:\n        - hostPort: 31000\n          containerPort: 80\n",
+	"fine/a.yaml":     "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: team-a}\nspec:\n  containers:\n    - name: a\n      ports:\n        - hostPort: 30000\n          containerPort: 80\n",
+	"::error::/a.yml": "services: []\n",
+	"template/a.yaml": "{{ if .Values.x }}\nkind: Pod\n{{ end }}\n",
+}
+
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range checkFiles {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(dir)
+	for _, test := range []struct {
+		name string
+		args []string
+		code int
+		// What the output must match, line by line.
+		stdout, stderr []string
+	}{
+		{
+			"good files",
+			[]string{"good.yml", "more.yml"},
+			0,
+			[]string{`good\.yml: 1 service, 1 reserved range`, `more\.yml: 2 services, 0 reserved ranges`},
+			nil,
+		},
+		{
+			"bad files beside a good one",
+			[]string{"bad.yml", "good.yml", "worse.yml"},
+			1,
+			[]string{`bad\.yml:3:11: .+`, `bad\.yml:4:11: .+`, `good\.yml: 1 service, 1 reserved range`, `worse\.yml:1:\d+: .+`},
+			nil,
+		},
+		{
+			"a file that is not there beside a bad one",
+			[]string{"bad.yml", "gone.yml"},
+			2,
+			[]string{`bad\.yml:3:11: .+`, `bad\.yml:4:11: .+`},
+			[]string{`listen_exporter: error: read the registry: open gone\.yml: no such file or directory`},
+		},
+		{"a name that is a command to who reads the lines", []string{"::error::/a.yml"}, 1, []string{`\./::error::/a\.yml:1:11: .+`}, nil},
+		{"the registry of the other commands", []string{"--registry.file=good.yml"}, 0, []string{`good\.yml: 1 service, 1 reserved range`}, nil},
+		{"the same file twice", []string{"--registry.file=good.yml", "good.yml"}, 0, []string{`good\.yml: 1 service, 1 reserved range`}, nil},
+		{"manifests, no registry", []string{"--manifests=twice"}, 1, []string{`twice/b\.yaml:8:21: .*31000.*twice/a\.yaml:8.*`}, nil},
+		{"manifests, no registry, nothing found", []string{"--manifests=fine"}, 0, []string{`fine: nothing found`}, nil},
+		{
+			"manifests against a registry",
+			[]string{"good.yml", "--manifests=twice", "--manifests=fine"},
+			1,
+			[]string{`good\.yml: .+`, `twice/a\.yaml:8:21: .*30000-30099.*`, `twice/b\.yaml:8:21: .*31000.*`, `fine: nothing found`},
+			nil,
+		},
+		{
+			"what several registries find is told once",
+			[]string{"good.yml", "more.yml", "--manifests=twice"},
+			1,
+			[]string{`good\.yml: .+`, `more\.yml: .+`, `twice/a\.yaml:8:21: .*30000-30099.*`, `twice/b\.yaml:8:21: .*31000.*`},
+			nil,
+		},
+		{
+			"manifests against a bad registry",
+			[]string{"bad.yml", "--manifests=fine"},
+			1,
+			[]string{`bad\.yml:3:11: .+`, `bad\.yml:4:11: .+`, `fine: nothing found`},
+			nil,
+		},
+		{"a template", []string{"--manifests=template"}, 0, []string{`template: nothing found`}, []string{`template/a\.yaml:1: warning: not checked: is a template, not YAML: want what it renders to, as helm template prints it`}},
+		{
+			"a directory that is not there",
+			[]string{"good.yml", "--manifests=gone", "--manifests=fine"},
+			2,
+			[]string{`good\.yml: .+`, `fine: nothing found`},
+			[]string{`listen_exporter: error: read the manifests: .+`},
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code, stdout, stderr := program.Run(t, append([]string{"check"}, test.args...)...)
+			if code != test.code {
+				t.Errorf("exit code %d, want %d", code, test.code)
+			}
+			wantLines(t, "stdout", test.stdout, stdout)
+			wantLines(t, "stderr", test.stderr, stderr)
+		})
+	}
+}
+
+// wantLines checks that each line of a text matches its pattern.
+func wantLines(t *testing.T, where string, patterns []string, text string) {
+	t.Helper()
+	lines := program.Lines(text)
+	matched := make([]string, 0, len(lines))
+	for i, line := range lines {
+		if i < len(patterns) && regexp.MustCompile(`^(?:`+patterns[i]+`)$`).MatchString(line) {
+			line = patterns[i]
+		}
+		matched = append(matched, line)
+	}
+	if diff := cmp.Diff(append([]string{}, patterns...), matched); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", where, diff)
+	}
+}

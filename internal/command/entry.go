@@ -1,0 +1,105 @@
+package command
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/wording"
+)
+
+// entry is a line of list and audit: a listener, or a missing service.
+type entry struct {
+	netns, proto string
+	port         uint16
+	listener     *inventory.Listener // nil for a missing service
+	service      inventory.ServiceState
+}
+
+// entries returns all listeners and missing services, by network namespace, port and protocol.
+func entries(s *inventory.Snapshot) []entry {
+	var all []entry
+	for i := range s.Listeners {
+		l := &s.Listeners[i]
+		all = append(all, entry{netns: l.Netns, proto: l.Proto, port: l.Addr.Port(), listener: l})
+	}
+	for _, service := range s.Missing() {
+		all = append(all, entry{proto: service.Proto, port: service.Port, service: service})
+	}
+	slices.SortStableFunc(all, func(a, b entry) int {
+		return cmp.Or(cmp.Compare(a.netns, b.netns), cmp.Compare(a.port, b.port), cmp.Compare(a.proto, b.proto))
+	})
+	return all
+}
+
+// The states of an entry that are not a reason for a violation.
+const (
+	stateOK        = "ok"
+	stateMissing   = "missing"
+	stateEphemeral = "ephemeral"
+)
+
+// stateOf returns the verdict on a listener in one word, or an empty string if the listener is not judged.
+func stateOf(l *inventory.Listener) string {
+	switch {
+	case isClient(l):
+		return stateEphemeral
+	case !l.Judged:
+		return ""
+	case l.Verdict.Reason == "":
+		return stateOK
+	default:
+		return l.Verdict.Reason
+	}
+}
+
+// isClient reports whether a listener is most likely a client: an undeclared UDP socket on an ephemeral port. The exporter
+// waits to see how long such a socket lives, a command cannot.
+func isClient(l *inventory.Listener) bool {
+	undeclared := !l.Judged || l.Verdict.Reason == inventory.ReasonUnregistered || l.Verdict.Reason == inventory.ReasonReserved
+	return l.Proto == inventory.UDP && l.Range == inventory.RangeEphemeral && undeclared
+}
+
+// addressOf returns the address of a listener, with its interface written as ss does.
+func addressOf(l *inventory.Listener) string {
+	address := l.Addr.Addr().String()
+	if l.Device != "" {
+		address = l.Addr.Addr().WithZone("").String() + "%" + l.Device
+	}
+	return wording.Printable(address)
+}
+
+// addressAndPort returns the address and port of a listener, such as "[::1]:22".
+func addressAndPort(l *inventory.Listener) string {
+	if l.IsIPv6() {
+		return fmt.Sprintf("[%s]:%d", addressOf(l), l.Addr.Port())
+	}
+	return fmt.Sprintf("%s:%d", addressOf(l), l.Addr.Port())
+}
+
+// holdersOf returns the holders of a listener, such as "sshd(ssh.service)". Brackets and commas in the name of a process are
+// escaped, so that no process can pose as one of another unit.
+func holdersOf(l *inventory.Listener) string {
+	escape := strings.NewReplacer("(", `\x28`, ")", `\x29`, ",", `\x2c`)
+	names := make([]string, 0, len(l.Holders)+1)
+	for _, h := range l.Holders {
+		where := h.Unit
+		switch {
+		case h.PodUID != "":
+			where = "pod:" + wording.ShortPod(h.PodUID)
+		case h.ContainerID != "":
+			where = "container:" + wording.ShortContainer(h.ContainerID)
+		}
+		name := escape.Replace(wording.Printable(h.Process))
+		if where != "" {
+			name += "(" + wording.Printable(where) + ")"
+		}
+		names = append(names, name)
+	}
+	if l.ManyHolders {
+		names = append(names, "(many)")
+	}
+	return strings.Join(names, ",")
+}

@@ -1,0 +1,189 @@
+package command
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+	"unicode/utf16"
+
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+)
+
+// jsonVersion is the version of the JSON's form. A new field does not change it.
+const jsonVersion = 1
+
+// jsonList is the output of list --format=json. Every field is always there: it is null if it is not known, or does not apply
+// to the listener.
+type jsonList struct {
+	Version   int            `json:"version"`
+	Host      string         `json:"host"`
+	Time      time.Time      `json:"time"`
+	Source    string         `json:"source"`
+	Registry  *jsonRegistry  `json:"registry"`
+	Listeners []jsonListener `json:"listeners"`
+	Services  []jsonService  `json:"services"`
+	Omitted   int            `json:"omitted"`
+	Failed    []jsonFailure  `json:"failed"`
+}
+
+type jsonRegistry struct {
+	File     string         `json:"file"`
+	Reserved []jsonReserved `json:"reserved"`
+}
+
+type jsonReserved struct {
+	Team      string `json:"team"`
+	Ports     int    `json:"ports"`
+	PortsUsed int    `json:"ports_used"`
+}
+
+type jsonListener struct {
+	Proto                   string         `json:"proto"`
+	Family                  string         `json:"family"`
+	Address                 string         `json:"address"`
+	Port                    uint16         `json:"port"`
+	Scope                   string         `json:"scope"`
+	Range                   string         `json:"range"`
+	Device                  string         `json:"device"`
+	Netns                   string         `json:"netns"`
+	Sockets                 int            `json:"sockets"`
+	AcceptQueueLength       *uint64        `json:"accept_queue_length"`
+	AcceptQueueLimit        *uint64        `json:"accept_queue_limit"`
+	ReceiveQueueBytes       *uint64        `json:"receive_queue_bytes"`
+	ReceiveBufferLimitBytes *uint64        `json:"receive_buffer_limit_bytes"`
+	IPv6Only                *bool          `json:"ipv6_only"`
+	Holders                 []jsonHolder   `json:"holders"`
+	HoldersExact            bool           `json:"holders_exact"`
+	HoldersMany             bool           `json:"holders_many"`
+	State                   *string        `json:"state"`
+	ServiceName             *string        `json:"service_name"`
+	Purpose                 *string        `json:"purpose"`
+	Registered              *bool          `json:"registered"`
+	Violation               *jsonViolation `json:"violation"`
+}
+
+type jsonHolder struct {
+	Process     string `json:"process"`
+	Unit        string `json:"unit"`
+	ContainerID string `json:"container_id"`
+	PodUID      string `json:"pod_uid"`
+	UID         uint32 `json:"uid"`
+}
+
+type jsonViolation struct {
+	Reason      string  `json:"reason"`
+	ServiceName string  `json:"service_name"`
+	Declared    *string `json:"declared"`
+}
+
+type jsonService struct {
+	ServiceName string `json:"service_name"`
+	Purpose     string `json:"purpose"`
+	Proto       string `json:"proto"`
+	Port        uint16 `json:"port"`
+	Up          bool   `json:"up"`
+	Assumed     bool   `json:"assumed"`
+}
+
+type jsonFailure struct {
+	Collector string `json:"collector"`
+	Error     string `json:"error"`
+}
+
+// writeJSON writes a snapshot as JSON.
+func writeJSON(out *bytes.Buffer, o inventory.Options, s *inventory.Snapshot, now time.Time) error {
+	all := jsonList{
+		Version: jsonVersion, Host: o.RegistryHost, Time: now.UTC().Truncate(time.Second), Source: s.Source, Omitted: s.Omitted,
+		Listeners: []jsonListener{}, Services: []jsonService{}, Failed: []jsonFailure{},
+	}
+	if s.Compliance != nil {
+		all.Registry = &jsonRegistry{File: o.RegistryFile}
+		if s.Succeeded(inventory.TCP) && s.Succeeded(inventory.UDP) {
+			all.Registry.Reserved = []jsonReserved{}
+			for _, use := range s.Compliance.Reserved {
+				all.Registry.Reserved = append(all.Registry.Reserved, jsonReserved{use.Team, use.Size, use.Used})
+			}
+		}
+		for _, state := range s.Compliance.Services {
+			all.Services = append(all.Services, jsonService{state.Name, state.Purpose, state.Proto, state.Port, state.Up, state.Assumed})
+		}
+	}
+	for i := range s.Listeners {
+		all.Listeners = append(all.Listeners, jsonOf(&s.Listeners[i]))
+	}
+	for _, read := range s.Reads {
+		if read.Err != nil {
+			all.Failed = append(all.Failed, jsonFailure{read.Collector, read.Err.Error()})
+		}
+	}
+	var text bytes.Buffer
+	encoder := json.NewEncoder(&text)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(all); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	writeASCII(out, text.String())
+	return nil
+}
+
+func jsonOf(l *inventory.Listener) jsonListener {
+	j := jsonListener{
+		Proto: l.Proto, Family: l.Family(), Address: l.Addr.Addr().String(), Port: l.Addr.Port(), Scope: string(l.Scope), Range: string(l.Range),
+		Device: l.Device, Netns: l.Netns, Sockets: l.Sockets, Holders: []jsonHolder{}, HoldersExact: l.Exact, HoldersMany: l.ManyHolders,
+	}
+	if l.Proto == inventory.TCP {
+		j.AcceptQueueLength = &l.AcceptQueueLength
+	} else {
+		j.ReceiveQueueBytes = &l.ReceiveQueueBytes
+	}
+	switch {
+	case !l.Detailed:
+	case l.Proto == inventory.TCP:
+		j.AcceptQueueLimit = &l.AcceptQueueLimit
+	default:
+		j.ReceiveBufferLimitBytes = &l.ReceiveBufferLimitBytes
+	}
+	if l.Detailed && l.IsIPv6() {
+		j.IPv6Only = &l.IPv6Only
+	}
+	for _, h := range l.Holders {
+		j.Holders = append(j.Holders, jsonHolder(h))
+	}
+	if state := stateOf(l); state != "" {
+		j.State = &state
+	}
+	if !l.Judged || isClient(l) {
+		return j
+	}
+	registered := l.Verdict.Reason == ""
+	j.Registered = &registered
+	if !registered {
+		j.Violation = &jsonViolation{Reason: l.Verdict.Reason, ServiceName: l.Verdict.Service}
+		if l.Verdict.Declared != "" {
+			j.Violation.Declared = &l.Verdict.Declared
+		}
+	}
+	if l.Verdict.Service != "" && l.Verdict.Reason != inventory.ReasonReserved {
+		j.ServiceName, j.Purpose = &l.Verdict.Service, &l.Verdict.Purpose
+	}
+	return j
+}
+
+// writeASCII writes JSON with each unprintable character escaped, so that no name can control a terminal. Escaping does not
+// change the values.
+func writeASCII(out *bytes.Buffer, text string) {
+	for _, r := range text {
+		switch {
+		case r == '\n' || strconv.IsPrint(r):
+			out.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			fmt.Fprintf(out, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(out, `\u%04x`, r)
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package command
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/internal/wording"
+)
+
+// The formats of list.
+const (
+	FormatTable    = "table"
+	FormatJSON     = "json"
+	FormatRegistry = "registry"
+)
+
+// ListOptions are the options of list.
+type ListOptions struct {
+	// Inventory says what is read. MaxPorts may be 0 for no limit.
+	Inventory inventory.Options
+	Format    string
+	// OwnAddress is the exporter's --web.listen-address, or empty if it has none. A registry declares it.
+	OwnAddress string
+}
+
+// List shows the current listeners and returns the exit code.
+func List(o ListOptions, s Streams) int {
+	var out bytes.Buffer
+	err := list(o, &out, screenOf(s.Out), s)
+	return s.finish(&out, false, err)
+}
+
+func list(o ListOptions, out *bytes.Buffer, screen screen, s Streams) error {
+	if o.Format == FormatRegistry {
+		if err := refuseFilters(o.Inventory, "a registry must declare every listener"); err != nil {
+			return err
+		}
+		o.Inventory = mainNamespace(o.Inventory)
+	}
+	snapshot, err := read(o.Inventory, s.Logger)
+	if err != nil {
+		return err
+	}
+	err = incomplete(snapshot)
+	switch o.Format {
+	case FormatJSON:
+		return errors.Join(err, writeJSON(out, o.Inventory, snapshot, time.Now()))
+	case FormatRegistry:
+		return errors.Join(err, writeRegistry(out, o.OwnAddress, snapshot))
+	}
+	listTable(snapshot, o.Inventory.Netns == "all").write(out, screen)
+	if screen.terminal {
+		fmt.Fprintf(out, "\n%s\n", summary(snapshot))
+	}
+	return err
+}
+
+// summary returns the text below the table on a terminal.
+func summary(s *inventory.Snapshot) string {
+	text := wording.Count(len(s.Listeners), "listener")
+	if s.Compliance != nil {
+		declared, violations, clients := 0, 0, 0
+		for i := range s.Listeners {
+			switch stateOf(&s.Listeners[i]) {
+			case "": // in another network namespace
+			case stateEphemeral:
+				clients++
+			case stateOK:
+				declared++
+			default:
+				violations++
+			}
+		}
+		text += fmt.Sprintf(": %d as declared, %s", declared, wording.Count(violations, "violation"))
+		if clients > 0 {
+			text += fmt.Sprintf(", %d ephemeral", clients)
+		}
+		text += "; " + wording.Count(len(s.Missing()), "missing service")
+	}
+	if s.Unattributed > 0 && s.Succeeded(inventory.CollectorHolder) {
+		text += "\nthe holders of " + wording.Count(s.Unattributed, "listener") + " are not known"
+		if os.Geteuid() != 0 {
+			text += "; root sees more"
+		}
+	}
+	return text
+}
+
+// writeRegistry writes a registry that declares the current listeners, and the exporter even if it is not running yet.
+func writeRegistry(out *bytes.Buffer, ownAddress string, s *inventory.Snapshot) error {
+	var found []registry.Candidate
+	for i := range s.Listeners {
+		l := &s.Listeners[i]
+		if isClient(l) {
+			continue
+		}
+		candidate := registry.Candidate{Listener: l.Input()}
+		if l.Range == inventory.RangeEphemeral {
+			candidate.Optional, candidate.Note = true, "the system may have chosen this port: it can change at the next start"
+		}
+		found = append(found, candidate)
+	}
+	if own, ok := parseOwnAddress(ownAddress); ok && !slices.ContainsFunc(found, func(other registry.Candidate) bool {
+		return other.Proto == inventory.TCP && other.Addr.Port() == own.Port()
+	}) {
+		found = append(found, registry.Candidate{
+			Listener: registry.Listener{Proto: inventory.TCP, Addr: own},
+			Name:     wording.Program, Optional: true, Note: "the exporter itself, once it runs",
+		})
+	}
+	out.Write(registry.Format(found))
+	for _, read := range s.Reads {
+		if read.Err != nil {
+			fmt.Fprintf(out, "# Incomplete: %s could not be read.\n", read.Collector)
+		}
+	}
+	if len(found) == 0 {
+		return errors.New("nothing listens that a registry could declare: a registry needs at least one service")
+	}
+	return nil
+}
+
+// parseOwnAddress returns the address and port of a --web.listen-address, if it has a fixed port.
+func parseOwnAddress(address string) (own netip.AddrPort, ok bool) {
+	host, service, err := net.SplitHostPort(address)
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	if err != nil || port == 0 {
+		return netip.AddrPort{}, false
+	}
+	addr, err := netip.ParseAddr(host)
+	if err != nil {
+		addr = netip.IPv6Unspecified() // a host name may resolve to any address
+	}
+	return netip.AddrPortFrom(addr, uint16(port)), true
+}

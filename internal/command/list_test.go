@@ -1,0 +1,247 @@
+package command
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/listen-exporter/listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/test/program"
+)
+
+func TestMain(m *testing.M) { program.Main(m) }
+
+// commandRegistry is held against the host of program.NewProcfs.
+const commandRegistry = `---
+services:
+  - name: ssh
+    purpose: administration
+    port: 22
+    bind: loopback
+  - name: dns
+    port: 53
+    proto: udp
+  - name: mail
+    purpose: the "queue"
+    port: 25
+  - name: web
+    port: 443
+  - name: cache
+    port: [11211-11219]
+reserved:
+  - team: alpha
+    ports: 8000-8999
+`
+
+func TestListShowsATable(t *testing.T) {
+	procfs := program.NewProcfs(t)
+	code, stdout, stderr := program.Run(t, "list", "--path.procfs="+procfs, "--registry.file="+program.WriteFile(t, "ports.yml", commandRegistry))
+	if code != 0 {
+		t.Errorf("exit code %d, want 0: %s", code, stderr)
+	}
+	want := `PROTO  ADDRESS     PORT  SCOPE       SERVICE  STATE         HOLDER  QUEUE
+tcp    0.0.0.0       22  any         ssh      bind          -       3
+tcp    -             22  -           ssh      missing       -       -
+tcp    -             25  -           mail     missing       -       -
+udp    0.0.0.0       53  any         dns      ok            -       512B
+tcp    ::           443  any         web      ok            -       0
+udp    fe80::1      546  link-local  -        unregistered  -       0B
+tcp    127.0.0.1   8080  loopback    alpha    reserved      -       0
+udp    10.1.1.10  40000  private     -        ephemeral     -       0B
+`
+	if diff := cmp.Diff(want, stdout); diff != "" {
+		t.Errorf("table (-want +got):\n%s", diff)
+	}
+}
+
+func TestListOfAnIdleHostIsTheHeaderAlone(t *testing.T) {
+	procfs := program.NewProcfs(t)
+	for name, table := range map[string]string{"tcp": program.TCPHeader, "tcp6": program.TCP6Header, "udp": program.UDPHeader, "udp6": program.UDP6Header} {
+		program.WriteTable(t, procfs, name, table)
+	}
+	code, stdout, _ := program.Run(t, "list", "--path.procfs="+procfs)
+	if want := "PROTO  ADDRESS  PORT  SCOPE  SERVICE  STATE  HOLDER  QUEUE\n"; code != 0 || stdout != want {
+		t.Errorf("exit code %d, want 0, and %q, want %q", code, stdout, want)
+	}
+	code, stdout, stderr := program.Run(t, "list", "--format=registry", "--path.procfs="+procfs)
+	if code != 0 || !strings.Contains(stdout, "  - name: listen_exporter\n") {
+		t.Errorf("exit code %d, want 0; a registry with the exporter alone:\n%s%s", code, stdout, stderr)
+	}
+	code, stdout, stderr = program.Run(t, "list", "--format=registry", "--path.procfs="+procfs, "--web.listen-address=unix:/run/socket")
+	if code != 2 || !strings.Contains(stderr, "nothing listens") || !strings.Contains(stdout, "services: []") {
+		t.Errorf("exit code %d, want 2; a registry without services:\n%s%s", code, stdout, stderr)
+	}
+}
+
+func TestListPrintsWhatItHasWhereAProtocolCannotBeRead(t *testing.T) {
+	procfs := program.NewProcfs(t)
+	program.WriteTable(t, procfs, "udp", "not a table\n  1: bad\n")
+	for _, test := range []struct {
+		format  string
+		want    []string
+		wantNot string
+	}{
+		{FormatTable, []string{"tcp    0.0.0.0"}, "\nudp"},
+		{FormatJSON, []string{`"proto": "tcp"`, `"collector": "udp",`, `"error": "read `}, `"proto": "udp"`},
+		{FormatRegistry, []string{"port: 22", "# Incomplete: udp could not be read.\n"}, "proto: udp"},
+	} {
+		t.Run(test.format, func(t *testing.T) {
+			code, stdout, stderr := program.Run(t, "list", "--format="+test.format, "--path.procfs="+procfs)
+			if code != 2 {
+				t.Errorf("exit code %d, want 2", code)
+			}
+			for _, want := range test.want {
+				if !strings.Contains(stdout, want) {
+					t.Errorf("no %q in:\n%s", want, stdout)
+				}
+			}
+			if strings.Contains(stdout, test.wantNot) {
+				t.Errorf("%q in:\n%s", test.wantNot, stdout)
+			}
+			for _, want := range []string{
+				"listen_exporter: error: cannot read listening udp sockets: read " + procfs + "/1/net/udp: ",
+				"listen_exporter: error: udp could not be read: its listeners are missing here\n",
+			} {
+				if !strings.Contains(stderr, want) {
+					t.Errorf("no %q on stderr:\n%s", want, stderr)
+				}
+			}
+		})
+	}
+}
+
+func TestACommandThatCannotLookSaysWhyAndExitsWith2(t *testing.T) {
+	bad := program.WriteFile(t, "bad.yml", "---\nservices:\n  - name: x\n    port: 0\n    bind: nowhere\n")
+	for _, test := range []struct {
+		name string
+		args []string
+		want []string // lines
+	}{
+		{"list, no procfs", []string{"list", "--path.procfs=/does/not/exist"}, []string{"listen_exporter: error: "}},
+		{"list, bad registry", []string{"list", "--registry.file=" + bad}, []string{bad + ":4:11: ", bad + ":5:11: "}},
+		{"list, no such registry", []string{"list", "--registry.file=/does/not/exist"}, []string{"listen_exporter: error: read the registry: "}},
+		{"audit, no registry", []string{"audit"}, []string{"listen_exporter: error: audit needs a registry: make one with `listen_exporter list --format=registry > ports.yml`, then `listen_exporter audit --registry.file=ports.yml`"}},
+		{"audit, bad registry", []string{"audit", "--registry.file=" + bad}, []string{bad + ":4:11: ", bad + ":5:11: "}},
+		{"check, nothing", []string{"check"}, []string{"listen_exporter: error: check needs a registry or manifests: "}},
+		{"check, no such file", []string{"check", "/does/not/exist"}, []string{"listen_exporter: error: read the registry: "}},
+		{"check, no such directory", []string{"check", "--manifests=/does/not/exist"}, []string{"listen_exporter: error: read the manifests: "}},
+		{"check, neither", []string{"check", "/does/not/exist", "--manifests=/nor/this"}, []string{"listen_exporter: error: read the registry: ", "listen_exporter: error: read the manifests: "}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code, stdout, stderr := program.Run(t, append(test.args, "--collector.netns=self")...)
+			if code != 2 || stdout != "" {
+				t.Errorf("exit code %d, want 2, and on stdout %q", code, stdout)
+			}
+			lines := program.Lines(stderr)
+			if len(lines) != len(test.want) {
+				t.Fatalf("%d lines on stderr, want %d:\n%s", len(lines), len(test.want), stderr)
+			}
+			for i, want := range test.want {
+				if !strings.HasPrefix(lines[i], want) {
+					t.Errorf("%q does not begin with %q", lines[i], want)
+				}
+			}
+		})
+	}
+}
+
+func TestOutputThatCannotBeWrittenIsAnError(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	reader, pipe, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader.Close()
+	defer pipe.Close()
+	file := program.WriteFile(t, "ports.yml", commandRegistry)
+	for stdout, reason := range map[*os.File]error{full: syscall.ENOSPC, pipe: syscall.EPIPE} {
+		for _, args := range [][]string{
+			{"list"}, {"list", "--format=json"}, {"list", "--format=registry"}, {"audit", "--registry.file=" + file}, {"check", file},
+		} {
+			cmd := program.Command(t, append(args, "--path.procfs="+program.NewProcfs(t))...)
+			var stderr bytes.Buffer
+			cmd.Stdout, cmd.Stderr = stdout, &stderr
+			_ = cmd.Run()
+			want := "listen_exporter: error: write the output: write /dev/stdout: " + reason.Error() + "\n"
+			if code := cmd.ProcessState.ExitCode(); code != ExitTrouble || !strings.HasSuffix(stderr.String(), want) {
+				t.Errorf("%q: exit code %d, want 2; on stderr %q, want %q", args, code, &stderr, want)
+			}
+		}
+	}
+}
+
+func TestTheLogOfACommandIsForPeopleUnlessItIsAskedFor(t *testing.T) {
+	procfs := program.NewProcfs(t)
+	for _, test := range []struct {
+		args         []string
+		want, absent string
+	}{
+		{nil, "listen_exporter: warning: the observed network namespace is not the exporter's own", "observing"},
+		{[]string{"--log.level=error"}, "", "observed"},
+		{[]string{"--log.level=info"}, `level=info msg="observing a network namespace"`, "listen_exporter:"},
+		{[]string{"--log.format=json"}, `"level":"warn","msg":"the observed`, "info"},
+	} {
+		_, _, stderr := program.Run(t, append(test.args, "list", "--path.procfs="+procfs)...)
+		if !strings.Contains(stderr, test.want) || strings.Contains(stderr, test.absent) {
+			t.Errorf("%q: on stderr, with %q and without %q:\n%s", test.args, test.want, test.absent, stderr)
+		}
+	}
+}
+
+func TestARegistryDeclaresTheExporterWhereItIsToListen(t *testing.T) {
+	procfs := program.NewProcfs(t)
+	program.WriteTable(t, procfs, "tcp", program.TCPHeader+
+		"   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1001 1 0000000000000000 100 0 0 10 0\n"+
+		"   1: 0100007F:9C40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1002 1 0000000000000000 100 0 0 10 0\n")
+	for flag, want := range map[string]string{
+		"":            "    port: 10190\n    required: false # the exporter itself, once it runs\n",
+		"127.0.0.1:9": "    port: 9\n    bind: loopback\n    required: false # the exporter itself, once it runs\n",
+		"localhost:9": "    port: 9\n    required: false # the exporter itself, once it runs\n",
+		"[::1]:22":    "",
+		"unix:/run/x": "",
+		":0":          "",
+	} {
+		args := []string{"list", "--format=registry", "--path.procfs=" + procfs}
+		if flag != "" {
+			args = append(args, "--web.listen-address="+flag)
+		}
+		code, text, _ := program.Run(t, args...)
+		if code != 0 {
+			t.Errorf("%s: exit code %d, want 0", flag, code)
+		}
+		_, got, _ := strings.Cut(text, "  - name: listen_exporter\n    purpose: \"\" # say what it is for\n")
+		got, _, _ = strings.Cut(got, "  - name: ")
+		if got != want {
+			t.Errorf("%s: %q, want %q in:\n%s", flag, got, want, text)
+		}
+		if want := "    port: 40000\n    bind: loopback\n    required: false # the system may have chosen this port: it can change at the next start\n"; !strings.Contains(text, want) {
+			t.Errorf("%s: no %q in:\n%s", flag, want, text)
+		}
+	}
+}
+
+func TestWhatListWritesAsARegistryIsOneThatAuditPasses(t *testing.T) {
+	procfs := program.NewProcfs(t)
+	code, text, stderr := program.Run(t, "list", "--format=registry", "--path.procfs="+procfs)
+	if code != 0 {
+		t.Fatalf("exit code %d, want 0: %s", code, stderr)
+	}
+	if _, err := registry.Parse("ports.yml", []byte(text)); err != nil {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if strings.Contains(text, "40000") {
+		t.Errorf("a client is declared:\n%s", text)
+	}
+	code, stdout, _ := program.Run(t, "audit", "--path.procfs="+procfs, "--registry.file="+program.WriteFile(t, "ports.yml", text))
+	if want := "5 listeners as declared, 0 violations, 0 missing services\n"; code != 0 || stdout != want {
+		t.Errorf("exit code %d, want 0, and %q, want %q", code, stdout, want)
+	}
+}

@@ -1,0 +1,106 @@
+package command
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/wording"
+)
+
+// Columns of the list.
+const (
+	portColumn    = 2
+	serviceColumn = 4
+	holderColumn  = 6
+	netnsColumn   = 8
+)
+
+// listTable returns the list as a table. No cell is empty or contains a space, so that programs can split lines at spaces.
+func listTable(s *inventory.Snapshot, netns bool) table {
+	t := table{shrinkable: []shrinkable{{holderColumn, 12}, {serviceColumn, 12}}}
+	header := []string{"PROTO", "ADDRESS", "PORT", "SCOPE", "SERVICE", "STATE", "HOLDER", "QUEUE"}
+	if netns {
+		header = append(header, "NETNS")
+		t.shrinkable = slices.Insert(t.shrinkable, 0, shrinkable{netnsColumn, 12})
+	}
+	var line []cell
+	for i, text := range header {
+		line = append(line, cell{text: text, right: i == portColumn, paint: paintBold})
+	}
+	t.lines = append(t.lines, line)
+	for _, e := range entries(s) {
+		line := e.cells()
+		if netns {
+			line = append(line, cell{text: wording.Printable(e.netns)})
+		}
+		for i := range line {
+			line[i].text = word(line[i].text)
+		}
+		t.lines = append(t.lines, line)
+	}
+	return t
+}
+
+// cells returns the columns of a line, without the network namespace.
+func (e entry) cells() []cell {
+	port := cell{text: strconv.Itoa(int(e.port)), right: true}
+	l := e.listener
+	if l == nil {
+		missing := cell{text: stateMissing, paint: paintBad}
+		return []cell{{text: e.proto}, {}, port, {}, {text: wording.Printable(e.service.Name)}, missing, {}, {}}
+	}
+	state := cell{text: stateOf(l)}
+	service := wording.Printable(l.Verdict.Service)
+	switch state.text {
+	case stateOK:
+		state.paint = paintGood
+	case stateEphemeral:
+		state.paint = paintDim
+		service = ""
+	case "":
+	default:
+		state.paint = paintBad
+	}
+	queue := cell{text: queueOf(l)}
+	if l.Full() {
+		queue.paint = paintBad
+	}
+	return []cell{{text: l.Proto}, {text: addressOf(l)}, port, {text: string(l.Scope)}, {text: service}, state, {text: holdersOf(l)}, queue}
+}
+
+// queueOf returns the fill of a listener's queue: connections and their limit for TCP, bytes for UDP.
+func queueOf(l *inventory.Listener) string {
+	switch {
+	case l.Proto == inventory.UDP:
+		return bytesOf(l.ReceiveQueueBytes)
+	case l.Detailed:
+		return fmt.Sprintf("%d/%d", l.AcceptQueueLength, l.AcceptQueueLimit)
+	default:
+		return strconv.FormatUint(l.AcceptQueueLength, 10)
+	}
+}
+
+func bytesOf(n uint64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%dB", n)
+	}
+	value, unit := float64(n)/1024, 0
+	for ; value >= 1024 && unit < 2; unit++ {
+		value /= 1024
+	}
+	return fmt.Sprintf("%.1f%s", value, []string{"KiB", "MiB", "GiB"}[unit])
+}
+
+// word returns printable text as one word that is not empty. A "-" stands for no text.
+func word(text string) string {
+	switch text {
+	case "":
+		return "-"
+	case "-":
+		return `\x2d`
+	}
+	return strings.ReplaceAll(text, " ", `\x20`)
+}

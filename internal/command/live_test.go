@@ -1,0 +1,286 @@
+package command
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
+	"github.com/listen-exporter/listen_exporter/test/program"
+)
+
+// liveRun runs the program to its end as a user, in the test's network namespace.
+type liveRun func(args ...string) (code int, stdout, stderr string)
+
+// liveUsers returns how to run a program as root and as nobody.
+func liveUsers(t *testing.T, binary string) map[string]liveRun {
+	t.Helper()
+	runner := func(command func(args ...string) *exec.Cmd) liveRun {
+		return func(args ...string) (code int, stdout, stderr string) {
+			t.Helper()
+			cmd := command(append(args, "--collector.netns=self")...)
+			var out, errs bytes.Buffer
+			cmd.Stdout, cmd.Stderr = &out, &errs
+			if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
+				t.Fatal(err)
+			}
+			return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+		}
+	}
+	return map[string]liveRun{
+		"root":   runner(func(args ...string) *exec.Cmd { return exec.Command(binary, args...) }),
+		"nobody": runner(func(args ...string) *exec.Cmd { return netnstest.Nobody(t, binary, args...) }),
+	}
+}
+
+func TestCommandsLive(t *testing.T) {
+	binary := program.Path(t)
+	for _, test := range []struct {
+		name string
+		body func(t *testing.T, binary string)
+	}{
+		{"audit_passes_what_list_wrote_until_a_port_opens_or_closes", testFromListToAudit},
+		{"list_shows_everything_that_listens", testListLive},
+		{"a_running_exporter_is_a_service_like_any_other", testAuditBesideAnExporter},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			netnstest.Run(t, func(t *testing.T) { test.body(t, binary) })
+		})
+	}
+}
+
+func testFromListToAudit(t *testing.T, binary string) {
+	users := liveUsers(t, binary)
+	for _, l := range []struct{ proto, address string }{
+		{"tcp", "[::]:443"}, {"udp", "0.0.0.0:53"}, {"tcp", "127.0.0.1:8080"}, {"udp", "[fe80::1%" + netnstest.Device + "]:546"}, {"tcp", "10.0.0.1:5432"},
+	} {
+		program.Listen(t, l.proto, l.address)
+	}
+	program.Listen(t, "tcp", "0.0.0.0:22", netnstest.ReusePort())
+	program.Listen(t, "tcp", "0.0.0.0:22", netnstest.ReusePort())
+	program.Listen(t, "tcp", "[::]:22", netnstest.IPv6Only())
+	program.Listen(t, "udp", "0.0.0.0:45000") // a client
+	const declared = "7 listeners as declared"
+
+	for _, author := range []string{"root", "nobody"} {
+		code, text, stderr := users[author]("list", "--format=registry")
+		if code != 0 || stderr != "" {
+			t.Fatalf("list as %s: exit code %d, want 0: %s", author, code, stderr)
+		}
+		if names := strings.Contains(text, "process: "); names != (author == "root") {
+			t.Errorf("list as %s declares processes: %t:\n%s", author, names, text)
+		}
+		file := filepath.Join(netnstest.OpenDir(t), "ports.yml")
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for user, run := range users {
+			audit := func(when string, code int, want ...string) {
+				t.Helper()
+				gotCode, stdout, stderr := run("audit", "--registry.file="+file)
+				lines := program.Lines(stdout)
+				if gotCode != code || len(lines) != len(want) || stderr != "" {
+					t.Fatalf("audit as %s of what %s wrote, %s: exit code %d, want %d, and %d lines:\n%s%s", user, author, when, gotCode, code, len(want), stdout, stderr)
+				}
+				for i, line := range lines {
+					if !strings.HasPrefix(line, want[i]) {
+						t.Errorf("audit as %s of what %s wrote, %s: %q does not begin with %q", user, author, when, line, want[i])
+					}
+				}
+			}
+			mail := program.Listen(t, "tcp", "0.0.0.0:25")
+			audit("with a port more", 1, "tcp 0.0.0.0:25: unregistered: no service declares the port", declared+", 1 violation, 0 missing services")
+			mail()
+			audit("as it was", 0, declared+", 0 violations, 0 missing services")
+		}
+	}
+
+	// A service that goes.
+	redis := program.Listen(t, "tcp", "127.0.0.1:6379")
+	_, text, _ := users["root"]("list", "--format=registry")
+	file := filepath.Join(netnstest.OpenDir(t), "ports.yml")
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	redis()
+	for user, run := range users {
+		code, stdout, _ := run("audit", "--registry.file="+file)
+		if lines := program.Lines(stdout); code != 1 || len(lines) != 2 || !strings.HasPrefix(lines[0], "tcp 6379: missing: ") {
+			t.Errorf("audit as %s without a service: exit code %d, want 1, and one line that names it:\n%s", user, code, stdout)
+		}
+	}
+	exposed := program.Listen(t, "tcp", "0.0.0.0:6379")
+	for user, run := range users {
+		code, stdout, _ := run("audit", "--registry.file="+file)
+		if lines := program.Lines(stdout); code != 1 || len(lines) != 3 || !strings.HasPrefix(lines[0], "tcp 0.0.0.0:6379: bind: ") || !strings.HasPrefix(lines[1], "tcp 6379: missing: ") {
+			t.Errorf("audit as %s of a service that listens wider: exit code %d, want 1, and two lines:\n%s", user, code, stdout)
+		}
+	}
+	exposed()
+}
+
+func testListLive(t *testing.T, binary string) {
+	program.Listen(t, "tcp", "0.0.0.0:22")
+	program.Listen(t, "udp", "[::1]:45000")
+	own := netnstest.OwnName(t)
+	for user, run := range liveUsers(t, binary) {
+		code, stdout, stderr := run("list")
+		if code != 0 || stderr != "" {
+			t.Errorf("list as %s: exit code %d, want 0: %s", user, code, stderr)
+		}
+		lines := columns(stdout)
+		if len(lines) != 3 || len(lines[1]) != 8 || len(lines[2]) != 8 {
+			t.Fatalf("list as %s: want two lines of eight columns:\n%s", user, stdout)
+		}
+		holders := []string{lines[1][6], lines[2][6]}
+		lines[1][6], lines[2][6] = "", ""
+		if want := []string{"tcp", "0.0.0.0", "22", "any", "-", "-", "", fmt.Sprintf("0/%d", unix.SOMAXCONN)}; !slices.Equal(lines[1], want) {
+			t.Errorf("list as %s: %q, want %q", user, lines[1], want)
+		}
+		if want := []string{"udp", "::1", "45000", "loopback", "-", "ephemeral", "", "0B"}; !slices.Equal(lines[2], want) {
+			t.Errorf("list as %s: %q, want %q", user, lines[2], want)
+		}
+		if user == "root" && (!strings.HasPrefix(holders[0], own) || holders[0] != holders[1]) {
+			t.Errorf("list as root: holders %q, want %s", holders, own)
+		}
+	}
+}
+
+func testAuditBesideAnExporter(t *testing.T, binary string) {
+	e := program.StartLive(t, "--collector.netns=self")
+	_, port, _ := strings.Cut(e.Address, ":")
+	for user, run := range liveUsers(t, binary) {
+		_, text, _ := run("list", "--format=registry")
+		if !strings.Contains(text, "port: "+port) {
+			t.Errorf("list as %s does not declare the exporter's port %s:\n%s", user, port, text)
+		}
+		file := filepath.Join(netnstest.OpenDir(t), "ports.yml")
+		if err := os.WriteFile(file, []byte("services: [{name: x, port: 1, required: false}]\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		code, stdout, _ := run("audit", "--registry.file="+file)
+		if want := "tcp " + e.Address + ": unregistered: "; code != 1 || !strings.HasPrefix(stdout, want) {
+			t.Errorf("audit as %s: exit code %d, want 1, and a line that begins with %q:\n%s", user, code, want, stdout)
+		}
+	}
+}
+
+func TestListOfAllNamespacesNamesThem(t *testing.T) {
+	pid := netnstest.Hold(t, 0, func() {
+		if _, err := netnstest.Listen("tcp", "0.0.0.0:22"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	procfs := t.TempDir() // of a host on which nothing listens
+	program.NewProcfsAt(t, procfs)
+	if err := os.Symlink(fmt.Sprintf("/proc/%d", pid), filepath.Join(procfs, "7")); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr := program.Run(t, "list", "--collector.netns=all", "--path.procfs="+procfs)
+	lines := columns(stdout)
+	if code != 0 || len(lines) < 2 || len(lines[0]) != 9 || lines[0][8] != "NETNS" {
+		t.Fatalf("exit code %d, want 0, and a column NETNS:\n%s%s", code, stdout, stderr)
+	}
+	if last := lines[len(lines)-1]; last[2] != "22" || !regexp.MustCompile(`^(unknown-\d+|[0-9a-f-]{12,36})$`).MatchString(last[8]) {
+		t.Errorf("the last line is %q, want port 22 of a namespace with a name", last)
+	}
+	for _, line := range lines[1 : len(lines)-1] {
+		if line[8] != "-" {
+			t.Errorf("%q is not before the listeners of other namespaces", line)
+		}
+	}
+	_, stdout, _ = program.Run(t, "list", "--collector.netns=all", "--format=json", "--path.procfs="+procfs)
+	var got jsonList
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || got.Listeners[len(got.Listeners)-1].Netns == "" {
+		t.Errorf("%v; want the namespace in:\n%s", err, stdout)
+	}
+	_, stdout, _ = program.Run(t, "list", "--collector.netns=all", "--format=registry", "--path.procfs="+procfs)
+	if strings.Count(stdout, "port: 22\n") != 1 {
+		t.Errorf("want port 22 of the main namespace alone:\n%s", stdout)
+	}
+}
+
+// runOnTerminal runs the program with a terminal of some columns as its output.
+func runOnTerminal(t *testing.T, columns uint16, environment []string, args ...string) string {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("needs a terminal: %v", err)
+	}
+	defer master.Close()
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(
+		unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0),
+		unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}),
+	); err != nil {
+		t.Fatal(err)
+	}
+	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("needs a terminal: %v", err)
+	}
+	cmd := program.Command(t, args...)
+	cmd.Env = append(cmd.Env, environment...)
+	cmd.Stdout = slave
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	slave.Close()
+	seen, err := io.ReadAll(master)
+	if err != nil && !errors.Is(err, unix.EIO) { // nobody has the other end any more
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	return strings.ReplaceAll(string(seen), "\r\n", "\n")
+}
+
+func TestListOnATerminal(t *testing.T) {
+	procfs, file := program.NewProcfs(t), program.WriteFile(t, "ports.yml", commandRegistry)
+	args := []string{"list", "--path.procfs=" + procfs, "--registry.file=" + file, "--log.level=error"}
+	for _, test := range []struct {
+		name        string
+		environment []string
+		colours     bool
+	}{
+		{"colours", []string{"TERM=xterm-256color", "NO_COLOR="}, true},
+		{"NO_COLOR", []string{"TERM=xterm-256color", "NO_COLOR=1"}, false},
+		{"a dumb terminal", []string{"TERM=dumb", "NO_COLOR="}, false},
+		{"no word of what terminal", []string{"TERM=", "NO_COLOR="}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			seen := runOnTerminal(t, 80, test.environment, args...)
+			if coloured := strings.Contains(seen, paintBad+"missing"+paintNormal); coloured != test.colours || strings.Contains(seen, "\x1b") != test.colours {
+				t.Errorf("colours: %t, want %t:\n%q", coloured, test.colours, seen)
+			}
+			want := "\n\n6 listeners: 2 as declared, 3 violations, 1 ephemeral; 2 missing services\nthe holders of 6 listeners are not known"
+			if os.Geteuid() != 0 {
+				want += "; root sees more"
+			}
+			if !strings.HasSuffix(seen, want+"\n") {
+				t.Errorf("no summary at the end:\n%s", seen)
+			}
+		})
+	}
+	// What is no table is the same everywhere.
+	for _, format := range []string{FormatJSON, FormatRegistry} {
+		if seen := runOnTerminal(t, 80, []string{"TERM=xterm"}, append(args, "--format="+format)...); strings.Contains(seen, "\x1b") || strings.Contains(seen, "6 listeners") {
+			t.Errorf("%s:\n%q", format, seen)
+		}
+	}
+}

@@ -1,0 +1,79 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/go-kit/log"
+
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+)
+
+// read reads the current listeners once. o.MaxPorts may be 0 for no limit.
+func read(o inventory.Options, logger log.Logger) (*inventory.Snapshot, error) {
+	o.EphemeralMinAge = 0 // a single read cannot tell how old a socket is
+	if o.MaxPorts == 0 {
+		o.MaxPorts = math.MaxInt32
+	}
+	ports, err := inventory.Open(o, logger)
+	if err != nil {
+		return nil, err
+	}
+	return ports.Snapshot(), nil
+}
+
+// mainNamespace returns o without the other network namespaces: the registry is only about the main one.
+func mainNamespace(o inventory.Options) inventory.Options {
+	if o.Netns == "all" {
+		o.Netns = "host"
+	}
+	return o
+}
+
+// refuseFilters returns an error if o leaves listeners out. Otherwise a command that covers all of them would silently pass
+// what it did not see.
+func refuseFilters(o inventory.Options, why string) error {
+	var given []string
+	for _, filter := range []struct {
+		flag  string
+		given bool
+	}{
+		{"--collector.port-include", o.PortInclude.String() != ""},
+		{"--collector.port-exclude", o.PortExclude.String() != ""},
+		{"--collector.scope-exclude", o.ScopeExclude.String() != ""},
+		{"--no-collector.tcp", !o.TCP},
+		{"--no-collector.udp", !o.UDP},
+	} {
+		if filter.given {
+			given = append(given, filter.flag)
+		}
+	}
+	if len(given) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: leave out %s", why, strings.Join(given, " and "))
+}
+
+// incomplete returns an error for each failed read. The inventory has already logged the causes.
+func incomplete(s *inventory.Snapshot) error {
+	var failed []error
+	for _, read := range s.Reads {
+		if read.Err == nil {
+			continue
+		}
+		what := "its listeners are missing here"
+		switch read.Collector {
+		case inventory.CollectorHolder:
+			what = "the holders are not known"
+		case inventory.CollectorNetns:
+			what = "listeners of other network namespaces are missing here"
+		}
+		failed = append(failed, fmt.Errorf("%s could not be read: %s", read.Collector, what))
+	}
+	if s.NamespacesOmitted > 0 {
+		failed = append(failed, fmt.Errorf("%d network namespaces could not be read in time: their listeners are missing here", s.NamespacesOmitted))
+	}
+	return errors.Join(failed...)
+}

@@ -1,0 +1,197 @@
+package server
+
+import (
+	"compress/gzip"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+)
+
+// askedWith returns a handler's answer to a GET request with the header Accept-Encoding.
+func askedWith(t *testing.T, handler http.Handler, acceptEncoding ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", http.NoBody)
+	request.Header["Accept-Encoding"] = acceptEncoding
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, request)
+	return recorder
+}
+
+// bodyOf returns an answer's body, uncompressed.
+func bodyOf(t *testing.T, answer *httptest.ResponseRecorder) string {
+	t.Helper()
+	if answer.Header().Get("Content-Encoding") == "" {
+		return answer.Body.String()
+	}
+	reader, err := gzip.NewReader(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func TestThePageIsCompressedForThoseWhoTakeIt(t *testing.T) {
+	page := strings.Repeat("a page, ", 100_000)
+	handler := compressed(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for rest := page; rest != ""; rest = rest[min(4000, len(rest)):] {
+			_, _ = io.WriteString(w, rest[:min(4000, len(rest))])
+		}
+	}))
+	for _, test := range []struct {
+		accept []string
+		want   bool
+	}{
+		{nil, false},
+		{[]string{""}, false},
+		{[]string{"gzip"}, true},
+		{[]string{"GZip"}, true},
+		{[]string{"x-gzip"}, true},
+		{[]string{"deflate, gzip, br, zstd"}, true},
+		{[]string{"deflate", "br;q=1.0 , gzip;q=0.1"}, true},
+		{[]string{"br, zstd"}, false},
+		{[]string{"gzippy"}, false},
+		{[]string{"identity"}, false},
+		{[]string{"gzip;q=0"}, false},
+		{[]string{"gzip; Q=0.000"}, false},
+		{[]string{"gzip;q=0, *"}, false},
+		{[]string{"gzip;q=none"}, false},
+		{[]string{"gzip;q=nan"}, false},
+		{[]string{"gzip;q=-1"}, false},
+		{[]string{"gzip;q=0.5"}, true},
+		{[]string{"gzip;q=0.5, identity"}, false},
+		{[]string{"gzip;q=0.5, identity;q=0.2"}, true},
+		{[]string{"gzip, identity"}, true},
+		{[]string{"gzip, *;q=0"}, true},
+		{[]string{"*"}, true},
+		{[]string{"*;q=0"}, false},
+		{[]string{"identity;q=0, *;q=0.1"}, true},
+		{[]string{"identity;q=0.5, *;q=0.1"}, false},
+		{[]string{",;=,q=1;,"}, false},
+	} {
+		t.Run(strings.Join(test.accept, "+"), func(t *testing.T) {
+			answer := askedWith(t, handler, test.accept...)
+			want := ""
+			if test.want {
+				want = "gzip"
+			}
+			if got := answer.Header().Values("Content-Encoding"); strings.Join(got, "+") != want {
+				t.Errorf("Content-Encoding %q, want %q", got, want)
+			}
+			if got := answer.Header().Values("Vary"); !slices.Equal(got, []string{"Accept-Encoding"}) {
+				t.Errorf("Vary %q", got)
+			}
+			if size := answer.Body.Len(); test.want && size > len(page)/20 {
+				t.Errorf("%d bytes of %d", size, len(page))
+			}
+			if got := bodyOf(t, answer); got != page || answer.Code != http.StatusOK {
+				t.Errorf("status %d, and a page of %d bytes, want %d", answer.Code, len(got), len(page))
+			}
+		})
+	}
+}
+
+func TestWhatIsNoPageIsNeverCompressed(t *testing.T) {
+	for code := range 600 {
+		if code < http.StatusMultipleChoices {
+			continue
+		}
+		answer := askedWith(t, compressed(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "no page", code)
+		})), "gzip")
+		if got := answer.Header().Get("Content-Encoding") + answer.Header().Get("Vary"); answer.Code != code || got != "" || answer.Body.String() != "no page\n" {
+			t.Errorf("status %d, header %v, %q; want %d", answer.Code, answer.Header(), answer.Body, code)
+		}
+	}
+	answer := askedWith(t, compressed(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), "gzip")
+	if answer.Header().Get("Content-Encoding") != "" || answer.Body.Len() != 0 {
+		t.Errorf("nothing is written as %v, %q", answer.Header(), answer.Body)
+	}
+}
+
+// The writers are used again: nothing of one page may get into another, least of all of one that was never finished.
+func TestPagesThatAreWrittenAtTheSameTimeStayApart(t *testing.T) {
+	handler := compressed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for range 1000 {
+			_, _ = fmt.Fprintf(w, "page %s\n", r.Header.Get("Page"))
+		}
+		if r.Header.Get("Page") == "torn" {
+			panic(http.ErrAbortHandler)
+		}
+	}))
+	server := httptest.NewServer(handler)
+	defer server.Close()
+	get := func(page, acceptEncoding string) (body string, err error) {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, http.NoBody)
+		if err != nil {
+			return "", err
+		}
+		request.Header.Set("Page", page)
+		if acceptEncoding != "gzip" { // which the client says by itself
+			request.Header.Set("Accept-Encoding", acceptEncoding)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return "", err
+		}
+		defer func() { _ = response.Body.Close() }()
+		text, err := io.ReadAll(response.Body)
+		return string(text), err
+	}
+	var clients sync.WaitGroup
+	for n := range 8 {
+		clients.Go(func() {
+			for i := range 20 {
+				if _, err := get("torn", "gzip"); err == nil {
+					t.Error("a page that was not finished reads as one that was")
+				}
+				page := fmt.Sprintf("%d-%d", n, i)
+				body, err := get(page, []string{"gzip", "identity"}[i%2])
+				if err != nil || body != strings.Repeat("page "+page+"\n", 1000) {
+					t.Errorf("page %s: %.40q, %v", page, body, err)
+				}
+			}
+		})
+	}
+	clients.Wait()
+}
+
+func TestTooManyScrapesAreRefusedInPlainText(t *testing.T) {
+	begun, end := make(chan struct{}, 1), make(chan struct{})
+	snapshot := func() *inventory.Snapshot {
+		begun <- struct{}{}
+		<-end
+		return new(inventory.Snapshot)
+	}
+	o := defaults()
+	o.MaxRequests, o.Snapshot = 1, snapshot
+	handler := newServer(t, o, io.Discard).handler
+	first := make(chan *httptest.ResponseRecorder)
+	go func() { first <- askedWith(t, handler, "gzip") }()
+	<-begun
+	refused := askedWith(t, handler, "gzip")
+	close(end)
+	if got := refused.Header().Get("Content-Encoding"); refused.Code != http.StatusServiceUnavailable || got != "" || !strings.Contains(refused.Body.String(), "try again later") {
+		t.Errorf("status %d, Content-Encoding %q: %q", refused.Code, got, refused.Body)
+	}
+	served := <-first
+	if got := served.Header().Get("Content-Encoding"); served.Code != http.StatusOK || got != "gzip" {
+		t.Errorf("status %d, Content-Encoding %q, want gzip", served.Code, got)
+	}
+	if got := served.Header().Values("Vary"); !slices.Equal(slices.Sorted(slices.Values(got)), []string{"Accept", "Accept-Encoding"}) {
+		t.Errorf("Vary %q", got)
+	}
+	if page := bodyOf(t, served); !strings.Contains(page, "\nlisten_exporter_build_info{") {
+		t.Errorf("the page is %q", page)
+	}
+}

@@ -1,0 +1,66 @@
+package server
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/listen-exporter/listen_exporter/internal/page"
+	"github.com/listen-exporter/listen_exporter/internal/wording"
+)
+
+// newHandler returns the handler of all requests.
+func newHandler(o Options, ready func() bool, reload http.Handler, scrapeLog promhttp.Logger) (http.Handler, error) {
+	metrics, err := newMetricsHandler(o, scrapeLog)
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	pattern := "GET " + o.TelemetryPath
+	if o.TelemetryPath == "/" {
+		pattern += "{$}" // and not every path below it
+	}
+	mux.Handle(pattern, compressed(metrics))
+	mux.HandleFunc("GET "+healthyPath, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintf(w, "%s is healthy.\n", wording.Program)
+	})
+	mux.HandleFunc("GET "+readyPath, func(w http.ResponseWriter, _ *http.Request) {
+		if !ready() {
+			http.Error(w, wording.Program+" has not read the sockets yet.", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = fmt.Fprintf(w, "%s is ready.\n", wording.Program)
+	})
+	if o.TelemetryPath != "/" {
+		root, err := newRootHandler(o)
+		if err != nil {
+			return nil, err
+		}
+		mux.Handle("GET /{$}", compressed(root))
+	}
+	if o.EnableLifecycle {
+		mux.Handle(reloadPath, reload)
+	}
+	return mux, nil
+}
+
+// newRootHandler returns the handler of /: the page, or just links.
+func newRootHandler(o Options) (http.Handler, error) {
+	links := []page.Link{{Address: o.TelemetryPath, Text: "Metrics"}, {Address: healthyPath, Text: "Health"}, {Address: readyPath, Text: "Readiness"}}
+	if o.Page {
+		return page.New(o.Snapshot, page.Options{Host: o.Host, Version: version.Version, File: o.RegistryFile, Links: links})
+	}
+	landing := web.LandingConfig{
+		Name:        wording.Program,
+		Description: "TCP and UDP ports that listen on this host, for Prometheus.",
+		Version:     version.Version,
+		Profiling:   "false",
+	}
+	for _, link := range links {
+		landing.Links = append(landing.Links, web.LandingLinks{Address: link.Address, Text: link.Text})
+	}
+	return web.NewLandingPage(landing)
+}

@@ -1,0 +1,51 @@
+package server
+
+import (
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+)
+
+// Options are the options of a Server.
+type Options struct {
+	// Web has the addresses to listen on, and the file for TLS and passwords.
+	Web *web.FlagConfig
+	// TelemetryPath is the path of the metrics. See ValidateTelemetryPath.
+	TelemetryPath string
+	// MaxRequests limits the scrapes in progress, or is 0 for no limit.
+	MaxRequests int
+	// DisableExporterMetrics excludes the metrics about the exporter itself.
+	DisableExporterMetrics bool
+	// Page shows the listeners at / instead of just links.
+	Page bool
+	// EnableLifecycle allows a POST to /-/reload.
+	EnableLifecycle bool
+	// Host and RegistryFile are shown on the page.
+	Host, RegistryFile string
+
+	// Snapshot reads the current listeners.
+	Snapshot func() *inventory.Snapshot
+	// Reload reloads the registry. It is nil if there is no registry.
+	Reload func() error
+}
+
+const (
+	healthyPath = "/-/healthy"
+	readyPath   = "/-/ready"
+	reloadPath  = "/-/reload"
+)
+
+// ValidateTelemetryPath returns an error if metrics cannot be served at a path.
+func ValidateTelemetryPath(p string) error {
+	switch {
+	case !strings.HasPrefix(p, "/"), path.Clean(p) != p, strings.ContainsAny(p, "{} \t\r\n?#%"):
+		return fmt.Errorf("%q is not usable: want a plain absolute path such as /metrics", p)
+	case p == healthyPath, p == readyPath, p == reloadPath:
+		return fmt.Errorf("%s has another purpose: want a path such as /metrics", p)
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package server
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/go-kit/log"
+
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
+)
+
+// One scrape as Prometheus makes it: over a kept connection, compressed. The client's share is in it.
+func BenchmarkScrape(b *testing.B) {
+	for _, load := range []struct{ listeners, connections int }{
+		{100, 0},
+		{10_000, 0},
+		{100, 8_000},
+	} {
+		b.Run(fmt.Sprintf("listeners=%d,connections=%d", load.listeners, load.connections), func(b *testing.B) {
+			procfs := netnstest.HoldMany(b, load.listeners, load.connections)
+			ports, err := inventory.Open(inventory.Options{
+				Procfs: procfs, Sysfs: "/sys", Netns: "host", Source: "auto", TCP: true, UDP: true, Holders: true,
+				EphemeralMinAge: time.Minute, MaxPorts: 20_000,
+			}, log.NewNopLogger())
+			if err != nil {
+				b.Fatal(err)
+			}
+			o := defaults()
+			o.Snapshot = ports.Snapshot
+			server, err := New(o, Logs{Kit: log.NewNopLogger(), Plain: log.NewNopLogger()})
+			if err != nil {
+				b.Fatal(err)
+			}
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				b.Fatal(err)
+			}
+			httpServer := server.httpServer()
+			go func() { _ = httpServer.Serve(listener) }()
+			b.Cleanup(func() { _ = httpServer.Close() })
+
+			url := "http://" + listener.Addr().String() + o.TelemetryPath
+			size := scrapeOnce(b, url)
+			b.ReportAllocs()
+			for b.Loop() {
+				scrapeOnce(b, url)
+			}
+			b.ReportMetric(float64(size), "wire-B")
+		})
+	}
+}
+
+// scrapeOnce returns how many bytes came.
+func scrapeOnce(b *testing.B, url string) int64 {
+	b.Helper()
+	request, err := http.NewRequestWithContext(b.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		b.Fatal(err)
+	}
+	request.Header.Set("Accept-Encoding", "gzip") // said aloud, so that it is not undone
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	size, err := io.Copy(io.Discard, response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		b.Fatalf("GET %s: status %d, %v", url, response.StatusCode, err)
+	}
+	return size
+}

@@ -1,0 +1,304 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+)
+
+// defaults returns the default options, and a snapshot that is empty.
+func defaults() Options {
+	config, systemd := "", false
+	return Options{
+		Web:           &web.FlagConfig{WebListenAddresses: &[]string{"127.0.0.1:0"}, WebSystemdSocket: &systemd, WebConfigFile: &config},
+		TelemetryPath: "/metrics",
+		MaxRequests:   40,
+		Page:          true,
+		Snapshot:      func() *inventory.Snapshot { return new(inventory.Snapshot) },
+	}
+}
+
+// newServer returns a server that logs to w.
+func newServer(t *testing.T, o Options, w io.Writer) *Server {
+	t.Helper()
+	logger := log.NewLogfmtLogger(w)
+	s, err := New(o, Logs{Kit: logger, Plain: logger, Toolkit: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// request returns the answer to a request without a body.
+func request(t *testing.T, s *Server, method, path string) *httptest.ResponseRecorder {
+	t.Helper()
+	recorder := httptest.NewRecorder()
+	s.handler.ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), method, path, http.NoBody))
+	return recorder
+}
+
+func TestEveryPathHasItsStatus(t *testing.T) {
+	for telemetryPath, want := range map[string]map[string]int{ // by method and path
+		"/metrics": {
+			"GET /":             200,
+			"GET /metrics":      200,
+			"HEAD /metrics":     200,
+			"POST /metrics":     405,
+			"PUT /metrics":      405,
+			"DELETE /metrics":   405,
+			"POST /":            405,
+			"POST /-/ready":     405,
+			"GET /-/healthy":    200,
+			"GET /-/ready":      200,
+			"GET /nothing":      404,
+			"GET /metrics/":     404,
+			"GET /metrics/x":    404,
+			"GET /debug/pprof/": 404,
+			"GET /debug/vars":   404,
+			"GET /-/reload":     404,
+			"POST /-/reload":    404,
+			"POST /-/quit":      404,
+			"GET /favicon.ico":  404,
+		},
+		"/a/b": {
+			"GET /":          200,
+			"GET /a/b":       200,
+			"POST /a/b":      405,
+			"GET /metrics":   404,
+			"GET /a":         404,
+			"GET /-/healthy": 200,
+		},
+		"/": {
+			"GET /":             200,
+			"POST /":            405,
+			"GET /metrics":      404,
+			"GET /nothing":      404,
+			"GET /debug/pprof/": 404,
+			"GET /-/healthy":    200,
+			"GET /-/ready":      200,
+		},
+	} {
+		o := defaults()
+		o.TelemetryPath = telemetryPath
+		s := newServer(t, o, io.Discard)
+		s.ready.Store(true)
+		got := make(map[string]int)
+		for methodAndPath := range want {
+			method, path, _ := strings.Cut(methodAndPath, " ")
+			got[methodAndPath] = request(t, s, method, path).Code
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("metrics under %s: status (-want +got):\n%s", telemetryPath, diff)
+		}
+		if page := request(t, s, http.MethodGet, telemetryPath).Body.String(); !strings.Contains(page, "\nlisten_exporter_build_info{") {
+			t.Errorf("GET %s gives no metrics", telemetryPath)
+		}
+	}
+}
+
+func TestTheRootLinksToEveryOtherPage(t *testing.T) {
+	for _, path := range []string{"/metrics", "/a/b"} {
+		for _, page := range []bool{true, false} {
+			o := defaults()
+			o.TelemetryPath, o.Page = path, page
+			s := newServer(t, o, io.Discard)
+			s.ready.Store(true)
+			root := request(t, s, http.MethodGet, "/")
+			if got, want := root.Header().Get("Content-Type"), "text/html; charset=utf-8"; root.Code != http.StatusOK || !strings.EqualFold(got, want) {
+				t.Errorf("status %d, Content-Type %q, want %q", root.Code, got, want)
+			}
+			body := root.Body.String()
+			if shows := strings.Contains(body, "<table"); shows != page {
+				t.Errorf("the root shows listeners: %t, want %t", shows, page)
+			}
+			var links []string
+			for _, match := range regexp.MustCompile(`(?:href|src|action)="([^"]*)"`).FindAllStringSubmatch(body, -1) {
+				links = append(links, match[1])
+				if code := request(t, s, http.MethodGet, match[1]).Code; code != http.StatusOK {
+					t.Errorf("the link %s has status %d, want 200", match[1], code)
+				}
+			}
+			if diff := cmp.Diff([]string{path, "/-/healthy", "/-/ready"}, links); diff != "" {
+				t.Errorf("links (-want +got):\n%s", diff)
+			}
+		}
+	}
+}
+
+// Other packages may add handlers to the default mux.
+func TestTheDefaultMuxIsNotServed(t *testing.T) {
+	before := http.DefaultServeMux
+	t.Cleanup(func() { http.DefaultServeMux = before })
+	http.DefaultServeMux = http.NewServeMux()
+	http.HandleFunc("/in-the-default-mux", func(http.ResponseWriter, *http.Request) {})
+	if code := request(t, newServer(t, defaults(), io.Discard), http.MethodGet, "/in-the-default-mux").Code; code != http.StatusNotFound {
+		t.Errorf("status %d, want 404", code)
+	}
+}
+
+func TestTheExportersOwnMetricsCanBeLeftOut(t *testing.T) {
+	for _, disabled := range []bool{false, true} {
+		o := defaults()
+		o.DisableExporterMetrics = disabled
+		page := "\n" + request(t, newServer(t, o, io.Discard), http.MethodGet, "/metrics").Body.String()
+		for _, prefix := range []string{"go_", "process_", "promhttp_"} {
+			if there := strings.Contains(page, "\n"+prefix); there == disabled {
+				t.Errorf("disabled %t: metrics %s*: %t", disabled, prefix, there)
+			}
+		}
+		if !strings.Contains(page, "\nlisten_exporter_build_info{") {
+			t.Errorf("disabled %t: no listen_exporter_build_info", disabled)
+		}
+	}
+}
+
+func TestAReloadTakesAPostAndARegistry(t *testing.T) {
+	bad := errors.Join(errors.New("ports.yml:1:2: one"), errors.New("ports.yml:3:4: two"))
+	for _, test := range []struct {
+		name      string
+		reload    func() error
+		method    string
+		code      int
+		body, log string
+	}{
+		{"good", func() error { return nil }, http.MethodPost, 200, "The registry was reloaded.\n", "level=info msg=reloaded by=POST\n"},
+		{
+			"bad", func() error { return bad }, http.MethodPost, 500, inventory.BadRegistry + "\nports.yml:1:2: one\nports.yml:3:4: two\n",
+			`level=error msg="` + inventory.BadRegistry + `" err="ports.yml:1:2: one"` + "\n" +
+				`level=error msg="` + inventory.BadRegistry + `" err="ports.yml:3:4: two"` + "\n",
+		},
+		{"GET", func() error { return bad }, http.MethodGet, 405, "Use POST to reload the registry.\n", ""},
+		{"HEAD", func() error { return bad }, http.MethodHead, 405, "Use POST to reload the registry.\n", ""},
+		{"DELETE", func() error { return bad }, http.MethodDelete, 405, "Use POST to reload the registry.\n", ""},
+		{"no registry", nil, http.MethodPost, 404, "No registry configured: start with --registry.file.\n", ""},
+		{"no registry, GET", nil, http.MethodGet, 404, "No registry configured: start with --registry.file.\n", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var logged strings.Builder
+			o := defaults()
+			o.EnableLifecycle, o.Reload = true, test.reload
+			answer := request(t, newServer(t, o, &logged), test.method, reloadPath)
+			if answer.Code != test.code || answer.Body.String() != test.body || logged.String() != test.log {
+				t.Errorf("status %d, want %d; %q, want %q; logged %q, want %q", answer.Code, test.code, answer.Body, test.body, &logged, test.log)
+			}
+			if allow := answer.Header().Get("Allow"); (allow == http.MethodPost) != (test.code == 405) {
+				t.Errorf("Allow %q", allow)
+			}
+		})
+	}
+}
+
+func TestAReloadWithoutARegistryIsLogged(t *testing.T) {
+	var logged strings.Builder
+	err := newServer(t, defaults(), &logged).Reload("SIGHUP")
+	want := `level=warn msg="cannot reload" by=SIGHUP err="no registry configured: start with --registry.file"` + "\n"
+	if err == nil || logged.String() != want {
+		t.Errorf("%v; logged %q, want %q", err, &logged, want)
+	}
+}
+
+// The exporter's own ports belong to the state at the start, from which changes are told.
+func TestTheFirstSnapshotIsMadeWhenEveryPortIsOpen(t *testing.T) {
+	addresses := []string{freeAddress(t), freeAddress(t)}
+	o := defaults()
+	o.Web.WebListenAddresses = &addresses
+	begun, finish := make(chan error, 1), make(chan struct{})
+	var first sync.Once
+	o.Snapshot = func() *inventory.Snapshot {
+		first.Do(func() {
+			var errs []error
+			for _, address := range addresses {
+				conn, err := net.Dial("tcp", address)
+				if err == nil {
+					err = conn.Close()
+				}
+				errs = append(errs, err)
+			}
+			begun <- errors.Join(errs...)
+			<-finish
+		})
+		return new(inventory.Snapshot)
+	}
+	s := newServer(t, o, io.Discard)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	if err := <-begun; err != nil {
+		t.Error(err)
+	}
+	get := func(path string) int {
+		resp, err := http.Get("http://" + addresses[1] + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode
+	}
+	if healthy, ready := get(healthyPath), get(readyPath); healthy != 200 || ready != 503 {
+		t.Errorf("before the first snapshot: healthy %d, ready %d, want 200 and 503", healthy, ready)
+	}
+	close(finish)
+	for deadline := time.Now().Add(time.Minute); get(readyPath) != 200; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the server does not become ready")
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("the end: %v", err)
+	}
+}
+
+// freeAddress returns an address on which nothing listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+func TestNoAddressStaysOpenIfAnotherCannotBeOpened(t *testing.T) {
+	free := freeAddress(t)
+	o := defaults()
+	o.Web.WebListenAddresses = &[]string{free, "192.0.2.1:1"}
+	if err := newServer(t, o, io.Discard).Run(t.Context()); err == nil || !strings.Contains(err.Error(), "192.0.2.1:1") {
+		t.Errorf("error %v, want one that names the address", err)
+	}
+	listener, err := net.Listen("tcp", free)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+}
+
+func TestTheServerWaitsForNobodyWithoutAnEnd(t *testing.T) {
+	server := newServer(t, defaults(), io.Discard).httpServer()
+	for name, timeout := range map[string]time.Duration{
+		"header": server.ReadHeaderTimeout,
+		"read":   server.ReadTimeout,
+		"write":  server.WriteTimeout,
+		"idle":   server.IdleTimeout,
+	} {
+		if timeout <= 0 {
+			t.Errorf("the %s timeout is %s: none", name, timeout)
+		}
+	}
+}

@@ -1,0 +1,167 @@
+package program_test
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/listen-exporter/listen_exporter/test/program"
+)
+
+// systemd gives the socket as file descriptor 3 and names the process that shall take it.
+func TestASocketFromSystemdIsServed(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, err := listener.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	// From now on the socket lives in the file alone.
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, program.Path(t),
+		"--web.systemd-socket", "--path.procfs="+program.NewProcfs(t), "--web.listen-address=nonsense")
+	cmd.Env = append(os.Environ(), "LISTEN_FDS=1")
+	cmd.ExtraFiles = []*os.File{socket}
+	e := program.Launch(t, cmd).Listen()
+	if err := socket.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if e.Address != address {
+		t.Errorf("listens on %s, want %s", e.Address, address)
+	}
+	e.Scrape()
+	e.Stop()
+}
+
+func TestASlowClientIsCutOff(t *testing.T) {
+	t.Parallel()
+	e := program.Start(t, "--path.procfs="+program.NewProcfs(t))
+	conns := make(map[string]net.Conn)
+	for name, sent := range map[string]string{
+		"nothing sent":              "",
+		"header without its end":    "GET /metrics HTTP/1.1\r\nHost: localhost\r\n",
+		"body without its end":      "GET /nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nshort",
+		"second header without end": "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\nGET /",
+	} {
+		conn, err := net.Dial("tcp", e.Address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		if _, err := io.WriteString(conn, sent); err != nil {
+			t.Fatal(err)
+		}
+		conns[name] = conn
+	}
+	deadline := time.Now().Add(program.Patience)
+	for name, conn := range conns {
+		if err := conn.SetReadDeadline(deadline); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, conn); err != nil && !isReset(err) {
+			t.Errorf("%s: the server does not close the connection: %v", name, err)
+		}
+	}
+}
+
+func isReset(err error) bool { return errors.Is(err, syscall.ECONNRESET) }
+
+func TestASignalLetsTheScrapeUnderWayFinish(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
+			procfs := program.NewProcfs(t)
+			e := program.Start(t, "--path.procfs="+procfs, "--web.disable-exporter-metrics")
+			e.AwaitReady()
+			before := e.Scrape()
+
+			g := program.CloseGate(t, procfs)
+			scrape := e.GetLater("/metrics")
+			open := g.Await()
+			e.Signal(s)
+			e.Await("the end of listening", func() bool {
+				conn, err := net.Dial("tcp", e.Address)
+				if err == nil {
+					_ = conn.Close()
+				}
+				return err != nil
+			})
+			select {
+			case <-scrape:
+				t.Fatal("the scrape was answered before its read was finished")
+			case <-e.Exited:
+				t.Fatal("the process ended before the scrape was answered")
+			case <-time.After(100 * time.Millisecond):
+			}
+			open()
+			resp := <-scrape
+			if resp.Status != http.StatusOK {
+				t.Errorf("status %d, want 200", resp.Status)
+			}
+			withoutDurations := func(page string) map[string]string {
+				found := program.Samples(t, page)
+				for series := range found {
+					if strings.HasPrefix(series, "host_listen_collector_duration_seconds{") {
+						delete(found, series)
+					}
+				}
+				return found
+			}
+			if diff := cmp.Diff(withoutDurations(before), withoutDurations(resp.Body)); diff != "" {
+				t.Errorf("the page differs from the one before (-want +got):\n%s", diff)
+			}
+			if code := e.Wait(); code != 0 {
+				t.Errorf("exit code %d, want 0", code)
+			}
+			if lines := e.ErrorLines(); len(lines) > 0 {
+				t.Errorf("errors in the log: %q", lines)
+			}
+		})
+	}
+}
+
+// A connection that is kept alive between scrapes, as Prometheus does, must not hold up the end.
+func TestASignalEndsAnIdleExporterAtOnce(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(s.String(), func(t *testing.T) {
+			e := program.Start(t, "--path.procfs="+program.NewProcfs(t))
+			conn, err := net.Dial("tcp", e.Address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()
+			if _, err := io.WriteString(conn, "GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+			start := time.Now()
+			e.Signal(s)
+			if code := e.Wait(); code != 0 {
+				t.Errorf("exit code %d, want 0", code)
+			}
+			if took := time.Since(start); took >= 20*time.Second {
+				t.Errorf("took %s: it waited for the idle connection", took)
+			}
+		})
+	}
+}

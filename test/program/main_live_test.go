@@ -1,0 +1,188 @@
+package program_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
+	"github.com/listen-exporter/listen_exporter/test/program"
+)
+
+// A directory that every Linux system has, for a test to mount something on. The mounts of a test are its own.
+const liveMountPoint = "/mnt"
+
+// mount mounts a file system in the mount namespace of the test alone.
+func mount(t *testing.T, source, target, fstype string, flags uintptr, data string) {
+	t.Helper()
+	if err := unix.Mount(source, target, fstype, flags, data); err != nil {
+		t.Fatalf("mount %s on %s: %v", source, target, err)
+	}
+}
+
+func TestLive(t *testing.T) {
+	program.Path(t) // before the tests enter their namespaces
+	for _, test := range []struct {
+		name string
+		body func(t *testing.T)
+	}{
+		{"the_procfs_of_another_host_gives_the_ports_of_that_host", testAnotherHostsProcfs},
+		{"ip_netns_exec_with_self_gives_the_ports_of_that_namespace", testIPNetnsExec},
+		{"where_PID_1_is_invisible_in_proc_the_own_namespace_is_observed", testInvisiblePID1},
+		{"where_PID_1_is_invisible_elsewhere_the_reads_fail", testInvisiblePID1Elsewhere},
+		{"nobody_without_capabilities_on_a_read_only_root_serves_everything", testNobody},
+		{"fifty_scrapes_at_once_are_all_complete_and_share_reads", testManyScrapesAtOnce},
+		{"where_netlink_is_refused_procfs_is_read", testWithoutNetlink},
+		{"another_namespace_is_read_through_procfs", testSourceOfAnotherNamespace},
+		{"the_source_stays_as_long_as_the_program_runs", testSourceStays},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			netnstest.Run(t, test.body)
+		})
+	}
+}
+
+func testAnotherHostsProcfs(t *testing.T) {
+	host := netnstest.Hold(t, syscall.CLONE_NEWPID, func() {
+		mount(t, "proc", liveMountPoint, "proc", 0, "") // it shows the PID namespace of who mounts it
+		for _, l := range []struct{ proto, address string }{
+			{"tcp", "0.0.0.0:22"},
+			{"tcp", "0.0.0.0:7001"},
+			{"tcp", "[::]:45000"},
+			{"udp", "10.0.0.1:7002"},
+		} {
+			if _, err := netnstest.Listen(l.proto, l.address); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	program.Listen(t, "tcp", "0.0.0.0:7003")
+	program.Listen(t, "udp", "0.0.0.0:7004")
+	// The exporter's own sysctls, with which all of the other host's ports would lie in another range.
+	for file, value := range map[string]string{"ip_local_port_range": "7000 7100", "ip_unprivileged_port_start": "0"} {
+		if err := os.WriteFile(filepath.Join("/proc/sys/net/ipv4", file), []byte(value), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	e := program.StartLive(t, "--no-collector.holder", "--path.procfs="+liveMountPoint)
+	page := e.Scrape()
+	e.WantListeners(page,
+		"tcp ipv4 0.0.0.0:22 any privileged",
+		"tcp ipv4 0.0.0.0:7001 any user",
+		"tcp ipv6 [::]:45000 any ephemeral",
+		"udp ipv4 10.0.0.1:7002 private user",
+	)
+	e.WantSuccess(page, "1", "1")
+	if w := e.Warnings(); len(w) != 1 || !strings.Contains(w[0], "not the exporter's own") || !strings.Contains(w[0], "sysctls") {
+		t.Errorf("warnings %q, want one that says whose port ranges are used", w)
+	}
+
+	// A host that has gone is a failed read, and not the exporter's own ports.
+	if err := syscall.Kill(host, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	e.Await("the end of the other host", func() bool {
+		_, err := os.Stat(filepath.Join(liveMountPoint, "1/net/tcp"))
+		return err != nil
+	})
+	page = e.Scrape()
+	e.WantListeners(page)
+	e.WantSuccess(page, "0", "0")
+}
+
+func testIPNetnsExec(t *testing.T) {
+	const name, path = "live", "/run/netns/live"
+	mount(t, "tmpfs", "/run", "tmpfs", 0, "") // where ip keeps namespaces
+	if output, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
+		t.Fatalf("ip netns add: %v: %s", err, output)
+	}
+	if output, err := exec.Command("ip", "-netns", name, "link", "set", "lo", "up").CombinedOutput(); err != nil {
+		t.Fatalf("ip link set: %v: %s", err, output)
+	}
+	program.Listen(t, "tcp", "0.0.0.0:7001")
+	if err := inNetns(path, func() error {
+		_, err := netnstest.Listen("tcp", "0.0.0.0:7002")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+
+	// ip mounts another /sys, in which there are no cgroups.
+	e := program.Launch(t, exec.Command("ip", "netns", "exec", name, program.Path(t), "--no-collector.holder", "--collector.netns=self", "--web.listen-address=127.0.0.1:0")).Listen()
+	e.Client.Transport = &http.Transport{DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+		err = inNetns(path, func() (err error) {
+			conn, err = new(net.Dialer).DialContext(ctx, network, address)
+			return err
+		})
+		return conn, err
+	}}
+	page := e.Scrape()
+	e.WantListeners(page, "own", "tcp ipv4 0.0.0.0:7002 any user")
+	e.WantSuccess(page, "1", "1")
+	if w := e.Warnings(); len(w) != 0 {
+		t.Errorf("warnings %q, want none", w)
+	}
+}
+
+// inNetns calls f on a thread that is in the network namespace at path.
+func inNetns(path string, f func() error) error {
+	namespace, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = namespace.Close() }()
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
+			done <- fmt.Errorf("enter %s: %w", path, err)
+			return
+		}
+		done <- f()
+	}()
+	return <-done
+}
+
+func testInvisiblePID1(t *testing.T) {
+	program.Listen(t, "tcp", "0.0.0.0:7001")
+	program.Listen(t, "udp", "127.0.0.1:7002")
+	mount(t, "proc", "/proc", "proc", 0, "hidepid=2")
+	e := program.StartNobody(t)
+	for range 3 {
+		page := e.Scrape()
+		e.WantListeners(page, "own", "tcp ipv4 0.0.0.0:7001 any user", "udp ipv4 127.0.0.1:7002 loopback user")
+		e.WantSuccess(page, "1", "1")
+	}
+	if w := e.Warnings(); len(w) != 1 || !strings.Contains(w[0], "PID 1 cannot be seen in /proc") {
+		t.Errorf("warnings %q, want one that says that PID 1 cannot be seen", w)
+	}
+}
+
+func testInvisiblePID1Elsewhere(t *testing.T) {
+	program.Listen(t, "tcp", "0.0.0.0:7001")
+	mount(t, "proc", liveMountPoint, "proc", 0, "hidepid=2")
+	e := program.StartNobody(t, "--path.procfs="+liveMountPoint)
+	for range 3 {
+		page := e.Scrape()
+		e.WantListeners(page)
+		e.WantSuccess(page, "0", "0")
+	}
+	for _, file := range []string{liveMountPoint + "/1/net/tcp", liveMountPoint + "/1/net/udp"} {
+		naming := slices.DeleteFunc(e.ErrorLines(), func(line string) bool { return !strings.Contains(line, file+":") })
+		if len(naming) != 1 {
+			t.Errorf("log lines that say why %s cannot be read: %q, want one", file, naming)
+		}
+	}
+}
