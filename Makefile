@@ -98,6 +98,7 @@ test-incidents: .build/linux-$(shell $(GO) env GOARCH)/listen_exporter ## Play i
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s).
+	$(if $(FUZZ_TARGETS),,$(error no fuzz target was found))
 	@set -e; $(foreach target,$(FUZZ_TARGETS),\
 		echo '$(subst :, ,$(target))'; \
 		$(GO) test -run '^$$' -fuzz '^$(lastword $(subst :, ,$(target)))$$' -fuzztime $(FUZZTIME) \
@@ -148,7 +149,7 @@ check-yaml: ## Check all YAML with yamllint.
 
 .PHONY: check-scripts
 check-scripts: ## Check all shell scripts with shellcheck.
-	shellcheck $$(grep -rlIE --exclude-dir='.[bgt]*' '^#!.*\b(ba)?sh$$' .)
+	shellcheck -x $$(grep -rlIE --exclude-dir='.[bgt]*' '^#!.*\b(ba)?sh$$' .)
 
 .PHONY: check-names
 check-names: ## Check that nothing names this machine, or the mirrors and registries used on it.

@@ -29,6 +29,9 @@ services:
 // TestTheAlertsOfARegistryFireInPrometheusOnceForEachEvent runs the real exporter with a registry, and a real Prometheus with
 // the shipped rules. No alert fires for a healthy host. Then one thing of each kind happens, and each has one alert.
 func TestTheAlertsOfARegistryFireInPrometheusOnceForEachEvent(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a real Prometheus. The unit tests of the rules hold the same")
+	}
 	prometheus := lookPath(t, "prometheus")
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to make a network namespace")

@@ -46,6 +46,9 @@ const (
 // TestPortVanishedFiresInPrometheusWhenAListenerCloses runs the real exporter and a real Prometheus with the shipped rules.
 // Listeners are held open, and no alert fires; one of them is closed, and PortVanished fires for it, and nothing else does.
 func TestPortVanishedFiresInPrometheusWhenAListenerCloses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a real Prometheus. The unit tests of the rules hold the same")
+	}
 	prometheus := lookPath(t, "prometheus")
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to make a network namespace")
@@ -104,6 +107,9 @@ func TestPortVanishedFiresInPrometheusWhenAListenerCloses(t *testing.T) {
 // TestAcceptQueueFullFiresInPrometheusWhileAProgramDoesNotAccept has a listener beside it whose queue is full to its limit,
 // where the kernel still lets one connection in. That one is silent. The alert ends once the program accepts.
 func TestAcceptQueueFullFiresInPrometheusWhileAProgramDoesNotAccept(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a real Prometheus. The unit tests of the rules hold the same")
+	}
 	prometheus := lookPath(t, "prometheus")
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to make a network namespace")

@@ -98,7 +98,7 @@ func fleetListeners(kind int) (all []fleetListener) {
 func (f fleet) describe(host int, add func(name string, pairs []string, s shape)) {
 	incident := quiet
 	if host%incidentEvery == 7 {
-		incident = 1 + host/incidentEvery%(incidents-1)
+		incident = 1 + host/(2*incidentEvery)%(incidents-1)
 	}
 	judged := host/20%2 == 0
 	alive := always(1)
@@ -163,6 +163,9 @@ func (l fleetListener) describe(host, n, incident int, judged bool, series func(
 	if l.proto == "tcp" {
 		series("host_listen_port_accept_queue_length", while(there, queue), labels()...)
 		series("host_listen_port_accept_queue_limit", while(there, always(128)), labels()...)
+	}
+	if affected && incident == full { // by a recording rule
+		series("listen_exporter:host_listen_port_accept_queue_limit:busy", change(math.NaN(), 128), labels()...)
 	}
 	series("host_listen_port_holder_info", there,
 		labels("process", service, "unit", service+".service", "uid", strconv.Itoa(host%10+1000))...)

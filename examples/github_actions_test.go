@@ -15,6 +15,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
 // workflow is as much of GitHub's workflow syntax as the example uses.
@@ -40,7 +42,7 @@ type step struct {
 func readWorkflow(t *testing.T) workflow {
 	t.Helper()
 	var w workflow
-	strict := yaml.NewDecoder(strings.NewReader(read(t, "github-actions/check-ports.yml")))
+	strict := yaml.NewDecoder(strings.NewReader(tools.Read(t, "github-actions/check-ports.yml")))
 	strict.KnownFields(true)
 	if err := strict.Decode(&w); err != nil {
 		t.Fatal(err)
@@ -68,8 +70,8 @@ func TestTheWorkflowHasNoRights(t *testing.T) {
 		if (s.Uses == "") == (s.Run == "") {
 			t.Errorf("%+v: want either uses or run", s)
 		}
-		if s.Uses != "" && !regexp.MustCompile(`^actions/[a-z-]+@v\d+$`).MatchString(s.Uses) {
-			t.Errorf("uses: %s: want an action of GitHub's own at a major version", s.Uses)
+		if s.Uses != "" && !regexp.MustCompile(`^actions/[a-z-]+@[0-9a-f]{40}$`).MatchString(s.Uses) {
+			t.Errorf("uses: %s: want one of GitHub's own actions, pinned by commit", s.Uses)
 		}
 		if strings.HasPrefix(s.Uses, "actions/checkout@") && s.With["persist-credentials"] != "false" {
 			t.Errorf("%+v leaves its token behind", s)
@@ -80,12 +82,12 @@ func TestTheWorkflowHasNoRights(t *testing.T) {
 	}
 }
 
-// TestTheWorkflowUsesTheActionsThatOursUses keeps the versions from growing old here alone.
+// TestTheWorkflowUsesTheActionsThatOursUses keeps the versions in the example from growing old.
 func TestTheWorkflowUsesTheActionsThatOursUses(t *testing.T) {
-	ours := read(t, "../.github/workflows/ci.yml")
+	ours := tools.Read(t, "../.github/workflows/ci.yml")
 	for _, s := range readWorkflow(t).Jobs["check"].Steps {
-		if s.Uses != "" && !strings.Contains(ours, "uses: "+s.Uses+"\n") {
-			t.Errorf("%s is not what this repository's own workflow uses", s.Uses)
+		if s.Uses != "" && !strings.Contains(ours, "uses: "+s.Uses+" # v") {
+			t.Errorf("%s is not in this repository's own workflow", s.Uses)
 		}
 	}
 }
@@ -125,7 +127,7 @@ func TestTheWorkflowShowsEachFaultAtItsLine(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			workspace := t.TempDir()
 			copyFolder(t, filepath.Join(workspace, "deploy"), "kubernetes")
-			write(t, filepath.Join(workspace, "ports.yml"), read(t, exampleRegistry))
+			write(t, filepath.Join(workspace, "ports.yml"), tools.Read(t, exampleRegistry))
 			for name, text := range tc.files {
 				if err := os.MkdirAll(filepath.Dir(filepath.Join(workspace, name)), 0o755); err != nil {
 					t.Fatal(err)
@@ -164,7 +166,7 @@ func copyFolder(t *testing.T, to, from string) {
 // runWorkflow runs the workflow's commands in a workspace, where the repository of the exporter is this one.
 func runWorkflow(t *testing.T, workspace string) (passed bool, annotations []annotation) {
 	t.Helper()
-	bash := tool(t, "bash")
+	bash := tools.Look(t, "bash")
 	repository, err := filepath.Abs("..")
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +243,7 @@ func readMatchers(t *testing.T, file string) []matcher {
 	var all struct {
 		ProblemMatcher []matcher `json:"problemMatcher"`
 	}
-	strict := json.NewDecoder(strings.NewReader(read(t, file)))
+	strict := json.NewDecoder(strings.NewReader(tools.Read(t, file)))
 	strict.DisallowUnknownFields()
 	if err := strict.Decode(&all); err != nil {
 		t.Fatalf("%s: %v", file, err)

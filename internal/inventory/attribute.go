@@ -32,11 +32,12 @@ func (a *attribution) attribute(input uint64, l *listing) (version uint64, _ Rea
 		return input + a.changes, read
 	}
 	a.input, l.attributed = input, a.known
-	for listener, sockets := range l.all() {
+	for n := range l.open {
+		listener := &l.open[n]
 		listener.holders, listener.Exact = nil, false
 		if a.known {
-			listener.holders = a.holdersOf(sockets)
-			listener.Exact = a.areExact(sockets)
+			listener.holders = a.holdersOf(listener.sockets)
+			listener.Exact = a.areExact(listener.sockets)
 		}
 		listener.ManyHolders = len(listener.holders) > maxHolders
 		listener.Holders = listener.holders[:min(len(listener.holders), maxHolders)]

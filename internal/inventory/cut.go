@@ -24,10 +24,10 @@ func (s *selection) cut(version uint64, l *listing) {
 		return
 	}
 	s.version = version
-	listeners := make([]Listener, 0, len(l.listeners)) // snapshots keep it
-	for n := range l.listeners {
-		if s.options.passes(l.listeners[n].Key) {
-			listeners = append(listeners, l.listeners[n])
+	listeners := make([]Listener, 0, len(l.open)) // snapshots keep it
+	for n := range l.open {
+		if s.options.passes(l.open[n].Key) {
+			listeners = append(listeners, l.open[n].Listener)
 		}
 	}
 	omittedBefore := s.omitted

@@ -254,7 +254,7 @@ func TestAnUnchangedReadIsTheLastSnapshotOnlyWhileNothingWaits(t *testing.T) {
 	next := b.Snapshot()
 	wantPorts(t, next, "tcp 0.0.0.0:22", "tcp 0.0.0.0:80", "udp 0.0.0.0:51820")
 	if !shared(last, next) {
-		t.Error("nothing changed, but the listeners were put together anew")
+		t.Error("nothing changed, but the listeners were listed again")
 	}
 
 	// A socket that wavers goes, even if the reads that lack it are all the same.
@@ -299,73 +299,6 @@ func TestDropsOfAListenerThatWentEndAlthoughNothingElseChanges(t *testing.T) {
 	if got := b.Snapshot().Gone; len(got) != 0 {
 		t.Errorf("an hour later: %v", got)
 	}
-}
-
-func TestTheDeviceTellsListenersApart(t *testing.T) {
-	b := newBench(t)
-	b.source.detailed = true
-	on := func(device string, id uint64) socket.Socket {
-		s := at("[fe80::1]:546", id)
-		s.Device = device
-		return s
-	}
-	b.source.say(socket.UDP, has(on("eth0", 1), on("eth1", 2), on("eth1", 3)))
-	s := b.Snapshot()
-	wantPorts(t, s, "udp [fe80::1]:546", "udp [fe80::1]:546 x2")
-	if s.Listeners[0].Device != "eth0" || s.Listeners[1].Device != "eth1" {
-		t.Errorf("devices %q and %q", s.Listeners[0].Device, s.Listeners[1].Device)
-	}
-}
-
-func TestTheFullestSocketIsTheOneNearestToItsLimit(t *testing.T) {
-	queued := func(id, queue, limit uint64) socket.Socket {
-		s := at("0.0.0.0:80", id)
-		s.Queue, s.QueueLimit = queue, limit
-		return s
-	}
-	for name, test := range map[string]struct {
-		rows                  []socket.Socket
-		wantLength, wantLimit uint64
-	}{
-		"one stuck among large ones": {[]socket.Socket{queued(1, 200, 4096), queued(2, 129, 128), queued(3, 0, 4096)}, 129, 128},
-		"listen(0), idle":            {[]socket.Socket{queued(1, 0, 0), queued(2, 1, 128)}, 1, 128},
-		"listen(0), full":            {[]socket.Socket{queued(1, 1, 0), queued(2, 128, 128)}, 1, 0},
-	} {
-		t.Run(name, func(t *testing.T) {
-			b := newBench(t)
-			b.source.detailed = true
-			b.source.say(socket.TCP, has(test.rows...))
-			if l := only(t, b.Snapshot()); l.AcceptQueueLength != test.wantLength || l.AcceptQueueLimit != test.wantLimit {
-				t.Errorf("%d of %d, want %d of %d", l.AcceptQueueLength, l.AcceptQueueLimit, test.wantLength, test.wantLimit)
-			}
-		})
-	}
-}
-
-func TestTCPDropsCountWhereTheSourceHasThem(t *testing.T) {
-	b := newBench(t)
-	b.source.detailed = true
-	b.source.say(socket.TCP, has(dropping(at("0.0.0.0:80", 1), 100)))
-	b.Snapshot()
-	// A worker restarts: another one opens the port, and the first one closes.
-	b.source.say(socket.TCP, has(dropping(at("0.0.0.0:80", 1), 107), dropping(at("0.0.0.0:80", 2), 2)))
-	b.Snapshot()
-	b.source.say(socket.TCP, has(dropping(at("0.0.0.0:80", 2), 3)))
-	if l := only(t, b.Snapshot()); l.Drops != 7+3 || !l.Detailed {
-		t.Errorf("%d drops, want 10", l.Drops)
-	}
-	b.source.say(socket.TCP, has())
-	if s := b.Snapshot(); len(s.Gone) != 1 || s.Gone[0].Drops != 10 {
-		t.Errorf("gone: %+v", s.Gone)
-	}
-}
-
-func TestASiblingThatARowHidesIsStillCounted(t *testing.T) {
-	b := newBench(t)
-	b.source.say(socket.TCP, has(at("0.0.0.0:80", 1), at("0.0.0.0:80", 2)))
-	b.Snapshot()
-	b.source.say(socket.TCP, has(at("0.0.0.0:80", 1)), has(at("0.0.0.0:80", 1), at("0.0.0.0:80", 2)))
-	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:80 x2")
 }
 
 func TestALossThatCannotBeConfirmedIsAFailedRead(t *testing.T) {
@@ -455,24 +388,6 @@ func TestSocketsWithoutAnInodeAreNeverOne(t *testing.T) {
 
 	b.source.say(socket.UDP, has(at("0.0.0.0:53", 0), at("0.0.0.0:54", 0)))
 	wantPorts(t, b.Snapshot(), "udp 0.0.0.0:53", "udp 0.0.0.0:54")
-}
-
-func TestQueuesAreTheFullestForTCPAndTheSumForUDP(t *testing.T) {
-	queued := func(inode, queue uint64) socket.Socket {
-		s := at("0.0.0.0:53", inode)
-		s.Queue = queue
-		return s
-	}
-	b := newBench(t)
-	b.source.say(socket.TCP, has(queued(1, 3), queued(2, 7), queued(3, 0)))
-	b.source.say(socket.UDP, has(queued(1, 300), queued(2, 700)))
-	s := b.Snapshot()
-	if got := s.Listeners[0]; got.AcceptQueueLength != 7 || got.ReceiveQueueBytes != 0 {
-		t.Errorf("tcp: %+v", got)
-	}
-	if got := s.Listeners[1]; got.ReceiveQueueBytes != 1000 || got.AcceptQueueLength != 0 {
-		t.Errorf("udp: %+v", got)
-	}
 }
 
 func TestAListenerIsFirstSeenWhenItAppears(t *testing.T) {
@@ -785,7 +700,7 @@ func TestOverlappingReadersShareOneRead(t *testing.T) {
 	}
 }
 
-// A confirmation is asked for what is missing alone: what it does not name may well be there.
+// A confirmation asks only for what is missing: what it does not return may well be there.
 func TestAConfirmationSaysNothingAgainstWhatTheReadHad(t *testing.T) {
 	ssh, http := at("0.0.0.0:22", 1), at("0.0.0.0:80", 2)
 	b := newBench(t)
@@ -795,4 +710,35 @@ func TestAConfirmationSaysNothingAgainstWhatTheReadHad(t *testing.T) {
 	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22")
 	b.source.say(socket.TCP, has(), has(ssh)) // one read passes over the other, and a lookup finds it
 	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22")
+}
+
+func TestTheAcceptQueueIsThatOfTheFullestSocketAndUDPQueuesAreSums(t *testing.T) {
+	queued := func(id, queue, limit uint64) socket.Socket {
+		s := at("0.0.0.0:80", id)
+		s.Queue, s.QueueLimit = queue, limit
+		return s
+	}
+	for name, test := range map[string]struct {
+		rows          []socket.Socket
+		length, limit uint64 // of the one nearest to its limit
+		sum           uint64
+	}{
+		"one stuck among large ones": {[]socket.Socket{queued(1, 200, 4096), queued(2, 129, 128), queued(3, 0, 4096)}, 129, 128, 329},
+		"listen(0), idle":            {[]socket.Socket{queued(1, 0, 0), queued(2, 1, 128)}, 1, 128, 1},
+		"listen(0), full":            {[]socket.Socket{queued(1, 1, 0), queued(2, 128, 128)}, 1, 0, 129},
+		"no limits known":            {[]socket.Socket{queued(1, 3, 0), queued(2, 7, 0), queued(3, 0, 0)}, 7, 0, 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.source.say(socket.TCP, has(test.rows...))
+			b.source.say(socket.UDP, has(test.rows...))
+			s := b.Snapshot()
+			if tcp := s.Listeners[0]; tcp.AcceptQueueLength != test.length || tcp.AcceptQueueLimit != test.limit || tcp.ReceiveQueueBytes != 0 {
+				t.Errorf("tcp: %d of %d, want %d of %d", tcp.AcceptQueueLength, tcp.AcceptQueueLimit, test.length, test.limit)
+			}
+			if udp := s.Listeners[1]; udp.ReceiveQueueBytes != test.sum || udp.AcceptQueueLength != 0 {
+				t.Errorf("udp: %d bytes, want %d", udp.ReceiveQueueBytes, test.sum)
+			}
+		})
+	}
 }

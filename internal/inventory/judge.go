@@ -90,12 +90,13 @@ func (j *judge) refresh(now time.Time) {
 func (j *judge) judgeAll(l *listing, main *namespace) {
 	own := holder.OwnSockets()
 	j.input = j.input[:0]
-	for listener, sockets := range l.all() {
+	for n := range l.open {
+		listener := &l.open[n]
 		if listener.Netns != "" {
 			continue
 		}
 		input := listener.Input()
-		input.Own = isOwn(sockets, own)
+		input.Own = isOwn(listener.sockets, own)
 		listener.Verdict, listener.Judged = j.table.Judge(input), true
 		j.input = append(j.input, input)
 	}

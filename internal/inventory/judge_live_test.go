@@ -14,25 +14,17 @@ import (
 	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
-// livePorts is a registry with every form that a declaration has.
+// livePorts is a registry whose verdicts depend on what the kernel says: holders, families and namespaces. The registry's own tests
+// have every form of a declaration.
 const livePorts = `
 services:
   - {name: ssh, port: 22, process: sshd}
   - {name: web, port: 80}
   - {name: admin, port: 443, bind: loopback}
-  - {name: wide, port: 8443, bind: private}
-  - {name: inside, port: 8444, bind: private}
-  - {name: link, port: 8445, bind: private}
-  - {name: subnet, port: 8446, bind: 10.0.0.0/24}
-  - {name: address, port: 8447, bind: 10.0.0.1}
-  - {name: list, port: 8448, bind: [loopback, 203.0.113.1]}
   - {name: dual, port: 9001, bind: 0.0.0.0}
   - {name: six, port: 9002, bind: 0.0.0.0}
   - {name: both, port: 9003}
   - {name: only, port: 9004, bind: "::"}
-  - {name: passive, port: 9100-9110}
-  - {name: database, port: 9200, hosts: [db-*]}
-  - {name: front, port: 9201, hosts: ["WEB-?"]}
   - {name: dns, port: 53, proto: [tcp, udp]}
   - {name: vpn, port: 51820, proto: udp}
   - {name: workers, port: 9301, process: nginx}
@@ -52,23 +44,11 @@ var liveSockets = []struct {
 }{
 	{"tcp", "127.0.0.1:80", nil},
 	{"tcp", "0.0.0.0:443", nil},
-	{"tcp", "203.0.113.1:8443", nil},
-	{"tcp", "10.0.0.1:8444", nil},
-	{"tcp", "[fe80::1%test0]:8445", nil},
-	{"tcp", "10.0.0.1:8446", nil},
-	{"tcp", "203.0.113.1:8447", nil},
-	{"tcp", "203.0.113.1:8448", nil},
-	{"tcp", "[::1]:8448", nil},
-	{"tcp", "10.0.0.1:8448", nil},
 	{"tcp", "[::]:9001", nil},
 	{"tcp", "[::]:9002", []netnstest.Option{netnstest.IPv6Only()}},
 	{"tcp", "[::]:9003", nil},
 	{"tcp", "[::]:9004", []netnstest.Option{netnstest.IPv6Only()}},
-	{"tcp", "0.0.0.0:9100", nil},
-	{"tcp", "0.0.0.0:9110", nil},
 	{"tcp", "0.0.0.0:9111", nil},
-	{"tcp", "0.0.0.0:9200", nil},
-	{"tcp", "0.0.0.0:9201", nil},
 	{"udp", "0.0.0.0:22", nil},
 	{"udp", "127.0.0.1:53", nil},
 	{"udp", "0.0.0.0:51820", nil},
@@ -82,23 +62,11 @@ func liveVerdicts(exact bool) map[string]string {
 		"tcp 0.0.0.0:22":           " ssh",
 		"tcp 127.0.0.1:80":         " web",
 		"tcp 0.0.0.0:443":          "bind admin",
-		"tcp 203.0.113.1:8443":     "bind wide",
-		"tcp 10.0.0.1:8444":        " inside",
-		"tcp [fe80::1]:8445":       " link",
-		"tcp 10.0.0.1:8446":        " subnet",
-		"tcp 203.0.113.1:8447":     "bind address",
-		"tcp 203.0.113.1:8448":     " list",
-		"tcp [::1]:8448":           " list",
-		"tcp 10.0.0.1:8448":        "bind list",
 		"tcp [::]:9001":            "bind dual",
 		"tcp [::]:9002":            "bind six",
 		"tcp [::]:9003":            " both",
 		"tcp [::]:9004":            " only",
-		"tcp 0.0.0.0:9100":         " passive",
-		"tcp 0.0.0.0:9110":         " passive",
 		"tcp 0.0.0.0:9111":         "unregistered ",
-		"tcp 0.0.0.0:9200":         "unregistered ",
-		"tcp 0.0.0.0:9201":         " front",
 		"udp 0.0.0.0:22":           "unregistered ",
 		"udp 127.0.0.1:53":         " dns",
 		"udp 0.0.0.0:51820":        " vpn",
@@ -120,15 +88,14 @@ func liveVerdicts(exact bool) map[string]string {
 
 func liveUps(exact bool, source string) map[string]string {
 	of := map[string]string{
-		"ssh tcp": "up", "web tcp": "up", "admin tcp": "down", "wide tcp": "down", "inside tcp": "up", "link tcp": "up", "subnet tcp": "up",
-		"address tcp": "down", "list tcp": "up", "dual tcp": "up", "six tcp": "down", "both tcp": "up", "only tcp": "up", "front tcp": "up",
+		"ssh tcp": "up", "web tcp": "up", "admin tcp": "down", "dual tcp": "up", "six tcp": "down", "both tcp": "up", "only tcp": "up",
 		"dns tcp": "down", "dns udp": "up", "vpn udp": "up", "workers tcp": "up", "shared tcp": "up", "shell tcp": "up", "unit tcp": "up",
 		"stranger tcp": "up", "gone tcp": "down",
 	}
 	if exact {
 		of["shared tcp"], of["shell tcp"], of["stranger tcp"] = "down", "down", "down"
 	}
-	if source == "procfs" { // which does not tell, so that net.ipv6.bindv6only decides
+	if source == "procfs" { // does not know, so net.ipv6.bindv6only decides
 		of["dual tcp"], of["six tcp"] = "up, assumed", "up, assumed"
 	}
 	return of

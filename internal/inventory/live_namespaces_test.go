@@ -148,7 +148,7 @@ func ip(t *testing.T, arguments ...string) {
 	}
 }
 
-// namesVariable tells the process that reads as nobody which names there are: a wantedNames.
+// namesVariable has the names for the process that reads as nobody: a wantedNames.
 const namesVariable = "LISTEN_EXPORTER_NAMESPACE_NAMES"
 
 // wantedNames are the names of the namespaces in which openWorld's sockets are open.

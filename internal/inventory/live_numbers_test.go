@@ -30,7 +30,7 @@ func only(t *testing.T, i *inventory.Inventory, key inventory.Key) inventory.Lis
 	return l
 }
 
-// shownBySS is what ss tells of a listening socket.
+// shownBySS is what ss shows of a listening socket.
 type shownBySS struct {
 	ReceiveQueue, SendQueue, ReceiveBuffer, Drops uint64
 }
@@ -239,7 +239,7 @@ func flood(t *testing.T, sender int, address string) {
 	}
 }
 
-// kernelDrops returns the drops of all sockets on a port as ss shows them, once they stand still.
+// kernelDrops returns the drops of all sockets on a port as ss shows them, once they are stable.
 func kernelDrops(t *testing.T, proto string, port int) uint64 {
 	t.Helper()
 	last := uint64(0)
@@ -252,7 +252,7 @@ func kernelDrops(t *testing.T, proto string, port int) uint64 {
 			last, same = drops, 0
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("the kernel's drop count does not stand still")
+			t.Fatal("the kernel's drop count is never stable")
 		}
 	}
 	return last

@@ -15,7 +15,7 @@ import (
 	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
-// connectionsVariable says "full" for 200 000 connected sockets beside the listeners, which take some 3 GB of memory and half
+// connectionsVariable says "full" for 200 000 connected sockets besides the listeners, which take some 3 GB of memory and half
 // a minute. Without it there are 20 000.
 const connectionsVariable = "LISTEN_EXPORTER_CONNECTIONS"
 
@@ -139,6 +139,6 @@ func connected(t *testing.T) int {
 			return inUse // the listeners included
 		}
 	}
-	t.Fatal("/proc/self/net/sockstat does not tell how many TCP sockets there are")
+	t.Fatal("/proc/self/net/sockstat does not say how many TCP sockets there are")
 	return 0
 }

@@ -107,7 +107,7 @@ func accept(t *testing.T, listener int) {
 	t.Cleanup(func() { _ = unix.Close(fd) })
 }
 
-// count tells listeners apart by what identifies them, and says how many sockets each has.
+// count is how many sockets each listener has.
 type count map[inventory.Key]int
 
 func key(proto, address string, scope inventory.Scope, portRange inventory.Range) inventory.Key {
@@ -192,7 +192,7 @@ func openWorld(t *testing.T) {
 			listen(t, l.proto, l.address, l.options...)
 		}
 	}
-	// A connection has two sockets beside its listener, and they share its port.
+	// A connection has two sockets besides its listener, and they share its port.
 	listener := listen(t, "tcp", "127.0.0.1:9300")
 	connect(t, "tcp", "127.0.0.1:9301", "127.0.0.1:9300")
 	accept(t, listener)

@@ -71,7 +71,7 @@ func (s *ScopeSet) Set(list string) error {
 // String returns the list that makes the set.
 func (s *ScopeSet) String() string { return joinScopes(s.scopes) }
 
-// IsCumulative tells the flag parser that the flag may be given more than once.
+// IsCumulative reports to the flag parser that the flag may be given more than once.
 func (s *ScopeSet) IsCumulative() bool { return true }
 
 // Contains reports whether scope is in the set.

@@ -15,7 +15,7 @@ import (
 	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
-// resident is a process that lives in a network namespace of its own. It runs a shell command, as soon as it is told to.
+// resident is a process that lives in a network namespace of its own. It runs a shell command when it may proceed.
 type resident struct {
 	*exec.Cmd
 	input io.WriteCloser
@@ -48,8 +48,8 @@ func settle(t *testing.T, path, command string, open ...string) *resident {
 	return r
 }
 
-// tell lets the command go on.
-func (r *resident) tell(t *testing.T) {
+// proceed lets the command run.
+func (r *resident) proceed(t *testing.T) {
 	t.Helper()
 	if _, err := io.WriteString(r.input, "\n"); err != nil {
 		t.Fatal(err)
@@ -73,26 +73,26 @@ func (r *resident) inode(t *testing.T) uint64 {
 	return stat.Ino
 }
 
-func openNamespaces(t *testing.T, source string) (o *Namespaces, why error) {
+func openNamespaces(t *testing.T, source string) (n *Namespaces, notEntered error) {
 	t.Helper()
 	return OpenNamespaces(Config{Procfs: "/proc", Netns: "all", Source: source, Protocols: []Protocol{TCP, UDP}})
 }
 
 // find returns the namespaces by their numbers.
-func find(t *testing.T, o *Namespaces) map[uint64]Namespace {
+func find(t *testing.T, n *Namespaces) map[uint64]Namespace {
 	t.Helper()
-	found, omitted, err := o.Find()
+	found, omitted, err := n.Find()
 	if err != nil || omitted != 0 {
 		t.Fatal(err, omitted)
 	}
-	others := make(map[uint64]Namespace)
-	for _, other := range found {
-		others[other.Inode] = other
+	byInode := make(map[uint64]Namespace)
+	for _, namespace := range found {
+		byInode[namespace.Inode] = namespace
 	}
-	if len(others) != len(found) {
-		t.Errorf("%d namespaces, with %d numbers", len(found), len(others))
+	if len(byInode) != len(found) {
+		t.Errorf("%d namespaces, with %d numbers", len(found), len(byInode))
 	}
-	return others
+	return byInode
 }
 
 // addresses returns what listens in a namespace.
@@ -112,95 +112,19 @@ func (n Namespace) addresses(t *testing.T) map[string]int {
 	return addresses
 }
 
-func TestOtherNamespacesGiveTheSameByNetlinkAndByProcfs(t *testing.T) {
-	worlds := [][]string{
-		{"tcp 0.0.0.0:80", "tcp [::]:8080", "tcp 127.0.0.1:81", "udp 0.0.0.0:53", "udp [::1]:53"},
-		{"tcp [::]:80", "udp [::ffff:127.0.0.1]:53"},
-		{"tcp 127.0.0.1:22"},
-		{},
-	}
-	netnstest.RunAsHostAndNobody(t, func(t *testing.T) {
-		for _, open := range worlds {
-			settle(t, "", "", open...)
-		}
-	}, func(t *testing.T) {
-		want := make(map[string]int)
-		for _, open := range worlds {
-			for _, words := range open {
-				want[words]++
-			}
-		}
-		netlink := 0
-		for _, source := range []string{"auto", "procfs", "netlink"} {
-			o, why := openNamespaces(t, source)
-			if refused := os.Geteuid() != 0 && source != "procfs"; (why != nil) != refused {
-				t.Errorf("%s: they cannot be entered: %v, want %t", source, why, refused)
-			}
-			if why != nil && !strings.Contains(why.Error(), "CAP_SYS_ADMIN") {
-				t.Errorf("%s: %v, want what it takes", source, why)
-			}
-			for range 3 {
-				others, got := find(t, o), make(map[string]int)
-				for _, other := range others {
-					for address, sockets := range other.addresses(t) {
-						got[address] += sockets
-					}
-					if other.Source.Name() == "netlink" {
-						netlink++
-					}
-				}
-				if diff := cmp.Diff(want, got); diff != "" || len(others) != len(worlds) {
-					t.Errorf("%s: %d namespaces with (-want +got):\n%s", source, len(others), diff)
-				}
-			}
-		}
-		if want := map[bool]int{true: 2 * 3 * len(worlds)}[os.Geteuid() == 0]; netlink != want {
-			t.Errorf("%d times a namespace was read by netlink, want %d", netlink, want)
-		}
-	})
-}
-
-func TestARunNameIsKnownWhereItMayBe(t *testing.T) {
-	netnstest.RunAsHostAndNobody(t, func(t *testing.T) {
-		if err := unix.Mount("tmpfs", "/run", "tmpfs", 0, ""); err != nil {
-			t.Fatal(err)
-		}
-		if output, err := exec.Command("ip", "netns", "add", "blue").CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, output)
-		}
-		settle(t, "/run/netns/blue", "")
-		settle(t, "", "")
-	}, func(t *testing.T) {
-		o, _ := openNamespaces(t, "auto")
-		for range 2 {
-			got := make(map[string]int)
-			for _, other := range find(t, o) {
-				got[other.RunName]++
-			}
-			want := map[string]int{"blue": 1, "": 1}
-			if os.Geteuid() != 0 {
-				want = map[string]int{"": 2}
-			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("names (-want +got):\n%s", diff)
-			}
-		}
-	})
-}
-
 func TestANamespaceThatCannotBeEnteredIsReadThroughProcfs(t *testing.T) {
 	netnstest.RunAsHost(t, func(t *testing.T) {
 		first := settle(t, "", "", "tcp 0.0.0.0:80").inode(t)
-		o, why := openNamespaces(t, "auto")
-		if why != nil {
-			t.Fatal(why)
+		n, notEntered := openNamespaces(t, "auto")
+		if notEntered != nil {
+			t.Fatal(notEntered)
 		}
-		if got := find(t, o)[first].Source.Name(); got != "netlink" {
+		if got := find(t, n)[first].Source.Name(); got != "netlink" {
 			t.Errorf("the source is %s, want netlink", got)
 		}
-		o.thread.Close() // nothing can be entered from now on
+		n.thread.Close() // nothing can be entered from now on
 		second := settle(t, "", "", "tcp 0.0.0.0:81").inode(t)
-		other := find(t, o)[second]
+		other := find(t, n)[second]
 		if got := other.Source.Name(); got != "procfs" {
 			t.Errorf("the source is %s, want procfs", got)
 		}
@@ -210,8 +134,8 @@ func TestANamespaceThatCannotBeEnteredIsReadThroughProcfs(t *testing.T) {
 	})
 }
 
-// Not what listens in the namespace that it has gone to, which is another one's.
-func TestAProcessThatHasLeftSaysNothingOfTheNamespace(t *testing.T) {
+// A process that has left must not be asked: it shows what listens in the namespace that it has entered.
+func TestANamespaceThatItsProcessLeavesOrEndsIsAnErrorAndThenNotFound(t *testing.T) {
 	for _, source := range []string{"auto", "procfs"} {
 		t.Run(source, func(t *testing.T) {
 			netnstest.RunAsHost(t, func(t *testing.T) {
@@ -219,86 +143,38 @@ func TestAProcessThatHasLeftSaysNothingOfTheNamespace(t *testing.T) {
 					t.Skip("needs nsenter, of util-linux")
 				}
 				openedSocket{address: "0.0.0.0:22"}.open(t, TCP)
-				o, _ := openNamespaces(t, source)
-				leaves := settle(t, "", "exec nsenter --net=/proc/1/ns/net sleep 1000", "tcp 0.0.0.0:80")
-				inode := leaves.inode(t)
-				other := find(t, o)[inode]
-				if diff := cmp.Diff(map[string]int{"tcp 0.0.0.0:80": 1}, other.addresses(t)); diff != "" {
-					t.Fatalf("what listens (-want +got):\n%s", diff)
-				}
-				leaves.tell(t)
-				for deadline := time.Now().Add(time.Minute); leaves.inode(t) == inode; time.Sleep(time.Millisecond) {
-					if time.Now().After(deadline) {
-						t.Fatal("it does not leave")
+				for _, leaves := range []bool{true, false} {
+					n, _ := openNamespaces(t, source)
+					process := settle(t, "", "exec nsenter --net=/proc/1/ns/net sleep 1000", "tcp 0.0.0.0:80")
+					inode := process.inode(t)
+					namespace := find(t, n)[inode]
+					if diff := cmp.Diff(map[string]int{"tcp 0.0.0.0:80": 1}, namespace.addresses(t)); diff != "" {
+						t.Fatalf("what listens (-want +got):\n%s", diff)
 					}
-				}
-				for _, proto := range []Protocol{TCP, UDP} {
-					if sockets, _, err := other.Source.Read(proto); err == nil {
-						t.Errorf("%s: it has %v, want an error", proto, sockets)
+					if leaves {
+						process.proceed(t)
+						for deadline := time.Now().Add(time.Minute); process.inode(t) == inode; time.Sleep(time.Millisecond) {
+							if time.Now().After(deadline) {
+								t.Fatal("it does not leave")
+							}
+						}
+					} else {
+						process.end()
 					}
-				}
-				other.Leave()
-				if other.Lives() {
-					t.Error("it lives though nobody is there")
-				}
-				if others := find(t, o); len(others) != 0 {
-					t.Errorf("there is %v", others)
+					for _, proto := range []Protocol{TCP, UDP} {
+						if sockets, _, err := namespace.Source.Read(proto); err == nil {
+							t.Errorf("%s: it has %v, want an error", proto, sockets)
+						}
+					}
+					namespace.Leave()
+					if namespace.Lives() || len(namespace.Members()) != 0 {
+						t.Errorf("it lives, in %v", namespace.Members())
+					}
+					if found := find(t, n); len(found) != 0 {
+						t.Errorf("found %v", found)
+					}
 				}
 			})
 		})
 	}
-}
-
-func TestANamespaceThatHasEndedIsAnErrorAndThenNotFound(t *testing.T) {
-	for _, source := range []string{"auto", "procfs"} {
-		t.Run(source, func(t *testing.T) {
-			netnstest.RunAsHost(t, func(t *testing.T) {
-				o, _ := openNamespaces(t, source)
-				ends := settle(t, "", "", "tcp 0.0.0.0:80")
-				other := find(t, o)[ends.inode(t)]
-				other.addresses(t)
-				ends.end()
-				if _, _, err := other.Source.Read(TCP); err == nil {
-					t.Error("no error")
-				}
-				other.Leave()
-				if other.Lives() || len(other.Members()) != 0 {
-					t.Errorf("it lives, in %v", other.Members())
-				}
-				if others := find(t, o); len(others) != 0 {
-					t.Errorf("there is %v", others)
-				}
-			})
-		})
-	}
-}
-
-func TestLeavingANamespaceClosesWhatIsOpenInIt(t *testing.T) {
-	netnstest.RunAsHost(t, func(t *testing.T) {
-		o, why := openNamespaces(t, "auto")
-		if why != nil {
-			t.Fatal(why)
-		}
-		for range 10 {
-			settle(t, "", "", "tcp 0.0.0.0:80")
-		}
-		descriptors := func() int {
-			entries, err := os.ReadDir("/proc/self/fd")
-			if err != nil {
-				t.Fatal(err)
-			}
-			return len(entries)
-		}
-		others := find(t, o)
-		before := descriptors()
-		for range 3 {
-			for _, other := range others {
-				other.addresses(t)
-				if got := descriptors(); got != before {
-					t.Errorf("%d descriptors after a reading, before it was %d", got, before)
-				}
-				other.Leave() // once more does nothing
-			}
-		}
-	})
 }

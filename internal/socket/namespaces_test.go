@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// household is a scripted network namespace.
+// household is the scripted processes of a network namespace.
 type household struct {
 	processes []inhabitant // the first one is the witness
 }
@@ -48,11 +48,11 @@ func (h *household) Alive() bool {
 	return len(h.processes) > 0
 }
 
-func TestOthersAreReadThroughWhoeverStays(t *testing.T) {
+func TestANamespaceIsReadThroughWhicheverProcessStays(t *testing.T) {
 	home := processDir(t, goodTables())
-	elsewhereTables := goodTables()
-	elsewhereTables["tcp"] = tcpHeader
-	left := processDir(t, elsewhereTables)
+	tablesOfAnother := goodTables()
+	tablesOfAnother["tcp"] = tcpHeader
+	left := processDir(t, tablesOfAnother)
 	bad := goodTables()
 	bad["tcp6"] = tcpHeader + "garbage\n"
 	broken := processDir(t, bad)
@@ -67,7 +67,7 @@ func TestOthersAreReadThroughWhoeverStays(t *testing.T) {
 		"it_stays_and_is_bad":   {[]inhabitant{{10, broken, false}, {11, home, false}}, "read /proc/10/net/tcp6: line 2"},
 		"it_ends":               {[]inhabitant{{10, ended, true}, {11, home, false}}, ""},
 		"it_ends_in_the_middle": {[]inhabitant{{10, broken, true}, {11, home, false}}, ""},
-		"it_goes_elsewhere":     {[]inhabitant{{10, left, true}, {11, home, false}}, ""},
+		"it_leaves":             {[]inhabitant{{10, left, true}, {11, home, false}}, ""},
 		"two_go":                {[]inhabitant{{10, left, true}, {11, ended, true}, {12, home, false}}, ""},
 		"two_go_and_one_is_bad": {[]inhabitant{{10, left, true}, {11, ended, true}, {12, broken, false}}, "read /proc/12/net/tcp6: line 2"},
 		"all_go":                {[]inhabitant{{10, left, true}, {11, ended, true}}, "is in another network namespace now"},

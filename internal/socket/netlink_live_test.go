@@ -88,9 +88,9 @@ func TestALookupConfirmsASocketAsLongAsItIsOpen(t *testing.T) {
 	tests := []struct {
 		name    string
 		missing openedSocket
-		beside  []openedSocket // which may answer in its place
+		others  []openedSocket // which may answer in its place
 	}{
-		{name: "alone", missing: openedSocket{address: "127.0.0.1:9000"}},
+		{name: "by_itself", missing: openedSocket{address: "127.0.0.1:9000"}},
 		{name: "wildcard", missing: openedSocket{address: "0.0.0.0:9000"}},
 		{name: "address_of_an_interface", missing: openedSocket{address: "10.0.0.1:9000"}},
 		{name: "dual_stack", missing: openedSocket{address: "[::]:9000"}},
@@ -101,50 +101,50 @@ func TestALookupConfirmsASocketAsLongAsItIsOpen(t *testing.T) {
 		{name: "bound_to_a_device", missing: openedSocket{address: "0.0.0.0:9000", options: []netnstest.Option{device}}},
 		{name: "ipv6_bound_to_a_device", missing: openedSocket{address: "[::]:9000", options: []netnstest.Option{device}}},
 		{
-			name: "a_wildcard_beside_an_address", missing: openedSocket{address: "127.0.0.1:9000", options: []netnstest.Option{reuse}},
-			beside: []openedSocket{{"0.0.0.0:9000", []netnstest.Option{reuse}}},
+			name: "a_wildcard_next_to_an_address", missing: openedSocket{address: "127.0.0.1:9000", options: []netnstest.Option{reuse}},
+			others: []openedSocket{{"0.0.0.0:9000", []netnstest.Option{reuse}}},
 		},
 		{
-			name: "a_dual_stack_wildcard_beside_an_address", missing: openedSocket{address: "127.0.0.1:9000", options: []netnstest.Option{reuse}},
-			beside: []openedSocket{{"[::]:9000", []netnstest.Option{reuse}}},
+			name: "a_dual_stack_wildcard_next_to_an_address", missing: openedSocket{address: "127.0.0.1:9000", options: []netnstest.Option{reuse}},
+			others: []openedSocket{{"[::]:9000", []netnstest.Option{reuse}}},
 		},
 		{
-			name: "a_dual_stack_wildcard_beside_a_wildcard", missing: openedSocket{address: "0.0.0.0:9000", options: []netnstest.Option{reuse}},
-			beside: []openedSocket{{"[::]:9000", []netnstest.Option{reuse}}},
+			name: "a_dual_stack_wildcard_next_to_a_wildcard", missing: openedSocket{address: "0.0.0.0:9000", options: []netnstest.Option{reuse}},
+			others: []openedSocket{{"[::]:9000", []netnstest.Option{reuse}}},
 		},
 		{
-			name: "a_wildcard_beside_a_dual_stack_wildcard", missing: openedSocket{address: "[::]:9000", options: []netnstest.Option{reuse}},
-			beside: []openedSocket{{"0.0.0.0:9000", []netnstest.Option{reuse}}},
+			name: "a_wildcard_next_to_a_dual_stack_wildcard", missing: openedSocket{address: "[::]:9000", options: []netnstest.Option{reuse}},
+			others: []openedSocket{{"0.0.0.0:9000", []netnstest.Option{reuse}}},
 		},
 		{
-			name: "an_ipv6_wildcard_beside_an_ipv6_address", missing: openedSocket{address: "[::1]:9000", options: []netnstest.Option{reuse}},
-			beside: []openedSocket{{"[::]:9000", []netnstest.Option{reuse}}},
+			name: "an_ipv6_wildcard_next_to_an_ipv6_address", missing: openedSocket{address: "[::1]:9000", options: []netnstest.Option{reuse}},
+			others: []openedSocket{{"[::]:9000", []netnstest.Option{reuse}}},
 		},
 		{
-			name: "an_ipv4_mapped_address_beside_its_ipv4_address", missing: openedSocket{address: "127.0.0.1:9000", options: []netnstest.Option{reuse}},
-			beside: []openedSocket{{"[::ffff:127.0.0.1]:9000", []netnstest.Option{reuse}}},
+			name: "an_ipv4_mapped_address_next_to_its_ipv4_address", missing: openedSocket{address: "127.0.0.1:9000", options: []netnstest.Option{reuse}},
+			others: []openedSocket{{"[::ffff:127.0.0.1]:9000", []netnstest.Option{reuse}}},
 		},
 		{
-			name: "an_ipv4_address_beside_its_ipv4_mapped_address", missing: openedSocket{address: "[::ffff:127.0.0.1]:9000", options: []netnstest.Option{reuse}},
-			beside: []openedSocket{{"127.0.0.1:9000", []netnstest.Option{reuse}}},
+			name: "an_ipv4_address_next_to_its_ipv4_mapped_address", missing: openedSocket{address: "[::ffff:127.0.0.1]:9000", options: []netnstest.Option{reuse}},
+			others: []openedSocket{{"127.0.0.1:9000", []netnstest.Option{reuse}}},
 		},
 		{
-			name: "one_without_a_device_beside_one_with", missing: openedSocket{address: "0.0.0.0:9000", options: []netnstest.Option{reuse, device}},
-			beside: []openedSocket{{"0.0.0.0:9000", []netnstest.Option{reuse}}},
+			name: "one_without_a_device_next_to_one_with", missing: openedSocket{address: "0.0.0.0:9000", options: []netnstest.Option{reuse, device}},
+			others: []openedSocket{{"0.0.0.0:9000", []netnstest.Option{reuse}}},
 		},
 		{
-			name: "one_with_a_device_beside_one_without", missing: openedSocket{address: "0.0.0.0:9000", options: []netnstest.Option{reuse}},
-			beside: []openedSocket{{"0.0.0.0:9000", []netnstest.Option{reuse, device}}},
+			name: "one_with_a_device_next_to_one_without", missing: openedSocket{address: "0.0.0.0:9000", options: []netnstest.Option{reuse}},
+			others: []openedSocket{{"0.0.0.0:9000", []netnstest.Option{reuse, device}}},
 		},
 		{
 			name: "siblings_that_share_the_port", missing: openedSocket{address: "0.0.0.0:9000", options: []netnstest.Option{reuse}},
-			beside: []openedSocket{
+			others: []openedSocket{
 				{"0.0.0.0:9000", []netnstest.Option{reuse}}, {"0.0.0.0:9000", []netnstest.Option{reuse}}, {"0.0.0.0:9000", []netnstest.Option{reuse}},
 			},
 		},
 		{
 			name: "ipv6_siblings_that_share_the_port", missing: openedSocket{address: "[::]:9000", options: []netnstest.Option{reuse}},
-			beside: []openedSocket{
+			others: []openedSocket{
 				{"[::]:9000", []netnstest.Option{reuse}}, {"[::]:9000", []netnstest.Option{reuse}}, {"[::]:9000", []netnstest.Option{reuse}},
 			},
 		},
@@ -153,20 +153,20 @@ func TestALookupConfirmsASocketAsLongAsItIsOpen(t *testing.T) {
 		for _, proto := range []Protocol{TCP, UDP} {
 			for _, test := range tests {
 				// Whichever comes first: the kernel asks its sockets in the order of their birth.
-				for _, besideFirst := range []bool{true, false} {
-					t.Run(fmt.Sprintf("%s_%s_%t", proto, test.name, besideFirst), func(t *testing.T) {
+				for _, othersFirst := range []bool{true, false} {
+					t.Run(fmt.Sprintf("%s_%s_%t", proto, test.name, othersFirst), func(t *testing.T) {
 						n := liveNetlink(t)
-						openBeside := func() {
-							for _, o := range test.beside {
+						openOthers := func() {
+							for _, o := range test.others {
 								o.open(t, proto)
 							}
 						}
-						if besideFirst {
-							openBeside()
+						if othersFirst {
+							openOthers()
 						}
 						closeNow, missing := opened(t, n, proto, test.missing)
-						if !besideFirst {
-							openBeside()
+						if !othersFirst {
+							openOthers()
 						}
 						if want := netip.MustParseAddrPort(test.missing.address); missing.Addr != netip.AddrPortFrom(want.Addr().WithZone(""), want.Port()) {
 							t.Fatalf("a read gives %s, want %s", missing.Addr, want)
@@ -187,8 +187,8 @@ func TestALookupConfirmsASocketAsLongAsItIsOpen(t *testing.T) {
 								t.Errorf("%+v is closed, but Confirm gives %+v", missing, there)
 							}
 						}
-						if got := len(readLive(t, n, proto)); got != len(test.beside) {
-							t.Errorf("a read gives %d sockets after it was closed, want %d", got, len(test.beside))
+						if got := len(readLive(t, n, proto)); got != len(test.others) {
+							t.Errorf("a read gives %d sockets after it was closed, want %d", got, len(test.others))
 						}
 					})
 				}

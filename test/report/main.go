@@ -157,11 +157,11 @@ func (r *report) add(e event) {
 }
 
 func (r *report) endTest(e event, name string, one, whole *test) {
-	switch {
-	case e.Action == "pass":
+	switch e.Action {
+	case "pass":
 		r.passed = append(r.passed, name)
 		whole.passed++
-	case e.Action == "skip":
+	case "skip":
 		reason := reasonOf(one.output.String())
 		r.reasons[reason] = append(r.reasons[reason], name)
 		r.skipped++
