@@ -59,33 +59,28 @@ func cutTo(limit int, listeners []Listener) (_ []Listener, omitted int) {
 	}
 	var room [3]int // by rank
 	for n := range listeners {
-		room[listeners[n].rank()]++
+		room[rank(&listeners[n])]++
 	}
 	left := limit
-	for rank := range room {
-		room[rank] = min(room[rank], left)
-		left -= room[rank]
+	for r := range room {
+		room[r] = min(room[r], left)
+		left -= room[r]
 	}
 	return slices.DeleteFunc(listeners, func(l Listener) bool {
-		rank := l.rank()
-		room[rank]--
-		return room[rank] < 0
+		r := rank(&l)
+		room[r]--
+		return room[r] < 0
 	}), omitted
 }
 
 // rank orders listeners by how much it matters that they are reported.
-func (l *Listener) rank() int {
+func rank(l *Listener) int {
 	switch {
-	case l.declared():
+	case l.Judged && l.Verdict.Reason != ReasonUnregistered && l.Verdict.Reason != ReasonReserved: // declared
 		return 0
 	case l.Netns == "" && l.Scope != ScopeLoopback:
 		return 1
 	default:
 		return 2
 	}
-}
-
-// declared reports whether a service of the registry declares the listener's port.
-func (l *Listener) declared() bool {
-	return l.Judged && l.Verdict.Reason != ReasonUnregistered && l.Verdict.Reason != ReasonReserved
 }

@@ -6,12 +6,6 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/holder"
 )
 
-// openListener is a listener with its sockets, whose holders are asked for.
-type openListener struct {
-	Listener
-	sockets []holder.Socket
-}
-
 // listing is the listeners of all namespaces, sorted. Nothing is filtered or cut off yet. The stages attribute and judge fill in
 // their fields of each listener.
 type listing struct {

@@ -125,21 +125,6 @@ func (j *judge) compliance() *Compliance {
 	return &Compliance{Services: j.services, Reserved: j.reserved, Reloaded: reloaded, ReloadedAt: at}
 }
 
-// Input returns what the registry judges of the listener.
-func (l *Listener) Input() registry.Listener {
-	input := registry.Listener{Proto: l.Proto, Addr: l.Addr, HoldersKnown: l.Exact}
-	if l.Detailed {
-		input.IPv6Only = registry.No
-		if l.IPv6Only {
-			input.IPv6Only = registry.Yes
-		}
-	}
-	for _, h := range l.holders {
-		input.Holders = append(input.Holders, registry.Holder{Process: h.Process, Unit: h.Unit})
-	}
-	return input
-}
-
 // isOwn reports whether one of the sockets is the exporter's own. own has the inodes of those.
 func isOwn(sockets []holder.Socket, own map[uint64]struct{}) bool {
 	return slices.ContainsFunc(sockets, func(s holder.Socket) bool { _, is := own[s.Inode]; return is && s.Inode != 0 })

@@ -106,12 +106,6 @@ var holdings = []struct {
 		want: held("a", "demo.service", "b", "demo.service", "c", "demo.service", "d", "demo.service"), byCgroup: held("", "demo.service"), many: true,
 	},
 	{
-		name: "five programs with one socket", open: func(t *testing.T, group *netnstest.Cgroup, port uint16) {
-			share(t, group, port, "e", "d", "c", "b", "a")
-		},
-		want: held("a", "demo.service", "b", "demo.service", "c", "demo.service", "d", "demo.service"), byCgroup: held("", "demo.service"), many: true,
-	},
-	{
 		// The kernel lets only sockets of one user share a port, but later they may be given to another one.
 		name: "sockets of two users", open: func(t *testing.T, group *netnstest.Cgroup, port uint16) {
 			var sockets []int
@@ -338,26 +332,6 @@ var views = []struct {
 			return view{procfs, "/sys", "netlink"}
 		},
 		want: held("demo", "demo.service"), byCgroup: held("", "demo.service"),
-	},
-	{
-		name: "no cgroup2 hierarchy", begin: func(t *testing.T) view {
-			now := netnstest.NewCgroup(t, "demo.service")
-			now.Add(t, serve(t, "demo", netnstest.NewCgroup(t, "made.service"), 8000).PID)
-			return view{"/proc", netnstest.OpenDir(t), "netlink"}
-		},
-		wantErr: []string{"no cgroup2 hierarchy is mounted below "}, want: held("demo", "demo.service"),
-	},
-	{
-		name: "only version 1 of cgroups", begin: func(t *testing.T) view {
-			group := netnstest.NewSystemdCgroup(t, "demo.service")
-			fd, err := netnstest.Listen("tcp", "0.0.0.0:8000")
-			if err != nil {
-				t.Fatal(err)
-			}
-			group.Add(t, netnstest.HandOver(t, netnstest.Program{Name: "demo", UID: serviceUser, Sockets: []int{fd}}).PID)
-			return view{"/proc", netnstest.OpenDir(t), "netlink"}
-		},
-		wantErr: []string{"no cgroup2 hierarchy is mounted below "}, want: held("demo", "demo.service"),
 	},
 	{
 		name: "a part of the hierarchy", begin: func(t *testing.T) view {

@@ -1,10 +1,7 @@
 package inventory_test
 
 import (
-	"fmt"
 	"net/netip"
-	"os/exec"
-	"strings"
 	"testing"
 	"time"
 
@@ -232,73 +229,4 @@ func TestASnapshotHasTheListenersThatTheKernelHas(t *testing.T) {
 	})
 }
 
-func TestASnapshotEqualsWhatSSReports(t *testing.T) {
-	netnstest.RunAsRootAndNobody(t, openWorld, func(t *testing.T) {
-		if _, err := exec.LookPath("ss"); err != nil {
-			t.Skip("needs ss, of iproute2")
-		}
-		eachSource(t, func(t *testing.T, source string) {
-			for name, ephemeralMinAge := range map[string]time.Duration{"without_young_ephemeral_udp": time.Hour, "with_all_udp": 0} {
-				t.Run(name, func(t *testing.T) {
-					before := socketsOfSS(t, ephemeralMinAge != 0)
-					_, listeners := read(t, open(t, source, ephemeralMinAge))
-					after := socketsOfSS(t, ephemeralMinAge != 0)
-
-					got := make(map[string]int)
-					for key, l := range listeners {
-						got[key.Proto+" "+key.Addr.String()] += l.Sockets
-					}
-					if diff := cmp.Diff(before, after); diff != "" {
-						t.Fatalf("the sockets changed meanwhile (-before +after):\n%s", diff)
-					}
-					if diff := cmp.Diff(before, got); diff != "" {
-						t.Errorf("sockets by protocol and address (-ss +snapshot):\n%s", diff)
-					}
-				})
-			}
-		})
-	})
-}
-
 func sameAddress(a, b netip.AddrPort) bool { return a == b }
-
-// socketsOfSS returns how many sockets ss shows on each protocol, address and port.
-func socketsOfSS(t *testing.T, withoutEphemeralUDP bool) map[string]int {
-	t.Helper()
-	output, err := exec.Command("ss", "-Htuln").Output()
-	if err != nil {
-		t.Fatalf("ss -Htuln: %v", err)
-	}
-	sockets := make(map[string]int)
-	for line := range strings.Lines(string(output)) {
-		var proto, state, receiveQueue, sendQueue, local string
-		if _, err := fmt.Sscan(line, &proto, &state, &receiveQueue, &sendQueue, &local); err != nil {
-			t.Fatalf("ss printed %q: %v", line, err)
-		}
-		end := addressOfSS(t, local)
-		// The kernel's default range: the namespace is a fresh one.
-		if withoutEphemeralUDP && proto == "udp" && 32768 <= end.Port() && end.Port() <= 60999 {
-			continue
-		}
-		sockets[proto+" "+end.String()]++
-	}
-	if len(sockets) == 0 {
-		t.Fatal("ss shows no socket")
-	}
-	return sockets
-}
-
-// addressOfSS reads an address as ss writes it: 127.0.0.1:22, [::1]:22, *:22 for a dual-stack [::]:22, [fe80::1]%eth0:22.
-func addressOfSS(t *testing.T, text string) netip.AddrPort {
-	t.Helper()
-	colon := strings.LastIndexByte(text, ':')
-	host, _, _ := strings.Cut(text[:colon], "%")
-	if host == "*" {
-		host = "[::]"
-	}
-	end, err := netip.ParseAddrPort(host + text[colon:])
-	if err != nil {
-		t.Fatalf("ss printed the address %q: %v", text, err)
-	}
-	return end
-}

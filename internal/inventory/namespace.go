@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/listen-exporter/listen_exporter/internal/holder"
 	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
@@ -92,6 +93,12 @@ func (n *namespace) update(l *ledger) (changed bool, err error) {
 			(n.declares == nil || !n.declares(l.proto.String(), port))
 	})
 	return true, nil
+}
+
+// openListener is a listener with its sockets, whose holders are asked for.
+type openListener struct {
+	Listener
+	sockets []holder.Socket
 }
 
 // appendListeners appends the namespace's listeners, and those that are gone, in no order. It leaves out a protocol whose read

@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	// fairTime is what a namespace may take of each round. One that takes n times as long is read every nth round.
-	fairTime = roundTime / 4
+	// fairTime is what a namespace may take of each round: a quarter of its time. One that takes n times as long is read every
+	// nth round.
+	fairTime = 50 * time.Millisecond
 	// renameRounds is for how many rounds after the first a namespace that was young may still get its name.
 	renameRounds = 3
 )

@@ -169,6 +169,21 @@ func (l *Listener) Full() bool {
 	return l.Proto == TCP && l.Detailed && l.AcceptQueueLength > l.AcceptQueueLimit
 }
 
+// Input returns what the registry judges of the listener.
+func (l *Listener) Input() registry.Listener {
+	input := registry.Listener{Proto: l.Proto, Addr: l.Addr, HoldersKnown: l.Exact}
+	if l.Detailed {
+		input.IPv6Only = registry.No
+		if l.IPv6Only {
+			input.IPv6Only = registry.Yes
+		}
+	}
+	for _, h := range l.holders {
+		input.Holders = append(input.Holders, registry.Holder{Process: h.Process, Unit: h.Unit})
+	}
+	return input
+}
+
 // byPort orders listeners as people look for them: the main network namespace first, then by port, protocol and address.
 func byPort(a, b *Listener) int {
 	return cmp.Or(

@@ -14,13 +14,6 @@ import (
 	"golang.org/x/sys/cpu"
 )
 
-// Socket states as the tables print them (include/net/tcp_states.h). A UDP socket that is bound and not connected is in
-// the state CLOSE. Only the state counts: a remote address may be left over from an earlier connect().
-const (
-	stateClose  = 0x07
-	stateListen = 0x0A
-)
-
 // table is one of the kernel's socket tables.
 type table struct {
 	file  string // below a process's net/ directory

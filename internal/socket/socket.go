@@ -28,6 +28,13 @@ func (p Protocol) String() string {
 	}
 }
 
+// The states of sockets that listen (include/net/tcp_states.h). A UDP socket that is bound and not connected is in
+// the state CLOSE. Only the state counts: a remote address may be left over from an earlier connect().
+const (
+	stateClose  = 0x07
+	stateListen = 0x0A
+)
+
 // Socket is one listening socket: a TCP socket in the state LISTEN, or a UDP socket that is bound and not connected.
 type Socket struct {
 	// Addr is the local end. An IPv4-mapped IPv6 address stays an IPv6 address: the family is the socket's own.

@@ -16,7 +16,7 @@ import (
 const receiveTimeout = 5 * time.Second
 
 // wire is a netlink socket that is opened when it is needed. It is written by hand, and fuzzed, because mdlayher/netlink allocates
-// for each message: with 10 000 listeners a snapshot would take megabytes instead of 384 bytes.
+// for each message: with 10 000 listeners a snapshot would take megabytes, not hundreds of bytes.
 type wire struct {
 	// The system calls, which tests replace. A socket sees the network namespace in which it was dialled.
 	dial    func() (fd int, err error)
