@@ -1,154 +1,18 @@
 package inventory
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
-	"github.com/go-kit/log"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
-
-// answer is what a source says to one read of one protocol.
-type answer struct {
-	rows     []socket.Socket
-	same     bool // as the source says it
-	err      error
-	panicked bool
-}
-
-// scripted is a source that gives prepared answers. The last answer for a protocol is given again and again; a protocol
-// without any has no sockets.
-type scripted struct {
-	mu        sync.Mutex
-	answers   map[socket.Protocol][]answer
-	reads     map[socket.Protocol]int
-	ranges    socket.PortRanges
-	rangesErr error
-	detailed  bool
-	missing   [][]socket.Socket // what each Confirm was asked for
-	onRead    func()
-	hold      chan struct{} // if not nil, reads wait until it is closed
-}
-
-func (s *scripted) Detailed() bool { return s.detailed }
-
-func (s *scripted) Confirm(proto socket.Protocol, missing []socket.Socket) ([]socket.Socket, error) {
-	s.missing = append(s.missing, missing)
-	sockets, _, err := s.Read(proto)
-	return sockets, err
-}
-
-func (s *scripted) Name() string { return "scripted" }
-
-func (s *scripted) PortRanges() (socket.PortRanges, error) { return s.ranges, s.rangesErr }
-
-func (s *scripted) Read(proto socket.Protocol) (sockets []socket.Socket, same bool, err error) {
-	if s.hold != nil {
-		<-s.hold
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.onRead != nil {
-		s.onRead()
-	}
-	s.reads[proto]++
-	if len(s.answers[proto]) == 0 {
-		return nil, false, nil
-	}
-	next := s.answers[proto][0]
-	if len(s.answers[proto]) > 1 {
-		s.answers[proto] = s.answers[proto][1:]
-	}
-	if next.panicked {
-		panic("index out of range")
-	}
-	return slices.Clone(next.rows), next.same, next.err
-}
-
-// say makes answers what a protocol's next reads give.
-func (s *scripted) say(proto socket.Protocol, answers ...answer) { s.answers[proto] = answers }
-
-func has(rows ...socket.Socket) answer { return answer{rows: rows} }
-
-// bench is an inventory of a scripted source at a time of the test's own.
-type bench struct {
-	*Inventory
-	source *scripted
-	clock  time.Time
-	log    bytes.Buffer
-}
-
-// kernelRanges are the kernel's defaults.
-var kernelRanges = socket.PortRanges{UnprivilegedStart: 1024, EphemeralFirst: 32768, EphemeralLast: 60999}
-
-func newBench(t *testing.T, edit ...func(*Options)) *bench {
-	t.Helper()
-	b := &bench{clock: time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)}
-	b.open(t, nil, func() time.Time { return b.clock }, edit)
-	return b
-}
-
-// open makes the inventory, also of other namespaces if they have a finder.
-func (b *bench) open(t *testing.T, others finder, now func() time.Time, edit []func(*Options)) {
-	t.Helper()
-	b.source = &scripted{answers: make(map[socket.Protocol][]answer), reads: make(map[socket.Protocol]int), ranges: kernelRanges}
-	o := Options{TCP: true, UDP: true, MaxPorts: 20000, EphemeralMinAge: time.Minute}
-	for _, f := range edit {
-		f(&o)
-	}
-	var err error
-	if b.Inventory, err = newInventory(sources{main: b.source, others: others}, o, log.NewLogfmtLogger(&b.log), now); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// at makes a socket on an address.
-func at(address string, inode uint64) socket.Socket {
-	return socket.Socket{Addr: netip.MustParseAddrPort(address), ID: inode}
-}
-
-func dropping(s socket.Socket, drops uint32) socket.Socket {
-	s.Drops = drops
-	return s
-}
-
-// portsOf returns a snapshot's listeners as short texts.
-func portsOf(s *Snapshot) []string {
-	texts := []string{}
-	for _, l := range s.Listeners {
-		text := fmt.Sprintf("%s %s", l.Proto, l.Addr)
-		if l.Sockets != 1 {
-			text += fmt.Sprintf(" x%d", l.Sockets)
-		}
-		texts = append(texts, text)
-	}
-	return texts
-}
-
-func wantPorts(t *testing.T, s *Snapshot, want ...string) {
-	t.Helper()
-	if diff := cmp.Diff(append([]string{}, want...), portsOf(s)); diff != "" {
-		t.Errorf("listeners (-want +got):\n%s", diff)
-	}
-}
-
-// only returns the one listener of a snapshot.
-func only(t *testing.T, s *Snapshot) Listener {
-	t.Helper()
-	if len(s.Listeners) != 1 {
-		t.Fatalf("want one listener, got %v", portsOf(s))
-	}
-	return s.Listeners[0]
-}
 
 func TestTheFirstSnapshotIsTheUnionOfSeveralReads(t *testing.T) {
 	ssh, both := has(at("0.0.0.0:22", 1)), has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2))
@@ -232,9 +96,6 @@ func TestOnlyMissingSocketsAreConfirmed(t *testing.T) {
 		t.Errorf("asked for (-want +got):\n%s", diff)
 	}
 }
-
-// unchanged is an answer of a source that knows that nothing changed.
-func unchanged(rows ...socket.Socket) answer { return answer{rows: rows, same: true} }
 
 func TestAnUnchangedReadIsTheLastSnapshotOnlyWhileNothingWaits(t *testing.T) {
 	ssh, http, wireguard := at("0.0.0.0:22", 1), at("0.0.0.0:80", 2), at("0.0.0.0:51820", 3)
@@ -677,27 +538,22 @@ func TestAProtocolThatIsSwitchedOffIsNotRead(t *testing.T) {
 }
 
 func TestOverlappingReadersShareOneRead(t *testing.T) {
-	b := newBench(t)
-	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
-	b.Snapshot()
-	b.source.hold = make(chan struct{})
-	const readers = 50
-	var asking, done sync.WaitGroup
-	for range readers {
-		asking.Add(1)
-		done.Go(func() {
-			asking.Done()
-			wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22")
-		})
-	}
-	asking.Wait()
-	time.Sleep(50 * time.Millisecond) // let the last of them reach the flight
-	close(b.source.hold)
-	done.Wait()
-	// The first snapshot took its own. A reader that the machine held up for so long may have one of its own.
-	if got := b.source.reads[socket.TCP] - goneAfter; got > readers/2 {
-		t.Errorf("%d reads for %d readers", got, readers)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
+		b.Snapshot()
+		before := b.source.reads[socket.TCP]
+		b.source.hold = make(chan struct{})
+		for range 50 {
+			go func() { wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22") }()
+		}
+		synctest.Wait() // until all of them wait
+		close(b.source.hold)
+		synctest.Wait()
+		if got := b.source.reads[socket.TCP] - before; got != 1 {
+			t.Errorf("%d reads for 50 readers, want 1", got)
+		}
+	})
 }
 
 // A confirmation asks only for what is missing: what it does not return may well be there.

@@ -65,20 +65,18 @@ func (h *host) Find() (found []socket.Namespace, omitted int, err error) {
 	return found, h.omitted, h.err
 }
 
-// pod is a scripted network namespace. It is also its own source.
+// pod is a scripted network namespace.
 type pod struct {
-	host  *host
-	found socket.Namespace
+	*scripted // its source
+	host      *host
+	found     socket.Namespace
 
 	rows   map[socket.Protocol][]socket.Socket
-	said   map[socket.Protocol]bool // since rows last changed
-	errs   map[socket.Protocol]error
-	panics string        // the method that does
+	panics bool          // at the start of a reading
 	hold   chan struct{} // if not nil, readings wait until it is closed
 	takes  time.Duration // how long a reading takes
 	dead   bool
-	reads  int // readings, of both protocols
-	tables int // reads of one protocol
+	count  int // readings, of both protocols
 	leaves int
 }
 
@@ -87,9 +85,10 @@ func (h *host) add(ports ...int) *pod {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.serial++
-	p := &pod{host: h, errs: make(map[socket.Protocol]error), rows: make(map[socket.Protocol][]socket.Socket), said: make(map[socket.Protocol]bool)}
+	p := &pod{scripted: newScripted(), host: h, rows: make(map[socket.Protocol][]socket.Socket)}
+	p.detailed, p.onRanges = true, p.begin
 	p.found = socket.Namespace{
-		Serial: h.serial, Inode: 4026532000 + h.serial, Source: p, Members: func() []int { return []int{int(p.found.Serial)} },
+		Serial: h.serial, Inode: 4026532000 + h.serial, Source: p.scripted, Members: func() []int { return []int{int(p.found.Serial)} },
 		Lives: func() bool {
 			h.mu.Lock()
 			defer h.mu.Unlock()
@@ -101,9 +100,12 @@ func (h *host) add(ports ...int) *pod {
 			p.leaves++
 		},
 	}
+	var rows []socket.Socket
 	for _, port := range ports {
-		p.rows[socket.TCP] = append(p.rows[socket.TCP], at(fmt.Sprintf("0.0.0.0:%d", port), 1000*h.serial+uint64(port)))
+		rows = append(rows, at(fmt.Sprintf("0.0.0.0:%d", port), 1000*h.serial+uint64(port)))
 	}
+	p.listen(socket.TCP, rows...)
+	p.listen(socket.UDP)
 	h.pods = append(h.pods, p)
 	return p
 }
@@ -118,16 +120,31 @@ func (h *host) remove(p *pod) {
 
 // listen makes rows the sockets of a protocol.
 func (p *pod) listen(proto socket.Protocol, rows ...socket.Socket) {
-	p.host.mu.Lock()
-	defer p.host.mu.Unlock()
-	p.rows[proto], p.said[proto] = rows, false
+	p.rows[proto] = rows
+	p.say(proto, has(rows...), unchanged(rows...))
 }
 
 // fail makes reads of a protocol fail, or succeed again.
 func (p *pod) fail(proto socket.Protocol, err error) {
+	if err == nil {
+		p.listen(proto, p.rows[proto]...)
+		return
+	}
+	p.say(proto, answer{err: err})
+}
+
+// begin is called at the start of each reading.
+func (p *pod) begin() {
 	p.host.mu.Lock()
-	defer p.host.mu.Unlock()
-	p.errs[proto] = err
+	p.count++
+	p.host.mu.Unlock()
+	if p.panics {
+		panic("index out of range")
+	}
+	if p.hold != nil {
+		<-p.hold
+	}
+	time.Sleep(p.takes)
 }
 
 // inside puts the process that lives in the namespace into a cgroup.
@@ -142,56 +159,17 @@ func (p *pod) inside(t *testing.T, cgroup string) {
 	}
 }
 
-func (p *pod) Name() string   { return "scripted" }
-func (p *pod) Detailed() bool { return true }
-
-// PortRanges is called once for each reading.
-func (p *pod) PortRanges() (socket.PortRanges, error) {
-	p.host.mu.Lock()
-	p.reads++
-	hold, takes, panics := p.hold, p.takes, p.panics == "PortRanges"
-	p.host.mu.Unlock()
-	if panics {
-		panic("index out of range")
-	}
-	if hold != nil {
-		<-hold
-	}
-	time.Sleep(takes)
-	return kernelRanges, nil
-}
-
-func (p *pod) Confirm(proto socket.Protocol, _ []socket.Socket) ([]socket.Socket, error) {
-	sockets, _, err := p.Read(proto)
-	return sockets, err
-}
-
-func (p *pod) Read(proto socket.Protocol) (sockets []socket.Socket, same bool, err error) {
-	p.host.mu.Lock()
-	defer p.host.mu.Unlock()
-	p.tables++
-	if p.panics == "Read" {
-		panic("index out of range")
-	}
-	if err := p.errs[proto]; err != nil {
-		return nil, false, err
-	}
-	same = p.said[proto]
-	p.said[proto] = true
-	return slices.Clone(p.rows[proto]), same, nil
-}
-
 // round takes a snapshot, waits until the round that it started is over, and returns how often each pod was read.
 func (h *host) round() (snapshot *Snapshot, reads map[*pod]int) {
 	before := make(map[*pod]int)
 	for _, p := range h.pods {
-		before[p] = p.reads
+		before[p] = p.count
 	}
 	snapshot = h.Snapshot()
 	time.Sleep(time.Hour)
 	reads = make(map[*pod]int)
 	for _, p := range h.pods {
-		if n := p.reads - before[p]; n > 0 {
+		if n := p.count - before[p]; n > 0 {
 			reads[p] = n
 		}
 	}

@@ -37,8 +37,8 @@ func TestManyNamespacesAreReadInTurns(t *testing.T) {
 						if reads[p] > 1 || round-last[p] >= whole && round >= whole {
 							t.Errorf("round %d: namespace %d was read %d times, and last in round %d", round, n, reads[p], last[p])
 						}
-						if p.leaves != p.reads {
-							t.Errorf("round %d: namespace %d was left %d times of %d", round, n, p.leaves, p.reads)
+						if p.leaves != p.count {
+							t.Errorf("round %d: namespace %d was left %d times of %d", round, n, p.leaves, p.count)
 						}
 					}
 					if len(s.Listeners) != count+1 || s.Namespaces != count+1+5 || s.NamespacesOmitted != count-wantReads+5 {
@@ -67,7 +67,7 @@ func TestNewNamespacesDoNotKeepOldOnesWaiting(t *testing.T) {
 						h.add(81)
 					}
 					for len(h.pods) > old+lives*perRound {
-						newRead += h.pods[old].reads
+						newRead += h.pods[old].count
 						h.remove(h.pods[old])
 					}
 					_, reads := h.round()
@@ -127,13 +127,13 @@ func TestTwoReadsOfATableMustDoForTheFirstReadingOfANamespace(t *testing.T) {
 		if got := h.source.reads[socket.TCP]; got != goneAfter {
 			t.Errorf("%d reads of the main namespace, want %d", got, goneAfter)
 		}
-		if p.tables != 2*2 { // of both protocols
-			t.Errorf("%d tables were read, want 4", p.tables)
+		if p.reads[socket.TCP] != 2 || p.reads[socket.UDP] != 2 {
+			t.Errorf("the tables were read %v times, want each twice", p.scripted.reads)
 		}
 		later := h.add(81)
 		h.Snapshot()
-		if later.tables != 2 {
-			t.Errorf("%d tables of a new namespace were read, want 2", later.tables)
+		if later.reads[socket.TCP] != 1 {
+			t.Errorf("a table of a new namespace was read %d times, want once", later.reads[socket.TCP])
 		}
 	})
 }
@@ -149,8 +149,8 @@ func TestACostlyNamespaceIsReadLessOftenThanOthers(t *testing.T) {
 				t.Fatalf("listeners %v, want two in each round", seen(s))
 			}
 		}
-		if costly.reads < 6 || costly.reads > 8 || cheap.reads < rounds-10 {
-			t.Errorf("read %d times, and another one %d times, want about 7 and %d", costly.reads, cheap.reads, rounds-5)
+		if costly.count < 6 || costly.count > 8 || cheap.count < rounds-10 {
+			t.Errorf("read %d times, and another one %d times, want about 7 and %d", costly.count, cheap.count, rounds-5)
 		}
 		costly.takes = 0
 		for range 12 {
@@ -245,9 +245,9 @@ func TestAReadThatFailsTakesItsOwnProtocolOfItsOwnNamespaceOnly(t *testing.T) {
 		if got := strings.Count(h.log.String(), "level=error"); got != 2 {
 			t.Errorf("%d errors logged, want one each time it begins:\n%s", got, &h.log)
 		}
-		bad.panics = "Read"
-		wantFailure(t, h.Snapshot(), []string{"unknown-4026532002", "panic: index out of range"}, unknown(good, 80))
-		bad.panics = ""
+		bad.say(socket.TCP, answer{panicked: true})
+		wantFailure(t, h.Snapshot(), []string{"unknown-4026532002", "panic: index out of range"}, unknown(good, 80), unknown(bad, 53))
+		bad.fail(socket.TCP, nil)
 		wantSeen(t, h.Snapshot(), all...)
 	})
 }
@@ -263,9 +263,9 @@ func TestAFailureIsReportedUntilTheNamespaceIsReadAgain(t *testing.T) {
 		h.Snapshot() // reads the first half, as the second of the next two does
 		bad.fail(socket.TCP, nil)
 		for range 2 {
-			reads := bad.reads
+			reads := bad.count
 			s := h.Snapshot()
-			if again := bad.reads > reads; s.Succeeded(CollectorNetns) != again {
+			if again := bad.count > reads; s.Succeeded(CollectorNetns) != again {
 				t.Errorf("success %t, and it was read again: %t", s.Succeeded(CollectorNetns), again)
 			}
 		}
@@ -303,7 +303,7 @@ func TestIfTheNamespacesCannotBeFoundNoneOfTheirListenersIsReported(t *testing.T
 		},
 		"panic": {func(h *host) { h.panics = true }, func(h *host) { h.panics = false }, "panic: index out of range"},
 		"panic_of_a_namespace": {
-			func(h *host) { h.pods[0].panics = "PortRanges" }, func(h *host) { h.pods[0].panics = "" }, "panic: index out of range",
+			func(h *host) { h.pods[0].panics = true }, func(h *host) { h.pods[0].panics = false }, "panic: index out of range",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
