@@ -1,9 +1,6 @@
 package alerts
 
 import (
-	"maps"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -11,20 +8,29 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.yaml.in/yaml/v3"
+
+	"github.com/listen-exporter/listen_exporter/test/program"
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
+
+func TestMain(m *testing.M) { program.Main(m) }
 
 // mainRules are the alerts that every user loads.
 const mainRules = "listen_exporter.rules.yml"
 
-// runbook is where the anchors of runbook_url are looked up.
+// runbook is the address of README.md in the annotations.
 const runbook = "https://github.com/listen-exporter/listen_exporter/blob/main/alerts/README.md"
 
-// ruleFiles are all rule files that the product ships. The unit tests of x.rules.yml are in the x*.test.yml beside it.
-var ruleFiles = []string{mainRules, "../examples/prometheus/port_gone_missing.rules.yml"}
+// ruleFiles are all shipped files with alerts. The unit tests of x.rules.yml are in x*.test.yml in the same directory.
+var ruleFiles = []string{
+	mainRules, "../examples/prometheus/port_gone_missing.rules.yml", "../examples/prometheus/correlation.rules.yml",
+}
 
-func TestEveryAlertTellsWhatHappenedAndWhereToReadOn(t *testing.T) {
-	headings := headingsOf(t, "README.md")
+func TestEveryAlertHasASeverityTextsAndARunbook(t *testing.T) {
+	var headings []string
+	for _, heading := range regexp.MustCompile(`(?m)^## (\w+)$`).FindAllStringSubmatch(tools.Read(t, "README.md"), -1) {
+		headings = append(headings, strings.ToLower(heading[1]))
+	}
 	for _, file := range ruleFiles {
 		for _, r := range alertsOf(t, file) {
 			t.Run(r.Alert, func(t *testing.T) {
@@ -51,84 +57,83 @@ func TestEveryAlertTellsWhatHappenedAndWhereToReadOn(t *testing.T) {
 	}
 }
 
+func TestTheCorrelationRulesExplainEachOfTheirAlertsInTheTableAtTheirHead(t *testing.T) {
+	file := ruleFiles[2]
+	head, _, _ := strings.Cut(tools.Read(t, file), "\ngroups:")
+	for _, r := range alertsOf(t, file) {
+		if !strings.Contains(head, r.Alert) {
+			t.Errorf("the table does not have %s", r.Alert)
+		}
+	}
+}
+
 func TestEveryAlertHasUnitTestsInWhichItFiresAndIsSilent(t *testing.T) {
 	for _, file := range ruleFiles {
-		fires, silent := make(map[string]int), make(map[string]int)
-		for _, test := range unitTestsOf(t, file) {
-			for _, at := range test.AlertRuleTest {
-				if len(at.ExpAlerts) > 0 {
-					fires[at.Alertname]++
-				} else {
-					silent[at.Alertname]++
+		fires, silent := make(map[string]bool), make(map[string]bool)
+		for _, tests := range unitTestsOf(t, file) {
+			var content struct {
+				RuleFiles []string `yaml:"rule_files"`
+				Tests     []struct {
+					AlertRuleTest []struct {
+						Alertname string
+						ExpAlerts []any `yaml:"exp_alerts"`
+					} `yaml:"alert_rule_test"`
+				}
+			}
+			tools.Decode(t, tests, &content)
+			if !slices.Contains(content.RuleFiles, filepath.Base(file)) {
+				t.Errorf("%s does not load %s, only %q", tests, file, content.RuleFiles)
+			}
+			for _, test := range content.Tests {
+				for _, at := range test.AlertRuleTest {
+					fires[at.Alertname] = fires[at.Alertname] || len(at.ExpAlerts) > 0
+					silent[at.Alertname] = silent[at.Alertname] || len(at.ExpAlerts) == 0
 				}
 			}
 		}
-		known := make(map[string]bool)
 		for _, r := range alertsOf(t, file) {
-			known[r.Alert] = true
-			if fires[r.Alert] == 0 {
-				t.Errorf("%s: no unit test shows that %s fires", file, r.Alert)
+			if !fires[r.Alert] || !silent[r.Alert] {
+				t.Errorf("%s: want a unit test in which %s fires, and one in which it is silent", file, r.Alert)
 			}
-			if silent[r.Alert] == 0 {
-				t.Errorf("%s: no unit test shows when %s is silent", file, r.Alert)
-			}
+			delete(silent, r.Alert)
 		}
-		// promtool takes a misspelt name for an alert that is silent.
-		for _, name := range slices.Sorted(maps.Keys(silent)) {
-			if !known[name] {
-				t.Errorf("%s: a unit test asks for the alert %q, which is not in the rules", file, name)
-			}
+		// To promtool, an alert with a misspelt name is silent.
+		for name := range silent {
+			t.Errorf("%s: a unit test asks for the alert %q, which is not in the rules", file, name)
 		}
 	}
 }
 
 func TestThePlacesToEditAreOneEach(t *testing.T) {
+	text := tools.Read(t, mainRules)
 	var expressions strings.Builder
 	for _, r := range rulesOf(t, mainRules) {
 		expressions.WriteString(regexp.MustCompile(`(?m)^\s*#.*$`).ReplaceAllString(r.Expr, "") + "\n")
 	}
 	for _, tc := range []struct{ name, text, pattern string }{
 		{"the job's name", expressions.String(), `\bjob\s*[=!]`},
-		{"the mark of the job's name", read(t, mainRules), `# EDIT 1:`},
+		{"the mark of the job's name", text, `# EDIT 1:`},
 		{"the list of expected TCP ports", expressions.String(), `proto="tcp",port=~"22\|80\|443"`},
 		{"the list of expected UDP ports", expressions.String(), `proto="udp",port=~"68\|546"`},
-		{"the mark of the expected ports", read(t, mainRules), `# EDIT 2:`},
+		{"the mark of the expected ports", text, `# EDIT 2:`},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			if places := len(regexp.MustCompile(tc.pattern).FindAllString(tc.text, -1)); places != 1 {
-				t.Errorf("it stands in %d places, want 1", places)
-			}
-		})
-	}
-}
-
-func TestPromtoolChecksTheRules(t *testing.T) {
-	promtool := lookPath(t, "promtool")
-	for _, file := range ruleFiles {
-		if output, err := exec.Command(promtool, "check", "rules", "--lint-fatal", file).CombinedOutput(); err != nil {
-			t.Errorf("promtool check rules %s: %v\n%s", file, err, output)
+		if places := len(regexp.MustCompile(tc.pattern).FindAllString(tc.text, -1)); places != 1 {
+			t.Errorf("%s is in %d places, want 1", tc.name, places)
 		}
 	}
 }
 
-func TestPromtoolRunsTheUnitTestsOfTheRules(t *testing.T) {
-	promtool := lookPath(t, "promtool")
-	for _, file := range ruleFiles {
-		for _, tests := range testsOf(t, file) {
-			if output, err := exec.Command(promtool, "test", "rules", tests).CombinedOutput(); err != nil {
-				t.Errorf("promtool test rules %s: %v\n%s", tests, err, output)
-			}
-		}
+func TestTheRulesAreValidAndPassTheirUnitTests(t *testing.T) {
+	for _, file := range append([]string{"../examples/prometheus/kubernetes_pods.rules.yml"}, ruleFiles...) {
+		tools.Promtool(t, "check", "rules", "--lint-fatal", file)
+		tools.Promtool(t, append([]string{"test", "rules"}, unitTestsOf(t, file)...)...)
 	}
 }
 
-// rule is an alerting rule of a rule file, or a recording rule, which has no Alert.
+// rule is an alerting rule, or a recording rule, which has no Alert.
 type rule struct {
-	Alert       string            `yaml:"alert"`
-	Expr        string            `yaml:"expr"`
-	For         string            `yaml:"for"`
-	Labels      map[string]string `yaml:"labels"`
-	Annotations map[string]string `yaml:"annotations"`
+	Alert, Expr, For    string
+	Labels, Annotations map[string]string
 }
 
 // alertsOf returns the alerting rules of a rule file.
@@ -144,14 +149,8 @@ func alertsOf(t *testing.T, file string) []rule {
 // rulesOf returns all rules of a rule file.
 func rulesOf(t *testing.T, file string) []rule {
 	t.Helper()
-	var content struct {
-		Groups []struct {
-			Rules []rule `yaml:"rules"`
-		} `yaml:"groups"`
-	}
-	if err := yaml.Unmarshal([]byte(read(t, file)), &content); err != nil {
-		t.Fatalf("%s: %v", file, err)
-	}
+	var content struct{ Groups []struct{ Rules []rule } }
+	tools.Decode(t, file, &content)
 	var rules []rule
 	for _, group := range content.Groups {
 		rules = append(rules, group.Rules...)
@@ -159,69 +158,12 @@ func rulesOf(t *testing.T, file string) []rule {
 	return rules
 }
 
-// unitTest is one entry of what promtool test rules reads.
-type unitTest struct {
-	AlertRuleTest []struct {
-		Alertname string `yaml:"alertname"`
-		ExpAlerts []any  `yaml:"exp_alerts"`
-	} `yaml:"alert_rule_test"`
-}
-
-// testsOf returns the paths of a rule file's unit tests.
-func testsOf(t *testing.T, file string) []string {
+// unitTestsOf returns the paths of a rule file's unit tests.
+func unitTestsOf(t *testing.T, file string) []string {
 	t.Helper()
 	files, err := filepath.Glob(strings.TrimSuffix(file, ".rules.yml") + "*.test.yml")
 	if err != nil || len(files) == 0 {
-		t.Fatalf("%s: has no unit tests beside it: %v", file, err)
+		t.Fatalf("%s: has no unit tests: %v", file, err)
 	}
 	return files
-}
-
-// unitTestsOf returns the unit tests of a rule file, after a check that they load that file.
-func unitTestsOf(t *testing.T, file string) []unitTest {
-	t.Helper()
-	var tests []unitTest
-	for _, name := range testsOf(t, file) {
-		var content struct {
-			RuleFiles []string   `yaml:"rule_files"`
-			Tests     []unitTest `yaml:"tests"`
-		}
-		if err := yaml.Unmarshal([]byte(read(t, name)), &content); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		if diff := cmp.Diff([]string{filepath.Base(file)}, content.RuleFiles); diff != "" {
-			t.Fatalf("%s: rule_files (-want +got):\n%s", name, diff)
-		}
-		tests = append(tests, content.Tests...)
-	}
-	return tests
-}
-
-// headingsOf returns the anchors of a Markdown file's headings, as GitHub makes them from headings of plain words.
-func headingsOf(t *testing.T, file string) []string {
-	t.Helper()
-	var anchors []string
-	for _, heading := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(read(t, file), -1) {
-		anchors = append(anchors, strings.ReplaceAll(strings.ToLower(heading[1]), " ", "-"))
-	}
-	return anchors
-}
-
-func read(t *testing.T, file string) string {
-	t.Helper()
-	content, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(content)
-}
-
-// lookPath returns the path of a program, or skips the test where there is none.
-func lookPath(t *testing.T, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		t.Skipf("needs %s on the PATH", program)
-	}
-	return path
 }

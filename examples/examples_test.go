@@ -1,95 +1,140 @@
-// Package examples holds the shipped examples. Its tests hold every one of them to the real binary and the real tools.
+// Package examples contains the shipped examples. Its tests run every one of them with the real program and the real tools.
 package examples
 
 import (
 	"io/fs"
+	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/listen-exporter/listen_exporter/test/docflags"
+	"github.com/listen-exporter/listen_exporter/test/program"
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
-// TestEveryFlagThatIsNamedExists reads each example and the documents, and looks up each flag in the binary's --help.
+func TestMain(m *testing.M) { program.Main(m) }
+
 func TestEveryFlagThatIsNamedExists(t *testing.T) {
 	flags := docflags.Real(t)
-	for file, text := range documents(t) {
+	for file, text := range examples(t) {
 		for _, flag := range docflags.Unknown(text, flags) {
-			t.Errorf("%s names %s, which is not a flag of listen_exporter (nor of a program in docflags)", file, flag)
+			t.Errorf("%s names %s, which is not a flag of listen_exporter", file, flag)
 		}
 	}
 }
 
-// TestEveryMetricThatIsNamedIsExported compares with what a running exporter shows, once it has seen a TCP and a UDP
-// listener appear.
 func TestEveryMetricThatIsNamedIsExported(t *testing.T) {
 	names := make(map[string]bool)
 	for _, s := range everySeries(t) {
 		names[s.name] = true
 	}
-	for file, text := range documents(t) {
+	for file, text := range examples(t) {
 		for _, name := range regexp.MustCompile(`\bhost_listen_[a-z0-9_]*|\blisten_exporter_build_info\b`).FindAllString(text, -1) {
-			if strings.HasSuffix(name, "_") {
-				continue // the prefix itself
-			}
-			if !names[name] {
+			if !names[name] && !strings.HasSuffix(name, "_") { // the prefix of several
 				t.Errorf("%s names the metric %s, which the exporter does not export", file, name)
 			}
 		}
 	}
 }
 
-// documents returns the text of all examples, and of the documents that users copy commands from, by path.
-func documents(t *testing.T) map[string]string {
+// examples returns the text of all examples by path.
+func examples(t *testing.T) map[string]string {
 	t.Helper()
-	files := []string{"../README.md", "../alerts/README.md"}
+	texts := make(map[string]string)
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.Type().IsRegular() && !strings.HasSuffix(path, "_test.go") {
-			files = append(files, path)
+			texts[path] = tools.Read(t, path)
 		}
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	texts := make(map[string]string)
-	for _, file := range files {
-		texts[file] = read(t, file)
-	}
 	return texts
 }
 
-// read returns a file's text.
-func read(t *testing.T, file string) string {
+// series is one line of /metrics.
+type series struct {
+	name, labels, value string // labels without the braces
+}
+
+// everySeries returns the metrics of a running exporter that has seen TCP and UDP listeners appear. A registry does not declare
+// them, so that no metric is missing.
+func everySeries(t *testing.T) []series {
 	t.Helper()
-	text, err := os.ReadFile(file)
+	e := program.Start(t, "--collector.netns=all", "--collector.udp.ephemeral-min-age=1ms", "--registry.file="+exampleRegistry)
+	e.Scrape() // listeners from here on are seen to appear
+
+	ipv6, tcp := listen(t, "tcp6", "[::1]:0"), listen(t, "tcp4", "127.0.0.1:0")
+	udp, err := net.ListenPacket("udp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(text)
+	defer udp.Close()
+	firstSeen := func(proto string, address net.Addr) string {
+		_, port, _ := strings.Cut(address.String(), ":")
+		return `host_listen_port_first_seen_timestamp_seconds{address="127.0.0.1",family="ipv4",port="` + port + `",proto="` + proto + `"`
+	}
+	page := ""
+	e.Await("the first_seen of a TCP and of a UDP listener", func() bool {
+		page = e.Scrape()
+		return strings.Contains(page, firstSeen("tcp", tcp.Addr())) && strings.Contains(page, firstSeen("udp", udp.LocalAddr()))
+	})
+	runtime.KeepAlive(ipv6)
+	var all []series
+	for sample, value := range program.Samples(t, page) {
+		name, labels, _ := strings.Cut(sample, "{")
+		all = append(all, series{name, strings.TrimSuffix(labels, "}"), value})
+	}
+	return all
 }
 
-// tool returns where a program stands on the PATH, and skips the test where it does not.
-func tool(t *testing.T, name string) string {
+// listen opens a listener until the end of the test.
+func listen(t *testing.T, network, address string) net.Listener {
 	t.Helper()
-	path, err := exec.LookPath(name)
+	listener, err := net.Listen(network, address)
 	if err != nil {
-		t.Skipf("%s is not on the PATH (.ci/tools %s fetches it, if the system has none)", name, name)
+		t.Fatal(err)
 	}
-	return path
+	t.Cleanup(func() { _ = listener.Close() })
+	return listener
 }
 
-// eventually calls done until it returns true, for half a minute at most.
-func eventually(t *testing.T, what string, done func() bool) {
+// write creates a file and the directories that lead to it.
+func write(t *testing.T, file, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		if done() {
-			return
-		}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("%s: not within 30 seconds", what)
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var (
+	commentedKey  = regexp.MustCompile(`^( *)# ((?:- )?[a-z_]+:(?: .*)?)$`)
+	commentedMore = regexp.MustCompile(`^( *)# ( +\S.*)$`)
+)
+
+// uncomment turns each comment that is a YAML key, with the deeper lines below it, into YAML.
+func uncomment(text string) string {
+	var lines []string
+	inside := false
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		if found := commentedKey.FindStringSubmatch(line); found != nil {
+			inside = true
+			line = found[1] + found[2]
+		} else if found := commentedMore.FindStringSubmatch(line); found != nil && inside {
+			line = found[1] + found[2]
+		} else {
+			inside = false
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "\n") + "\n"
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
-// workflow is as much of GitHub's workflow syntax as the example uses.
+// workflow is the part of GitHub's workflow syntax that the example uses.
 type workflow struct {
 	Name        string
 	On          map[string]any
@@ -53,10 +53,10 @@ func readWorkflow(t *testing.T) workflow {
 	return w
 }
 
-// TestTheWorkflowHasNoRights holds it to what a pull request of a stranger may be given.
+// TestTheWorkflowHasNoRights: anybody may open a pull request.
 func TestTheWorkflowHasNoRights(t *testing.T) {
 	w := readWorkflow(t)
-	// Not pull_request_target, which has the rights of the repository; no filter of paths, which a required check must not have.
+	// Not pull_request_target, which has the repository's rights. A path filter would block a required check for ever.
 	if diff := cmp.Diff(map[string]any{"pull_request": nil}, w.On); diff != "" {
 		t.Errorf("on: -want +got:\n%s", diff)
 	}
@@ -99,8 +99,8 @@ type annotation struct {
 	Message        string
 }
 
-// TestTheWorkflowShowsEachFaultAtItsLine runs the commands of the workflow as GitHub's runner does, and reads what they print
-// as its problem matchers do.
+// TestTheWorkflowShowsEachFaultAtItsLine runs the workflow's commands as GitHub's runner does, and reads their output with the
+// problem matchers.
 func TestTheWorkflowShowsEachFaultAtItsLine(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
@@ -135,7 +135,7 @@ func TestTheWorkflowShowsEachFaultAtItsLine(t *testing.T) {
 				write(t, filepath.Join(workspace, name), text)
 			}
 			passed, got := runWorkflow(t, workspace)
-			// Two streams have no order between them.
+			// stdout and stderr have no order between them.
 			slices.SortStableFunc(got, func(a, b annotation) int { return strings.Compare(a.File, b.File) })
 			if passed != tc.passes {
 				t.Errorf("the job passed: %v, want %v", passed, tc.passes)
@@ -144,7 +144,7 @@ func TestTheWorkflowShowsEachFaultAtItsLine(t *testing.T) {
 				if _, err := os.Stat(filepath.Join(workspace, got[i].File)); err != nil {
 					t.Errorf("GitHub finds no such file in the workspace: %v", err)
 				}
-				// Of what is said elsewhere, the beginning is enough here.
+				// The whole messages are held by the tests of check.
 				if i < len(tc.want) && strings.HasPrefix(got[i].Message, tc.want[i].Message) {
 					got[i].Message = tc.want[i].Message
 				}
@@ -163,7 +163,7 @@ func copyFolder(t *testing.T, to, from string) {
 	}
 }
 
-// runWorkflow runs the workflow's commands in a workspace, where the repository of the exporter is this one.
+// runWorkflow runs the workflow's commands in a workspace. This repository is the one that the workflow checks out.
 func runWorkflow(t *testing.T, workspace string) (passed bool, annotations []annotation) {
 	t.Helper()
 	bash := tools.Look(t, "bash")
@@ -192,7 +192,7 @@ func runWorkflow(t *testing.T, workspace string) (passed bool, annotations []ann
 			continue
 		}
 		var output bytes.Buffer
-		// As the runner calls it where no shell is named, but for -x, which it does not use.
+		// As the runner does if the step names no shell.
 		run := exec.Command(bash, "-e", "-c", s.Run)
 		run.Dir = workspace
 		if s.WorkingDirectory != "" {
@@ -229,7 +229,7 @@ func runWorkflow(t *testing.T, workspace string) (passed bool, annotations []ann
 	return true, annotations
 }
 
-// matcher is a problem matcher of one line, as GitHub's runner knows them.
+// matcher is a problem matcher of GitHub's for findings of one line.
 type matcher struct {
 	Owner, Severity string
 	Pattern         []struct {
@@ -267,7 +267,7 @@ func (m matcher) match(t *testing.T, line string) (a annotation, found bool) {
 	}
 	number := func(group int) int {
 		if group == 0 {
-			return 0 // not told
+			return 0 // the pattern has no such group
 		}
 		n, err := strconv.Atoi(groups[group])
 		if err != nil {

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
 // TestAFleetIsNotDrawnListenerByListener: 5 000 hosts with 60 listeners each are 300 000 series. No answer may have as many,
@@ -21,12 +23,12 @@ func TestAFleetIsNotDrawnListenerByListener(t *testing.T) {
 			if !ranked.MatchString(q.Expr) {
 				found := grouped.FindStringSubmatch(q.Expr)
 				if found == nil {
-					t.Errorf("%q: %s neither takes the top nor groups", p.Title, q.Expr)
+					t.Errorf("%q: %s neither ranks nor groups", p.Title, q.Expr)
 					continue
 				}
 				for label := range strings.SplitSeq(found[1], ", ") {
 					if label != "" && !slices.Contains(few, label) {
-						t.Errorf("%q: %s groups by %s, which has as many values as there are hosts", p.Title, q.Expr, label)
+						t.Errorf("%q: %s groups by %s, which has as many values as the fleet has hosts", p.Title, q.Expr, label)
 					}
 				}
 			}
@@ -37,10 +39,10 @@ func TestAFleetIsNotDrawnListenerByListener(t *testing.T) {
 	}
 }
 
-// TestTheDashboardKnowsEveryAlert compares the alerts that it looks for with the rules.
+// TestTheDashboardKnowsEveryAlert compares the alerts in its queries with the rules.
 func TestTheDashboardKnowsEveryAlert(t *testing.T) {
 	var want []string
-	for _, found := range regexp.MustCompile(`(?m)^ +- alert: (\w+)$`).FindAllStringSubmatch(read(t, "../alerts/listen_exporter.rules.yml"), -1) {
+	for _, found := range regexp.MustCompile(`(?m)^ +- alert: (\w+)$`).FindAllStringSubmatch(tools.Read(t, "../alerts/listen_exporter.rules.yml"), -1) {
 		want = append(want, found[1])
 	}
 	slices.Sort(want)

@@ -9,9 +9,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
-// TestColumnsAndOverridesAreOfFieldsThatExist: Grafana passes over a name that no field has.
+// TestColumnsAndOverridesAreOfFieldsThatExist: Grafana ignores a name that no field has.
 func TestColumnsAndOverridesAreOfFieldsThatExist(t *testing.T) {
 	grouped := regexp.MustCompile(`^(?:topk\(\d+, )?(?:1000 \* \()?(?:max|count) by \(([^)]*)\)`)
 	for _, p := range readDashboard(t).Panels {
@@ -27,7 +29,7 @@ func TestColumnsAndOverridesAreOfFieldsThatExist(t *testing.T) {
 		if p.Type == "table" {
 			found := grouped.FindStringSubmatch(p.Targets[0].Expr)
 			if found == nil || len(p.Transformations) != 1 || p.Transformations[0].ID != "organize" {
-				t.Errorf("%q: %s has no columns that can be told, or they are not organized", p.Title, p.Targets[0].Expr)
+				t.Errorf("%q: the columns of %s are unknown, or not organized", p.Title, p.Targets[0].Expr)
 				continue
 			}
 			names := p.Transformations[0].Options.RenameByName
@@ -48,17 +50,17 @@ func TestColumnsAndOverridesAreOfFieldsThatExist(t *testing.T) {
 	}
 }
 
-// legendValues are what labels that stand in a legend can be, where that is known.
+// legendValues are the values of legends that are a label with few values.
 var legendValues = map[string][]string{
 	"{{scope}}":  {"any", "public", "private", "link-local", "loopback", "multicast"},
 	"{{reason}}": {"unregistered", "reserved", "bind", "process"},
 }
 
-// TestLinksLeadSomewhere looks up the runbook that a panel links to, and the variables in the address of a link.
+// TestLinksLeadSomewhere looks up the anchors of runbook links, and the variables in addresses.
 func TestLinksLeadSomewhere(t *testing.T) {
 	const runbook = "https://github.com/listen-exporter/listen_exporter/blob/main/alerts/README.md"
 	known := []string{"datasource:queryparam", "job:queryparam", "__url_time_range", "__value.raw", "__field.labels.instance"}
-	headings := regexp.MustCompile(`(?m)^## (\w+)$`).FindAllStringSubmatch(read(t, "../alerts/README.md"), -1)
+	headings := regexp.MustCompile(`(?m)^## (\w+)$`).FindAllStringSubmatch(tools.Read(t, "../alerts/README.md"), -1)
 	var alerts []string
 	for _, heading := range headings {
 		alerts = append(alerts, strings.ToLower(heading[1]))

@@ -2,16 +2,17 @@ package examples
 
 import (
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
-// ruleTest is a file for `promtool test rules`.
+// ruleTest is a file for `promtool test rules`, which evaluates queries with Prometheus' own engine.
 type ruleTest struct {
 	EvaluationInterval string        `yaml:"evaluation_interval"`
 	Tests              []ruleTestSet `yaml:"tests"`
@@ -40,23 +41,19 @@ type testSample struct {
 	Value  float64 `yaml:"value"`
 }
 
-// evaluate has promtool run the queries and compare their answers.
+// evaluate runs the queries and compares their answers.
 func evaluate(t *testing.T, sets ...ruleTestSet) {
 	t.Helper()
-	promtool := tool(t, "promtool")
 	text, err := yaml.Marshal(ruleTest{EvaluationInterval: "1m", Tests: sets})
 	if err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "queries.test.yml")
 	write(t, file, string(text))
-	if output, err := exec.Command(promtool, "test", "rules", file).CombinedOutput(); err != nil {
-		t.Errorf("promtool test rules: %v\n%s", err, output)
-	}
+	tools.Promtool(t, "test", "rules", file)
 }
 
-// interpolate puts values in place of the dashboard's variables: every job, every host, the last
-// six hours in steps of four minutes.
+// interpolate replaces the dashboard's variables: every job, every host, the last six hours in steps of four minutes.
 func interpolate(t *testing.T, expr string) string {
 	t.Helper()
 	expr = strings.NewReplacer(
@@ -64,17 +61,17 @@ func interpolate(t *testing.T, expr string) string {
 		`$__interval_ms`, `240000`, `$__interval`, `4m`, `$1`, "\x00",
 	).Replace(expr)
 	if left := regexp.MustCompile(`\$\w+`).FindString(expr); left != "" {
-		t.Errorf("%s: the test knows no value for %s", expr, left)
+		t.Errorf("%s: the test has no value for %s", expr, left)
 	}
 	return strings.ReplaceAll(expr, "\x00", `$1`)
 }
 
-// TestEveryQueryHasAnAnswer runs each query over the series that a real exporter exports, so that a wrong metric, a wrong
-// label or a join that never matches is an empty answer.
-func TestEveryQueryHasAnAnswer(t *testing.T) {
-	tool(t, "promtool")
+// TestEveryQueryIsValidAndHasAnAnswer runs each query over the series of a real exporter: a wrong metric, a wrong label or a join
+// that never matches has no answer. test/incidents asks a running Prometheus the same, while things go wrong.
+func TestEveryQueryIsValidAndHasAnAnswer(t *testing.T) {
+	tools.Look(t, "promtool")
 	const target = `job="listen_exporter",instance="a:10190"`
-	// Values that make something happen, by metric; all others are what the exporter exported. An hour has 61 samples.
+	// Values of a busy host, by metric; all others are those of the exporter. An hour has 61 samples.
 	lively := map[string]string{
 		"host_listen_port_accept_queue_length":          "3x60",
 		"host_listen_port_receive_queue_bytes":          "768x60",
@@ -103,7 +100,7 @@ func TestEveryQueryHasAnAnswer(t *testing.T) {
 	}
 	for _, s := range everySeries(t) {
 		if strings.Contains(s.labels, `port="22"`) || strings.Contains(s.labels, `port="443"`) {
-			continue // of this machine, in the way of those above
+			continue // of this machine; it would clash with those above
 		}
 		values := s.value + "x60"
 		if other, found := lively[s.name]; found {
@@ -124,9 +121,9 @@ func TestEveryQueryHasAnAnswer(t *testing.T) {
 	evaluate(t, set)
 }
 
-// TestEveryLabelInAQueryExists catches what an answer does not show: to group by a label that nothing has is no error.
+// TestEveryLabelInAQueryExists: grouping by a label that no series has is no error, and has an answer.
 func TestEveryLabelInAQueryExists(t *testing.T) {
-	// Those that not every host has: a namespace, a bound socket, systemd, pods; those of alerts, and one of label_replace.
+	// Labels that not every host has, labels of alerts, and one of label_replace.
 	known := map[string]bool{
 		"job": true, "instance": true, "netns": true, "device": true, "unit": true, "service_name": true, "reason": true, "team": true,
 		"container_id": true, "pod_uid": true, "alertname": true, "alertstate": true, "severity": true, "problem": true,
@@ -159,8 +156,8 @@ func TestEveryLabelInAQueryExists(t *testing.T) {
 	}
 }
 
-// TestVanishedListsRealLossesAlone has one host that lost a port, and others that only seem to have.
-func TestVanishedListsRealLossesAlone(t *testing.T) {
+// TestVanishedListsOnlyRealLosses: one host lost a port, and others only seem to have lost one.
+func TestVanishedListsOnlyRealLosses(t *testing.T) {
 	port := func(host, address, portRange, values string) testSeries {
 		return testSeries{
 			Series: fmt.Sprintf(`host_listen_port{job="listen_exporter",instance=%q,proto="tcp",address=%q,port="443",range=%q}`, host, address, portRange),
@@ -192,14 +189,14 @@ func TestVanishedListsRealLossesAlone(t *testing.T) {
 		Expressions: []testQuery{{
 			Expr:     interpolate(t, queryOf(t, "Vanished in the last hour")),
 			EvalTime: "70m",
-			// From the minute 10 on there are 61 scrapes, and the port is in those up to the minute 29.
+			// There are 61 scrapes from minute 10 on, and the port is in those up to minute 29.
 			Samples: []testSample{{Labels: `{instance="lost",proto="tcp",port="443"}`, Value: 20.0 / 61}},
 		}},
 	})
 }
 
-// TestAQueueIsInUseWhollyWhenTheKernelDropsNewConnections has listeners of several backlogs, and one that procfs read.
-func TestAQueueIsInUseWhollyWhenTheKernelDropsNewConnections(t *testing.T) {
+// TestAQueueIsFullWhenTheKernelDropsNewConnections has listeners with several backlogs, and one read through procfs.
+func TestAQueueIsFullWhenTheKernelDropsNewConnections(t *testing.T) {
 	series := func(metric, port, address, values string) testSeries {
 		return testSeries{
 			Series: fmt.Sprintf(`%s{job="listen_exporter",instance="a",proto="tcp",address=%q,port=%q}`, metric, address, port),
@@ -231,7 +228,7 @@ func TestAQueueIsInUseWhollyWhenTheKernelDropsNewConnections(t *testing.T) {
 	})
 }
 
-// TestDropsAreDrawnInThePanelOfTheirProtocol asks both panels about one host that drops both.
+// TestDropsAreDrawnInThePanelOfTheirProtocol asks both panels about a host that drops packets of both protocols.
 func TestDropsAreDrawnInThePanelOfTheirProtocol(t *testing.T) {
 	set := ruleTestSet{Name: "drops", Interval: "1m"}
 	for _, proto := range []string{"tcp", "udp"} {
@@ -248,7 +245,7 @@ func TestDropsAreDrawnInThePanelOfTheirProtocol(t *testing.T) {
 	evaluate(t, set)
 }
 
-// TestNewAndVanishedListenersAreCounted has the same hosts in steps of four minutes: one changes, and others only seem to.
+// TestNewAndVanishedListenersAreCounted: one host changes within a step of four minutes, and others only seem to.
 func TestNewAndVanishedListenersAreCounted(t *testing.T) {
 	var series []testSeries
 	add := func(host, metric, labels, values string) {
@@ -272,7 +269,7 @@ func TestNewAndVanishedListenersAreCounted(t *testing.T) {
 		add(host, "host_listen_collector_success", `collector="tcp"`, success)
 		port(host, "22", map[bool]string{true: "1x9 stale", false: "1x20"}[host == "down"])
 	}
-	// At the minute 12 it had lost two, and gained one, which was seen at the minute 10.
+	// By minute 12 it has lost two and gained one, which appeared at minute 10.
 	port("changed", "80", "1x9 stale")
 	port("changed", "443", "1x9 stale")
 	port("changed", "8080", "_x10 1x9")
@@ -280,7 +277,7 @@ func TestNewAndVanishedListenersAreCounted(t *testing.T) {
 	port("failed", "80", "1x9 stale")
 	port("cut off", "80", "1x9 stale")
 	add("cut off", "host_listen_ports_omitted", "", "0x9 1x10")
-	// An exporter that was started anew did not see what is there appear.
+	// A restarted exporter did not see its listeners appear.
 	port("young", "8081", "_x10 1x9")
 	var expressions []testQuery
 	for n, want := range []float64{1, 2} {

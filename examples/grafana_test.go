@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
 type dashboard struct {
@@ -83,19 +85,19 @@ type variable struct {
 func readDashboard(t *testing.T) *dashboard {
 	t.Helper()
 	d := &dashboard{}
-	if err := json.Unmarshal([]byte(read(t, "grafana/listen_exporter.json")), d); err != nil {
+	if err := json.Unmarshal([]byte(tools.Read(t, "grafana/listen_exporter.json")), d); err != nil {
 		t.Fatal(err)
 	}
 	return d
 }
 
-// chosen is the data source that the user chooses at the top of the dashboard.
+// chosen is the data source that the user selects at the top of the dashboard.
 var chosen = datasource{Type: "prometheus", UID: "${datasource}"}
 
 func TestTheDashboardCanBeImported(t *testing.T) {
 	d := readDashboard(t)
 	if d.ID != nil || d.UID == "" || d.Title == "" {
-		t.Errorf("id %v, uid %q, title %q: want no id, which is the database's, and the others", d.ID, d.UID, d.Title)
+		t.Errorf("id %v, uid %q, title %q: want no id, which the database gives, and the others", d.ID, d.UID, d.Title)
 	}
 	const grafana10 = 38
 	if d.SchemaVersion < grafana10 {
@@ -114,9 +116,9 @@ func TestTheDashboardCanBeImported(t *testing.T) {
 				t.Errorf("the variable %s is %+v, want several values of a label, from the chosen data source", v.Name, v)
 			}
 		}
-		// All jobs are those of the exporter alone, so that they are listed; all of 5 000 hosts are not.
+		// All lists the few jobs, which are only the exporter's. For 5 000 hosts that would be too long.
 		if want := map[string]string{"instance": ".+"}[v.Name]; v.AllValue != want {
-			t.Errorf("the variable %s stands for %q where All is chosen, want %q", v.Name, v.AllValue, want)
+			t.Errorf("the value of All of the variable %s is %q, want %q", v.Name, v.AllValue, want)
 		}
 	}
 	if strings.Join(names, " ") != "datasource job instance" {
@@ -177,7 +179,7 @@ func TestEveryPanelSaysWhatItShows(t *testing.T) {
 	}
 }
 
-// units are those of Grafana that the dashboard uses, by their ids.
+// units are the IDs of the Grafana units that the dashboard uses.
 var units = []string{"none", "percentunit", "s", "bytes", "pps", "dateTimeAsIso"}
 
 func TestEveryPanelHasAUnitAndThresholds(t *testing.T) {
@@ -205,7 +207,7 @@ func TestEveryPanelHasAUnitAndThresholds(t *testing.T) {
 			t.Errorf("%q: the thresholds are %+v", p.Title, thresholds)
 		}
 		for n, step := range thresholds.Steps {
-			// The first step begins at minus infinity, which JSON has no number for.
+			// The first step begins at minus infinity, for which JSON has no number.
 			if (n == 0) != (step.Value == nil) || n > 1 && *step.Value <= *thresholds.Steps[n-1].Value || !slices.Contains(colors, step.Color) {
 				t.Errorf("%q: step %d of the thresholds is %+v", p.Title, n, step)
 			}

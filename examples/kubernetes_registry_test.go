@@ -5,20 +5,17 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.yaml.in/yaml/v3"
+
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
-// TestTheRegistryOfTheNodesIsTheirPartOfTheExample takes from ports.yml what it declares for nodes. A cluster's registry
-// knows no other hosts, so that the glob of all nodes falls away; that of the control plane stays.
+// TestTheRegistryOfTheNodesIsTheirPartOfTheExample compares it with the nodes' services in ports.yml. A cluster's registry is
+// only for nodes, so it does not have the glob that matches all nodes; the one for the control plane stays.
 func TestTheRegistryOfTheNodesIsTheirPartOfTheExample(t *testing.T) {
 	type file struct{ Services, Reserved []map[string]any }
 	var want, got file
-	if err := yaml.Unmarshal([]byte(read(t, exampleRegistry)), &want); err != nil {
-		t.Fatal(err)
-	}
-	if err := yaml.Unmarshal([]byte(read(t, registryFile)), &got); err != nil {
-		t.Fatal(err)
-	}
+	tools.Decode(t, exampleRegistry, &want)
+	tools.Decode(t, registryFile, &got)
 	has := func(service map[string]any, host string) bool {
 		globs, some := service["hosts"].([]any)
 		return !some || slices.Contains(globs, any(host))
@@ -30,7 +27,7 @@ func TestTheRegistryOfTheNodesIsTheirPartOfTheExample(t *testing.T) {
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%s is not what %s says of nodes: -want +got:\n%s", registryFile, exampleRegistry, diff)
+		t.Errorf("%s does not have the nodes' services of %s: -want +got:\n%s", registryFile, exampleRegistry, diff)
 	}
 }
 

@@ -6,94 +6,59 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
-// withoutPodMonitor returns what an overlay without changes is built of.
-func withoutPodMonitor(t *testing.T) *manifests {
-	t.Helper()
-	m := readManifests(t)
-	m.podMonitor = podMonitorManifest{}
-	return m
-}
-
-func compareManifests(t *testing.T, want, got *manifests) {
-	t.Helper()
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(manifests{})); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
-}
-
-func TestThePlainOverlayIsTheBase(t *testing.T) {
-	compareManifests(t, withoutPodMonitor(t), buildOverlay(t, "plain"))
-}
-
-// checkProcessNames compares the rights of an overlay with those that process names take, and gives it those of the base.
-func checkProcessNames(t *testing.T, m *manifests) {
-	t.Helper()
-	no := false
-	pod, base := &m.daemonSet.Spec.Template.Spec, readManifests(t).daemonSet.Spec.Template.Spec
-	// A user other than root would have the capabilities, but none of them effective.
-	if diff := cmp.Diff(podSecurity{SeccompProfile: map[string]string{"type": "RuntimeDefault"}}, pod.SecurityContext); diff != "" {
-		t.Errorf("the pod's securityContext: -want +got:\n%s", diff)
-	}
-	if diff := cmp.Diff(containerSecurity{
-		AllowPrivilegeEscalation: &no,
-		ReadOnlyRootFilesystem:   true,
-		Capabilities:             map[string][]string{"drop": {"ALL"}, "add": {"SYS_PTRACE", "DAC_READ_SEARCH"}},
-		AppArmorProfile:          map[string]string{"type": "Unconfined"},
-	}, pod.Containers[0].SecurityContext); diff != "" {
-		t.Errorf("the container's securityContext: -want +got:\n%s", diff)
-	}
-	pod.SecurityContext = base.SecurityContext
-	pod.Containers[0].SecurityContext = base.Containers[0].SecurityContext
-}
-
-func TestTheOverlayForProcessNamesDiffersFromTheBaseInItsRightsAlone(t *testing.T) {
-	m := buildOverlay(t, "process-names")
-	checkProcessNames(t, m)
-	compareManifests(t, withoutPodMonitor(t), m)
-}
-
-// checkRegistry holds argument, mount, volume and ConfigMap of an overlay together, and takes the registry away from it.
-func checkRegistry(t *testing.T, m *manifests) {
-	t.Helper()
-	if diff := cmp.Diff(map[string]string{filepath.Base(registryFile): read(t, registryFile)}, m.configMap.Data); diff != "" {
-		t.Errorf("the ConfigMap is not %s: -want +got:\n%s", registryFile, diff)
-	}
-	if m.configMap.Metadata.Namespace != m.namespace.Metadata.Name {
-		t.Errorf("the ConfigMap is in the namespace %q, want %q", m.configMap.Metadata.Namespace, m.namespace.Metadata.Name)
-	}
-	pod := m.daemonSet.Spec.Template.Spec
-	c := &pod.Containers[0]
-	file, found := strings.CutPrefix(c.Args[len(c.Args)-1], "--registry.file=")
-	if !found || filepath.Base(file) != filepath.Base(registryFile) {
-		t.Fatalf("the last argument is %s, want the --registry.file", c.Args[len(c.Args)-1])
-	}
-	c.Args = c.Args[:len(c.Args)-1]
-	mounted := ""
-	for _, mount := range c.VolumeMounts {
-		for _, volume := range pod.Volumes {
-			if mount.MountPath == filepath.Dir(file) && mount.Name == volume.Name {
-				mounted = volume.ConfigMap.Name
+// TestEachOverlayDiffersFromTheBaseOnlyInWhatItAdds removes from each overlay what it should add, and compares the rest.
+func TestEachOverlayDiffersFromTheBaseOnlyInWhatItAdds(t *testing.T) {
+	for name, remove := range map[string][]func(*testing.T, map[string]object){
+		"plain":                  nil,
+		"process-names":          {removeProcessNames},
+		"registry":               {removeRegistry},
+		"registry-process-names": {removeRegistry, removeProcessNames},
+	} {
+		t.Run(name, func(t *testing.T) {
+			objects := buildOverlay(t, name)
+			for _, f := range remove {
+				f(t, objects)
 			}
-		}
+			if diff := cmp.Diff(decode(t, tools.Read(t, baseFile)), objects); diff != "" {
+				t.Errorf("-base +overlay:\n%s", diff)
+			}
+		})
 	}
-	// A name that follows the content would restart the pods.
-	if mounted != "listen-exporter-registry" || m.configMap.Metadata.Name != mounted {
-		t.Errorf("at %s the ConfigMap %q is mounted, and there is %q", filepath.Dir(file), mounted, m.configMap.Metadata.Name)
-	}
-	m.configMap = configMapManifest{}
 }
 
-func TestTheOverlayWithARegistryDiffersFromTheBaseInTheRegistryAlone(t *testing.T) {
-	m := buildOverlay(t, "registry")
-	checkRegistry(t, m)
-	compareManifests(t, withoutPodMonitor(t), m)
+// removeProcessNames checks the rights that process names take, and replaces them by those of the base.
+func removeProcessNames(t *testing.T, objects map[string]object) {
+	t.Helper()
+	pod, base := at[object](t, objects["DaemonSet"], podPath), at[object](t, readManifests(t)["DaemonSet"], podPath)
+	check(t, pod, map[string]string{
+		// A user other than root would have the capabilities, but none of them effective.
+		"securityContext": "{runAsNonRoot: false, runAsUser: 0, runAsGroup: 0, seccompProfile: {type: RuntimeDefault}}",
+		"containers.0.securityContext": `{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true,
+			capabilities: {drop: [ALL], add: [SYS_PTRACE, DAC_READ_SEARCH]}, appArmorProfile: {type: Unconfined}}`,
+	})
+	pod["securityContext"] = base["securityContext"]
+	at[object](t, pod, "containers.0")["securityContext"] = find(base, "containers.0.securityContext")
 }
 
-func TestTheOverlayWithBothIsBoth(t *testing.T) {
-	m := buildOverlay(t, "registry-process-names")
-	checkRegistry(t, m)
-	checkProcessNames(t, m)
-	compareManifests(t, withoutPodMonitor(t), m)
+// removeRegistry checks that argument, mount, volume and ConfigMap of the registry fit together, and removes the registry.
+func removeRegistry(t *testing.T, objects map[string]object) {
+	t.Helper()
+	configMap, container := objects["ConfigMap"], at[object](t, objects["DaemonSet"], podPath+".containers.0")
+	if diff := cmp.Diff(object{filepath.Base(registryFile): tools.Read(t, registryFile)}, configMap["data"]); diff != "" {
+		t.Errorf("the ConfigMap is not %s (-want +got):\n%s", registryFile, diff)
+	}
+	// A name that depends on the content would restart the pods.
+	check(t, configMap, map[string]string{"metadata.name": "listen-exporter-registry", "metadata.namespace": "listen-exporter"})
+	arguments := at[[]any](t, container, "args")
+	last := len(arguments) - 1
+	file, found := strings.CutPrefix(arguments[last].(string), "--registry.file=")
+	if !found || filepath.Base(file) != filepath.Base(registryFile) || filepath.Dir(file) != find(container, "volumeMounts.1.mountPath") {
+		t.Fatalf("the last argument is %s, want the --registry.file in the second mount", arguments[last])
+	}
+	container["args"] = arguments[:last]
+	delete(objects, "ConfigMap")
 }

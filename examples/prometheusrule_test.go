@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
 const (
@@ -14,13 +16,13 @@ const (
 	prometheusRuleFile = "kubernetes/prometheus-operator/prometheusrule.yaml"
 )
 
-var update = flag.Bool("update", false, "write "+prometheusRuleFile+" anew")
+var update = flag.Bool("update", false, "rewrite "+prometheusRuleFile)
 
-// TestThePrometheusRuleIsTheRuleFile holds the object, from its spec on, equal to the rules that it is made of. After a change
-// of these: go test ./examples -run PrometheusRule -update.
+// TestThePrometheusRuleIsTheRuleFile compares the object's spec with the rules. After a change of the rules, run
+// go test ./examples -run PrometheusRule -update.
 func TestThePrometheusRuleIsTheRuleFile(t *testing.T) {
-	head, _, found := strings.Cut(read(t, prometheusRuleFile), "\nspec:\n")
-	_, groups, foundGroups := strings.Cut(read(t, rulesFile), "\ngroups:\n")
+	head, _, found := strings.Cut(tools.Read(t, prometheusRuleFile), "\nspec:\n")
+	_, groups, foundGroups := strings.Cut(tools.Read(t, rulesFile), "\ngroups:\n")
 	if !found || !foundGroups {
 		t.Fatalf("no spec in %s, or no groups in %s", prometheusRuleFile, rulesFile)
 	}
@@ -37,7 +39,7 @@ func TestThePrometheusRuleIsTheRuleFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if diff := cmp.Diff(want.String(), read(t, prometheusRuleFile)); diff != "" {
+	if diff := cmp.Diff(want.String(), tools.Read(t, prometheusRuleFile)); diff != "" {
 		t.Errorf("%s is not %s: -want +got:\n%s", prometheusRuleFile, rulesFile, diff)
 	}
 }

@@ -10,15 +10,15 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/listen-exporter/listen_exporter/internal/manifest"
 	"github.com/listen-exporter/listen_exporter/internal/registry"
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
 const exampleRegistry = "registry/ports.yml"
 
-// loadRegistry returns a registry that must be without fault.
+// loadRegistry returns a registry, which must have no fault.
 func loadRegistry(t *testing.T, file string) *registry.Registry {
 	t.Helper()
 	r, err := registry.Load(file)
@@ -40,7 +40,7 @@ func TestTheExampleRegistryJudgesAsItsCommentsSay(t *testing.T) {
 		{"ssh.socket too", "mail-1", "tcp", "[::]:22", held("systemd", "ssh.socket"), registry.Verdict{Service: "ssh", Purpose: "remote administration"}},
 		{"ssh held by another program", "mail-1", "tcp", "0.0.0.0:22", held("dropbear", "ssh.service"), registry.Verdict{Reason: "process", Service: "ssh"}},
 		{"ssh held by another unit", "mail-1", "tcp", "0.0.0.0:22", held("sshd", "user@1000.service"), registry.Verdict{Reason: "process", Service: "ssh"}},
-		{"ssh held by who knows whom", "mail-1", "tcp", "0.0.0.0:22", nil, registry.Verdict{Service: "ssh"}},
+		{"ssh, and the holder is unknown", "mail-1", "tcp", "0.0.0.0:22", nil, registry.Verdict{Service: "ssh"}},
 		{"node_exporter in the network", "web-1", "tcp", "10.20.3.4:9100", nil, registry.Verdict{Service: "node_exporter"}},
 		{"node_exporter on loopback", "web-1", "tcp", "[::1]:9100", nil, registry.Verdict{Service: "node_exporter"}},
 		{"node_exporter in another network", "web-1", "tcp", "10.21.3.4:9100", nil, registry.Verdict{Reason: "bind", Service: "node_exporter"}},
@@ -117,12 +117,10 @@ func requiredOn(r *registry.Registry, host string) []string {
 	return rows
 }
 
-// TestEveryKeyOfARegistryIsShownByTheExample takes the keys that there are from the fault that an unknown one is.
+// TestEveryKeyOfARegistryIsShownByTheExample gets the keys from the fault of an unknown key.
 func TestEveryKeyOfARegistryIsShownByTheExample(t *testing.T) {
 	var file struct{ Services, Reserved []map[string]any }
-	if err := yaml.Unmarshal([]byte(read(t, exampleRegistry)), &file); err != nil {
-		t.Fatal(err)
-	}
+	tools.Decode(t, exampleRegistry, &file)
 	for list, entries := range map[string][]map[string]any{"services": file.Services, "reserved": file.Reserved} {
 		_, err := registry.Parse("ports.yml", []byte(list+":\n  - no-such-key: 1\n"))
 		if err == nil {
@@ -130,7 +128,7 @@ func TestEveryKeyOfARegistryIsShownByTheExample(t *testing.T) {
 		}
 		found := regexp.MustCompile(`unknown key "no-such-key": want one of ([a-z, ]+)`).FindStringSubmatch(err.Error())
 		if found == nil {
-			t.Fatalf("%s: the fault does not tell the keys that there are: %v", list, err)
+			t.Fatalf("%s: the fault does not list the keys: %v", list, err)
 		}
 		used := make(map[string]bool)
 		for _, entry := range entries {
@@ -144,9 +142,9 @@ func TestEveryKeyOfARegistryIsShownByTheExample(t *testing.T) {
 	}
 }
 
-// TestTheExampleRegistryShowsEveryFormOfAValue looks for each as it is written.
+// TestTheExampleRegistryShowsEveryFormOfAValue looks for each form in the text.
 func TestTheExampleRegistryShowsEveryFormOfAValue(t *testing.T) {
-	text := read(t, exampleRegistry)
+	text := tools.Read(t, exampleRegistry)
 	for what, pattern := range map[string]string{
 		"a port":                  `port: \d+`,
 		"a range":                 `port: \d+-\d+`,

@@ -11,28 +11,31 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/listen-exporter/listen_exporter/test/program"
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
-// verified returns a folder with the units as they are on a host where the binary is installed.
-func verified(t *testing.T) string {
+// installedUnits returns a directory with the units of a host on which the binary is installed.
+func installedUnits(t *testing.T) string {
 	t.Helper()
-	const installed = "ExecStart=/usr/local/bin/listen_exporter "
-	service := read(t, "systemd/listen_exporter.service")
-	if strings.Count(service, "\n"+installed) != 1 {
-		t.Fatalf("the unit has no line %q", installed)
+	const execStart = "ExecStart=/usr/local/bin/listen_exporter "
+	service := tools.Read(t, "systemd/listen_exporter.service")
+	if strings.Count(service, "\n"+execStart) != 1 {
+		t.Fatalf("the unit has no line %q", execStart)
 	}
 	dir := t.TempDir()
-	service = strings.Replace(service, "\n"+installed, "\nExecStart="+exporter(t)+" ", 1)
+	service = strings.Replace(service, "\n"+execStart, "\nExecStart="+program.Path(t)+" ", 1)
 	write(t, filepath.Join(dir, "listen_exporter.service"), service)
-	write(t, filepath.Join(dir, "listen_exporter.socket"), read(t, "systemd/listen_exporter.socket"))
+	write(t, filepath.Join(dir, "listen_exporter.socket"), tools.Read(t, "systemd/listen_exporter.socket"))
 	return dir
 }
 
-// TestSystemdFindsNoFaultInTheUnits takes any output for a fault: on an unknown key systemd-analyze exits with 0.
+// TestSystemdFindsNoFaultInTheUnits: any output is a fault, because systemd-analyze exits with 0 on an unknown key.
 func TestSystemdFindsNoFaultInTheUnits(t *testing.T) {
-	analyze := tool(t, "systemd-analyze")
+	analyze := tools.Look(t, "systemd-analyze")
 	for _, unit := range []string{"listen_exporter.service", "listen_exporter.socket"} {
-		output, err := exec.Command(analyze, "verify", "--man=no", filepath.Join(verified(t), unit)).CombinedOutput()
+		output, err := exec.Command(analyze, "verify", "--man=no", filepath.Join(installedUnits(t), unit)).CombinedOutput()
 		if err != nil || len(output) > 0 {
 			t.Errorf("systemd-analyze verify %s: %v\n%s", unit, err, output)
 		}
@@ -41,8 +44,8 @@ func TestSystemdFindsNoFaultInTheUnits(t *testing.T) {
 
 // TestSystemdRatesTheServiceAsSafe holds the exposure to 2.0 of 10.
 func TestSystemdRatesTheServiceAsSafe(t *testing.T) {
-	analyze := tool(t, "systemd-analyze")
-	unit := filepath.Join(verified(t), "listen_exporter.service")
+	analyze := tools.Look(t, "systemd-analyze")
+	unit := filepath.Join(installedUnits(t), "listen_exporter.service")
 	output, err := exec.Command(analyze, "security", "--no-pager", "--offline=true", "--threshold=20", unit).CombinedOutput()
 	if err != nil {
 		t.Errorf("systemd-analyze security: %v\n%s", err, output)
@@ -53,7 +56,7 @@ func TestSystemdRatesTheServiceAsSafe(t *testing.T) {
 func directives(t *testing.T, file string) map[string][]string {
 	t.Helper()
 	settings := make(map[string][]string)
-	for _, found := range regexp.MustCompile(`(?m)^([A-Za-z]+)=(.*)$`).FindAllStringSubmatch(read(t, file), -1) {
+	for _, found := range regexp.MustCompile(`(?m)^([A-Za-z]+)=(.*)$`).FindAllStringSubmatch(tools.Read(t, file), -1) {
 		settings[found[1]] = append(settings[found[1]], found[2])
 	}
 	return settings
@@ -99,7 +102,7 @@ func TestTheServicesOptionsComeFromItsEnvironmentFile(t *testing.T) {
 	if variable == nil {
 		t.Fatalf("ExecStart=%s ends in no variable", settings["ExecStart"][0])
 	}
-	if text := read(t, "systemd/listen_exporter.default"); !regexp.MustCompile(`(?m)^` + variable[1] + `=`).MatchString(text) {
+	if text := tools.Read(t, "systemd/listen_exporter.default"); !regexp.MustCompile(`(?m)^` + variable[1] + `=`).MatchString(text) {
 		t.Errorf("listen_exporter.default does not set %s:\n%s", variable[1], text)
 	}
 }
@@ -111,7 +114,7 @@ func TestTheServicesExampleOptionsWork(t *testing.T) {
 		t.Errorf("ListenStream=%q, want the exporter's own port 10190", stream)
 	}
 	var options []string
-	for _, found := range regexp.MustCompile(`(?m)^#   (--\S+)`).FindAllStringSubmatch(read(t, "systemd/listen_exporter.default"), -1) {
+	for _, found := range regexp.MustCompile(`(?m)^#   (--\S+)`).FindAllStringSubmatch(tools.Read(t, "systemd/listen_exporter.default"), -1) {
 		options = append(options, found[1])
 	}
 	if !slices.Contains(options, "--web.systemd-socket") || len(options) < 2 {
@@ -126,68 +129,56 @@ func TestTheServicesExampleOptionsWork(t *testing.T) {
 	}
 	options[installed] = "--registry.file=" + exampleRegistry
 
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
+	listener := listen(t, "tcp4", "127.0.0.1:0")
 	socket, err := listener.(*net.TCPListener).File()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer socket.Close()
-	// systemd tells a process of its sockets by these variables; the shell knows the process's own id.
+	// As systemd passes sockets to a process; the shell knows the process's own pid.
 	activated := exec.Command("sh", append([]string{
-		"-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"`, "sh", exporter(t), "--collector.netns=self",
+		"-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"`, "sh", program.Path(t), "--collector.netns=self",
 	}, options...)...)
-	activated.Env = os.Environ()
-	activated.ExtraFiles = []*os.File{socket} // becomes the descriptor 3, where systemd puts the first
-	if address := start(t, activated); address != listener.Addr().String() {
-		t.Errorf("the exporter listens on %s, want the socket that it was given, %s", address, listener.Addr())
+	activated.ExtraFiles = []*os.File{socket} // becomes descriptor 3, the first that systemd passes
+	e := program.Launch(t, activated).Listen()
+	if e.Address != listener.Addr().String() {
+		t.Errorf("the exporter listens on %s, want the socket that it was given, %s", e.Address, listener.Addr())
 	}
-	metrics := getOK(t, "http://"+listener.Addr().String()+"/metrics")
-	if strings.Contains(metrics, `scope="loopback"`) {
-		t.Errorf("--collector.scope-exclude=loopback had no effect:\n%s", metrics)
+	page := e.Scrape()
+	if strings.Contains(page, `scope="loopback"`) {
+		t.Errorf("--collector.scope-exclude=loopback had no effect:\n%s", page)
 	}
-	// One that web-1 alone must have.
-	if !strings.Contains(metrics, `host_listen_service_up{port="443",proto="udp",service_name="https"}`) {
-		t.Errorf("--registry.file and --registry.host had no effect:\n%s", metrics)
+	// A service that only web-1 must have.
+	if !strings.Contains(page, `host_listen_service_up{port="443",proto="udp",service_name="https"}`) {
+		t.Errorf("--registry.file and --registry.host had no effect:\n%s", page)
 	}
 }
 
-// TestTheServicesReloadReadsTheRegistryAgain does what ExecReload= does, with systemd's variable for the process. The file
-// stays as it is: what a change of it does needs no reload.
-func TestTheServicesReloadReadsTheRegistryAgain(t *testing.T) {
-	command := exec.Command(exporter(t), "--web.listen-address=127.0.0.1:0", "--collector.netns=self", "--registry.file="+exampleRegistry)
-	address := start(t, command)
-	readAt := func() string {
-		for _, s := range parseSeries(getOK(t, "http://"+address+"/metrics")) {
-			if s.name == "host_listen_registry_last_reload_success_timestamp_seconds" {
-				return s.value
-			}
-		}
-		t.Fatal("it is not told when the registry was read")
-		return ""
+// TestTheServicesReloadReloadsTheRegistry runs ExecReload= with systemd's variable for the process. The file stays the same: the
+// next scrape after a change would reload it anyway.
+func TestTheServicesReloadReloadsTheRegistry(t *testing.T) {
+	e := program.Start(t, "--collector.netns=self", "--registry.file="+exampleRegistry)
+	reloadedAt := func() string {
+		return program.Samples(t, e.Scrape())["host_listen_registry_last_reload_success_timestamp_seconds"]
 	}
-	before := readAt()
-	reloadUnit(t, command)
-	eventually(t, "the registry has been read again", func() bool { return readAt() != before })
+	before := reloadedAt()
+	reload(t, e)
+	e.Await("the reload", func() bool { return reloadedAt() != before })
 }
 
 func TestTheServicesReloadWithoutARegistryDoesNoHarm(t *testing.T) {
-	command := exec.Command(exporter(t), "--web.listen-address=127.0.0.1:0", "--collector.netns=self")
-	address := start(t, command)
-	reloadUnit(t, command)
+	e := program.Start(t, "--collector.netns=self")
+	reload(t, e)
 	time.Sleep(100 * time.Millisecond) // a signal that ends a process does so at once
-	getOK(t, "http://"+address+"/-/healthy")
+	e.Scrape()
 }
 
-// reloadUnit reloads the process that a command has started.
-func reloadUnit(t *testing.T, command *exec.Cmd) {
+// reload runs the unit's ExecReload= for an exporter.
+func reload(t *testing.T, e *program.Exporter) {
 	t.Helper()
-	reload := exec.Command("sh", "-c", directives(t, "systemd/listen_exporter.service")["ExecReload"][0])
-	reload.Env = append(os.Environ(), "MAINPID="+strconv.Itoa(command.Process.Pid))
-	if output, err := reload.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %v\n%s", reload.Args, err, output)
+	cmd := exec.Command("sh", "-c", directives(t, "systemd/listen_exporter.service")["ExecReload"][0])
+	cmd.Env = append(os.Environ(), "MAINPID="+strconv.Itoa(e.Cmd.Process.Pid))
+	if output, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", cmd, err, output)
 	}
 }

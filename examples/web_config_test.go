@@ -10,12 +10,14 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/listen-exporter/listen_exporter/test/program"
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
 // ownHash is the bcrypt hash of "own-password", at the least cost.
@@ -24,7 +26,7 @@ const ownHash = "$2y$04$bR0/Gd23ZKJJXz60EN8Rpulho6e.a5dRdFGmKut49rH8/Lzpf6tmy"
 // TestTheExporterTakesTheWebConfiguration asks over TLS, with no password, a wrong one, and the right one where the user
 // has put in a hash as the example says.
 func TestTheExporterTakesTheWebConfiguration(t *testing.T) {
-	example := read(t, "web-config/web-config.yml")
+	example := tools.Read(t, "web-config/web-config.yml")
 	shippedHash := regexp.MustCompile(`(?m)^  prometheus: (\$2y\$10\$\S{53})$`).FindStringSubmatch(example)
 	if shippedHash == nil {
 		t.Fatal("the example has no bcrypt hash for the user prometheus")
@@ -40,26 +42,20 @@ func TestTheExporterTakesTheWebConfiguration(t *testing.T) {
 		{"own password wrong", strings.ReplaceAll(example, shippedHash[1], ownHash), "other-password", http.StatusUnauthorized},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			dir := t.TempDir()
-			write(t, filepath.Join(dir, "web-config.yml"), tc.config)
-			write(t, filepath.Join(dir, "listen_exporter.crt"), certificate)
-			write(t, filepath.Join(dir, "listen_exporter.key"), key)
-			address := start(t, exec.Command(exporter(t),
-				"--web.listen-address=127.0.0.1:0", "--collector.netns=self", "--web.config.file="+filepath.Join(dir, "web-config.yml")))
-
-			request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+address+"/metrics", http.NoBody)
-			if err != nil {
-				t.Fatal(err)
-			}
+			e := startTLS(t, tc.config, certificate, key)
+			request := get(t, e)
 			if tc.password != "" {
 				request.SetBasicAuth("prometheus", tc.password)
 			}
-			status, body := get(t, trusting(t, certificate), request)
-			if status != tc.want {
-				t.Errorf("status %d, want %d", status, tc.want)
+			answer, err := e.Do(request)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if shown := strings.Contains(body, "host_listen_port"); shown != (tc.want == http.StatusOK) {
-				t.Errorf("metrics shown: %v, with status %d", shown, status)
+			if answer.Status != tc.want {
+				t.Errorf("status %d, want %d", answer.Status, tc.want)
+			}
+			if shown := strings.Contains(answer.Body, "host_listen_port"); shown != (tc.want == http.StatusOK) {
+				t.Errorf("metrics shown: %v, with status %d", shown, answer.Status)
 			}
 		})
 	}
@@ -67,49 +63,51 @@ func TestTheExporterTakesTheWebConfiguration(t *testing.T) {
 
 // TestTheCommentedClientCertificatesWork runs the exporter with the variant that lets in only clients with a certificate.
 func TestTheCommentedClientCertificatesWork(t *testing.T) {
-	config := uncomment(read(t, "web-config/web-config.yml"))
+	config := uncomment(tools.Read(t, "web-config/web-config.yml"))
 	if !strings.Contains(config, "\n  client_auth_type:") {
 		t.Fatal("client_auth_type: was not found among the comments")
 	}
 	certificate, key := selfSigned(t)
-	dir := t.TempDir()
-	write(t, filepath.Join(dir, "web-config.yml"), config)
-	write(t, filepath.Join(dir, "listen_exporter.crt"), certificate)
-	write(t, filepath.Join(dir, "listen_exporter.key"), key)
-	write(t, filepath.Join(dir, "prometheus-ca.crt"), certificate)
-	address := start(t, exec.Command(exporter(t),
-		"--web.listen-address=127.0.0.1:0", "--collector.netns=self", "--web.config.file="+filepath.Join(dir, "web-config.yml")))
-
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+address+"/", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	client := trusting(t, certificate)
-	if response, err := client.Do(request); err == nil {
-		response.Body.Close()
-		t.Errorf("a client without a certificate got %s", response.Status)
+	e := startTLS(t, config, certificate, key)
+	if answer, err := e.Do(get(t, e)); err == nil {
+		t.Errorf("a client without a certificate got status %d", answer.Status)
 	}
 	pair, err := tls.X509KeyPair([]byte(certificate), []byte(key))
 	if err != nil {
 		t.Fatal(err)
 	}
-	client = trusting(t, certificate)
-	client.Transport.(*http.Transport).TLSClientConfig.Certificates = []tls.Certificate{pair}
-	if status, _ := get(t, client, request); status != http.StatusUnauthorized {
-		t.Errorf("a client with a certificate and no password: status %d, want %d", status, http.StatusUnauthorized)
+	e.Client.Transport.(*http.Transport).TLSClientConfig.Certificates = []tls.Certificate{pair}
+	if answer, err := e.Do(get(t, e)); err != nil || answer.Status != http.StatusUnauthorized {
+		t.Errorf("a client with a certificate and no password: status %d, error %v, want status %d", answer.Status, err, http.StatusUnauthorized)
 	}
 }
 
-// trusting returns a client that trusts one certificate alone.
-func trusting(t *testing.T, certificate string) *http.Client {
+// startTLS starts the exporter with a web configuration. Its client trusts only this certificate.
+func startTLS(t *testing.T, config, certificate, key string) *program.Exporter {
 	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"web-config.yml": config, "listen_exporter.crt": certificate, "listen_exporter.key": key, "prometheus-ca.crt": certificate,
+	} {
+		write(t, filepath.Join(dir, name), text)
+	}
+	e := program.Start(t, "--collector.netns=self", "--web.config.file="+filepath.Join(dir, "web-config.yml"))
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM([]byte(certificate)) {
 		t.Fatal("not a certificate")
 	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}}
-	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
+	e.Client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}
+	return e
+}
+
+// get returns a request for the metrics over TLS.
+func get(t *testing.T, e *program.Exporter) *http.Request {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+e.Address+"/metrics", http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return request
 }
 
 // selfSigned returns a certificate for 127.0.0.1, as the example's openssl command makes one, and its key.
