@@ -88,7 +88,7 @@ test-kubernetes: ## Give examples/kubernetes to a real API server, which is buil
 test-systemd: build ## Install the deb under a real systemd; wants root, debootstrap, podman, runc.
 	@.ci/tools nfpm
 	@export VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' && \
-		packaging/build $$($(GO) env GOARCH) && .ci/systemd
+		packaging/build $$($(GO) env GOARCH) && $(PROGRAM) $(REPORT) -- -count=1 -timeout 20m ./test/systemd
 
 .PHONY: test-incidents
 test-incidents: .build/linux-$(shell $(GO) env GOARCH)/listen_exporter ## Play incidents before a real Prometheus and Alertmanager; wants root, iproute2.
@@ -174,7 +174,7 @@ soak: ## Scrape 10 000 times, and take 10 000 snapshots under churn; wants root,
 .PHONY: fetch
 fetch: ## Fetch what test-kubernetes and test-systemd need, which takes minutes the first time.
 	@.ci/tools kubernetes
-	@.ci/systemd fetch
+	@$(PROGRAM) $(GO) test -count=1 -timeout 20m -run '^TestFetch$$' ./test/systemd
 
 .PHONY: address
 address: ## Change the project's address everywhere: make address ADDRESS=example.org/you/listen_exporter.
