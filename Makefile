@@ -73,7 +73,7 @@ test-tools:
 
 .PHONY: test-kernels
 test-kernels: .build/linux-amd64/listen_exporter ## Run the program on other kernels, emulated; fetches those that are missing.
-	@.ci/kernels
+	@LISTEN_EXPORTER_PROGRAM='$(CURDIR)/$<' $(REPORT) -- -count=1 -timeout 20m ./test/kernels
 
 .PHONY: test-containers
 test-containers: build ## Run the program in containers of the DaemonSets' shape; wants root, buildah, podman, runc.
@@ -81,8 +81,9 @@ test-containers: build ## Run the program in containers of the DaemonSets' shape
 	@$(PROGRAM) $(REPORT) -- -count=1 -timeout 15m ./test/containers
 
 .PHONY: test-kubernetes
-test-kubernetes: ## Give examples/kubernetes to a real API server, which is built when it is missing; wants jq, python3.
-	@.ci/kubernetes
+test-kubernetes: ## Give examples/kubernetes to a real API server, which is built when it is missing.
+	@.ci/tools kubernetes
+	@CGO_ENABLED=0 $(REPORT) -C test/kubernetes -- -trimpath -count=1 -timeout 15m .
 
 .PHONY: test-systemd
 test-systemd: build ## Install the deb under a real systemd; wants root, debootstrap, podman, runc.

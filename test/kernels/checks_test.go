@@ -3,40 +3,49 @@ package kernels
 import (
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
-// commonChecks are those of every boot, in order.
-var commonChecks = []check{
-	{"the program starts as nobody, with each source that there is", startPrograms},
-	{"each source shows the known listeners and no other", checkTable},
-	{"an MPTCP listener is one TCP listener from each source", checkMPTCP},
-	{"the sources agree on every queue", checkQueues},
-	{"the sources count the same UDP drops", checkUDPDrops},
-	{"every read succeeds", checkSuccess},
+// checks are those of a boot, in order.
+func (g *guest) checks() []host.Check {
+	checks := []host.Check{
+		{Name: "the program starts as nobody, with each source that there is", Run: g.startPrograms},
+		{Name: "each source shows the known listeners and no other", Run: g.checkTable},
+		{Name: "an MPTCP listener is one TCP listener from each source", Run: g.checkMPTCP},
+		{Name: "the sources agree on every queue", Run: g.checkQueues},
+		{Name: "the sources count the same UDP drops", Run: g.checkUDPDrops},
+		{Name: "every read succeeds", Run: g.checkSuccess},
+	}
+	if g.modules {
+		checks = append(checks, []host.Check{
+			{Name: "auto chooses netlink and has no reason to log", Run: func() error { return g.checkAuto("netlink", 0) }},
+			{Name: "netlink counts the connections that a full accept queue refuses", Run: g.checkTCPDrops},
+			{Name: "netlink names the device, procfs does not", Run: g.checkDevice},
+			{Name: "netlink finds the unit of every listener by its cgroup", Run: g.checkUnits},
+		}...)
+	} else {
+		checks = append(checks, []host.Check{
+			{Name: "auto chooses procfs and says why in one line", Run: func() error { return g.checkAuto("procfs", 1) }},
+			{Name: "the source netlink is refused with status 1 and one clear line", Run: func() error { return refused("tcp") }},
+			{Name: "it is refused too with only tcp_diag, because of UDP", Run: func() error {
+				return errors.Join(loadModules("inet_diag", "tcp_diag"), refused("udp"))
+			}},
+			{Name: "a program that runs keeps its source when the modules come", Run: func() error {
+				return errors.Join(loadModules("udp_diag"), g.checkAuto("procfs", 1))
+			}},
+		}...)
+	}
+	return append(checks, host.Check{Name: "each program ends with status 0 on SIGTERM", Run: g.endPrograms})
 }
 
-var checksWithModules = []check{
-	{"auto chooses netlink and has no reason to log", checkAutoNetlink},
-	{"netlink counts the connections that a full accept queue refuses", checkTCPDrops},
-	{"netlink names the device, procfs does not", checkDevice},
-	{"every row of sock_diag has its memory, IPv6-only flag and cgroup id", checkAttributes},
-	{"each program ends with status 0 on SIGTERM", endPrograms},
-}
-
-var checksWithoutModules = []check{
-	{"auto chooses procfs and says why in one line", checkAutoProcfs},
-	{"the source netlink is refused with status 1 and one clear line", checkNetlinkRefused},
-	{"it is refused too with tcp_diag alone, for UDP's sake", checkWithoutUDPDiag},
-	{"a program that runs keeps its source when the modules come", checkSourceKept},
-	{"each program ends with status 0 on SIGTERM", endPrograms},
-}
-
-func startPrograms(g *guest) error {
+func (g *guest) startPrograms() error {
 	sources := []string{"procfs", "auto"}
 	if g.modules {
 		sources = append(sources, "netlink")
@@ -47,15 +56,15 @@ func startPrograms(g *guest) error {
 			return err
 		}
 		g.programs = append(g.programs, p)
-		g.table.add(p.listener())
+		g.table.listeners = append(g.table.listeners, p.listener())
 	}
 	return nil
 }
 
-// detailed tells whether a program reads through netlink, or ought to.
+// detailed reports whether a program must read through netlink.
 func (g *guest) detailed(p *program) bool { return g.modules && p.source != "procfs" }
 
-// forEach calls a function with each program's page, and joins what it finds.
+// forEach calls a function with each program's page and joins the errors.
 func (g *guest) forEach(do func(*program, page) error) error {
 	if len(g.programs) == 0 {
 		return errors.New("no program runs")
@@ -73,7 +82,7 @@ func (g *guest) forEach(do func(*program, page) error) error {
 	return errors.Join(errs...)
 }
 
-func checkTable(g *guest) error {
+func (g *guest) checkTable() error {
 	return g.forEach(func(p *program, scraped page) error {
 		want, err := g.table.lines(g.detailed(p))
 		if err != nil {
@@ -82,17 +91,16 @@ func checkTable(g *guest) error {
 		slices.Sort(want)
 		got := scraped.of("host_listen_port", "host_listen_port_sockets",
 			"host_listen_port_accept_queue_length", "host_listen_port_accept_queue_limit", "host_listen_port_ipv6_only")
-		return differences(want, got)
+		return host.Same(want, got)()
 	})
 }
 
-func checkMPTCP(g *guest) error {
+func (g *guest) checkMPTCP() error {
 	if !g.mptcp {
 		g.fact("no MPTCP")
 		return nil
 	}
 	g.fact("MPTCP")
-	printMPTCPRows()
 	return g.forEach(func(_ *program, scraped page) error {
 		for _, l := range known {
 			if l.network != "mptcp" {
@@ -108,7 +116,7 @@ func checkMPTCP(g *guest) error {
 	})
 }
 
-func checkQueues(g *guest) error {
+func (g *guest) checkQueues() error {
 	var first []string
 	return g.forEach(func(_ *program, scraped page) error {
 		bytes, err := scraped.value("host_listen_port_receive_queue_bytes", knownListener("udp", queuedUDPPort))
@@ -122,11 +130,11 @@ func checkQueues(g *guest) error {
 		if first == nil {
 			first = queues
 		}
-		return differences(first, queues)
+		return host.Same(first, queues)()
 	})
 }
 
-func checkUDPDrops(g *guest) error {
+func (g *guest) checkUDPDrops() error {
 	small := knownListener("udp", smallUDPPort)
 	counted := func(want float64) error {
 		return g.forEach(func(_ *program, scraped page) error {
@@ -140,14 +148,14 @@ func checkUDPDrops(g *guest) error {
 	if err := counted(0); err != nil {
 		return fmt.Errorf("before any packet was sent: %w", err)
 	}
-	client, err := dial("udp", small.address)
+	client, err := g.table.dial("udp", small.address)
 	if err != nil {
 		return err
 	}
 	const sent = 20
 	for range sent {
-		if _, err := unix.Write(client, make([]byte, 512)); err != nil {
-			return fmt.Errorf("send: %w", err)
+		if _, err := client.Write(make([]byte, 512)); err != nil {
+			return err
 		}
 	}
 	dropped := sent
@@ -164,19 +172,12 @@ func checkUDPDrops(g *guest) error {
 	return counted(float64(dropped))
 }
 
-func checkTCPDrops(g *guest) error {
+func (g *guest) checkTCPDrops() error {
 	full := knownListener("tcp", fullPort)
-	fd, sockaddr, err := open("tcp", full.address)
-	if err != nil {
-		return err
+	var late net.Error
+	if _, err := net.DialTimeout("tcp", full.address, 10*time.Millisecond); !errors.As(err, &late) || !late.Timeout() {
+		return fmt.Errorf("a connection to a full accept queue: got %w, want a timeout", err)
 	}
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return err
-	}
-	if err := unix.Connect(fd, sockaddr); !errors.Is(err, unix.EINPROGRESS) {
-		return errors.Join(errors.New("a connection to a full accept queue is not in progress"), err)
-	}
-	time.Sleep(10 * time.Millisecond)
 	return g.forEach(func(p *program, scraped page) error {
 		value, err := scraped.value("host_listen_port_drops_total", full)
 		switch {
@@ -193,7 +194,7 @@ func checkTCPDrops(g *guest) error {
 	})
 }
 
-func checkSuccess(g *guest) error {
+func (g *guest) checkSuccess() error {
 	return g.forEach(func(_ *program, scraped page) error {
 		for _, proto := range []string{"tcp", "udp"} {
 			if line := `host_listen_collector_success{collector="` + proto + `"} 1`; !scraped.has(line) {
@@ -207,11 +208,7 @@ func checkSuccess(g *guest) error {
 // reasonText is how the program says that it does not use netlink.
 const reasonText = "netlink cannot be used"
 
-func checkAutoNetlink(g *guest) error { return checkAuto(g, "netlink", 0) }
-
-func checkAutoProcfs(g *guest) error { return checkAuto(g, "procfs", 1) }
-
-func checkAuto(g *guest, want string, reasons int) error {
+func (g *guest) checkAuto(want string, reasons int) error {
 	return g.forEach(func(p *program, scraped page) error {
 		if p.source != "auto" {
 			return nil
@@ -226,20 +223,8 @@ func checkAuto(g *guest, want string, reasons int) error {
 		if len(lines) != reasons {
 			return fmt.Errorf("%d lines say %q, want %d:\n%s", len(lines), reasonText, reasons, p.logged())
 		}
-		for _, line := range lines {
-			fmt.Println(comment(line))
-		}
 		return nil
 	})
-}
-
-func checkNetlinkRefused(_ *guest) error { return refused("tcp") }
-
-func checkWithoutUDPDiag(_ *guest) error {
-	if err := loadModules("inet_diag", "tcp_diag"); err != nil {
-		return err
-	}
-	return refused("udp")
 }
 
 // refused tries the source netlink, which must fail on a protocol.
@@ -252,18 +237,10 @@ func refused(proto string) error {
 	if status != 1 || len(failures) != 1 || !strings.Contains(failures[0], "--collector.source=netlink: ") || !strings.Contains(failures[0], proto+" sockets") {
 		return fmt.Errorf("status %d, want 1 and one error that names the flag and %s:\n%s", status, proto, stderr)
 	}
-	fmt.Println(comment(failures[0]))
 	return nil
 }
 
-func checkSourceKept(g *guest) error {
-	if err := loadModules("udp_diag"); err != nil {
-		return err
-	}
-	return checkAutoProcfs(g)
-}
-
-func checkDevice(g *guest) error {
+func (g *guest) checkDevice() error {
 	l := knownListener("tcp", devicePort)
 	line := "host_listen_port" + strings.Replace(l.labels(), ",", `,device="lo",`, 1) + " 1"
 	return g.forEach(func(p *program, scraped page) error {
@@ -274,7 +251,7 @@ func checkDevice(g *guest) error {
 	})
 }
 
-func endPrograms(g *guest) error {
+func (g *guest) endPrograms() error {
 	var errs []error
 	for _, p := range g.programs {
 		errs = append(errs, p.end())
@@ -282,25 +259,26 @@ func endPrograms(g *guest) error {
 	return errors.Join(errs...)
 }
 
-// differences returns an error that shows in what two sorted lists differ, or nil.
-func differences(want, got []string) error {
-	if slices.Equal(want, got) {
-		return nil
+// checkUnits finds the unit in which all sockets were opened, by the cgroup id that sock_diag has for each.
+func (g *guest) checkUnits() error {
+	want := make([]string, 0, len(g.table.listeners))
+	for _, l := range g.table.listeners {
+		want = append(want, fmt.Sprintf("%s %s %d %s 1", l.proto(), l.ip(), l.port(), guestUnit))
 	}
-	text := "(-want +got):"
-	for len(want) > 0 || len(got) > 0 {
-		switch {
-		case len(got) == 0 || len(want) > 0 && want[0] < got[0]:
-			text += "\n-" + want[0]
-			want = want[1:]
-		case len(want) == 0 || got[0] < want[0]:
-			text += "\n+" + got[0]
-			got = got[1:]
-		default:
-			want, got = want[1:], got[1:]
+	slices.Sort(want)
+	for _, p := range g.programs {
+		if !g.detailed(p) {
+			continue
+		}
+		parsed, err := host.Scrape(p.url() + "/metrics")
+		if err != nil {
+			return err
+		}
+		if err := host.Same(want, parsed.Rows("host_listen_port_holder_info", "proto", "address", "port", "unit"))(); err != nil {
+			return fmt.Errorf("source %s: %w", p.source, err)
 		}
 	}
-	return errors.New(text)
+	return nil
 }
 
 // knownListener returns an entry of the table.

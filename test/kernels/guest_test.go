@@ -1,112 +1,68 @@
-// Package kernels is the init of the virtual machines in which the program is tried on other kernels. It opens a known
-// table of listeners, has the program read them, and reports on the console what holds.
-//
-// Everywhere else it has nothing to do. The script that boots the machines is .ci/kernels, behind make test-kernels.
 package kernels
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
-// bootVariable is what the kernel's command line sets: with, to load the modules of sock_diag, or without, not to.
-const bootVariable = "LISTEN_EXPORTER_DIAG_MODULES"
-
-// Where the initramfs has its files.
+// Where the machine has its files.
 const (
 	programFile = "/listen_exporter"
 	moduleDir   = "/modules"
+	// guestUnit is the systemd unit that the machine's only cgroup looks like.
+	guestUnit = "guest.service"
+	guestDir  = "/sys/fs/cgroup/system.slice/" + guestUnit
 )
-
-func TestMain(m *testing.M) {
-	boot := os.Getenv(bootVariable)
-	if os.Getpid() != 1 || boot == "" {
-		os.Exit(m.Run())
-	}
-	if err := runGuest(boot == "with"); err != nil {
-		fmt.Println("not ok -", err)
-	}
-	unix.Sync()
-	// The emulator ends with its machine. If it does not, the return of init makes the kernel panic, which ends it too.
-	_ = unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
-}
 
 // guest is the machine as the checks find it.
 type guest struct {
-	release  string // as uname -r
-	modules  bool   // those of sock_diag are loaded or built in
-	mptcp    bool   // the kernel has MPTCP
+	host.Report
+	modules  bool // those of sock_diag are loaded or built in
+	mptcp    bool // the kernel has MPTCP
 	table    *table
 	programs []*program // started by the first check, ended by the last
-	facts    []string   // what the kernel gives, for the last line
+	facts    []string   // what the kernel gives
 }
 
 func (g *guest) fact(format string, values ...any) {
 	g.facts = append(g.facts, fmt.Sprintf(format, values...))
 }
 
-// check is one thing that must hold.
-type check struct {
-	name string
-	run  func(*guest) error
-}
-
-// runGuest runs all checks and reports in the form of the Test Anything Protocol: the plan, a line a check, and a last line
-// that says what the kernel gives. Without that line a machine has not come to its end.
-func runGuest(modules bool) error {
+// beGuest is the init of a machine: it opens the table of listeners, has the program read it, and reports on the console.
+func beGuest(modules bool) error {
 	g := &guest{modules: modules}
 	if err := g.prepare(); err != nil {
 		return fmt.Errorf("prepare the machine: %w", err)
 	}
-	checks := commonChecks
-	if modules {
-		checks = append(checks, checksWithModules...)
-	} else {
-		checks = append(checks, checksWithoutModules...)
+	fmt.Println() // the firmware leaves no line end
+	g.Check(g.checks()...)
+	var uname unix.Utsname
+	if err := unix.Uname(&uname); err != nil {
+		return fmt.Errorf("uname: %w", err)
 	}
-	fmt.Printf("\n1..%d\n", len(checks))
-	passed := 0
-	for n, c := range checks {
-		if err := runCheck(g, c); err != nil {
-			fmt.Printf("not ok %d - %s\n%s\n", n+1, c.name, comment(err.Error()))
-			continue
-		}
-		passed++
-		fmt.Printf("ok %d - %s\n", n+1, c.name)
-	}
-	fmt.Printf("# end: Linux %s: %d of %d; %s\n", g.release, passed, len(checks), strings.Join(g.facts, ", "))
+	g.Note("Linux %s: %s", unix.ByteSliceToString(uname.Release[:]), strings.Join(g.facts, ", "))
+	g.End()
 	return nil
 }
 
-// runCheck makes a panic a check that does not hold: the others are still worth knowing.
-func runCheck(g *guest, c check) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("panic: %v", r)
-		}
-	}()
-	return c.run(g)
-}
-
-// comment puts a mark before each line.
-func comment(text string) string {
-	return "#   " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n#   ")
-}
-
-// prepare makes a kernel that has just booted a machine: file systems, modules, loopback, and the table of listeners.
+// prepare makes file systems, modules, loopback, and the table of listeners.
 func (g *guest) prepare() error {
 	for _, mount := range []struct{ kind, at string }{
 		{"devtmpfs", "/dev"},
 		{"proc", "/proc"},
 		{"tmpfs", "/tmp"},
+		{"cgroup2", "/sys/fs/cgroup"},
 	} {
 		if err := errors.Join(
 			os.MkdirAll(mount.at, 0o755),
@@ -115,21 +71,23 @@ func (g *guest) prepare() error {
 			return fmt.Errorf("mount %s: %w", mount.at, err)
 		}
 	}
-	var uname unix.Utsname
-	if err := unix.Uname(&uname); err != nil {
-		return fmt.Errorf("uname: %w", err)
-	}
-	g.release = unix.ByteSliceToString(uname.Release[:])
-	if err := raiseLoopback(); err != nil {
-		return fmt.Errorf("raise the loopback interface: %w", err)
+	if err := errors.Join(
+		os.MkdirAll(guestDir, 0o755),
+		os.WriteFile(filepath.Join(guestDir, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0),
+		// The table has addresses that the machine does not have.
+		os.WriteFile("/proc/sys/net/ipv4/ip_nonlocal_bind", []byte("1"), 0),
+		os.WriteFile("/proc/sys/net/ipv6/ip_nonlocal_bind", []byte("1"), 0),
+		raiseLoopback(),
+	); err != nil {
+		return err
 	}
 	if g.modules {
-		if err := loadModules("inet_diag", "tcp_diag", "udp_diag", "mptcp_diag"); err != nil {
+		if err := loadModules(modules...); err != nil {
 			return err
 		}
 	}
 	g.mptcp = hasMPTCP()
-	// A kernel that has the module has the protocol: MPTCP is not passed over by mistake.
+	// A kernel that has the module has the protocol: MPTCP is not left out by mistake.
 	if _, err := os.Stat(filepath.Join(moduleDir, "mptcp_diag.ko")); err == nil && !g.mptcp {
 		return errors.New("the kernel has the module mptcp_diag, but opens no MPTCP socket")
 	}
@@ -138,7 +96,7 @@ func (g *guest) prepare() error {
 	return err
 }
 
-// loadModules loads those of the modules that the initramfs has. Each must stand behind what it needs.
+// loadModules loads those of the modules that the initramfs has. Each must come after what it needs.
 func loadModules(names ...string) error {
 	for _, name := range names {
 		file, err := os.Open(filepath.Join(moduleDir, name+".ko"))
@@ -169,14 +127,13 @@ func raiseLoopback() error {
 	}
 	request.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request); err != nil {
-		return err
+		return fmt.Errorf("raise the loopback interface: %w", err)
 	}
-	// ::1 may take a moment.
-	for range 100 {
-		if fd, err = listen("tcp", "[::1]:1", options{}); err == nil {
-			return unix.Close(fd)
+	return host.Await(10*time.Second, func() error { // ::1 may take a moment
+		listener, err := net.Listen("tcp", "[::1]:1")
+		if err != nil {
+			return err
 		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	return err
+		return listener.Close()
+	})
 }

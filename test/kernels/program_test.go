@@ -2,11 +2,8 @@ package kernels
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,12 +13,14 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
-// patience is how long a program may take for what it does at once: an emulated machine is slow.
+// patience is how long the program may take for what an idle machine does at once: an emulated one is slow.
 const patience = 15 * time.Second
 
-// nobody is the user whom the program runs as. It has no capability.
+// nobody is the user who runs the program, without any capability.
 const nobody = 65534
 
 // program is the real program, running.
@@ -48,18 +47,14 @@ func startProgram(source string, port int) (*program, error) {
 		return nil, err
 	}
 	go func() { p.exited <- p.cmd.Wait() }()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		select {
-		case err := <-p.exited:
-			return nil, fmt.Errorf("the program with the source %s ended: %w\n%s", source, err, p.logged())
-		default:
-		}
-		if _, err := p.get("/-/ready"); err == nil {
-			return p, nil
-		}
+	if err := host.Await(patience, func() error {
+		_, err := host.Get(p.url() + "/-/ready")
+		return err
+	}); err != nil {
+		_ = p.cmd.Process.Kill()
+		return nil, fmt.Errorf("the program with the source %s does not become ready: %w\n%s", source, err, p.logged())
 	}
-	_ = p.cmd.Process.Kill()
-	return nil, fmt.Errorf("the program with the source %s does not become ready\n%s", source, p.logged())
+	return p, nil
 }
 
 // command returns the program with arguments, as nobody.
@@ -78,7 +73,7 @@ func (p *program) listener() listener {
 	}
 }
 
-// logged is what the program has written to stderr.
+// logged returns what the program has written to stderr.
 func (p *program) logged() string {
 	text, err := os.ReadFile(p.log)
 	if err != nil {
@@ -92,33 +87,15 @@ func (p *program) logLines(text string) []string {
 	return slices.DeleteFunc(strings.Split(p.logged(), "\n"), func(line string) bool { return !strings.Contains(line, text) })
 }
 
-func (p *program) get(path string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:"+strconv.Itoa(p.port)+path, http.NoBody)
-	if err != nil {
-		return "", err
-	}
-	request.Close = true
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("GET %s: %s: %s", path, response.Status, body)
-	}
-	return string(body), err
-}
+func (p *program) url() string { return "http://127.0.0.1:" + strconv.Itoa(p.port) }
 
 // scrape returns a metrics page.
 func (p *program) scrape() (page, error) {
-	text, err := p.get("/metrics")
+	text, err := host.Get(p.url() + "/metrics")
 	return page(strings.Split(text, "\n")), err
 }
 
-// end asks the program to end, and wants it to do so with status 0.
+// end sends SIGTERM, on which the program must end with status 0.
 func (p *program) end() error {
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
@@ -135,17 +112,14 @@ func (p *program) end() error {
 	}
 }
 
-// runToEnd runs the program, which is expected to end by itself, and returns its exit status and stderr.
+// runToEnd runs the program, which must end by itself, and returns its exit status and stderr.
 func runToEnd(arguments ...string) (status int, stderr string, err error) {
 	cmd := command(arguments...)
 	var text bytes.Buffer
 	cmd.Stderr = &text
-	if err := cmd.Start(); err != nil {
-		return 0, "", err
-	}
 	late := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 	defer late.Stop()
-	err = cmd.Wait()
+	err = cmd.Run()
 	if exit := new(exec.ExitError); errors.As(err, &exit) {
 		err = nil
 	}
@@ -155,7 +129,7 @@ func runToEnd(arguments ...string) (status int, stderr string, err error) {
 // page is a metrics page, line by line.
 type page []string
 
-// deviceLabel is the label that one source has and the other has not.
+// deviceLabel is the label that only netlink has.
 var deviceLabel = regexp.MustCompile(`device="[^"]*",`)
 
 // of returns the samples of some metrics, sorted and without the label device.
@@ -180,5 +154,5 @@ func (p page) value(name string, l listener) (float64, error) {
 	return 0, fmt.Errorf("there is no %s%s", name, l.labels())
 }
 
-// has tells whether a line is on the page.
+// has reports whether a line is on the page.
 func (p page) has(line string) bool { return slices.Contains(p, line) }

@@ -1,17 +1,20 @@
 package kernels
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
-)
 
-// ipprotoMPTCP is IPPROTO_MPTCP of include/uapi/linux/in.h.
-const ipprotoMPTCP = 262
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
+)
 
 // Ports that the checks name.
 const (
@@ -21,7 +24,7 @@ const (
 	smallUDPPort  = 543 // its receive buffer is small
 )
 
-// listener is a listener that is known to be there, and what the program must say of it.
+// listener is a listener of the machine, and what the program must say of it.
 type listener struct {
 	network string // tcp, udp or mptcp
 	address string // an IPv6 address, mapped ones included, makes an IPv6 socket
@@ -38,7 +41,6 @@ type options struct {
 	device   string // SO_BINDTODEVICE
 	backlog  int    // 0 for 16, -1 for 0
 	buffer   int    // SO_RCVBUF
-	freebind bool   // the machine has no such address
 }
 
 var known = []listener{
@@ -52,9 +54,9 @@ var known = []listener{
 	{network: "tcp", address: "[::1]:506", scope: "loopback"},
 	{network: "tcp", address: "[::ffff:127.0.0.1]:507", scope: "loopback"},
 	{network: "tcp", address: "127.0.0.1:508", scope: "loopback", sockets: 4}, // SO_REUSEPORT
-	{network: "tcp", address: "10.1.2.3:509", options: options{freebind: true}, scope: "private"},
-	{network: "tcp", address: "203.0.113.1:510", options: options{freebind: true}, scope: "public"},
-	{network: "tcp", address: "[2001:db8::1]:511", options: options{freebind: true}, scope: "public"},
+	{network: "tcp", address: "10.1.2.3:509", scope: "private"},
+	{network: "tcp", address: "203.0.113.1:510", scope: "public"},
+	{network: "tcp", address: "[2001:db8::1]:511", scope: "public"},
 	{network: "tcp", address: "0.0.0.0:" + strconv.Itoa(devicePort), options: options{device: "lo"}, scope: "any"},
 	{network: "tcp", address: "127.0.0.1:40000", scope: "loopback", reach: "ephemeral"},
 	{network: "tcp", address: "127.0.0.1:8080", scope: "loopback", reach: "user"},
@@ -80,16 +82,14 @@ var known = []listener{
 	{network: "udp", address: "127.0.0.1:" + strconv.Itoa(smallUDPPort), options: options{buffer: 1}, scope: "loopback"},
 }
 
-// defaultBacklog is the backlog of a listener that names none.
-const defaultBacklog = 16
-
 // table is the known listeners, open.
 type table struct {
 	listeners []listener
-	small     int // the descriptor of the socket on smallUDPPort
+	small     int   // the descriptor of the socket on smallUDPPort
+	held      []any // what the garbage collector would close
 }
 
-// openTable opens the known listeners, and sockets that are none: they must not be shown.
+// openTable opens the known listeners, and sockets that do not listen and must not be shown.
 func openTable(mptcp bool) (*table, error) {
 	t := new(table)
 	for _, l := range known {
@@ -97,20 +97,12 @@ func openTable(mptcp bool) (*table, error) {
 			continue
 		}
 		for range max(l.sockets, 1) {
-			fd, err := listen(l.network, l.address, l.options)
-			if err != nil {
+			if err := t.open(l); err != nil {
 				return nil, fmt.Errorf("listen on %s %s: %w", l.network, l.address, err)
-			}
-			if l.port() == smallUDPPort {
-				t.small = fd
-			}
-			var stat unix.Stat_t
-			if err := unix.Fstat(fd, &stat); err == nil && l.network == "mptcp" {
-				fmt.Println(comment(fmt.Sprintf("mptcp: %s is inode %d to its owner", l.address, stat.Ino)))
 			}
 		}
 		for range l.waiting {
-			if _, err := dial("tcp", l.address); err != nil {
+			if _, err := t.dial("tcp", l.address); err != nil {
 				return nil, err
 			}
 		}
@@ -121,42 +113,107 @@ func openTable(mptcp bool) (*table, error) {
 	return t, t.openOthers()
 }
 
-// openOthers opens sockets that do not listen: both ends of a TCP connection whose listener is closed, a bound TCP socket, and
-// a connected UDP socket.
-func (t *table) openOthers() error {
-	closing, err := listen("tcp", "127.0.0.1:550", options{})
+// open opens a socket of the listener.
+func (t *table) open(l listener) error {
+	if l.network == "mptcp" {
+		return t.openMPTCP(l)
+	}
+	set := []netnstest.Option{netnstest.ReusePort()}
+	if l.options.ipv6Only {
+		set = append(set, netnstest.IPv6Only())
+	}
+	if l.options.device != "" {
+		set = append(set, netnstest.ToDevice(l.options.device))
+	}
+	fd, err := netnstest.Bind(l.network, l.address, set...)
 	if err != nil {
 		return err
 	}
-	if _, err := dial("tcp", "127.0.0.1:550"); err != nil {
+	if l.port() == smallUDPPort {
+		t.small = fd
+	}
+	if l.options.buffer > 0 {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, l.options.buffer); err != nil {
+			return err
+		}
+	}
+	if l.network == "udp" {
+		return nil
+	}
+	return unix.Listen(fd, l.options.limit())
+}
+
+func (t *table) openMPTCP(l listener) error {
+	var config net.ListenConfig
+	config.SetMultipathTCP(true)
+	config.Control = func(_, _ string, connection syscall.RawConn) error {
+		return control(connection, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
+	}
+	network := "tcp"
+	if l.options.ipv6Only {
+		network = "tcp6"
+	}
+	listening, err := config.Listen(context.Background(), network, l.address)
+	if err != nil {
 		return err
 	}
-	if _, _, err := unix.Accept4(closing, unix.SOCK_CLOEXEC); err != nil {
-		return fmt.Errorf("accept: %w", err)
-	}
-	if err := unix.Close(closing); err != nil {
+	t.held = append(t.held, listening)
+	connection, err := listening.(*net.TCPListener).SyscallConn()
+	if err != nil {
 		return err
 	}
-	if _, err := bind("tcp", "127.0.0.1:551", options{}); err != nil {
+	// A second listen(2) changes the backlog.
+	return control(connection, func(fd int) error { return unix.Listen(fd, l.options.limit()) })
+}
+
+func control(connection syscall.RawConn, do func(fd int) error) error {
+	var result error
+	err := connection.Control(func(fd uintptr) { result = do(int(fd)) })
+	return errors.Join(err, result)
+}
+
+// dial returns a connection that stays open.
+func (t *table) dial(network, address string) (net.Conn, error) {
+	connection, err := net.Dial(network, address)
+	t.held = append(t.held, connection)
+	return connection, err
+}
+
+// openOthers opens sockets that do not listen: both ends of a TCP connection whose listener is closed, a bound TCP socket, and
+// a connected UDP socket.
+func (t *table) openOthers() error {
+	closing, err := net.Listen("tcp", "127.0.0.1:550")
+	if err != nil {
 		return err
 	}
-	client, err := dial("udp", "127.0.0.1:"+strconv.Itoa(queuedUDPPort))
+	if _, err := t.dial("tcp", "127.0.0.1:550"); err != nil {
+		return err
+	}
+	accepted, err := closing.Accept()
+	if err != nil {
+		return err
+	}
+	t.held = append(t.held, accepted)
+	if err := closing.Close(); err != nil {
+		return err
+	}
+	if _, err := netnstest.Bind("tcp", "127.0.0.1:551"); err != nil {
+		return err
+	}
+	client, err := t.dial("udp", "127.0.0.1:"+strconv.Itoa(queuedUDPPort))
 	if err != nil {
 		return err
 	}
 	for range 3 {
-		if _, err := unix.Write(client, make([]byte, 100)); err != nil {
-			return fmt.Errorf("send: %w", err)
+		if _, err := client.Write(make([]byte, 100)); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// add enters a listener that somebody else has opened.
-func (t *table) add(l listener) { t.listeners = append(t.listeners, l) }
-
-// lines returns the samples by which the program must tell of the table: those whose value is known. The limits and the
-// IPv6-only flag are there with detailed alone.
+// lines returns the samples that the program must show: those whose value is known. The limits and the IPv6-only flag are only
+// there with detailed.
 func (t *table) lines(detailed bool) ([]string, error) {
 	text, err := os.ReadFile("/proc/sys/net/core/somaxconn")
 	if err != nil {
@@ -176,13 +233,10 @@ func (t *table) lines(detailed bool) ([]string, error) {
 		if l.proto() == "tcp" {
 			sample("port_accept_queue_length", l.waiting)
 		}
-		if !detailed {
-			continue
-		}
-		if l.proto() == "tcp" {
+		if detailed && l.proto() == "tcp" {
 			sample("port_accept_queue_limit", min(l.options.limit(), somaxconn))
 		}
-		if l.ipv6() {
+		if detailed && l.ip().Is6() {
 			sample("port_ipv6_only", l.ipv6Only())
 		}
 	}
@@ -192,31 +246,29 @@ func (t *table) lines(detailed bool) ([]string, error) {
 // labels are the listener's, as a metrics page has them, without the device.
 func (l *listener) labels() string {
 	family := "ipv4"
-	if l.ipv6() {
+	if l.ip().Is6() {
 		family = "ipv6"
 	}
 	reach := l.reach
 	if reach == "" {
 		reach = "privileged"
 	}
-	at := netip.MustParseAddrPort(l.address)
 	return fmt.Sprintf(`{address="%s",family="%s",port="%d",proto="%s",range="%s",scope="%s"}`,
-		at.Addr(), family, at.Port(), l.proto(), reach, l.scope)
+		l.ip(), family, l.port(), l.proto(), reach, l.scope)
 }
 
-func (l *listener) ipv6() bool { return netip.MustParseAddrPort(l.address).Addr().Is6() }
+func (l *listener) ip() netip.Addr { return netip.MustParseAddrPort(l.address).Addr() }
+
+func (l *listener) port() uint16 { return netip.MustParseAddrPort(l.address).Port() }
 
 // ipv6Only is 1 for what takes no IPv4: by its option, or by an address that IPv4 cannot reach (inet6_bind in
 // net/ipv6/af_inet6.c).
 func (l *listener) ipv6Only() int {
-	ip := netip.MustParseAddrPort(l.address).Addr()
-	if l.options.ipv6Only || !ip.IsUnspecified() && !ip.Is4In6() {
+	if l.options.ipv6Only || !l.ip().IsUnspecified() && !l.ip().Is4In6() {
 		return 1
 	}
 	return 0
 }
-
-func (l *listener) port() uint16 { return netip.MustParseAddrPort(l.address).Port() }
 
 // proto is the label: a listening MPTCP socket is a listening TCP port to its users.
 func (l *listener) proto() string {
@@ -229,7 +281,7 @@ func (l *listener) proto() string {
 func (o options) limit() int {
 	switch o.backlog {
 	case 0:
-		return defaultBacklog
+		return 16
 	case -1:
 		return 0
 	default:
@@ -237,95 +289,12 @@ func (o options) limit() int {
 	}
 }
 
-// hasMPTCP tells whether the kernel opens MPTCP sockets.
+// hasMPTCP reports whether the kernel opens MPTCP sockets.
 func hasMPTCP() bool {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, ipprotoMPTCP)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_MPTCP)
 	if err != nil {
 		return false
 	}
 	_ = unix.Close(fd)
 	return true
-}
-
-// listen returns a socket that listens: a UDP socket does so from its bind on.
-func listen(network, address string, o options) (int, error) {
-	fd, err := bind(network, address, o)
-	if err != nil || network == "udp" {
-		return fd, err
-	}
-	if err := unix.Listen(fd, o.limit()); err != nil {
-		return -1, fmt.Errorf("listen: %w", err)
-	}
-	return fd, nil
-}
-
-func bind(network, address string, o options) (int, error) {
-	fd, sockaddr, err := open(network, address)
-	if err != nil {
-		return -1, err
-	}
-	set := func(on bool, level, option, value int) {
-		if on && err == nil {
-			if err = unix.SetsockoptInt(fd, level, option, value); err != nil {
-				err = fmt.Errorf("set option %d of level %d: %w", option, level, err)
-			}
-		}
-	}
-	ipv6 := netip.MustParseAddrPort(address).Addr().Is6()
-	set(true, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-	set(ipv6 && o.ipv6Only, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1)
-	set(!ipv6 && o.freebind, unix.IPPROTO_IP, unix.IP_FREEBIND, 1)
-	set(ipv6 && o.freebind, unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1)
-	set(o.buffer > 0, unix.SOL_SOCKET, unix.SO_RCVBUF, o.buffer)
-	if err != nil {
-		return -1, err
-	}
-	if o.device != "" {
-		if err := unix.BindToDevice(fd, o.device); err != nil {
-			return -1, fmt.Errorf("bind to the device %s: %w", o.device, err)
-		}
-	}
-	if err := unix.Bind(fd, sockaddr); err != nil {
-		return -1, fmt.Errorf("bind: %w", err)
-	}
-	return fd, nil
-}
-
-// dial returns a connected socket.
-func dial(network, address string) (int, error) {
-	fd, sockaddr, err := open(network, address)
-	if err != nil {
-		return -1, err
-	}
-	if err := unix.Connect(fd, sockaddr); err != nil {
-		return -1, fmt.Errorf("connect to %s: %w", address, err)
-	}
-	return fd, nil
-}
-
-// open returns a socket of the address's family, and the address.
-func open(network, address string) (int, unix.Sockaddr, error) {
-	at, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return -1, nil, err
-	}
-	family, kind, protocol := unix.AF_INET, unix.SOCK_STREAM, 0
-	var sockaddr unix.Sockaddr
-	if at.Addr().Is4() {
-		sockaddr = &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
-	} else {
-		family = unix.AF_INET6
-		sockaddr = &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
-	}
-	switch network {
-	case "udp":
-		kind = unix.SOCK_DGRAM
-	case "mptcp":
-		protocol = ipprotoMPTCP
-	}
-	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, protocol)
-	if err != nil {
-		return -1, nil, fmt.Errorf("open a %s socket: %w", network, err)
-	}
-	return fd, sockaddr, nil
 }

@@ -1,4 +1,4 @@
-module github.com/listen-exporter/listen_exporter/kubernetes-check
+module github.com/listen-exporter/listen_exporter/test/kubernetes
 
 go 1.26.0
 
