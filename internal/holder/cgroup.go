@@ -241,7 +241,7 @@ func (p processes) originOf(pid int) (origin, error) {
 }
 
 // absolute returns a path of this process's cgroup namespace as a path of the whole hierarchy. If that is not known, the result
-// leads out of the namespace. In each hierarchy the namespace begins elsewhere, and base is the one of cgroup2.
+// leads out of the namespace. The namespace begins at another path in each hierarchy: base is the one of cgroup2.
 func (p processes) absolute(at string, isV2 bool) string {
 	if p.base == "" || !isV2 && p.base != "/" {
 		return "/.." + at

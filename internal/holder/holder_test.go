@@ -204,7 +204,7 @@ func TestSocketsThatAreGoneAreForgotten(t *testing.T) {
 		t.Error("the last socket went, but nothing changed")
 	}
 	if len(f.known) != 0 || len(f.order) != 0 || len(f.pending) != 0 || len(f.cgroups.removed) != 0 {
-		t.Errorf("something is remembered: %d sockets, %d in order, %d fresh, %d cgroups",
+		t.Errorf("something is remembered: %d sockets, %d in order, %d pending, %d cgroups",
 			len(f.known), len(f.order), len(f.pending), len(f.cgroups.removed))
 	}
 	if f.Holders(Socket{ID: 1, Inode: 5001}) != nil {

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// origin is what a cgroup's path says of whoever runs in it. What the path does not say is empty.
+// origin is what a cgroup's path says about the processes in it. What it does not say is empty.
 type origin struct {
-	// unit is the system manager's: ssh.service. What a user named stands behind the user's own unit or slice:
+	// unit is the system manager's: ssh.service. A name that a user gave comes after the user's own unit or slice:
 	// user@1000.service/web.service.
 	unit string
 	// containerID is the innermost container's, 64 hexadecimal digits.
@@ -16,14 +16,14 @@ type origin struct {
 	podUID string
 }
 
-// userSlice holds all that users run. Below it are cgroups that users name as they like.
+// userSlice holds everything that users run. Below it are cgroups that users name as they like.
 const userSlice = "user.slice"
 
-// parsePath reads a path from the root of the cgroup2 hierarchy, or of version 1's name=systemd. Its names may be any
+// parsePath parses a path from the root of the cgroup2 hierarchy, or of version 1's name=systemd. Its names may be any
 // bytes.
 //
-// A path that leads out of the reader's cgroup namespace (/../x) does not begin at the root: only a container's id can be
-// told from it. A removed cgroup, which the kernel marks in /proc/<pid>/cgroup, names nothing.
+// A path that leads out of the reader's cgroup namespace (/../x) does not begin at the root. It only gives a container's id.
+// A removed cgroup, which the kernel marks in /proc/<pid>/cgroup, gives nothing.
 func parsePath(path string) origin {
 	if !strings.HasPrefix(path, "/") || strings.HasSuffix(path, " (deleted)") {
 		return origin{}
@@ -34,9 +34,9 @@ func parsePath(path string) origin {
 	}
 
 	var o origin
-	pod := 0 // where the pod stands in names
+	pod := 0 // the pod's index in names
 	for i, name := range names {
-		// Podman's cgroupfs driver gives a pod of its own the id alone: /libpod_parent/<pod>/libpod-<container>.
+		// In Podman's cgroupfs driver a pod's name is only the id: /libpod_parent/<pod>/libpod-<container>.
 		isPodmanPod := i > 0 && names[i-1] == "libpod_parent" && !strings.HasPrefix(name, "libpod-")
 		if id := containerID(name); id != "" && !isPodmanPod {
 			o.containerID = id
@@ -49,8 +49,8 @@ func parsePath(path string) origin {
 		return origin{containerID: o.containerID}
 	}
 	o.unit = systemUnit(names)
-	// Kubernetes has no pods of the host's there, and a user can name a cgroup after any pod: below the user's own unit, and
-	// below a service whose cgroup was delegated to that user.
+	// A user can name a cgroup after any pod, below the user's own unit and below a service whose cgroup was delegated to that
+	// user. Kubernetes puts no pods of the host there.
 	delegated := o.unit != "" && slices.Index(names, o.unit) < pod && !slices.Contains(podUnits, o.unit)
 	if names[0] == userSlice || strings.HasPrefix(o.unit, "user@") || delegated {
 		o.podUID = ""
@@ -58,14 +58,14 @@ func parsePath(path string) origin {
 	return o
 }
 
-// podUnits are the services below which pods stand on some hosts: those of runtimes, and of distributions in one binary.
+// podUnits are the services that have pods below them on some hosts: runtimes, and Kubernetes distributions in one binary.
 var podUnits = []string{
 	"containerd.service", "crio.service", "docker.service", "k3s.service", "k3s-agent.service", "kubelet.service",
 	"rke2-agent.service", "rke2-server.service", "snap.microk8s.daemon-containerd.service", "snap.microk8s.daemon-kubelite.service",
 }
 
-// components returns the names that make a path. systemd puts one underscore before a name that could be mistaken for a
-// file of the kernel's, such as memory.service or tasks (cg_escape, src/basic/cgroup-util.c), and takes it off any name.
+// components returns the names in a path. systemd puts one underscore before a name that looks like a file of the kernel,
+// such as memory.service or tasks (cg_escape, src/basic/cgroup-util.c), and removes it from any name.
 func components(path string) []string {
 	var names []string
 	for name := range strings.SplitSeq(path, "/") {
@@ -76,8 +76,8 @@ func components(path string) []string {
 	return names
 }
 
-// systemUnit returns the system manager's unit: the first name that is no slice. What stands below it was named by
-// whoever runs in it. The only names below that are shown are those of a user's units, behind the user's own.
+// systemUnit returns the system manager's unit: the first name that is no slice. The names below it were given by whoever runs in
+// it. Of those, only a user's units are shown, after the user's own unit.
 func systemUnit(names []string) string {
 	name, below := firstInSlices(names)
 	if !isUnit(name) {
@@ -108,8 +108,8 @@ func firstInSlices(names []string) (name string, below []string) {
 	return "", nil
 }
 
-// isUnit tells whether a cgroup of that name is a unit that says more than the id of the container in it. Of the types of
-// units, systemd gives a cgroup to these and to slices alone (UNIT_HAS_CGROUP_CONTEXT, src/core/unit.h).
+// isUnit reports whether a cgroup of that name is a unit that says more than the id of the container in it. systemd gives a
+// cgroup only to these types of units and to slices (UNIT_HAS_CGROUP_CONTEXT, src/core/unit.h).
 func isUnit(name string) bool {
 	for _, suffix := range []string{".service", ".socket", ".scope", ".mount", ".swap"} {
 		if isUnitName(name, suffix) {
@@ -119,7 +119,7 @@ func isUnit(name string) bool {
 	return false
 }
 
-// isUnitName tells whether systemd could have given that name to a unit of that type (VALID_CHARS_WITH_AT,
+// isUnitName reports whether a unit of that type can have that name in systemd (VALID_CHARS_WITH_AT,
 // src/basic/unit-name.c).
 func isUnitName(name, suffix string) bool {
 	prefix, ok := strings.CutSuffix(name, suffix)
@@ -128,13 +128,13 @@ func isUnitName(name, suffix string) bool {
 	})
 }
 
-// isUserManager tells whether a unit is the one in which systemd runs a user's own systemd: user@1000.service.
+// isUserManager reports whether systemd runs a user's own systemd in a unit: user@1000.service.
 func isUserManager(unit string) bool {
 	uid, ok := strings.CutPrefix(strings.TrimSuffix(unit, ".service"), "user@")
 	return ok && isDigits(uid)
 }
 
-// isSystemdsOwn tells whether systemd itself puts a unit of that name directly in the slice of its user.
+// isSystemdsOwn reports whether systemd itself puts a unit of that name directly in the slice of its user.
 func isSystemdsOwn(above []string, name string) bool {
 	if len(above) != 2 {
 		return false
@@ -154,7 +154,7 @@ func isSystemdsOwn(above []string, name string) bool {
 //	crio-<id>, libpod-<id>, libpod-payload-<id>  cgroupfs drivers of CRI-O and podman, podman --cgroups=split (quadlet)
 //	system.slice:docker:<id>                     a systemd driver's name, used as it is by a runtime with the cgroupfs driver
 //
-// The monitors beside the containers (crio-conmon-<id>.scope, libpod-conmon-<id>.scope) are none.
+// The containers' monitors (crio-conmon-<id>.scope, libpod-conmon-<id>.scope) are no containers.
 func containerID(name string) string {
 	runtime, id := "", name
 	if _, rest, ok := strings.Cut(name, ":"); ok {
@@ -176,8 +176,8 @@ func containerID(name string) string {
 	}
 }
 
-// podUID returns the uid of the pod whose cgroup the last of names is, if it is one. The kubelet may have a root of its
-// own: /kubelet/kubepods/…, /kubelet.slice/kubelet-kubepods.slice/….
+// podUID returns the uid of a pod if the last of names is a pod's cgroup. The kubelet may have a root of its own:
+// /kubelet/kubepods/…, /kubelet.slice/kubelet-kubepods.slice/….
 //
 //	…/kubepods/pod<uid>, …/kubepods/burstable/pod<uid>             cgroupfs driver
 //	…kubepods-pod<uid>.slice, …kubepods-burstable-pod<uid>.slice  systemd driver; each dash of the uid is an underscore
@@ -207,7 +207,7 @@ func podUID(names []string) string {
 	return uid
 }
 
-// isUID tells whether uid is a UUID, as the API server gives them, or the MD5 sum that the kubelet gives a static pod.
+// isUID reports whether uid is a UUID, which the API server gives, or an MD5 sum, which the kubelet gives a static pod.
 func isUID(uid string) bool {
 	if len(uid) == 32 {
 		return isHex(uid)

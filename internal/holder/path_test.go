@@ -263,7 +263,7 @@ func FuzzParsePath(f *testing.F) {
 			}
 		}
 
-		// Whatever stands below them, a user's cgroup stays the user's, and a container's names nothing of the system's.
+		// Whatever is below them, a user's cgroup stays the user's, and a container's names nothing of the system's.
 		if !strings.HasPrefix(path, "/") {
 			return
 		}

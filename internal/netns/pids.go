@@ -35,7 +35,7 @@ func (p *pids) next(listed []int, all bool) []int {
 		p.turns = 1
 	}
 	first := make(map[int]int, len(listed))
-	var fresh, others []int
+	var recent, others []int
 	for _, pid := range listed {
 		round, known := p.first[pid]
 		if !known {
@@ -43,13 +43,13 @@ func (p *pids) next(listed []int, all bool) []int {
 		}
 		first[pid] = round
 		if p.round-round < newRounds {
-			fresh = append(fresh, pid)
+			recent = append(recent, pid)
 		} else if (pid+p.round)%p.turns == 0 {
 			others = append(others, pid)
 		}
 	}
 	p.first = first
-	return append(fresh, others...)
+	return append(recent, others...)
 }
 
 // ListPIDs returns the pids of all processes in a procfs.
