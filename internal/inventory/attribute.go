@@ -10,9 +10,19 @@ import (
 // maxHolders is how many holders of a listener are reported one by one.
 const maxHolders = 4
 
+// holderFinder finds the holders of sockets: a *holder.Finder.
+type holderFinder interface {
+	// Find brings the finder up to date. same reports that the sockets are those of the last call, and changed that their holders
+	// are others.
+	Find(sockets []holder.Socket, same bool) (changed bool, err error)
+	// Holders returns the holders of a socket, and Exact reports whether they are known for certain.
+	Holders(s holder.Socket) []holder.Holder
+	Exact(s holder.Socket) bool
+}
+
 // attribution finds the holders of listeners.
 type attribution struct {
-	finder  *holder.Finder
+	finder  holderFinder
 	input   uint64 // the version of the listing whose holders are known
 	changes uint64 // how often the holders changed while the listing did not
 	known   bool   // the last search succeeded

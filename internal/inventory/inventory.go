@@ -68,8 +68,8 @@ func Open(o Options, logger log.Logger) (*Inventory, error) {
 // sources are what an inventory reads.
 type sources struct {
 	main    socket.Source
-	others  finder         // nil unless all network namespaces are observed
-	holders *holder.Finder // nil unless holders are asked for
+	others  namespaceFinder // nil unless all network namespaces are observed
+	holders holderFinder    // nil unless holders are asked for
 }
 
 // newInventory returns an inventory of sources, at the time that now returns.

@@ -35,14 +35,14 @@ type rounds struct {
 	end    chan struct{} // closed at the end of the round under way; nil if there is none
 
 	// Only the round uses the rest.
-	finder     finder
+	finder     namespaceFinder
 	namer      *holder.Namer
 	namespaces map[uint64]*scheduled // by serial number
 	count      int                   // rounds that found the namespaces
 }
 
-// finder finds the network namespaces other than the main one: a *socket.Namespaces.
-type finder interface {
+// namespaceFinder finds the network namespaces other than the main one: a *socket.Namespaces.
+type namespaceFinder interface {
 	// Find returns the namespaces, and how many more it left out.
 	Find() (found []socket.Namespace, omitted int, err error)
 }
@@ -57,7 +57,7 @@ type roundResult struct {
 	omitted    int
 }
 
-func newRounds(f finder, o *Options, now func() time.Time) *rounds {
+func newRounds(f namespaceFinder, o *Options, now func() time.Time) *rounds {
 	return &rounds{
 		options: o, now: now, finder: f, namer: holder.NewNamer(o.Procfs, o.Sysfs), namespaces: make(map[uint64]*scheduled),
 		result: &roundResult{read: Read{Collector: CollectorNetns, Err: errFirstRound}, namespaces: 1},

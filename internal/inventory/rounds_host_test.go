@@ -31,7 +31,7 @@ type host struct {
 	serial  uint64
 }
 
-var _ finder = (*host)(nil)
+var _ namespaceFinder = (*host)(nil)
 
 // withHost runs a test in a bubble of its own time. There a snapshot has always waited for the round that it started, unless a
 // pod takes longer than a snapshot waits.
@@ -51,7 +51,7 @@ func newHost(t *testing.T, edit ...func(*Options)) *host {
 	return h
 }
 
-// Find implements finder.
+// Find implements namespaceFinder.
 func (h *host) Find() (found []socket.Namespace, omitted int, err error) {
 	time.Sleep(h.finding)
 	h.mu.Lock()

@@ -113,7 +113,7 @@ func newBench(t *testing.T, edit ...func(*Options)) *bench {
 }
 
 // open makes the inventory, also of other namespaces if they have a finder.
-func (b *bench) open(t *testing.T, others finder, now func() time.Time, edit []func(*Options)) {
+func (b *bench) open(t *testing.T, others namespaceFinder, now func() time.Time, edit []func(*Options)) {
 	t.Helper()
 	b.source = newScripted()
 	o := Options{TCP: true, UDP: true, MaxPorts: 20000, EphemeralMinAge: time.Minute}
