@@ -1,7 +1,6 @@
 package holder
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -151,21 +150,19 @@ func (f *Finder) readMembers(file string) (members, error) {
 
 // readPIDs reads a cgroup.procs. A process of another PID namespace is a 0 in it.
 func readPIDs(file string) ([]int, error) {
-	f, err := os.Open(file)
+	content, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = f.Close() }()
 	var pids []int
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		pid, err := strconv.Atoi(lines.Text())
+	for line := range strings.Lines(string(content)) {
+		pid, err := strconv.Atoi(strings.TrimSuffix(line, "\n"))
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", file, err)
 		}
 		pids = append(pids, pid)
 	}
-	return pids, lines.Err()
+	return pids, nil
 }
 
 // initialCgroupNamespace is what /proc/self/ns/cgroup links to in the first cgroup namespace of a machine

@@ -53,11 +53,14 @@ func (f *Finder) recheckOne(a *attribution, now time.Time) (changed bool, err er
 		return false, nil
 	}
 	if !a.served() {
-		found, err := f.searchService(a)
+		// Only PID 1 had it open. systemd starts the service when somebody connects.
+		service, err := f.serviceOf(a.socket.Cgroup)
 		if err != nil {
 			return false, err
 		}
-		renamed = renamed || found
+		if len(service) > 0 {
+			f.setPending(a)
+		}
 	}
 	if renamed || !a.byCgroup { // without byCgroup, the unit is that of the process's cgroup, which may have changed
 		return f.update(a)

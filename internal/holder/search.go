@@ -66,26 +66,6 @@ func (f *Finder) searchCgroups(sockets []*attribution, deadline time.Time) (sear
 	return searched, nil
 }
 
-// searchService looks for the process that serves a socket which only PID 1 had open: systemd starts the service when somebody
-// connects. It reports whether it found one.
-func (f *Finder) searchService(a *attribution) (found bool, err error) {
-	wanted := map[uint64]*attribution{a.socket.Inode: a}
-	pids, err := f.serviceOf(a.socket.Cgroup)
-	if err != nil {
-		return false, err
-	}
-	deadline := f.now().Add(recheckAtMost)
-	for _, pid := range pids {
-		if f.now().After(deadline) {
-			break
-		}
-		if _, _, err := f.searchProcess(pid, wanted, deadline); err != nil {
-			return false, err
-		}
-	}
-	return a.served(), nil
-}
-
 // searchAll goes on with the search through all processes, or begins one if there is something to find. It returns the sockets
 // whose holders may have changed. searched are the processes that this Find has searched for what is pending.
 func (f *Finder) searchAll(deadline time.Time, searched map[int]bool) (found []*attribution, err error) {

@@ -13,52 +13,37 @@ import (
 )
 
 func TestASearchKeepsToItsTimeAndGoesOnWhereItStopped(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		first bool
-		limit time.Duration
-	}{
-		{"the first one", true, firstSearch},
-		{"a later one", false, laterSearch},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			x := newFixture(t)
-			const processes = 30
-			var sockets []Socket
-			for n := range processes {
-				x.process(100+n, fmt.Sprint("p", n), uint64(1000+n))
-				sockets = append(sockets, Socket{ID: uint64(1 + n), Inode: uint64(1000 + n)})
+	x := newFixture(t)
+	const processes = 30
+	var sockets []Socket
+	for n := range processes {
+		x.process(100+n, fmt.Sprint("p", n), uint64(1000+n))
+		sockets = append(sockets, Socket{ID: uint64(1 + n), Inode: uint64(1000 + n)})
+	}
+	f := x.finder()
+	known, rounds, limit := 0, 0, firstSearch
+	for ; known < processes && rounds < processes; rounds++ {
+		x.tick = limit / 10 // the search of a process takes so long
+		before := x.clock
+		changed := x.find(f, sockets, rounds > 0)
+		if took := x.clock.Sub(before); took > limit+3*x.tick {
+			t.Errorf("Find %d took %s, want %s at most", rounds, took, limit)
+		}
+		was := known
+		known = 0
+		for n, s := range sockets {
+			if holders := f.Holders(s); len(holders) > 0 {
+				known++
+				x.want(f, s, Holder{Process: fmt.Sprint("p", n)})
 			}
-			f := x.finder()
-			if !c.first {
-				x.find(f, nil, false)
-			}
-			x.tick = c.limit / 10 // a look at a process, as the clock goes
-			known, rounds := 0, 0
-			for ; known < processes && rounds < 2*processes; rounds++ {
-				before := x.clock
-				changed := x.find(f, sockets, rounds > 0)
-				if took := x.clock.Sub(before); took > c.limit+3*x.tick {
-					t.Errorf("Find %d took %s, want %s at most", rounds, took, c.limit)
-				}
-				was := known
-				known = 0
-				for n, s := range sockets {
-					if holders := f.Holders(s); len(holders) > 0 {
-						known++
-						x.want(f, s, Holder{Process: fmt.Sprint("p", n)})
-					}
-				}
-				if known <= was || !changed {
-					t.Fatalf("after Find %d %d holders are known, %d before, changed = %v", rounds, known, was, changed)
-				}
-				x.tick = laterSearch / 10
-				c.limit = laterSearch
-			}
-			if known != processes || rounds < 3 || rounds > 5 {
-				t.Errorf("%d of %d holders were known after %d Finds, want all after 3 to 5", known, processes, rounds)
-			}
-		})
+		}
+		if known <= was || !changed {
+			t.Fatalf("after Find %d %d holders are known, %d before, changed = %v", rounds, known, was, changed)
+		}
+		limit = laterSearch
+	}
+	if known != processes || rounds < 3 || rounds > 5 {
+		t.Errorf("%d of %d holders were known after %d Finds, want all after 3 to 5", known, processes, rounds)
 	}
 }
 

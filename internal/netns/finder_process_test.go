@@ -90,6 +90,26 @@ func findWitness(tb testing.TB, f *Finder, process *child) *Namespace {
 	return nil
 }
 
+// ownNamespace calls Find, and returns the namespace that the test runs in, which must not be the main one.
+func ownNamespace(tb testing.TB, f *Finder) *Namespace {
+	tb.Helper()
+	own, err := inode("/proc/self")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	namespaces, err := f.Find()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, o := range namespaces {
+		if o.Inode == own {
+			return o
+		}
+	}
+	tb.Fatal("the namespace that the test runs in was not found")
+	return nil
+}
+
 // waitFor fails the test if something does not come true.
 func waitFor(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
