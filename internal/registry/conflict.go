@@ -32,13 +32,12 @@ func (r *Registry) conflictsOn(host string) error {
 		}
 	}
 	found := report{file: r.file}
-	found.conflictsBetween(here, " for host "+wording.Quoted(host), func(*service, *service) (bool, int) { return true, 0 })
+	found.conflictsBetween(here, " for host "+wording.Quoted(host), func(*service, *service, *int) bool { return true })
 	return found.err()
 }
 
-// conflictsBetween notes conflicts between services for which shared reports a common host. shared also returns its work. where
-// is added to the faults.
-func (r *report) conflictsBetween(services []*service, where string, shared func(a, b *service) (is bool, work int)) {
+// conflictsBetween notes conflicts between services for which shared reports a common host. where is added to the faults.
+func (r *report) conflictsBetween(services []*service, where string, shared func(a, b *service, work *int) bool) {
 	work := 0
 	for proto := range protocols {
 		var claims []claim
@@ -49,51 +48,46 @@ func (r *report) conflictsBetween(services []*service, where string, shared func
 				}
 			}
 		}
-		complete := firstConflicts(claims, func(a, b *claim) (conflict, ok bool) {
+		firstConflicts(claims, &work, func(a, b *claim) bool {
 			one, other := services[a.order], services[b.order]
-			onHost, cost := shared(one, other)
-			work += 1 + cost
-			if onHost {
-				work += len(one.bind) * len(other.bind)
-				conflict = work <= maxWork && overlap(one.bind, other.bind)
+			if !shared(one, other, &work) {
+				return false
 			}
-			return conflict, work <= maxWork
+			work += len(one.bind) * len(other.bind)
+			return overlap(one.bind, other.bind)
 		}, func(later, earlier *claim) {
-			other := services[earlier.order]
 			r.add(later.line, later.column, "%s %s: taken by service %s on line %d%s: want another port, or a bind or hosts that do not overlap",
-				protoNames[proto], later.common(earlier), wording.Quoted(other.name), earlier.line, where)
+				protoNames[proto], later.common(earlier), wording.Quoted(services[earlier.order].name), earlier.line, where)
 		})
-		if !complete {
+		if work > maxWork {
 			r.add(claims[0].line, claims[0].column, "too many services on the same ports to compare them: want fewer services, hosts or addresses there")
 			return
 		}
 	}
 }
 
-// shareHost reports whether two services are known to have a host in common, and returns its work.
-func shareHost(a, b *service) (is bool, work int) {
+// shareHost reports whether two services are known to have a host in common.
+func shareHost(a, b *service, work *int) bool {
 	if len(a.hosts) == 0 || len(b.hosts) == 0 {
-		return true, 0
+		return true
 	}
 	for _, g := range a.hosts {
 		for _, h := range b.hosts {
-			work++
+			if *work++; *work > maxWork {
+				return false
+			}
 			if g == h {
-				return true, work
+				return true
 			}
-			if g.name == h.name {
-				continue
-			}
-			// What matching takes at most.
-			if work += len(g.pattern) * len(h.pattern); work > maxWork {
-				return false, work
-			}
-			if g.name && h.matches(g.pattern) || h.name && g.matches(h.pattern) {
-				return true, work
+			if g.name != h.name {
+				*work += len(g.pattern) * len(h.pattern)
+				if g.name && h.matches(g.pattern) || h.name && g.matches(h.pattern) {
+					return true
+				}
 			}
 		}
 	}
-	return false, work
+	return false
 }
 
 // overlaps notes ports that are reserved for more than one team.
@@ -105,15 +99,14 @@ func (r *report) overlaps(reserved []*reservation) {
 		}
 	}
 	work := 0
-	complete := firstConflicts(claims, func(a, b *claim) (conflict, ok bool) {
-		work++
+	firstConflicts(claims, &work, func(a, b *claim) bool {
 		one, other := reserved[a.order].team, reserved[b.order].team
-		return one != other && one != "" && other != "", work <= maxWork
+		return one != other && one != "" && other != ""
 	}, func(later, earlier *claim) {
 		r.add(later.line, later.column, "%s: reserved for team %s on line %d: want each port with one team",
 			later.common(earlier), wording.Quoted(reserved[earlier.order].team), earlier.line)
 	})
-	if !complete {
+	if work > maxWork {
 		r.add(claims[0].line, claims[0].column, "too many ranges reserve the same ports to compare them: want each port with one team")
 	}
 }
@@ -129,9 +122,9 @@ func (c *claim) common(o *claim) portRange {
 	return portRange{Range: ports.Range{First: max(c.First, o.First), Last: min(c.Last, o.Last)}}
 }
 
-// firstConflicts calls found for each claim that conflicts with the same ports of an earlier entry, with the first such entry.
-// It sorts the claims by port. It gives up, and returns false, when conflict does.
-func firstConflicts(claims []claim, conflict func(a, b *claim) (is, ok bool), found func(later, earlier *claim)) (complete bool) {
+// firstConflicts calls found for each claim that conflicts with an earlier entry's claim to the same ports, with the first such
+// entry. It sorts the claims by port. It gives up when work exceeds maxWork.
+func firstConflicts(claims []claim, work *int, conflict func(a, b *claim) bool, found func(later, earlier *claim)) {
 	slices.SortFunc(claims, func(a, b claim) int {
 		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.order, b.order))
 	})
@@ -141,15 +134,17 @@ func firstConflicts(claims []claim, conflict func(a, b *claim) (is, ok bool), fo
 		c := &claims[i]
 		before = slices.DeleteFunc(before, func(b *claim) bool { return b.Last < c.First })
 		for _, b := range before {
-			is, ok := conflict(c, b)
-			if !ok {
-				return false
+			if *work++; *work > maxWork {
+				return
+			}
+			if !conflict(c, b) {
+				continue
 			}
 			later, earlier := c, b
 			if c.order < b.order {
 				later, earlier = b, c
 			}
-			if first := firsts[later]; is && (first == nil || earlier.order < first.order) {
+			if first := firsts[later]; first == nil || earlier.order < first.order {
 				firsts[later] = earlier
 			}
 		}
@@ -158,5 +153,4 @@ func firstConflicts(claims []claim, conflict func(a, b *claim) (is, ok bool), fo
 	for later, earlier := range firsts {
 		found(later, earlier)
 	}
-	return true
 }

@@ -3,10 +3,29 @@ package registry
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 )
+
+// Candidate is a listener to be declared.
+type Candidate struct {
+	Listener
+	// Name is the name for its service. If it is empty, the service is named after its holder.
+	Name string
+	// Optional is set if the service need not listen there. Note is the reason, on one line.
+	Optional bool
+	Note     string
+}
+
+// owner is the holder of a listener, as far as a registry can declare it.
+type owner struct {
+	// base is what the service is named after. It is empty if nothing is known.
+	base          string
+	process, unit string
+}
 
 // draft is a service to be written.
 type draft struct {
@@ -19,47 +38,40 @@ type draft struct {
 	note     string
 }
 
-// draftPorts makes one draft for each port of a protocol and each owner.
-func draftPorts(candidates []Candidate) []draft {
+// draftsOf returns the services that declare the candidates, in the order of their ports.
+func draftsOf(candidates []Candidate) []draft {
 	type key struct {
 		port  uint16
 		proto int
 	}
 	byPort := make(map[key][]Candidate)
 	for _, c := range candidates {
-		k := key{c.Addr.Port(), protoOf(c.Proto)}
-		if k.port != 0 && k.proto >= 0 && c.Addr.IsValid() {
+		if k := (key{c.Addr.Port(), protoOf(c.Proto)}); k.port != 0 && k.proto >= 0 && c.Addr.IsValid() {
 			byPort[k] = append(byPort[k], c)
 		}
 	}
+	keys := slices.SortedFunc(maps.Keys(byPort), func(a, b key) int {
+		return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(a.proto, b.proto))
+	})
 	var drafts []draft
-	for k, there := range byPort {
-		// A port that one of them always has is no other's to come and go.
-		must := slices.ContainsFunc(there, func(c Candidate) bool { return !c.Optional })
-		for _, d := range draftsOf(there) {
+	for _, k := range keys {
+		there := byPort[k]
+		// A port that must listen for one of its owners is required for all of them.
+		required := slices.ContainsFunc(there, func(c Candidate) bool { return !c.Optional })
+		for _, d := range draftsOnPort(there) {
 			d.ports, d.protos[k.proto] = []uint16{k.port}, true
-			if !must {
+			if !required {
 				d.optional, d.note = true, there[0].Note
 			}
 			drafts = append(drafts, d)
 		}
 	}
-	slices.SortFunc(drafts, func(a, b draft) int {
-		return cmp.Or(cmp.Compare(a.ports[0], b.ports[0]), cmp.Compare(b2i(b.protos[tcp]), b2i(a.protos[tcp])), slices.Compare(a.bind, b.bind))
-	})
-	return drafts
+	return merge(drafts)
 }
 
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-// draftsOf makes one draft for each owner of listeners on one port of a protocol. Owners that share addresses are one: a
-// registry cannot tell them apart.
-func draftsOf(candidates []Candidate) []draft {
+// draftsOnPort returns a draft for each owner of listeners on one port of a protocol, sorted by address. Owners that share
+// addresses become one, because a registry cannot tell them apart.
+func draftsOnPort(candidates []Candidate) []draft {
 	var owners []owner
 	held := make(map[owner][]Listener)
 	listeners := make([]Listener, len(candidates))
@@ -80,19 +92,23 @@ func draftsOf(candidates []Candidate) []draft {
 			drafts[i] = draft{owner: o, bind: bindOf(held[o], words)}
 		}
 		if !shareAddresses(drafts) {
+			slices.SortFunc(drafts, func(a, b draft) int { return slices.Compare(a.bind, b.bind) })
 			return drafts
 		}
 	}
 	one := owners[0]
-	for _, o := range owners[1:] {
-		if o.process != one.process {
-			one.process = ""
-		}
-		if o.unit != one.unit {
-			one.unit = ""
-		}
+	for _, o := range owners {
+		one.process, one.unit = common(one.process, o.process), common(one.unit, o.unit)
 	}
 	return []draft{{owner: one, bind: bindOf(listeners, true)}}
+}
+
+// common returns a text if both are the same, or nothing.
+func common(a, b string) string {
+	if a != b {
+		return ""
+	}
+	return a
 }
 
 func shareAddresses(drafts []draft) bool {
@@ -102,28 +118,21 @@ func shareAddresses(drafts []draft) bool {
 			prefixes, _ := parseBind(word)
 			allowed[i] = append(allowed[i], prefixes...)
 		}
-		for _, other := range allowed[:i] {
-			if overlap(allowed[i], other) {
-				return true
-			}
+		if slices.ContainsFunc(allowed[:i], func(other []netip.Prefix) bool { return overlap(allowed[i], other) }) {
+			return true
 		}
 	}
 	return false
 }
 
-// ownerOf returns who holds a listener. Only what is exact is declared, but a name may be made of what is not.
+// ownerOf returns the owner of a listener. It declares only exact holders, but is named after others too.
 func ownerOf(l Listener) owner {
 	var o owner
 	for i, h := range l.Holders {
-		switch {
-		case i == 0:
-			o = owner{process: h.Process, unit: h.Unit}
-		case o.process != h.Process:
-			o.process = ""
+		if i == 0 {
+			o.process, o.unit = h.Process, h.Unit
 		}
-		if o.unit != h.Unit {
-			o.unit = ""
-		}
+		o.process, o.unit = common(o.process, h.Process), common(o.unit, h.Unit)
 	}
 	if socket, ok := strings.CutSuffix(o.unit, ".socket"); ok && o.process == activator {
 		// Its service holds it from the first connection on.
@@ -136,7 +145,10 @@ func ownerOf(l Listener) owner {
 		o.unit = ""
 	}
 	if o.base = o.process; strings.HasSuffix(o.unit, ".service") {
-		o.base = strings.TrimSuffix(o.unit[strings.LastIndexByte(o.unit, '/')+1:], ".service")
+		o.base = strings.TrimSuffix(path.Base(o.unit), ".service")
+	}
+	if checkName(o.base) != "" {
+		o.base = ""
 	}
 	if !l.HoldersKnown {
 		o.process, o.unit = "", ""
@@ -144,7 +156,7 @@ func ownerOf(l Listener) owner {
 	return o
 }
 
-// bindOf returns what bind must be for listeners to be as declared. With words, it says any and loopback, else addresses.
+// bindOf returns the narrowest bind that allows listeners, and their addresses if words is not set: any and loopback are words.
 func bindOf(listeners []Listener, words bool) []string {
 	var addrs []netip.Addr
 	var wild4, wild6, dual bool
@@ -183,8 +195,8 @@ func bindOf(listeners []Listener, words bool) []string {
 	return bind
 }
 
-// merge makes one draft of those of one owner that differ in protocol alone, and then of those that differ in port alone.
-// Without an owner, ports have nothing to do with each other.
+// merge joins drafts of one owner that differ only in protocol, and then those that differ only in port. Ports without a known
+// owner stay apart.
 func merge(drafts []draft) []draft {
 	drafts = unite(drafts, func(d draft) string { return fmt.Sprint(d.ports) }, func(into, d *draft) {
 		for proto := range protocols {
@@ -199,31 +211,26 @@ func merge(drafts []draft) []draft {
 	}, func(into, d *draft) { into.ports = append(into.ports, d.ports...) })
 }
 
-// unite joins the drafts that have the same owner, bind and key, in the place of the first.
+// unite joins drafts with the same owner, bind and key, in the place of the first.
 func unite(drafts []draft, key func(draft) string, join func(into, d *draft)) []draft {
 	var united []draft
 	index := make(map[string]int, len(drafts))
 	for _, d := range drafts {
 		k := fmt.Sprintf("%q %q %t %q %s", d.owner, d.bind, d.optional, d.note, key(d))
-		at, known := index[k]
-		if !known {
-			index[k] = len(united)
-			united = append(united, d)
+		if at, known := index[k]; known {
+			join(&united[at], &d)
 			continue
 		}
-		join(&united[at], &d)
+		index[k] = len(united)
+		united = append(united, d)
 	}
 	return united
 }
 
-// name returns a name that no other draft has.
+// name returns a name that no other draft has, and adds it to taken.
 func (d draft) name(taken map[string]bool) string {
-	base := d.base
-	if base == "" {
-		base = "port"
-	}
-	// Room for the rest.
-	base = strings.ToValidUTF8(base[:min(len(base), maxName-40)], "")
+	base := cmp.Or(d.base, "port")
+	base = strings.ToValidUTF8(base[:min(len(base), maxName-40)], "") // leave room for the rest
 	name := base
 	if d.base == "" || taken[name] {
 		name = fmt.Sprintf("%s-%d", base, d.ports[0])

@@ -1,10 +1,12 @@
 package registry
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -56,17 +58,13 @@ const (
 type report struct {
 	file   string
 	faults Faults
-	// dropped is the number of faults beyond maxKept.
-	dropped int
 }
 
 // add notes a fault at a place.
 func (r *report) add(line, column int, format string, args ...any) {
-	if len(r.faults) == maxKept {
-		r.dropped++
-		return
+	if len(r.faults) < maxKept {
+		r.faults = append(r.faults, Fault{File: r.file, Line: line, Column: column, Text: fmt.Sprintf(format, args...)})
 	}
-	r.faults = append(r.faults, Fault{File: r.file, Line: line, Column: column, Text: fmt.Sprintf(format, args...)})
 }
 
 // at notes a fault at the start of a node.
@@ -85,8 +83,14 @@ func (r *report) err() error {
 	r.faults = slices.Compact(r.faults)
 	if len(r.faults) > maxFaults {
 		next := r.faults[maxFaults]
-		next.Text = fmt.Sprintf("and %d more faults from here on", len(r.faults)-maxFaults+r.dropped)
+		next.Text = "and more faults from here on"
 		r.faults = append(r.faults[:maxFaults:maxFaults], next)
 	}
 	return r.faults
+}
+
+// placeAfter returns the place of what follows a text.
+func placeAfter(text []byte) (line, column int) {
+	start := bytes.LastIndexByte(text, '\n') + 1
+	return bytes.Count(text, []byte("\n")) + 1, utf8.RuneCount(text[start:]) + 1
 }

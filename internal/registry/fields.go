@@ -85,31 +85,23 @@ func (r *report) protos(n *yaml.Node) (protos [protocols]bool) {
 	return protos
 }
 
-// How a violated bind is shown: as written, up to maxBoundTo bytes.
-const (
-	maxBoundTo = 100
-	separator  = ", "
-	andMore    = ", …"
-)
+// maxBoundTo is how many bytes of a bind are shown where it is violated.
+const maxBoundTo = 100
 
 // bind returns the addresses that a bind allows, and the bind as written.
 func (r *report) bind(n *yaml.Node) (bind []netip.Prefix, written string) {
+	var items []string
 	for _, item := range r.items(n, "bind", bindForms) {
 		allowed, problem := parseBind(item.Value)
 		if problem != "" {
 			r.at(item, "bind %s %s", wording.Quoted(item.Value), problem)
 			continue
 		}
-		bind = append(bind, allowed...)
-		switch {
-		case written == "":
-			written = item.Value
-		case strings.HasSuffix(written, andMore):
-		case len(written)+len(separator)+len(item.Value) > maxBoundTo:
-			written += andMore
-		default:
-			written += separator + item.Value
-		}
+		bind, items = append(bind, allowed...), append(items, item.Value)
+	}
+	written = strings.Join(items, ", ")
+	if len(written) > maxBoundTo {
+		written = written[:strings.LastIndex(written[:maxBoundTo], ", ")] + ", …"
 	}
 	return bind, written
 }

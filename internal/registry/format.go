@@ -8,30 +8,13 @@ import (
 	"strings"
 )
 
-// Candidate is a listener to be declared.
-type Candidate struct {
-	Listener
-	// Name is what its service is to be called; empty for the name of what holds it.
-	Name string
-	// Optional tells that the service may listen there and need not. Note says why, on one line.
-	Optional bool
-	Note     string
-}
-
-// owner is who holds a listener, as far as a registry can tell it.
-type owner struct {
-	// base is what its name is made of; empty if nothing is known.
-	base          string
-	process, unit string
-}
-
-// Format writes a registry that declares listeners as they are, for a person to go through: Parse finds no fault in it, and
-// Judge none in any of them. Listeners that one holder has are one service where they have the same addresses. Without any
-// listener it has no service, which is a fault.
+// Format writes a registry that declares listeners as they are, for a person to edit. Parse accepts it, and every listener
+// complies with it. Listeners of one holder are one service if they have the same addresses. Without listeners there is no
+// service, which is a fault.
 func Format(candidates []Candidate) []byte {
 	var out bytes.Buffer
 	out.WriteString("---\n# What listened on this host. Say what each service is for, and take out what should not be there.\n")
-	drafts := merge(draftPorts(candidates))
+	drafts := draftsOf(candidates)
 	if len(drafts) == 0 {
 		out.WriteString("services: []\n")
 		return out.Bytes()

@@ -82,8 +82,8 @@ func (t *Table) Judge(l Listener) Verdict {
 	if l.Own {
 		return Verdict{}
 	}
-	if team, reserved := t.registry.teamOf(port); reserved {
-		return Verdict{Reason: ReasonReserved, Service: t.registry.teams[team].Team}
+	if reserved, ok := t.registry.RangeOf(port); ok {
+		return Verdict{Reason: ReasonReserved, Service: reserved.Team}
 	}
 	return Verdict{Reason: ReasonUnregistered}
 }
@@ -148,14 +148,19 @@ func (t *Table) Reserved(listeners []Listener) []TeamUse {
 	if len(t.registry.teams) == 0 {
 		return nil
 	}
-	uses := slices.Clone(t.registry.teams)
-	counted := make(map[uint16]bool)
+	used := make(map[string]map[uint16]bool)
 	for i := range listeners {
 		port := listeners[i].Addr.Port()
-		if team, reserved := t.registry.teamOf(port); reserved && !counted[port] {
-			counted[port] = true
-			uses[team].Used++
+		if reserved, ok := t.registry.RangeOf(port); ok {
+			if used[reserved.Team] == nil {
+				used[reserved.Team] = make(map[uint16]bool)
+			}
+			used[reserved.Team][port] = true
 		}
+	}
+	uses := slices.Clone(t.registry.teams)
+	for i := range uses {
+		uses[i].Used = len(used[uses[i].Team])
 	}
 	return uses
 }

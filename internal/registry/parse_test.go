@@ -293,3 +293,35 @@ func TestServicesThatCannotBothHoldAreTold(t *testing.T) {
 		}
 	}
 }
+
+// onPort80 returns a file with services on port 80, each for the hosts of a list in YAML.
+func onPort80(services int, hosts func(service int) string) []byte {
+	var file strings.Builder
+	file.WriteString("services:\n")
+	for i := range services {
+		file.WriteString("  - {name: s" + itoa(i) + ", port: 80, proto: [tcp, udp], hosts: [" + hosts(i) + "]}\n")
+	}
+	return []byte(file.String())
+}
+
+func TestServicesOfOnePortAreComparedInBoundedTime(t *testing.T) {
+	for name, hosts := range map[string]func(i int) string{
+		"hosts in full": func(i int) string { return "web-" + itoa(i) },
+		"a glob each":   func(i int) string { return "'web-" + itoa(i) + "-*.example.org'" },
+	} {
+		if _, err := Parse("ports.yml", onPort80(3000, hosts)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	long := strings.Repeat("a", 250)
+	_, err := Parse("ports.yml", onPort80(100, func(i int) string {
+		if i%2 == 0 {
+			return strings.Repeat(long+", ", 100)
+		}
+		return strings.Repeat("'*"+long+"b', ", 100)
+	}))
+	want := "ports.yml:2:22: too many services on the same ports to compare them: want fewer services, hosts or addresses there"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %.300v, want %s", err, want)
+	}
+}

@@ -30,10 +30,9 @@ type Registry struct {
 	services []*service
 	reserved []*reservation
 
-	// The rest is derived from reserved.
+	// The rest is derived from reserved. ranges are sorted.
 	ranges []Range
 	teams  []TeamUse
-	owned  []ownedRange
 }
 
 // service is an entry of services.
@@ -89,12 +88,6 @@ type TeamUse struct {
 	Size, Used int
 }
 
-// ownedRange is a range of ports of one team, as an index of Registry.teams.
-type ownedRange struct {
-	ports.Range
-	team int
-}
-
 // File returns the name of the file.
 func (r *Registry) File() string { return r.file }
 
@@ -123,47 +116,24 @@ func (r *Registry) RangeOf(port uint16) (Range, bool) {
 	return Range{}, false
 }
 
-// teamOf returns the index of the team that a port is reserved for.
-func (r *Registry) teamOf(port uint16) (team int, reserved bool) {
-	i, found := slices.BinarySearchFunc(r.owned, port, func(o ownedRange, port uint16) int {
-		switch {
-		case o.Last < port:
-			return -1
-		case o.First > port:
-			return 1
-		}
-		return 0
-	})
-	if !found {
-		return 0, false
-	}
-	return r.owned[i].team, true
-}
-
-// finish derives the lookups from the reservations.
+// finish derives the ranges and the teams from the reservations.
 func (r *Registry) finish() {
-	indexes := make(map[string]int)
-	var sets []ports.Set // by team
+	sets := make(map[string]ports.Set)
 	for _, reserved := range r.reserved {
-		team, known := indexes[reserved.team]
-		if !known {
-			team = len(r.teams)
-			indexes[reserved.team] = team
-			r.teams, sets = append(r.teams, TeamUse{Team: reserved.team}), append(sets, nil)
+		if sets[reserved.team] == nil {
+			r.teams = append(r.teams, TeamUse{Team: reserved.team})
 		}
 		for _, p := range reserved.ports {
 			r.ranges = append(r.ranges, Range{reserved.team, p.Range, reserved.namespaces, r.file, p.line})
-			sets[team] = append(sets[team], p.Range)
+			sets[reserved.team] = append(sets[reserved.team], p.Range)
 		}
 	}
 	slices.SortStableFunc(r.ranges, func(a, b Range) int {
 		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last))
 	})
-	for team, set := range sets {
-		for _, merged := range set.Merged() {
-			r.teams[team].Size += merged.Size()
-			r.owned = append(r.owned, ownedRange{merged, team})
+	for i := range r.teams {
+		for _, merged := range sets[r.teams[i].Team].Merged() {
+			r.teams[i].Size += merged.Size()
 		}
 	}
-	slices.SortFunc(r.owned, func(a, b ownedRange) int { return cmp.Compare(a.First, b.First) })
 }

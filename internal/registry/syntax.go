@@ -15,13 +15,30 @@ import (
 )
 
 // Version 3 of the parser, which reads every file, knows no columns and often names the line of another part. Version 4 has exact
-// places, and looks at files that version 3 has refused. It stays out of the way of good files, because it accepts more.
+// places, so it looks at files that version 3 has refused. It does not decide, because it accepts more.
+
+// maxSecondLook limits the memory of the second look, which is more than that of the first.
+const maxSecondLook = 1 << 20
+
+var lineOf = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
 // notYAML notes why data is not YAML. err is the parser's error.
 func (r *report) notYAML(data []byte, err error) {
+	line := 0
+	if m := lineOf.FindStringSubmatch(err.Error()); m != nil {
+		line, _ = strconv.Atoi(m[1])
+	}
+	message := wording.Printable(lineOf.ReplaceAllString(err.Error(), ""))
+	const around = `want "key: value", indented like the lines around it`
+	if len(data) > maxSecondLook {
+		r.add(max(line, 1), 1, "is not YAML: %s: %s", message, around)
+		return
+	}
 	bad := secondLook(data)
 	if bad == nil {
-		r.onlyNewerYAML(err)
+		// A list such as [::] or [web-?], or a document that goes on after its end. Version 3 counts the lines of these errors
+		// from 0.
+		r.add(line+1, 1, "is not YAML: %s: want values that contain [, ], ? or : in quotes, and one document in a file", message)
 		return
 	}
 	at, context := bad.Mark, bad.ContextMark
@@ -53,7 +70,7 @@ func (r *report) notYAML(data []byte, err error) {
 	case strings.Contains(":-,]}[{\"'", found):
 		r.add(at.Line, at.Column, "unexpected %q: want values that contain it in quotes, and lines indented like their neighbours", found)
 	default:
-		r.add(max(at.Line, 1), max(at.Column, 1), `is not YAML: %s: want "key: value", indented like the lines around it`, wording.Printable(bad.Message))
+		r.add(max(at.Line, 1), max(at.Column, 1), "is not YAML: %s: %s", wording.Printable(bad.Message), around)
 	}
 }
 
@@ -77,19 +94,6 @@ func secondLook(data []byte) (bad *yaml.LoadError) {
 		}
 	}
 	return nil
-}
-
-var lineOf = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
-
-// onlyNewerYAML notes an error of version 3 in a file that version 4 accepts: for lack of quotes in a list such as [::] or
-// [web-?], or for a document that goes on after its end. Version 3 counts the lines of these errors from 0.
-func (r *report) onlyNewerYAML(err error) {
-	line := 0
-	if m := lineOf.FindStringSubmatch(err.Error()); m != nil {
-		line, _ = strconv.Atoi(m[1])
-	}
-	r.add(line+1, 1, `is not YAML: %s: want values that contain [, ], ? or : in quotes, and one document in a file`,
-		wording.Printable(lineOf.ReplaceAllString(err.Error(), "")))
 }
 
 // textAt returns the text of data from a place on.

@@ -80,12 +80,14 @@ func TestAFileThatIsNotYAMLHasTheFirstMistakeWithItsPlace(t *testing.T) {
 		{"glob", "services:\n  - name: ssh\n    hosts: *-db\n    bind: ::\n", []string{`3:12: a value begins with "*"` + quote}},
 		{"globs in a list", "services:\n  - name: ssh\n    port: 0\n    hosts: [*-db, *.example.org]\n", []string{`4:13: a value begins with "*"` + quote}},
 		{"asterisk", "services:\n  - name: ssh # *\n    port: 22\n    hosts:\n      - *\n", []string{`5:9: a value begins with "*"` + quote}},
-		{"glob far down", "services:\n" + strings.Repeat("# x\n", 1<<20) + "  - *.a\n  - *.b\n", []string{`1048578:5: a value begins with "*"` + quote}},
+		{"glob far down", "services:\n" + strings.Repeat("# x\n", 1<<17) + "  - *.a\n  - *.b\n", []string{`131074:5: a value begins with "*"` + quote}},
+		{"a mistake in a large file", "services:\n" + strings.Repeat("# x\n", 1<<18) + "  - @a\n", []string{
+			"262146:1: is not YAML: found character that cannot start any token" + around,
+		}},
 		{"another version of YAML", "%YAML 3.0\n---\nservices:\n", []string{`1:1: a value begins with "%"` + quote}},
 		{"deep nesting", strings.Repeat("[", 20000), []string{`1:10001: unexpected "["` + indent}},
 		{"no UTF-8", "services:\n  - name: caf\xe9\n", []string{"2:14: byte 0xe9 is not UTF-8: want a text file in UTF-8"}},
-		{"UTF-16", "\xff\xfes\x00", []string{"1:1: is UTF-16 text: want UTF-8"}},
-		{"UTF-16, the other way round", "\xfe\xff\x00s", []string{"1:1: is UTF-16 text: want UTF-8"}},
+		{"UTF-16", "\xff\xfes\x00", []string{"1:1: byte 0xff is not UTF-8: want a text file in UTF-8"}},
 		{"control character", "services:\r\n  - name: é\x1b[1m\n", []string{"2:12: U+001B is a control character: want printable text"}},
 		{"zero byte", "\x00", []string{"1:1: U+0000 is a control character: want printable text"}},
 		{"after a byte order mark", "\ufeffports: 3\n", []string{`1:1: unknown key "ports": want one of services, reserved`}},
@@ -147,10 +149,10 @@ func TestAFileHasOneDocument(t *testing.T) {
 		}},
 		{"too many faults", "services:\n" + strings.Repeat("  - 3\n", maxFaults+3), append(
 			numbered(maxFaults, 2, `5: a service is a number: want "name: ssh" and "port: 22"`),
-			"1002:5: and 3 more faults from here on")},
+			"1002:5: and more faults from here on")},
 		{"more faults than are kept", "services:\n" + strings.Repeat("  - 3\n", maxKept+3), append(
 			numbered(maxFaults, 2, `5: a service is a number: want "name: ssh" and "port: 22"`),
-			"1002:5: and 99003 more faults from here on")},
+			"1002:5: and more faults from here on")},
 	})
 }
 

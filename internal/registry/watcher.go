@@ -62,16 +62,8 @@ func (w *Watcher) LastReload() (ok bool, success time.Time) {
 func (w *Watcher) Reload() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := time.Now()
-	parsed, modified, err := w.read()
-	if err != nil {
-		w.isBad(now, modified)
-		w.report(err)
-		return err
-	}
-	w.isGood()
-	w.state.Store(&state{registry: parsed, ok: true, success: now})
-	return nil
+	_, err := w.update(time.Now(), true)
+	return err
 }
 
 // Check reads the file, and reports whether there is a new registry. If the file is bad, the registry stays. The error is
@@ -81,19 +73,31 @@ func (w *Watcher) Check(now time.Time) (changed bool, err error) {
 		return false, nil // another goroutine is reading
 	}
 	defer w.mu.Unlock()
+	return w.update(now, false)
+}
+
+// update reads the file and takes its content over. asked is set if a person waits for the result.
+func (w *Watcher) update(now time.Time, asked bool) (changed bool, err error) {
+	last := w.state.Load()
 	parsed, modified, err := w.read()
 	if err != nil {
+		if w.badSince.IsZero() {
+			w.badSince = now
+			if !modified.IsZero() && modified.Before(now) {
+				w.badSince = modified
+			}
+		}
 		mayPass := errors.Is(err, fs.ErrNotExist) || errors.As(err, new(Faults))
-		if now.Sub(w.isBad(now, modified)) < patience && mayPass || err.Error() == w.reported {
+		if !asked && (mayPass && now.Sub(w.badSince) < patience || err.Error() == w.reported) {
 			return false, nil
 		}
-		w.report(err)
+		w.reported = err.Error()
+		w.state.Store(&state{last.registry, false, last.success})
 		return false, err
 	}
-	w.isGood()
-	last := w.state.Load()
-	if changed = parsed != last.registry; changed || !last.ok {
-		w.state.Store(&state{registry: parsed, ok: true, success: now})
+	w.badSince, w.reported = time.Time{}, ""
+	if changed = parsed != last.registry; changed || asked || !last.ok {
+		w.state.Store(&state{parsed, true, now})
 	}
 	return changed, nil
 }
@@ -112,25 +116,4 @@ func (w *Watcher) read() (parsed *Registry, modified time.Time, err error) {
 		}
 	}
 	return w.parsed, modified, w.fault
-}
-
-// isBad notes that the file is bad, and returns since when: since it was modified, or since it was first found to be bad.
-func (w *Watcher) isBad(now, modified time.Time) (since time.Time) {
-	if w.badSince.IsZero() {
-		w.badSince = now
-		if !modified.IsZero() && modified.Before(now) {
-			w.badSince = modified
-		}
-	}
-	return w.badSince
-}
-
-func (w *Watcher) isGood() { w.badSince, w.reported = time.Time{}, "" }
-
-// report notes that an error is returned.
-func (w *Watcher) report(err error) {
-	last := *w.state.Load()
-	last.ok = false
-	w.state.Store(&last)
-	w.reported = err.Error()
 }

@@ -74,10 +74,6 @@ func decode(data []byte) (first, second *yaml.Node, err error) {
 // isText reports whether data has only characters that YAML allows (YAML 1.2.2, 5.1). It notes the first other one, whose place
 // the parser does not know.
 func (r *report) isText(data []byte) bool {
-	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
-		r.add(1, 1, "is UTF-16 text: want UTF-8")
-		return false
-	}
 	for i := 0; i < len(data); {
 		c, size := utf8.DecodeRune(data[i:])
 		problem := ""
@@ -113,12 +109,6 @@ func (r *report) tooManyValues(data []byte) bool {
 		}
 	}
 	return false
-}
-
-// placeAfter returns the place of what follows a text.
-func placeAfter(text []byte) (line, column int) {
-	start := bytes.LastIndexByte(text, '\n') + 1
-	return bytes.Count(text, []byte("\n")) + 1, utf8.RuneCount(text[start:]) + 1
 }
 
 // unsupported notes anchors, aliases and tags. The parser does not expand them.
