@@ -79,6 +79,7 @@ make_copy() {
   for tool in promtool prometheus kubectl; do
     install -m 755 "$(command -v "$tool")" "$copy/.tools/bin/"
   done
+  install -m 755 ".build/linux-$(go env GOARCH)/listen_exporter" "$copy/released"
   # Nobody may skip what root passed.
   install -m 644 "$logs/passed" "$copy/passed"
   chown -R 65534:65534 "$home"

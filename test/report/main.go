@@ -126,7 +126,7 @@ func (r *report) read(in io.Reader) {
 			r.add(e)
 		case <-tick.C:
 			if time.Since(r.printed) > quietTime {
-				r.printf("...  running: %s\n", strings.Join(r.running(), ", "))
+				r.printf("...  running: %s\n", cmp.Or(strings.Join(r.running(), ", "), "the compiler"))
 			}
 		}
 	}
