@@ -88,11 +88,11 @@ func TestAnAnnotationIsReadAsThePolicyReadsIt(t *testing.T) {
 		"99999999999999999999-999999999999": "",
 	} {
 		findings, _ := checkAll(t, "services: [{name: a, port: 1}]\n", files{"a.yaml": namespace("other", `"`+text+`"`)})
-		said := "annotation listen-exporter/port-range of Namespace other is not a list of ports: want ports and ranges from 1 to 65535, such as 30000-30499,31500"
+		finding := "annotation listen-exporter/port-range of Namespace other is not a list of ports: want ports and ranges from 1 to 65535, such as 30000-30499,31500"
 		if want != "" {
-			said = "annotation listen-exporter/port-range of Namespace other allows " + want + ", but ports.yml reserves nothing for it: want both to list the same ports"
+			finding = "annotation listen-exporter/port-range of Namespace other allows " + want + ", but ports.yml reserves nothing for it: want both to list the same ports"
 		}
-		diff(t, text, []string{"deploy/a.yaml:6:33: " + said}, findings)
+		diff(t, text, []string{"deploy/a.yaml:6:33: " + finding}, findings)
 	}
 }
 

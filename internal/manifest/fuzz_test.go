@@ -40,19 +40,19 @@ func FuzzCheck(f *testing.F) {
 		if strings.ContainsAny(string(data), "\r\u0085\u2028\u2029\ufeff") || !utf8.Valid(data) {
 			lines = 1 << 30
 		}
-		told := func(line int, text string) {
+		valid := func(line int, text string) {
 			if line < 1 || line > max(lines, 4) || text == "" || !utf8.ValidString(text) || strings.ContainsAny(text, "\n\r\x1b\x00") {
 				t.Errorf("line %d: %q", line, text)
 			}
 		}
 		for _, finding := range findings {
-			told(finding.Line, finding.Text)
+			valid(finding.Line, finding.Text)
 			if finding.Column < 1 {
 				t.Errorf("%s", finding)
 			}
 		}
 		for _, s := range skipped {
-			told(s.Line, s.Reason)
+			valid(s.Line, s.Reason)
 		}
 	})
 }

@@ -11,7 +11,7 @@ func pod(name, spec string, ports ...string) string {
 	return "apiVersion: v1\nkind: Pod\nmetadata: {name: " + name + "}\nspec: {" + spec + "containers: [{ports: [" + strings.Join(ports, ", ") + "]}]}\n"
 }
 
-func TestDuplicateHostPortsAreTold(t *testing.T) {
+func TestDuplicateHostPortsAreFound(t *testing.T) {
 	const host = "hostNetwork: true, "
 	for _, test := range []struct {
 		name string
@@ -108,7 +108,7 @@ func TestEveryKindOfWorkloadIsCompared(t *testing.T) {
 		object := "apiVersion: " + version + "\nkind: " + name + "\nmetadata: {name: b}\nspec: {" + spec + "}\n"
 		item := "{apiVersion: " + version + ", kind: " + name + ", metadata: {name: b}, spec: {" + spec + "}}"
 		for form, content := range map[string]string{
-			"alone":           object,
+			"by itself":       object,
 			"second document": "apiVersion: v1\nkind: ConfigMap\n---\n" + object,
 			"in a List":       "apiVersion: v1\nkind: List\nitems: [" + item + "]\n",
 			"in two Lists":    "{apiVersion: v1, kind: List, items: [~, {kind: List, items: [" + item + "]}]}\n",
@@ -207,7 +207,7 @@ func TestAWorkloadThatIsDescribedTwiceStillMeetsOthers(t *testing.T) {
 	}, findings)
 }
 
-func TestAPortThatIsNoneIsTold(t *testing.T) {
+func TestAPortThatIsNotANumberIsFound(t *testing.T) {
 	for port, want := range map[string]string{
 		"65536":             "is 65536",
 		"-1":                "is -1",
@@ -247,7 +247,7 @@ func TestJSONIsRead(t *testing.T) {
 	diff(t, "skipped", nil, skipped)
 }
 
-func TestWhatIsNoAddressOrProtocolIsTold(t *testing.T) {
+func TestAnInvalidAddressOrProtocolIsFound(t *testing.T) {
 	for port, want := range map[string]string{
 		"{hostPort: 80, hostIP: localhost}":                   "53: hostIP of Pod default/a is localhost: want an IP address",
 		"{hostPort: 80, hostIP: 010.0.0.1}":                   "53: hostIP of Pod default/a is 010.0.0.1: want an IP address",

@@ -64,14 +64,14 @@ func check(r *registry.Registry, fsys fs.FS, name string) ([]Finding, []Skipped,
 		}
 		return nil
 	})
-	findings, skipped := append(d.findings, d.checker.annotations.missing(ranges)...), d.skipped
-	slices.SortFunc(findings, func(a, b Finding) int {
+	d.findings = append(d.findings, d.checker.annotations.missing(ranges)...)
+	slices.SortFunc(d.findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Text, b.Text))
 	})
-	slices.SortFunc(skipped, func(a, b Skipped) int {
+	slices.SortFunc(d.skipped, func(a, b Skipped) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Reason, b.Reason))
 	})
-	return slices.Compact(findings), slices.Compact(skipped), errors.Join(problems...)
+	return slices.Compact(d.findings), slices.Compact(d.skipped), errors.Join(problems...)
 }
 
 // directory is the directory under check.

@@ -15,7 +15,7 @@ func TestTheFilterFollowsWhatAPersonTypes(t *testing.T) {
 		name string
 		do   func()
 		want []string
-		// count is what stands beside the filter.
+		// count is the text next to the filter.
 		count string
 	}{
 		{"nothing typed", func() {}, all, "9 of 9"},

@@ -148,7 +148,7 @@ func (b *tab) screenshot(name string) {
 	}
 }
 
-// text returns what an element says to a person.
+// text returns the text of an element as a person sees it.
 func (b *tab) text(selector string) string {
 	b.Helper()
 	return eval[string](b, `document.querySelector("`+selector+`").innerText`)

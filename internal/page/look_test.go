@@ -11,8 +11,8 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
-// The texts that stand out too little from what is behind them: less than 4.5 to 1, which WCAG 2.2 asks for at level AA
-// (success criterion 1.4.3).
+// faintTexts evaluates to the texts with too little contrast: less than 4.5 to 1, which WCAG 2.2 requires at level AA (success
+// criterion 1.4.3).
 const faintTexts = `(() => {
 	const parse = (color) => color.match(/[\d.]+/g).map(Number);
 	const behind = (element) => {
@@ -34,7 +34,7 @@ const faintTexts = `(() => {
 	}).filter(([contrast]) => contrast < 4.5).map(([contrast, element]) => contrast.toFixed(2) + " " + element.outerHTML.slice(0, 100));
 })()`
 
-// What is wider than its place, so that it is cut off or lies upon its neighbour.
+// overflowing evaluates to the elements that are wider than their place, and so are cut off or cover others.
 const overflowing = `[...document.querySelectorAll("body, h1, p, li, caption, td, tbody th, #search")].filter((element) =>
 	element.checkVisibility() && (element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 0
 		|| element.getBoundingClientRect().right > innerWidth + 1)
@@ -103,7 +103,7 @@ func TestThePageCanBePrinted(t *testing.T) {
 	b.screenshot("violations-print")
 }
 
-// Without colours, what is wrong is still told by words, and without sight by the same words.
+// Who sees no colours, or hears the page from a screen reader, learns of problems by words.
 func TestThePageSaysInWordsWhatItsColoursSay(t *testing.T) {
 	b := openTab(t)
 	b.window(1280, 300, "light")

@@ -4,9 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"regexp"
 	"strings"
 	"sync"
@@ -70,7 +70,7 @@ func TestThePageEscapesNames(t *testing.T) {
 		}
 	}
 	if got := strings.Count(content, "&lt;script&gt;alert(1)&lt;/script&gt;"); got < 12 {
-		t.Errorf("the name stands %d times in the page, want it wherever it was given", got)
+		t.Errorf("the name is %d times in the page, want it wherever it was given", got)
 	}
 }
 
@@ -136,7 +136,7 @@ func TestThePageSaysWhatItIsAbout(t *testing.T) {
 	}
 }
 
-// Everything that the page needs is in it.
+// All that the page needs is in it.
 func TestThePageLoadsNothing(t *testing.T) {
 	content := get(t, pageOf(t, sample(), sampleOptions)).Body.String()
 	if found := regexp.MustCompile(`(?i)(src|srcset|@import|url\(|<link|<img|<iframe|https?://)[^>]*`).FindAllString(content, -1); found != nil {
@@ -233,22 +233,37 @@ func TestAReadThatPanicsHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// One page, from the snapshot to its last byte.
-func BenchmarkPage(b *testing.B) {
-	for _, listeners := range []int{10, 100, 10_000} {
-		b.Run(fmt.Sprintf("listeners=%d", listeners), func(b *testing.B) {
-			benchmarkPage(b, many(listeners))
-		})
+func TestOfVeryManyMissingServicesTheFirstAreShown(t *testing.T) {
+	for _, test := range []struct {
+		services, shown, more int
+		text                  string
+	}{
+		{maxMissing, maxMissing, 0, ""},
+		{maxMissing + 1, maxMissing, 1, "1 more missing service: see <code>listen_exporter audit</code>."},
+		{65535, maxMissing, 65535 - maxMissing, "64535 more missing services: see <code>listen_exporter audit</code>."},
+	} {
+		s := absent(10)
+		s.Compliance.Services = s.Compliance.Services[:test.services]
+		s.Listeners[0].Addr = netip.MustParseAddrPort("10.0.0.1:2")
+		pod := listening(inventory.TCP, "0.0.0.0:3", inventory.ScopeAny)
+		pod.Netns = "blue"
+		s.Listeners = append(s.Listeners, pod, listening(inventory.UDP, "0.0.0.0:4", inventory.ScopeAny))
+		v := newView(s, sampleOptions, sampleTime)
+		if len(v.Missing) != test.shown || v.MoreMissing != test.more || v.Summary[0].Number != test.services {
+			t.Errorf("of %d services %d are shown, %d are more, %d are counted", test.services, len(v.Missing), v.MoreMissing, v.Summary[0].Number)
+		}
+		for _, m := range v.Missing[:5] {
+			want := "nothing listens as declared"
+			if m.Port == 2 {
+				want = "the port is open, but not as declared"
+			}
+			if m.Detail != want {
+				t.Errorf("port %d: %s, want %s", m.Port, m.Detail, want)
+			}
+		}
+		content := get(t, pageOf(t, s, sampleOptions)).Body.String()
+		if got := strings.Contains(content, `<p class="more">`); got != (test.more > 0) || !strings.Contains(content, test.text) {
+			t.Errorf("of %d services: the page does not have %q", test.services, test.text)
+		}
 	}
-	b.Run("listeners=10000,missing=65535", func(b *testing.B) { benchmarkPage(b, absent(10_000)) })
-}
-
-func benchmarkPage(b *testing.B, s *inventory.Snapshot) {
-	h := pageOf(b, s, sampleOptions)
-	b.ReportAllocs()
-	var size int
-	for b.Loop() {
-		size = get(b, h).Body.Len()
-	}
-	b.ReportMetric(float64(size), "page-B")
 }

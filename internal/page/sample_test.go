@@ -20,7 +20,7 @@ var sampleOptions = Options{
 	Links: []Link{{"/metrics", "Metrics"}, {"/-/healthy", "Health"}, {"/-/ready", "Readiness"}},
 }
 
-// nasty is a name that a process may choose for itself, but for its length.
+// nasty is a name that a process may give itself, but for its length.
 const nasty = `<script>document.title="run"</script>`
 
 // listening returns a listener as netlink reads it.
@@ -95,7 +95,7 @@ func sample() *inventory.Snapshot {
 	}
 }
 
-// many returns a snapshot of n listeners, of which each hundredth is a violation.
+// many returns a snapshot of n listeners. Each hundredth is a violation.
 func many(n int) *inventory.Snapshot {
 	s := &inventory.Snapshot{Source: "netlink", Reads: reads(), Compliance: &inventory.Compliance{Reloaded: true, ReloadedAt: sampleTime}}
 	for i := range n {
@@ -112,7 +112,7 @@ func many(n int) *inventory.Snapshot {
 	return s
 }
 
-// absent returns a snapshot of n listeners, beside which every other TCP port should listen and does not.
+// absent returns a snapshot of n listeners in which every TCP port should listen, and most do not.
 func absent(n int) *inventory.Snapshot {
 	s := many(n)
 	for port := 1; port <= 65535; port++ {
@@ -131,7 +131,7 @@ func pageOf(t testing.TB, s *inventory.Snapshot, o Options) *handler {
 	return h
 }
 
-// trouble returns a snapshot of what could be read while much could not.
+// trouble returns a snapshot with failed reads and omissions.
 func trouble() *inventory.Snapshot {
 	s := sample()
 	s.Reads = reads(inventory.UDP, inventory.CollectorHolder)
@@ -148,7 +148,7 @@ func trouble() *inventory.Snapshot {
 	return s
 }
 
-// calm returns a snapshot of a host on which all is well.
+// calm returns a snapshot of a host without problems.
 func calm() *inventory.Snapshot {
 	s := sample()
 	s.Listeners = slices.DeleteFunc(s.Listeners, func(l inventory.Listener) bool { return l.Verdict.Reason != "" })
