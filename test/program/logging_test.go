@@ -83,32 +83,6 @@ func TestTheRunningProgramLogsWholeLinesInTheFormatThatWasAskedFor(t *testing.T)
 	}
 }
 
-func TestTheLevelOfTheRunningProgramsLogIsTheOneThatWasAskedFor(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = taken.Close() }()
-	procfs := program.NewProcfs(t)
-	for minimum, want := range map[string][]string{
-		"debug": {"info", "warn", "info", "error"},
-		"info":  {"info", "warn", "info", "error"},
-		"warn":  {"warn", "error"},
-		"error": {"error"},
-	} {
-		t.Run(minimum, func(t *testing.T) {
-			_, _, stderr := program.Run(t, "--no-collector.holder", "--log.level="+minimum, "--path.procfs="+procfs, "--web.listen-address="+taken.Addr().String())
-			var got []string
-			for _, line := range program.CheckLines(t, "logfmt", stderr) {
-				got = append(got, line.Get("level"))
-			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("levels differ (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
-
 func TestTheLogTakesNoHarmFromHostileInput(t *testing.T) {
 	dir := program.NewProcfsAt(t, filepath.Join(t.TempDir(), "a \"quoted\"\nlevel=error ts=now\tcaller=x"))
 	for _, format := range []string{"logfmt", "json"} {

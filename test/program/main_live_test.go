@@ -1,14 +1,8 @@
 package program_test
 
 import (
-	"context"
-	"fmt"
-	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -38,7 +32,6 @@ func TestLive(t *testing.T) {
 		body func(t *testing.T)
 	}{
 		{"the_procfs_of_another_host_gives_the_ports_of_that_host", testAnotherHostsProcfs},
-		{"ip_netns_exec_with_self_gives_the_ports_of_that_namespace", testIPNetnsExec},
 		{"where_PID_1_is_invisible_in_proc_the_own_namespace_is_observed", testInvisiblePID1},
 		{"where_PID_1_is_invisible_elsewhere_the_reads_fail", testInvisiblePID1Elsewhere},
 		{"nobody_without_capabilities_on_a_read_only_root_serves_everything", testNobody},
@@ -100,59 +93,6 @@ func testAnotherHostsProcfs(t *testing.T) {
 	page = e.Scrape()
 	e.WantListeners(page)
 	e.WantSuccess(page, "0", "0")
-}
-
-func testIPNetnsExec(t *testing.T) {
-	const name, path = "live", "/run/netns/live"
-	mount(t, "tmpfs", "/run", "tmpfs", 0, "") // where ip keeps namespaces
-	if output, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
-		t.Fatalf("ip netns add: %v: %s", err, output)
-	}
-	if output, err := exec.Command("ip", "-netns", name, "link", "set", "lo", "up").CombinedOutput(); err != nil {
-		t.Fatalf("ip link set: %v: %s", err, output)
-	}
-	program.Listen(t, "tcp", "0.0.0.0:7001")
-	if err := inNetns(path, func() error {
-		_, err := netnstest.Listen("tcp", "0.0.0.0:7002")
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-
-	// ip mounts another /sys, in which there are no cgroups.
-	e := program.Launch(t, exec.Command("ip", "netns", "exec", name, program.Path(t), "--no-collector.holder", "--collector.netns=self", "--web.listen-address=127.0.0.1:0")).Listen()
-	e.Client.Transport = &http.Transport{DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
-		err = inNetns(path, func() (err error) {
-			conn, err = new(net.Dialer).DialContext(ctx, network, address)
-			return err
-		})
-		return conn, err
-	}}
-	page := e.Scrape()
-	e.WantListeners(page, "own", "tcp ipv4 0.0.0.0:7002 any user")
-	e.WantSuccess(page, "1", "1")
-	if w := e.Warnings(); len(w) != 0 {
-		t.Errorf("warnings %q, want none", w)
-	}
-}
-
-// inNetns calls f on a thread that is in the network namespace at path.
-func inNetns(path string, f func() error) error {
-	namespace, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = namespace.Close() }()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("enter %s: %w", path, err)
-			return
-		}
-		done <- f()
-	}()
-	return <-done
 }
 
 func testInvisiblePID1(t *testing.T) {

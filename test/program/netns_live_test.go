@@ -1,10 +1,8 @@
 package program_test
 
 import (
-	"context"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"os/exec"
 	"slices"
@@ -104,8 +102,6 @@ func TestAllNetworkNamespacesOfAHost(t *testing.T) {
 	}{
 		{"each_port_has_the_name_of_its_namespace", testAllNamespaces},
 		{"without_the_flag_the_page_tells_of_one_namespace", testOneNamespace},
-		{"a_namespace_that_comes_and_goes", testComingAndGoing},
-		{"the_exporter_lives_in_another_namespace_than_PID_1", testExporterInAnotherNamespace},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			netnstest.RunAsHost(t, test.body)
@@ -191,69 +187,5 @@ func testOneNamespace(t *testing.T) {
 			}
 		}
 		e.Stop()
-	}
-}
-
-func testComingAndGoing(t *testing.T) {
-	program.Listen(t, "tcp", "0.0.0.0:22")
-	for _, start := range []func(testing.TB, ...string) *program.Exporter{program.StartLive, program.StartNobody} {
-		e := start(t, "--collector.netns=all")
-		for range 3 {
-			awaitNamespaced(t, e, "22")
-			pod, name := livePod(t, 80)
-			page := awaitNamespaced(t, e, "22", name+" 80")
-			firstSeen := 0
-			for series := range aboutNamespaces(t, page) {
-				if strings.HasPrefix(series, "host_listen_port_first_seen_timestamp_seconds{") {
-					firstSeen++
-				}
-			}
-			if firstSeen != 1 {
-				t.Error("the new listener has no time at which it was first seen")
-			}
-			endPod(pod)
-		}
-		page := awaitNamespaced(t, e, "22")
-		if got := program.Samples(t, page)["host_listen_namespaces"]; got != "1" {
-			t.Errorf("host_listen_namespaces is %s, want 1", got)
-		}
-		if lines := e.ErrorLines(); len(lines) != 0 {
-			t.Errorf("errors %q, want none", lines)
-		}
-		e.Stop()
-	}
-}
-
-func testExporterInAnotherNamespace(t *testing.T) {
-	program.Listen(t, "tcp", "0.0.0.0:22")
-	home, own := livePod(t, 7001)
-	_, other := livePod(t, 80)
-	path := fmt.Sprintf("/proc/%d/ns/net", home.Process.Pid)
-
-	cmd := exec.Command(program.Path(t), "--collector.netns=all", "--web.listen-address=127.0.0.1:0")
-	var e *program.Exporter
-	if err := netnstest.Elsewhere(path, func() error {
-		e = program.Launch(t, cmd).Listen()
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	e.Client.Transport = &http.Transport{DialContext: func(ctx context.Context, network, address string) (conn net.Conn, err error) {
-		err = netnstest.Elsewhere(path, func() (err error) {
-			conn, err = new(net.Dialer).DialContext(ctx, network, address)
-			return err
-		})
-		return conn, err
-	}}
-	page := awaitNamespaced(t, e, "22", own+" 7001", other+" 80")
-	if got := program.Samples(t, page)["host_listen_namespaces"]; got != "3" {
-		t.Errorf("host_listen_namespaces is %s, want 3", got)
-	}
-	// What netlink would tell of the exporter's own namespace is not what is asked for.
-	if got := program.Samples(t, page)[`host_listen_source_info{source="procfs"}`]; got != "1" {
-		t.Errorf(`host_listen_source_info{source="procfs"} is %q, want 1`, got)
-	}
-	if w := hostWarnings(e); len(w) != 1 || !strings.Contains(w[0], "not the exporter's own") {
-		t.Errorf("warnings %q, want one that says that the main namespace is not the exporter's own", w)
 	}
 }

@@ -5,15 +5,12 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/listen-exporter/listen_exporter/test/netnstest"
@@ -80,38 +77,6 @@ func testNobody(t *testing.T) {
 	}
 	if lines := slices.Concat(e.Warnings(), e.ErrorLines()); len(lines) != 0 {
 		t.Errorf("warnings and errors %q, want none", lines)
-	}
-	wantSocketsOfSS(t, page)
-}
-
-// wantSocketsOfSS checks host_listen_port_sockets against what ss shows: how many sockets on each protocol and port.
-func wantSocketsOfSS(t *testing.T, page string) {
-	t.Helper()
-	if _, err := exec.LookPath("ss"); err != nil {
-		t.Skip("needs ss, of iproute2")
-	}
-	output, err := exec.Command("ss", "-Htuln").Output()
-	if err != nil {
-		t.Fatalf("ss -Htuln: %v", err)
-	}
-	shown, reported := make(map[string]int), make(map[string]int)
-	for line := range strings.Lines(string(output)) {
-		columns := strings.Fields(line)
-		local := columns[4]
-		shown[columns[0]+" "+local[strings.LastIndexByte(local, ':')+1:]]++
-	}
-	for series, value := range program.Samples(t, page) {
-		if !strings.HasPrefix(series, "host_listen_port_sockets{") {
-			continue
-		}
-		sockets, err := strconv.Atoi(value)
-		if err != nil {
-			t.Fatalf("%s is %q", series, value)
-		}
-		reported[program.Label(series, "proto")+" "+program.Label(series, "port")] += sockets
-	}
-	if diff := cmp.Diff(shown, reported); diff != "" {
-		t.Errorf("sockets by protocol and port (-ss +reported):\n%s", diff)
 	}
 }
 

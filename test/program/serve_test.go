@@ -3,7 +3,6 @@ package program_test
 import (
 	"net/http"
 	"os/exec"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -122,17 +121,5 @@ func TestTheExporterUsesAsManyCPUsAsItMay(t *testing.T) {
 		if got := program.Samples(t, e.Scrape())["go_sched_gomaxprocs_threads"]; got != want {
 			t.Errorf("%q: go_sched_gomaxprocs_threads %s, want %s", args, got, want)
 		}
-	}
-}
-
-func TestEveryAddressIsServed(t *testing.T) {
-	e := program.Start(t, "--path.procfs="+program.NewProcfs(t), "--web.listen-address=127.0.0.2:0")
-	e.Await("both addresses in the log", func() bool { return strings.Count(e.Stderr.String(), `msg="Listening on"`) == 2 })
-	for _, match := range regexp.MustCompile(`msg="Listening on" address=(\S+)`).FindAllStringSubmatch(e.Stderr.String(), -1) {
-		e.URL = "http://" + match[1]
-		e.Scrape()
-	}
-	if n := strings.Count(e.Stderr.String(), `msg="observing a network namespace"`); n != 1 {
-		t.Errorf("the namespace was logged %d times, want once", n)
 	}
 }

@@ -84,6 +84,13 @@ func TestTLSAndThePasswordProtectEveryPage(t *testing.T) {
 	t.Parallel()
 	id := newIdentity(t, "basic_auth_users: {prometheus: "+bcryptHash+"}\n")
 	e := program.Start(t, "--path.procfs="+program.NewProcfs(t), "--web.config.file="+id.config)
+	if plain := e.Get("/metrics"); plain.Status != http.StatusBadRequest || strings.Contains(plain.Body, "host_listen_port") {
+		t.Errorf("without TLS: status %d, want 400: %s", plain.Status, plain.Body)
+	}
+	useTLS(e, newIdentity(t)) // trusts another certificate
+	if resp, err := e.Request(http.MethodGet, "/metrics"); err == nil {
+		t.Errorf("with a certificate that is not trusted: status %d, want an error", resp.Status)
+	}
 	useTLS(e, id)
 	for _, path := range []string{"/metrics", "/", "/-/healthy", "/-/ready", "/nothing"} {
 		for _, test := range []struct {
@@ -116,22 +123,4 @@ func TestTLSAndThePasswordProtectEveryPage(t *testing.T) {
 			}
 		}
 	}
-}
-
-func TestOnlyAClientThatSpeaksTLSAndTrustsTheCertificateIsServed(t *testing.T) {
-	id := newIdentity(t)
-	e := program.Start(t, "--path.procfs="+program.NewProcfs(t), "--web.config.file="+id.config)
-
-	plain := e.Get("/metrics")
-	if plain.Status != http.StatusBadRequest || strings.Contains(plain.Body, "host_listen_port") {
-		t.Errorf("without TLS: status %d, want 400: %s", plain.Status, plain.Body)
-	}
-
-	useTLS(e, newIdentity(t)) // trusts another certificate
-	if resp, err := e.Request(http.MethodGet, "/metrics"); err == nil {
-		t.Errorf("with a certificate that is not trusted: status %d, want an error", resp.Status)
-	}
-
-	useTLS(e, id)
-	e.Scrape()
 }
