@@ -92,10 +92,9 @@ test-systemd: build ## Install the deb under a real systemd; wants root, deboots
 		packaging/build $$($(GO) env GOARCH) && $(PROGRAM) $(REPORT) -- -count=1 -timeout 20m ./test/systemd
 
 .PHONY: test-incidents
-test-incidents: .build/linux-$(shell $(GO) env GOARCH)/listen_exporter ## Play incidents before a real Prometheus and Alertmanager; wants root, iproute2.
+test-incidents: build ## Play incidents in front of a real Prometheus and Alertmanager; wants root, iproute2.
 	@.ci/tools prometheus alertmanager
-	@$(GO) test -c -o .build/incidents ./test/incidents
-	@cd test/incidents && LISTEN_EXPORTER_INCIDENTS='$(CURDIR)/$<' '$(CURDIR)/.build/incidents'
+	@$(PROGRAM) $(REPORT) -- -count=1 -timeout 15m ./test/incidents
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s).

@@ -8,17 +8,19 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
-// watch is how long an act is watched, though all alerts may have come: 10 minutes of a real host. An alert waits 5 minutes at
-// most, for what a window of 5 minutes shows.
+// watch is how long an act takes at least, even if all alerts have come: 10 minutes on a real host. An alert waits at most 5
+// minutes, for what a window of 5 minutes shows.
 const watch = 10 * time.Minute / speed
 
-// incident is one thing that happens, and the alerts that must be told because of it.
+// incident is one thing that happens, and the alerts that it must bring.
 type incident struct {
-	host  *host
+	host  *machine
 	name  string
-	at    string   // the port, such as tcp/80 or udp/ephemeral; nothing for the host as a whole
+	at    string   // the port, such as tcp/80 or udp/ephemeral; empty for the whole host
 	want  []string // the alerts, each with the service that it names
 	late  bool     // the alerts come only when other incidents of the act have ended
 	begin func() error
@@ -27,7 +29,7 @@ type incident struct {
 	err   error
 }
 
-// concerns tells whether an alert is due to the incident.
+// concerns reports whether the incident brings an alert.
 func (i *incident) concerns(a alert) bool {
 	if a.Labels["job"] != jobName || a.Labels["instance"] != i.host.name {
 		return false
@@ -40,15 +42,15 @@ func (i *incident) concerns(a alert) bool {
 }
 
 const (
-	// clients stands for all UDP ports that the kernel gives to those that ask for none.
+	// clients is all UDP ports that the kernel chooses.
 	clients = "udp/ephemeral"
 	// firstClientPort is the first of them (net.ipv4.ip_local_port_range).
 	firstClientPort = 32768
 )
 
-// expected are the alerts that must have been received by the act's end.
+// expected returns the alerts that must have been received by the end of the act.
 func (i *incident) expected() []string {
-	var all []string
+	all := []string{}
 	for _, name := range i.want {
 		all = append(all, name+", resolved")
 	}
@@ -56,9 +58,9 @@ func (i *incident) expected() []string {
 	return all
 }
 
-// received are the alerts that were.
+// received returns the alerts that were.
 func (i *incident) received() []string {
-	var all []string
+	all := []string{}
 	for _, a := range i.got {
 		all = append(all, a.String())
 	}
@@ -66,10 +68,8 @@ func (i *incident) received() []string {
 	return all
 }
 
-func (i *incident) passed() bool { return i.err == nil && slices.Equal(i.expected(), i.received()) }
-
-// act has incidents happen at the same time, has them end at the same time, and notes for each of them which alerts came. It
-// returns the alerts that are due to none.
+// act begins incidents at the same time, ends them at the same time, and stores for each of them which alerts came. It returns
+// the alerts that none of them brings.
 func (w *world) act(number int, incidents []*incident) (stray []alert) {
 	first := len(w.receiver.since(0))
 	begun := time.Now()
@@ -77,7 +77,7 @@ func (w *world) act(number int, incidents []*incident) (stray []alert) {
 	w.logf("act %d: %d incidents have begun", number, len(incidents))
 	w.note(w.watchman.seen(begun))
 
-	w.note(await("what must fire does", func() (bool, error) {
+	w.note(await("each alert that must fire fires", func() (bool, error) {
 		w.attribute(first, incidents)
 		for _, i := range incidents {
 			if !i.late && len(i.got) < len(i.want) {
@@ -107,8 +107,7 @@ func (w *world) act(number int, incidents []*incident) (stray []alert) {
 
 func isFiring(a alert) bool { return a.Status == "firing" }
 
-// attribute gives the alerts that were received after the first ones to the incidents that they are due to, and returns the
-// others.
+// attribute gives the alerts that were received after the first ones to the incidents that bring them, and returns the others.
 func (w *world) attribute(first int, incidents []*incident) (stray []alert) {
 	for _, i := range incidents {
 		i.got = nil
@@ -124,7 +123,7 @@ func (w *world) attribute(first int, incidents []*incident) (stray []alert) {
 	return stray
 }
 
-// atOnce runs a part of each incident, and waits for all.
+// atOnce runs a part of every incident at the same time.
 func atOnce(incidents []*incident, part func(*incident) func() error) {
 	var group sync.WaitGroup
 	for _, i := range incidents {
@@ -135,9 +134,9 @@ func atOnce(incidents []*incident, part func(*incident) func() error) {
 	group.Wait()
 }
 
-// awaitWaiting waits until Prometheus has seen that something is wrong with a port, and an alert waits to fire.
-func (h *host) awaitWaiting(name, at string) error {
-	return await(fmt.Sprintf("%s of %s on %s waits to fire", name, at, h.name), func() (bool, error) {
+// awaitWaiting waits until Prometheus has seen a fault of a port, and an alert is pending.
+func (h *machine) awaitWaiting(name, at string) error {
+	return await(fmt.Sprintf("%s of %s on %s is pending", name, at, h.name), func() (bool, error) {
 		_, alerts, err := rules()
 		return slices.ContainsFunc(alerts, func(a alert) bool {
 			return a.Labels["alertname"] == name && a.Labels["instance"] == h.name && a.at() == at
@@ -145,49 +144,36 @@ func (h *host) awaitWaiting(name, at string) error {
 	})
 }
 
-// awaitUp waits until Prometheus has seen that the host's exporter answers, or that it does not.
-func (h *host) awaitUp(up float64) error {
+// awaitUp waits until Prometheus has seen that the host's exporter answers, 1, or that it does not, 0.
+func (h *machine) awaitUp(up float64) error {
 	return await(fmt.Sprintf("up of %s is %g", h.name, up), func() (bool, error) {
 		samples, err := query(fmt.Sprintf(`up{instance=%q}`, h.name))
 		return len(samples) == 1 && samples[0].value == up, err
 	})
 }
 
-// awaitSource waits until the host's exporter reads in a way.
-func (h *host) awaitSource(source string) error {
+// awaitSource waits until the host's exporter reads by netlink or procfs.
+func (h *machine) awaitSource(source string) error {
 	return await(h.name+" is read by "+source, func() (bool, error) {
 		samples, err := query(fmt.Sprintf(`host_listen_source_info{instance=%q,source=%q}`, h.name, source))
 		return len(samples) == 1, err
 	})
 }
 
-// row is a line of the table that is printed at the end.
-type row struct {
-	passed                        bool
-	where, what, expected, actual string
-}
-
-func (i *incident) row() row {
-	where := i.host.name
+// check compares the alerts that were received with those that are expected.
+func (i *incident) check() host.Check {
+	name := i.host.name + " " + i.name
 	if i.at != "" {
-		where += " " + i.at
+		name = i.host.name + " " + strings.Replace(i.at, "/", " ", 1) + " " + i.name
 	}
-	received := i.received()
-	if i.err != nil {
-		received = append(received, "error: "+strings.ReplaceAll(i.err.Error(), "\n", " "))
+	if len(i.want) > 0 {
+		name += ": " + strings.Join(i.want, ", ")
 	}
-	return row{i.passed(), where, i.name, orNothing(i.expected()), orNothing(received)}
-}
-
-func orNothing(names []string) string {
-	if len(names) == 0 {
-		return "nothing"
-	}
-	return strings.Join(names, "; ")
+	return host.Check{Name: name, Run: func() error { return errors.Join(i.err, host.Same(i.expected(), i.received())()) }}
 }
 
 // awaitFired waits until an alert of the host fires.
-func (h *host) awaitFired(name string) error {
+func (h *machine) awaitFired(name string) error {
 	return await(fmt.Sprintf("%s on %s fires", name, h.name), func() (bool, error) {
 		_, alerts, err := rules()
 		return slices.ContainsFunc(alerts, func(a alert) bool {

@@ -62,7 +62,7 @@ func (s *script) ofPorts() []*incident {
 	return append(incidents, forGood)
 }
 
-// ofHosts are incidents of what watches, and of whole hosts.
+// ofHosts are incidents of exporters that see less, and of whole hosts.
 func (s *script) ofHosts() []*incident {
 	web, db, plain := s.web, s.db, s.plain
 	unwatched := web.service("apid")
@@ -81,7 +81,7 @@ func (s *script) ofHosts() []*incident {
 	}
 }
 
-// ofExporters are incidents of the exporter, and what may happen beside them.
+// ofExporters are incidents of exporters, and what may happen at the same time.
 func (s *script) ofExporters() []*incident {
 	web, db, plain := s.web, s.db, s.plain
 	return []*incident{
@@ -89,7 +89,7 @@ func (s *script) ofExporters() []*incident {
 			func() error { return web.exporter.declare(ports + search) }, "PortRegistryReloadFailed"),
 		web.service("shopd").stops("PortGoneMissing shop"),
 		db.on("the host goes away, and boots", db.die, db.boot, "ListenExporterDown"),
-		// What is left out may not be taken for closed.
+		// A port that is left out must not look closed.
 		plain.on("the exporter is upgraded, and leaves ports out", func() error { return plain.exporter.upgrade("--collector.max-ports=10") },
 			func() error { return plain.exporter.upgrade() }, "ListenPortsOmitted"),
 		plain.appears("a rogue privileged listener", "rpcbind", []string{"tcp/0.0.0.0:111"}, "UnexpectedPrivilegedListener"),

@@ -11,18 +11,20 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
-// nobody is the user as whom the shipped unit and DaemonSet run the program: one without any capability.
+// nobody is the user who runs the program, as in the shipped unit and DaemonSet, without any capability.
 const nobody = 65534
 
-// exporter is the program under trial, on a host.
+// exporter is the program that is tested, on a host.
 type exporter struct {
-	host     *host
+	host     *machine
 	root     bool     // may see which process holds a port
 	registry string   // at the start; empty for none
-	flags    []string // more than all have
-	// sandboxed tells that it may not use netlink: a filter of its unit or of its container's runtime refuses it.
+	flags    []string // of this exporter only
+	// sandboxed is true if it may not use netlink, because a filter of its unit or of its container's runtime refuses it.
 	sandboxed bool
 	process   *process
 }
@@ -47,7 +49,7 @@ func (e *exporter) start(flags ...string) error {
 	}
 	cmd := exec.Command(e.host.world.exporter, append(flags, e.flags...)...)
 	if e.sandboxed {
-		cmd = again(roleSandbox, e.host.world.self, cmd.Args...)
+		cmd = host.Again(roleSandbox, e.host.world.self, cmd.Args...)
 	}
 	cmd.Stderr = log
 	if !e.root {
@@ -59,13 +61,13 @@ func (e *exporter) start(flags ...string) error {
 	process := watched(cmd, nil)
 	e.process = process
 	return await("the exporter on "+e.host.name+" is ready", func() (bool, error) {
-		_, err := get("http://" + e.host.address() + ":10190/-/ready")
+		_, err := host.Get("http://" + e.host.address() + ":10190/-/ready")
 		return err == nil, process.hasEnded()
 	})
 }
 
-// beSandbox becomes a program that may not open netlink sockets.
-func beSandbox(arguments []string) error {
+// beSandbox becomes the program of its arguments, which may not open netlink sockets.
+func beSandbox() error {
 	// seccomp_data of include/uapi/linux/seccomp.h: nr is at 0, the first argument at 16.
 	equal := func(value uint32, otherwise uint8) unix.SockFilter {
 		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value, Jf: otherwise}
@@ -79,14 +81,14 @@ func beSandbox(arguments []string) error {
 		{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW},
 	}
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	runtime.LockOSThread() // a filter is a thread's
+	runtime.LockOSThread() // a filter belongs to a thread
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
 	}
 	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)), 0, 0); err != nil {
 		return fmt.Errorf("forbid netlink: %w", err)
 	}
-	return unix.Exec(arguments[0], arguments, os.Environ())
+	return unix.Exec(os.Args[1], os.Args[1:], os.Environ())
 }
 
 func (e *exporter) stop() error {
@@ -95,7 +97,7 @@ func (e *exporter) stop() error {
 	return err
 }
 
-// declare puts a registry in the place of the one before, as a whole.
+// declare replaces the registry in one step.
 func (e *exporter) declare(text string) error {
 	if err := os.WriteFile(e.file()+".new", []byte(text), 0o644); err != nil {
 		return err

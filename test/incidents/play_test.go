@@ -1,37 +1,34 @@
 package incidents
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
-// warmUp is how long nothing happens at first: 10 minutes of a real host. PortVanished wants to have seen a port for more
-// than 5.
+// warmUp is how long nothing happens at first: 10 minutes on a real host. PortVanished only knows ports that it has seen for
+// more than 5 minutes.
 const warmUp = 10 * time.Minute / speed
 
 // world is all that takes part.
 type world struct {
-	dir      string // of the test's files, which everybody may look into
+	host.Report
+	dir      string // of the test's files, which everybody may enter
 	self     string // the test binary
 	exporter string // the program
 	started  time.Time
 	watchman *watchman
 	receiver *receiver
-	rows     []row
-	failed   []string // what is wrong with no incident alone
+	failed   []error // what belongs to no incident
 }
 
-// logf says how far the play is.
+// logf prints how far the play is.
 func (w *world) logf(format string, arguments ...any) {
 	fmt.Fprintf(os.Stderr, "%3.0f s  %s\n", time.Since(w.started).Seconds(), fmt.Sprintf(format, arguments...))
 }
@@ -39,15 +36,12 @@ func (w *world) logf(format string, arguments ...any) {
 // note keeps an error, after which the play goes on.
 func (w *world) note(err error) {
 	if err != nil {
-		w.failed = append(w.failed, err.Error())
+		w.failed = append(w.failed, err)
 	}
 }
 
-// play plays all acts, and prints what came of it.
+// play plays all acts and reports a check for each incident.
 func play() error {
-	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
-		return fmt.Errorf("mount /proc: %w", err)
-	}
 	dir, err := os.MkdirTemp("", "incidents")
 	if err != nil {
 		return err
@@ -55,25 +49,27 @@ func play() error {
 	defer os.RemoveAll(dir)
 	w := &world{dir: dir, self: filepath.Join(dir, "self"), exporter: filepath.Join(dir, "listen_exporter"), started: time.Now()}
 	if err := errors.Join(
-		os.Chmod(dir, 0o755), // nobody is to find the program there
-		install(os.Args[0], w.self),
-		install(os.Getenv(runVariable), w.exporter),
-		ip("link set lo up\n"),
+		os.Chmod(dir, 0o755), // nobody must find the program there
+		host.Install(os.Args[0], w.self),
+		host.Install(os.Getenv(host.Variable), w.exporter),
 		provideTemplates(),
 	); err != nil {
 		return err
 	}
 	w.note(w.playAll())
-	return w.report()
+	err = errors.Join(w.failed...)
+	w.Check(host.Check{Name: "nothing else goes wrong", Run: func() error { return err }})
+	if err != nil {
+		w.showLogs()
+	}
+	w.End()
+	return nil
 }
 
-// playAll plays the acts before a Prometheus and an Alertmanager that run only meanwhile.
+// playAll plays the acts in front of a Prometheus and an Alertmanager.
 func (w *world) playAll() (err error) {
 	s := newScript(w)
-	w.watchman = &watchman{dir: w.dir, data: filepath.Join(cmp.Or(os.Getenv(dataVariable), w.dir), "prometheus"), targets: s.hosts()}
-	if _, err := os.Stat(w.watchman.data); err == nil {
-		return fmt.Errorf("%s is there already: the data would be of two runs", w.watchman.data)
-	}
+	w.watchman = &watchman{dir: w.dir, targets: s.hosts()}
 	w.receiver = new(receiver)
 	if err := w.receiver.listen(); err != nil {
 		return err
@@ -98,24 +94,23 @@ func (w *world) playAll() (err error) {
 		return err
 	}
 	healthy.got = w.receiver.since(0)
-	w.rows = append(w.rows, healthy.row())
+	w.Check(healthy.check())
 
 	for n, incidents := range s.acts() {
 		stray := w.act(n+1, incidents)
 		for _, i := range incidents {
-			w.rows = append(w.rows, i.row())
+			w.Check(i.check())
 		}
 		for _, a := range stray {
-			w.rows = append(w.rows, row{false, strings.TrimSpace(a.Labels["instance"] + " " + a.at()), "no incident", "nothing", a.String()})
+			w.note(fmt.Errorf("an alert that no incident of act %d brings: %s %s: %s", n+1, a.Labels["instance"], a.at(), a))
 		}
 	}
 	w.compareWithPrometheus()
-	w.note(w.runPanels())
 	w.failed = append(w.failed, w.receiver.faults...)
 	return nil
 }
 
-// compareWithPrometheus finds alerts that fired in Prometheus and never came to the receiver.
+// compareWithPrometheus finds alerts that fired in Prometheus and did not reach the receiver.
 func (w *world) compareWithPrometheus() {
 	fired, err := query(`count without (alertstate) (max_over_time(ALERTS{alertstate="firing"}[1h]))`)
 	w.note(err)
@@ -129,63 +124,17 @@ func (w *world) compareWithPrometheus() {
 	}
 	slices.Sort(want)
 	slices.Sort(got)
-	if got = slices.Compact(got); !slices.Equal(want, got) {
-		w.failed = append(w.failed, fmt.Sprintf("alerts that fired in Prometheus:\n%s\nand those that Alertmanager sent:\n%s",
-			strings.Join(want, "\n"), strings.Join(got, "\n")))
+	if err := host.Same(want, slices.Compact(got))(); err != nil {
+		w.note(fmt.Errorf("alerts that fired in Prometheus, and those that Alertmanager sent: %w", err))
 	}
 }
 
-// report prints the table, and what there is to say of failures.
-func (w *world) report() error {
-	passed, failed := 0, len(w.failed)
-	fmt.Println()
-	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "\tWHERE\tWHAT HAPPENS\tEXPECTED\tRECEIVED")
-	for _, r := range w.rows {
-		verdict := "ok"
-		if r.passed {
-			passed++
-		} else {
-			verdict = "NOT OK"
-			failed++
-		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", verdict, r.where, r.what, r.expected, r.actual)
-	}
-	_ = table.Flush()
-	for _, text := range w.failed {
-		fmt.Printf("\nNOT OK: %s\n", text)
-	}
-	if failed > 0 {
-		w.showLogs()
-	}
-	fmt.Printf("\n%d passed, %d failed\n", passed, failed)
-	if failed > 0 {
-		return errFailed
-	}
-	return nil
-}
-
-// showLogs prints the ends of all logs.
+// showLogs reports the ends of all logs.
 func (w *world) showLogs() {
 	logs, _ := filepath.Glob(filepath.Join(w.dir, "*.log"))
 	for _, log := range logs {
 		text, _ := os.ReadFile(log)
 		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-		fmt.Printf("\n%s:\n%s\n", filepath.Base(log), strings.Join(lines[max(0, len(lines)-20):], "\n"))
+		w.Note("%s:\n%s", filepath.Base(log), strings.Join(lines[max(0, len(lines)-20):], "\n"))
 	}
-}
-
-// install copies a program to where everybody may run it.
-func install(from, to string) error {
-	source, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer source.Close()
-	target, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY, 0o755)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(target, source)
-	return errors.Join(err, target.Close())
 }

@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -15,16 +13,19 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
 const (
+	rulesFile       = "../../alerts/listen_exporter.rules.yml"
 	prometheusURL   = "http://127.0.0.1:9090"
 	alertmanagerURL = "http://127.0.0.1:9093"
 	jobName         = "listen_exporter"
-	// patience is how long a busy machine may take for what takes an idle one some seconds.
+	// patience is how long a busy machine may take for what an idle one does in seconds.
 	patience = time.Minute
-	// scrapeInterval is the time between two scrapes, their timeout, and the time between two evaluations of the rules. It is 20
-	// seconds of a real host.
+	// scrapeInterval is the time between two scrapes, their timeout, and the time between two evaluations of the rules: 20
+	// seconds on a real host.
 	scrapeInterval = time.Second
 )
 
@@ -49,9 +50,7 @@ receivers:
 // watchman is Prometheus and Alertmanager.
 type watchman struct {
 	dir      string // of configurations and logs
-	data     string // of Prometheus
-	targets  []*host
-	started  time.Time
+	targets  []*machine
 	programs []*process
 }
 
@@ -74,16 +73,15 @@ func (w *watchman) start() error {
 			return err
 		}
 	}
-	w.started = time.Now()
 	return errors.Join(
 		w.run("alertmanager", alertmanagerURL, "--config.file="+filepath.Join(w.dir, "alertmanager.yml"),
 			"--storage.path="+filepath.Join(w.dir, "alertmanager"), "--web.listen-address=127.0.0.1:9093", "--cluster.listen-address="),
 		w.run("prometheus", prometheusURL, "--config.file="+filepath.Join(w.dir, "prometheus.yml"),
-			"--storage.tsdb.path="+w.data, "--web.listen-address=127.0.0.1:9090", "--log.level=warn"),
+			"--storage.tsdb.path="+filepath.Join(w.dir, "prometheus"), "--web.listen-address=127.0.0.1:9090", "--log.level=warn"),
 	)
 }
 
-// run starts one of them, and waits until it is ready.
+// run starts one of them and waits until it is ready.
 func (w *watchman) run(program, address string, arguments ...string) error {
 	log, err := os.Create(filepath.Join(w.dir, program+".log"))
 	if err != nil {
@@ -98,12 +96,12 @@ func (w *watchman) run(program, address string, arguments ...string) error {
 	p := watched(cmd, nil)
 	w.programs = append(w.programs, p)
 	return await(program+" is ready", func() (bool, error) {
-		_, err := get(address + "/-/ready")
+		_, err := host.Get(address + "/-/ready")
 		return err == nil, p.hasEnded()
 	})
 }
 
-// stop ends both, so that the data is whole.
+// stop ends both.
 func (w *watchman) stop() error {
 	var all error
 	for _, p := range w.programs {
@@ -112,10 +110,10 @@ func (w *watchman) stop() error {
 	return all
 }
 
-// templates is where some distributions' Alertmanager looks for its templates, wherever it was unpacked.
+// templates is where the Alertmanager of some distributions looks for its templates, wherever it was unpacked.
 const templates = "/usr/share/prometheus/alertmanager"
 
-// provideTemplates puts empty ones there, which the other processes of the machine do not see. A webhook uses none.
+// provideTemplates puts empty ones there, which only the processes of the test see. A webhook uses none.
 func provideTemplates() error {
 	if _, err := os.Stat(templates); err == nil {
 		return nil
@@ -130,7 +128,7 @@ func provideTemplates() error {
 	return all
 }
 
-// seen waits until Prometheus has scraped every host, or tried to, and then evaluated every rule, after a moment.
+// seen waits until Prometheus has scraped every host after a moment, or tried to, and then evaluated every rule.
 func (w *watchman) seen(moment time.Time) error {
 	return await("Prometheus has looked", func() (bool, error) {
 		samples, err := query("timestamp(up)")
@@ -213,38 +211,23 @@ func rules() (evaluated time.Time, alerts []alert, err error) {
 	return evaluated, alerts, nil
 }
 
-// api asks Prometheus, and decodes the data of its answer.
+// api decodes the data of an answer of Prometheus.
 func api(path string, data any) error {
-	text, err := get(prometheusURL + "/api/v1/" + path)
+	text, err := host.Get(prometheusURL + "/api/v1/" + path)
 	if err != nil {
 		return err
 	}
 	return json.Unmarshal([]byte(text), &struct{ Data any }{data})
 }
 
-// get fetches a page that must answer with status 200.
-func get(address string) (string, error) {
-	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Get(address)
-	if err != nil {
-		return "", err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s: %s", address, response.Status, body)
-	}
-	return string(body), err
-}
-
-// await asks again and again until the answer is yes, an error, or late.
+// await calls reached until it returns true or an error, for as long as patience lasts.
 func await(what string, reached func() (bool, error)) error {
 	for deadline := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
 		if yes, err := reached(); yes || err != nil {
 			return err
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("waited %s in vain until %s", patience, what)
+			return fmt.Errorf("not within %s: %s", patience, what)
 		}
 	}
 }

@@ -21,7 +21,7 @@ type alert struct {
 	StartsAt            time.Time
 }
 
-// String names the alert and the service that it names.
+// String returns the name of the alert, the service that it names, and its state.
 func (a alert) String() string {
 	name := a.Labels["alertname"]
 	if service := a.Labels["service_name"]; service != "" {
@@ -33,7 +33,7 @@ func (a alert) String() string {
 	return name + ", resolved"
 }
 
-// at is what the alert is about on its host: a port, such as tcp/80, or nothing.
+// at returns the port that the alert is about, such as tcp/80, or nothing.
 func (a alert) at() string {
 	if a.Labels["port"] == "" {
 		return ""
@@ -41,19 +41,19 @@ func (a alert) at() string {
 	return a.Labels["proto"] + "/" + a.Labels["port"]
 }
 
-// fault is what is wrong with what the alert says, or nothing.
-func (a alert) fault() string {
+// fault returns an error if a label is missing or a text was not expanded.
+func (a alert) fault() error {
 	if a.Labels["env"] != "incidents" || a.Labels["severity"] == "" || a.Annotations["runbook_url"] == "" {
-		return fmt.Sprintf("the labels are %v, the annotations %v", a.Labels, a.Annotations)
+		return fmt.Errorf("%s: the labels are %v, the annotations %v", a, a.Labels, a.Annotations)
 	}
 	for _, name := range []string{"summary", "description"} {
 		text := a.Annotations[name]
 		if !strings.Contains(text, a.Labels["instance"]) || strings.Contains(text, "error expanding") ||
 			strings.Contains(text, "<no value>") || strings.Contains(text, "%!") || strings.Contains(text, "{{") {
-			return fmt.Sprintf("its %s is %q", name, text)
+			return fmt.Errorf("%s: its %s is %q", a, name, text)
 		}
 	}
-	return ""
+	return nil
 }
 
 // receiver is a webhook to which Alertmanager sends alerts.
@@ -61,10 +61,10 @@ type receiver struct {
 	server http.Server
 	mutex  sync.Mutex
 	alerts []alert // in the order in which they came; a later message changes the status
-	faults []string
+	faults []error
 }
 
-// listen takes alerts until the receiver is closed.
+// listen receives alerts until the process ends.
 func (r *receiver) listen() error {
 	listener, err := net.Listen("tcp", receiverAddress)
 	if err != nil {
@@ -83,7 +83,7 @@ func (r *receiver) ServeHTTP(_ http.ResponseWriter, request *http.Request) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	if err != nil {
-		r.faults = append(r.faults, fmt.Sprintf("Alertmanager sends what cannot be read: %v", err))
+		r.faults = append(r.faults, fmt.Errorf("read what Alertmanager sends: %w", err))
 		return
 	}
 	for _, got := range message.Alerts {
@@ -91,7 +91,7 @@ func (r *receiver) ServeHTTP(_ http.ResponseWriter, request *http.Request) {
 	}
 }
 
-// take keeps an alert. An alert that fires once more starts anew, and is another one.
+// take keeps an alert. An alert that fires again has another start, and is another alert.
 func (r *receiver) take(got alert) {
 	for i, known := range r.alerts {
 		if known.StartsAt.Equal(got.StartsAt) && maps.Equal(known.Labels, got.Labels) {
@@ -100,12 +100,12 @@ func (r *receiver) take(got alert) {
 		}
 	}
 	r.alerts = append(r.alerts, got)
-	if fault := got.fault(); fault != "" {
-		r.faults = append(r.faults, got.String()+": "+fault)
+	if err := got.fault(); err != nil {
+		r.faults = append(r.faults, err)
 	}
 }
 
-// since returns all alerts but the first ones.
+// since returns all alerts after the first ones.
 func (r *receiver) since(first int) []alert {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()

@@ -30,21 +30,21 @@ services:
   - {name: ntp, port: 123, proto: udp, hosts: [db]}
 `
 
-// search is a service more, to stand at the end.
+// search is one more service, for the end of the registry.
 const search = "  - {name: search, port: 9200}\n"
 
 // script is the hosts, what runs on them, and what happens to them.
 type script struct {
-	web, db, plain *host
+	web, db, plain *machine
 }
 
-func (s *script) hosts() []*host { return []*host{s.web, s.db, s.plain} }
+func (s *script) hosts() []*machine { return []*machine{s.web, s.db, s.plain} }
 
 func newScript(w *world) *script {
 	s := &script{
-		web:   &host{world: w, name: "web", number: 1},
-		db:    &host{world: w, name: "db", number: 2},
-		plain: &host{world: w, name: "plain", number: 3},
+		web:   &machine{world: w, name: "web", number: 1},
+		db:    &machine{world: w, name: "db", number: 2},
+		plain: &machine{world: w, name: "plain", number: 3},
 	}
 	for _, h := range s.hosts() {
 		h.exporter = &exporter{host: h, root: h == s.web}
@@ -54,7 +54,7 @@ func newScript(w *world) *script {
 		h.runs("sshd", "tcp/0.0.0.0:22", "tcp/[::1]:22")
 		h.runs("gitd", "tcp/0.0.0.0:2222")
 	}
-	for _, h := range []*host{s.web, s.plain} {
+	for _, h := range []*machine{s.web, s.plain} {
 		h.runs("apid", "tcp/0.0.0.0:8080")
 		h.runs("shopd", "tcp/0.0.0.0:8081")
 		h.runs("redis", "tcp/127.0.0.1:6379")
@@ -72,13 +72,13 @@ func newScript(w *world) *script {
 	return s
 }
 
-// runs has a program run on the host from its boot on.
-func (h *host) runs(program string, sockets ...string) {
+// runs adds a program that runs on the host from its boot on.
+func (h *machine) runs(program string, sockets ...string) {
 	h.services = append(h.services, &service{host: h, program: program, sockets: sockets})
 }
 
 // service returns one of the host's programs.
-func (h *host) service(program string) *service {
+func (h *machine) service(program string) *service {
 	for _, s := range h.services {
 		if s.program == program {
 			return s
@@ -87,7 +87,7 @@ func (h *host) service(program string) *service {
 	panic("no program " + program + " on " + h.name)
 }
 
-// port is what the service's first socket is known by in an alert, such as tcp/80.
+// port returns the first port of the service as an alert names it, such as tcp/80.
 func (s *service) port() string {
 	for _, socket := range s.sockets {
 		if proto, address, ok := strings.Cut(socket, "/"); ok {
@@ -97,19 +97,19 @@ func (s *service) port() string {
 	return ""
 }
 
-// stops has a service stop, and start again in the end.
+// stops stops a service until the end of the act.
 func (s *service) stops(want ...string) *incident {
 	return s.incident("a service stops", s.stop, s.start, want)
 }
 
-// restarts has a service start again as soon as an alert has begun to wait.
+// restarts starts a service again as soon as an alert is pending.
 func (s *service) restarts(waiting string) *incident {
 	return s.incident("a service restarts within its grace", func() error {
 		return errors.Join(s.stop(), s.host.awaitWaiting(waiting, s.port()), s.start())
 	}, nil, nil)
 }
 
-// moves has a service listen elsewhere.
+// moves restarts a service with another address.
 func (s *service) moves(to string, want ...string) *incident {
 	name := fmt.Sprintf("a service moves from %s to %s", withoutPort(s.sockets[0]), withoutPort(to))
 	return s.incident(name, func() error { return s.moveTo(to) }, func() error { return s.moveTo(s.sockets...) }, want)
@@ -121,27 +121,27 @@ func withoutPort(socket string) string {
 	return host
 }
 
-// isReplaced has another program take the service's port.
+// isReplaced gives the port of a service to another program.
 func (s *service) isReplaced(name string, want ...string) *incident {
 	return s.incident(name, func() error {
 		return errors.Join(s.stop(), s.startAs("intruder", s.sockets...))
 	}, func() error { return s.moveTo(s.sockets...) }, want)
 }
 
-// appears has a program start that nobody knows.
-func (h *host) appears(name, program string, sockets []string, want ...string) *incident {
+// appears starts a program that is in no registry.
+func (h *machine) appears(name, program string, sockets []string, want ...string) *incident {
 	s := &service{host: h, program: program, sockets: sockets}
 	return s.incident(name, s.start, s.stop, want)
 }
 
-// hasClients has a program open many UDP sockets, as a resolver does.
-func (h *host) hasClients() *incident {
+// hasClients starts a program that opens many UDP sockets, as a resolver does.
+func (h *machine) hasClients() *incident {
 	i := h.appears("a burst of clients' UDP sockets", "resolver", slices.Repeat([]string{"udp/0.0.0.0:0"}, 200))
 	i.at = clients
 	return i
 }
 
-// isFull has clients come to a service that takes none of them, until it does.
+// isFull connects clients to a service that accepts none of them until the end of the act.
 func (s *service) isFull(want ...string) *incident {
 	return s.isKnocked("a backlog fills", func() error {
 		conn, err := net.DialTimeout("tcp", net.JoinHostPort(s.host.address(), s.portNumber()), 100*time.Millisecond)
@@ -152,7 +152,7 @@ func (s *service) isFull(want ...string) *incident {
 	}, want)
 }
 
-// drops has packets come to a service that reads none of them, until it does.
+// drops sends packets to a service that reads none of them until the end of the act.
 func (s *service) drops(want ...string) *incident {
 	return s.isKnocked("UDP packets are dropped", func() error {
 		conn, err := net.Dial("udp", net.JoinHostPort(s.host.address(), s.portNumber()))
@@ -167,7 +167,7 @@ func (s *service) drops(want ...string) *incident {
 // knocking is the time between two clients.
 const knocking = 10 * time.Millisecond
 
-// dropsFor has packets come to a service that reads none of them for a while.
+// dropsFor sends packets to a service that reads none of them for a while.
 func (s *service) dropsFor(name string, length time.Duration) *incident {
 	knocked := s.drops()
 	return s.incident(name, func() error {
@@ -177,7 +177,7 @@ func (s *service) dropsFor(name string, length time.Duration) *incident {
 	}, nil, nil)
 }
 
-// isKnocked has clients come until the service serves them all.
+// isKnocked sends clients until the service serves them all.
 func (s *service) isKnocked(name string, knock func() error, want []string) *incident {
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	return s.incident(name, func() error {
@@ -207,19 +207,20 @@ func (s *service) incident(name string, begin, end func() error, want []string) 
 	return &incident{host: s.host, name: name, at: s.port(), want: want, begin: begin, end: end}
 }
 
-// on is an incident of the host as a whole.
-func (h *host) on(name string, begin, end func() error, want ...string) *incident {
+// on is an incident of the whole host.
+func (h *machine) on(name string, begin, end func() error, want ...string) *incident {
 	return &incident{host: h, name: name, begin: begin, end: end, want: want}
 }
 
-// hideProcesses has nobody but root see other users' processes below /proc, as a hardened host has it: 2 to hide them, 0 not to.
-func (h *host) hideProcesses(level int) error {
+// hideProcesses sets whether only root sees the processes of other users below /proc, as on a hardened host: 2 hides them, 0
+// does not.
+func (h *machine) hideProcesses(level int) error {
 	return h.inside(func() error {
 		return unix.Mount("proc", "/proc", "proc", unix.MS_REMOUNT|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, fmt.Sprintf("hidepid=%d", level))
 	})
 }
 
-// upgrade restarts the exporter, for as long as a package upgrade takes: some scrapes fail.
+// upgrade stops the exporter for as long as a package upgrade takes, in which some scrapes fail.
 func (e *exporter) upgrade(flags ...string) error {
 	e.flags = flags
 	return errors.Join(e.stop(), e.host.awaitUp(0), e.start(), e.host.awaitUp(1))

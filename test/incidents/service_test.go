@@ -12,15 +12,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/listen-exporter/listen_exporter/test/host"
 	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
-// deaf is the first argument of a program that serves nobody until it is told to.
+// deaf is the first argument of a program that serves nobody until a line comes on its stdin.
 const deaf = "deaf"
 
 // service is a program that listens on a host.
 type service struct {
-	host    *host
+	host    *machine
 	program string   // the name of its process
 	sockets []string // such as tcp/0.0.0.0:80
 	process *process
@@ -28,10 +29,10 @@ type service struct {
 
 func (s *service) start() error { return s.startOn(s.sockets...) }
 
-// startOn starts the program with other sockets than it has as a rule.
+// startOn starts the program with other sockets than its usual ones.
 func (s *service) startOn(sockets ...string) error { return s.startAs(s.program, sockets...) }
 
-// startAs starts a program of another name in its place.
+// startAs starts a program with another name instead.
 func (s *service) startAs(program string, sockets ...string) error {
 	path := filepath.Join(s.host.world.dir, s.host.name+"-bin", program)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
@@ -41,7 +42,7 @@ func (s *service) startAs(program string, sockets ...string) error {
 		return err
 	}
 	return s.host.inside(func() error {
-		process, err := start(again(roleService, path, sockets...))
+		process, err := start(host.Again(roleService, path, sockets...))
 		if err != nil {
 			return fmt.Errorf("start %s on %s: %w", program, s.host.name, err)
 		}
@@ -57,12 +58,12 @@ func (s *service) stop() error {
 	return nil
 }
 
-// moveTo has the program listen elsewhere, after a restart.
+// moveTo restarts the program with other sockets.
 func (s *service) moveTo(sockets ...string) error {
 	return errors.Join(s.stop(), s.startOn(sockets...))
 }
 
-// serve has a deaf program serve.
+// serve makes a deaf program serve.
 func (s *service) serve() error {
 	_, err := io.WriteString(s.process.input, "serve\n")
 	return err
@@ -81,7 +82,7 @@ func beService(arguments []string) error {
 		if err != nil {
 			return err
 		}
-		if isDeaf { // it has little room, so that it is soon full
+		if isDeaf { // little room is soon full
 			err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1)
 			if proto == "tcp" {
 				err = errors.Join(err, unix.Listen(fd, 1))
@@ -107,7 +108,7 @@ func beService(arguments []string) error {
 	return nil
 }
 
-// serve takes all that comes, and gives nothing.
+// serve accepts and reads everything, and answers nothing.
 func serve(fd int, tcp bool) {
 	packet := make([]byte, 1)
 	for {

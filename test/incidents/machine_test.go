@@ -16,16 +16,18 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
-// nameVariable tells a host its name.
+// nameVariable has the name of a host.
 const nameVariable = "LISTEN_EXPORTER_INCIDENTS_HOST"
 
-// ready is what a process prints when it is.
+// ready is what a process prints when it is ready.
 const ready = "ready"
 
-// host is one of the machines that are watched.
-type host struct {
+// machine is a host that is watched.
+type machine struct {
 	world    *world
 	name     string
 	number   int // of its network
@@ -35,11 +37,11 @@ type host struct {
 }
 
 // address is that of the host, as Prometheus sees it.
-func (h *host) address() string { return fmt.Sprintf("10.77.%d.2", h.number) }
+func (h *machine) address() string { return fmt.Sprintf("10.77.%d.2", h.number) }
 
-// boot makes the host, and starts what is to run on it.
-func (h *host) boot() error {
-	cmd := again(roleHost, os.Args[0])
+// boot makes the host and starts its services and its exporter.
+func (h *machine) boot() error {
+	cmd := host.Again(roleHost, os.Args[0])
 	cmd.Env = append(cmd.Env, nameVariable+"="+h.name)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:   syscall.CLONE_NEWPID,
@@ -67,21 +69,21 @@ func (h *host) boot() error {
 	return h.exporter.start()
 }
 
-// die ends the host at once, with all that runs on it.
-func (h *host) die() error {
+// die ends the host at once, with all its processes.
+func (h *machine) die() error {
 	h.init.kill()
 	h.exporter.process = nil
 	for _, s := range h.services {
 		s.process = nil
 	}
-	// Its end of the cable goes with it, and takes ours along, but not at once.
-	return await(h.name+" is no more", func() (bool, error) {
+	// Its end of the cable disappears with it, and then ours does, but not at once.
+	return await(h.name+" is gone", func() (bool, error) {
 		_, err := net.InterfaceByName(h.name)
 		return err != nil, nil
 	})
 }
 
-// beHost is PID 1 of a host: it makes the host's own /proc and name, and waits for its end.
+// beHost is PID 1 of a host: it mounts /proc, sets the name, and ends when its input does.
 func beHost() error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
@@ -94,8 +96,8 @@ func beHost() error {
 	return err
 }
 
-// inside calls do on a thread that is on the host. What do starts is a process of the host.
-func (h *host) inside(do func() error) error {
+// inside calls do on a thread that is on the host. Processes that do starts are processes of the host.
+func (h *machine) inside(do func() error) error {
 	if h.init == nil {
 		return fmt.Errorf("%s is down", h.name)
 	}
@@ -116,9 +118,9 @@ func (h *host) inside(do func() error) error {
 	return <-result
 }
 
-// enter takes the calling thread, and the processes that it starts, to where a process lives.
+// enter moves the calling thread into the namespaces of a process. Processes that it starts are there too.
 func enter(pid int) error {
-	if err := unix.Unshare(unix.CLONE_FS); err != nil { // else no other mount namespace
+	if err := unix.Unshare(unix.CLONE_FS); err != nil { // setns(2) wants it for a mount namespace
 		return fmt.Errorf("unshare: %w", err)
 	}
 	for _, kind := range []struct {
@@ -138,7 +140,7 @@ func enter(pid int) error {
 	return nil
 }
 
-// ip has ip(8) do what the lines say, in the network namespace of the calling thread.
+// ip runs lines of ip(8) commands in the network namespace of the calling thread.
 func ip(lines string) error {
 	cmd := exec.Command("ip", "-batch", "-")
 	cmd.Stdin = strings.NewReader(lines)
@@ -153,10 +155,10 @@ type process struct {
 	cmd   *exec.Cmd
 	input io.WriteCloser
 	ended chan struct{} // is closed
-	err   error         // how it has ended
+	err   error         // from Wait
 }
 
-// start starts a process, and waits until it says that it is ready.
+// start starts a process and waits until it prints that it is ready.
 func start(cmd *exec.Cmd) (*process, error) {
 	input, err := cmd.StdinPipe()
 	if err != nil {
@@ -184,7 +186,7 @@ func start(cmd *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
-// watched returns a command that has been started.
+// watched returns the process of a command that has been started.
 func watched(cmd *exec.Cmd, input io.WriteCloser) *process {
 	p := &process{cmd: cmd, input: input, ended: make(chan struct{})}
 	go func() {
@@ -194,11 +196,11 @@ func watched(cmd *exec.Cmd, input io.WriteCloser) *process {
 	return p
 }
 
-// hasEnded returns an error once the process has.
+// hasEnded returns an error once the process has ended.
 func (p *process) hasEnded() error {
 	select {
 	case <-p.ended:
-		return fmt.Errorf("%s has ended: %w", filepath.Base(p.cmd.Path), errors.Join(errFailed, p.err))
+		return fmt.Errorf("%s has ended: %w", filepath.Base(p.cmd.Path), errors.Join(errors.New("it must run"), p.err))
 	default:
 		return nil
 	}
@@ -212,7 +214,7 @@ func (p *process) kill() {
 	}
 }
 
-// terminate ends the process with SIGTERM, after which it must end with status 0.
+// terminate sends SIGTERM, on which the process must end with status 0.
 func (p *process) terminate() error {
 	if p == nil {
 		return errors.New("it does not run")
