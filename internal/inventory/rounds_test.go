@@ -128,7 +128,7 @@ func TestTwoReadsOfATableMustDoForTheFirstReadingOfANamespace(t *testing.T) {
 			t.Errorf("%d reads of the main namespace, want %d", got, goneAfter)
 		}
 		if p.reads[socket.TCP] != 2 || p.reads[socket.UDP] != 2 {
-			t.Errorf("the tables were read %v times, want each twice", p.scripted.reads)
+			t.Errorf("the tables were read %v times, want each twice", p.reads)
 		}
 		later := h.add(81)
 		h.Snapshot()
