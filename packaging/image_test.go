@@ -28,7 +28,7 @@ func read(t *testing.T, name string) string {
 
 var continuation = regexp.MustCompile(`\\\n\s*`)
 
-// instructions returns what stands in the Dockerfile after each of its keywords, in its order.
+// instructions returns the arguments of each keyword in the Dockerfile, in order.
 func instructions(t *testing.T) map[string][]string {
 	t.Helper()
 	text := regexp.MustCompile(`(?m)^\s*#.*\n`).ReplaceAllString(read(t, "Dockerfile"), "")

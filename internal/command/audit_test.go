@@ -15,7 +15,7 @@ import (
 	"github.com/listen-exporter/listen_exporter/test/program"
 )
 
-func TestAuditTellsEveryViolationAndEveryMissingService(t *testing.T) {
+func TestAuditShowsEveryViolationAndEveryMissingService(t *testing.T) {
 	procfs := program.NewProcfs(t)
 	for _, test := range []struct {
 		name, registry string
@@ -29,14 +29,14 @@ udp [fe80::1]:546: unregistered: no service declares the port
 tcp 127.0.0.1:8080: reserved: the port is reserved for alpha
 2 listeners as declared, 3 violations, 2 missing services
 `},
-		{"violations alone", `services: [{name: all, port: [22, 443], purpose: x}, {name: app, port: 8080, bind: loopback}]`, 1, `udp 0.0.0.0:53: unregistered: no service declares the port
+		{"only violations", `services: [{name: all, port: [22, 443], purpose: x}, {name: app, port: 8080, bind: loopback}]`, 1, `udp 0.0.0.0:53: unregistered: no service declares the port
 udp [fe80::1]:546: unregistered: no service declares the port
 3 listeners as declared, 2 violations, 0 missing services
 `},
-		{"a missing service alone", `services: [{name: all, port: [22, 443, 8080]}, {name: udp, port: [53, 546], proto: udp}, {name: more, port: 40000, proto: [tcp, udp], bind: private}]`, 1, `tcp 40000: missing: more does not listen as declared
+		{"only a missing service", `services: [{name: all, port: [22, 443, 8080]}, {name: udp, port: [53, 546], proto: udp}, {name: more, port: 40000, proto: [tcp, udp], bind: private}]`, 1, `tcp 40000: missing: more does not listen as declared
 6 listeners as declared, 0 violations, 1 missing service
 `},
-		{"all as declared, a client aside", `services: [{name: all, port: "22-8080", proto: [tcp, udp], required: false}]`, 0, `5 listeners as declared, 0 violations, 0 missing services
+		{"all as declared, and a client", `services: [{name: all, port: "22-8080", proto: [tcp, udp], required: false}]`, 0, `5 listeners as declared, 0 violations, 0 missing services
 `},
 		{"of another host", `services: [{name: all, port: "22-8080", proto: [tcp, udp]}, {name: x, port: 9, hosts: ["db-*"]}]`, 0, `5 listeners as declared, 0 violations, 0 missing services
 `},
@@ -53,7 +53,7 @@ udp [fe80::1]:546: unregistered: no service declares the port
 	}
 }
 
-func TestAuditOfAHostThatCannotBeReadIsNoPass(t *testing.T) {
+func TestAuditOfAPartOfTheHostIsNoPass(t *testing.T) {
 	procfs := program.NewProcfs(t)
 	program.WriteTable(t, procfs, "udp", "not a table\n  1: bad\n")
 	file := program.WriteFile(t, "ports.yml", `services: [{name: tcp, port: [22, 443, 8080]}, {name: dns, port: 53, proto: udp}]`)
@@ -99,7 +99,7 @@ func TestWhatCoversEveryListenerTakesNoFilter(t *testing.T) {
 	}
 }
 
-func TestAuditThatMayNotSeeAllIsNoPass(t *testing.T) {
+func TestAuditWithTooFewMaxPortsIsNoPass(t *testing.T) {
 	file := program.WriteFile(t, "ports.yml", `services: [{name: all, port: "22-50000", proto: [tcp, udp]}]`)
 	for most, want := range map[string]string{
 		"5": "1 listener not judged: there are more than --collector.max-ports",
@@ -112,7 +112,7 @@ func TestAuditThatMayNotSeeAllIsNoPass(t *testing.T) {
 	}
 }
 
-func TestAuditWarnsWhereTheRegistryIsForOtherHosts(t *testing.T) {
+func TestAuditWarnsIfTheRegistryIsForOtherHosts(t *testing.T) {
 	file := program.WriteFile(t, "ports.yml", `services: [{name: ssh, port: 22, hosts: ["db-*"]}]`)
 	code, _, stderr := program.Run(t, "audit", "--path.procfs="+program.NewProcfs(t), "--registry.host=web-1", "--registry.file="+file)
 	var warnings []string
@@ -146,7 +146,7 @@ func TestAuditSaysWhatItAssumes(t *testing.T) {
 	}
 }
 
-func TestAViolationNamesWhoHoldsThePort(t *testing.T) {
+func TestAViolationNamesTheHolders(t *testing.T) {
 	l := inventory.Listener{
 		Key:     inventory.Key{Proto: inventory.TCP, Addr: netip.MustParseAddrPort("[::]:22"), Device: "eth0"},
 		Holders: []inventory.Holder{{Process: "nc\n", Unit: "x.service"}, {Process: "sshd"}},

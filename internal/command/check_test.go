@@ -11,7 +11,7 @@ import (
 	"github.com/listen-exporter/listen_exporter/test/program"
 )
 
-// checkFiles are what the tests of check are about.
+// checkFiles are the files that check is given.
 var checkFiles = map[string]string{
 	"good.yml":        "services: [{name: ssh, port: 22}]\nreserved: [{team: a, ports: 30000-30099, namespaces: [team-a]}]\n",
 	"more.yml":        "services: [{name: web, port: [80, 443]}, {name: dns, port: 53}]\n",
@@ -51,14 +51,14 @@ func TestCheck(t *testing.T) {
 			nil,
 		},
 		{
-			"bad files beside a good one",
+			"bad files and a good one",
 			[]string{"bad.yml", "good.yml", "worse.yml"},
 			1,
 			[]string{`bad\.yml:3:11: .+`, `bad\.yml:4:11: .+`, `good\.yml: 1 service, 1 reserved range`, `worse\.yml:1:\d+: .+`},
 			nil,
 		},
 		{
-			"a file that is not there beside a bad one",
+			"a missing file and a bad one",
 			[]string{"bad.yml", "gone.yml"},
 			2,
 			[]string{`bad\.yml:3:11: .+`, `bad\.yml:4:11: .+`},
@@ -77,7 +77,7 @@ func TestCheck(t *testing.T) {
 			nil,
 		},
 		{
-			"what several registries find is told once",
+			"the same finding by several registries",
 			[]string{"good.yml", "more.yml", "--manifests=twice"},
 			1,
 			[]string{`good\.yml: .+`, `more\.yml: .+`, `twice/a\.yaml:8:21: .*30000-30099.*`, `twice/b\.yaml:8:21: .*31000.*`},

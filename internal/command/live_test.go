@@ -185,11 +185,11 @@ func TestListOfAllNamespacesNamesThem(t *testing.T) {
 	}
 	_, stdout, _ = program.Run(t, "list", "--collector.netns=all", "--format=registry", "--path.procfs="+procfs)
 	if strings.Count(stdout, "port: 22\n") != 1 {
-		t.Errorf("want port 22 of the main namespace alone:\n%s", stdout)
+		t.Errorf("want only port 22 of the main namespace:\n%s", stdout)
 	}
 }
 
-// runOnTerminal runs the program with a terminal of some columns as its output.
+// runOnTerminal runs the program on a terminal with so many columns, and returns its output.
 func runOnTerminal(t *testing.T, columns uint16, environment []string, args ...string) string {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
@@ -219,7 +219,7 @@ func runOnTerminal(t *testing.T, columns uint16, environment []string, args ...s
 	}
 	slave.Close()
 	seen, err := io.ReadAll(master)
-	if err != nil && !errors.Is(err, unix.EIO) { // nobody has the other end any more
+	if err != nil && !errors.Is(err, unix.EIO) { // the other end is closed
 		t.Fatal(err)
 	}
 	if err := cmd.Wait(); err != nil {
@@ -239,7 +239,7 @@ func TestListOnATerminal(t *testing.T) {
 		{"colours", []string{"TERM=xterm-256color", "NO_COLOR="}, true},
 		{"NO_COLOR", []string{"TERM=xterm-256color", "NO_COLOR=1"}, false},
 		{"a dumb terminal", []string{"TERM=dumb", "NO_COLOR="}, false},
-		{"no word of what terminal", []string{"TERM=", "NO_COLOR="}, false},
+		{"an unknown terminal", []string{"TERM=", "NO_COLOR="}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			seen := runOnTerminal(t, 80, test.environment, args...)
@@ -255,7 +255,7 @@ func TestListOnATerminal(t *testing.T) {
 			}
 		})
 	}
-	// What is no table is the same everywhere.
+	// Other formats are the same everywhere.
 	for _, format := range []string{FormatJSON, FormatRegistry} {
 		if seen := runOnTerminal(t, 80, []string{"TERM=xterm"}, append(args, "--format="+format)...); strings.Contains(seen, "\x1b") || strings.Contains(seen, "6 listeners") {
 			t.Errorf("%s:\n%q", format, seen)

@@ -13,7 +13,7 @@ import (
 	"github.com/listen-exporter/listen_exporter/test/program"
 )
 
-// hostile are listeners with names that nobody should give.
+// hostile returns listeners with names that try to fool the reader.
 func hostile() *inventory.Snapshot {
 	addr := netip.MustParseAddrPort
 	return &inventory.Snapshot{
@@ -38,7 +38,7 @@ func hostile() *inventory.Snapshot {
 	}
 }
 
-func TestNamesInATableDoNothingToATerminalAndStayOneWord(t *testing.T) {
+func TestNamesInATableCannotControlATerminalAndStayOneWord(t *testing.T) {
 	var out bytes.Buffer
 	listTable(hostile(), true).write(&out, screen{})
 	want := `PROTO  ADDRESS           PORT  SCOPE      SERVICE               STATE  HOLDER                                                                                                   QUEUE    NETNS
@@ -80,11 +80,11 @@ func TestATableOnATerminalFitsItsWidth(t *testing.T) {
 	}
 	listTable(s, false).write(&piped, screen{width: 10})
 	if strings.Contains(piped.String(), "…") {
-		t.Errorf("what is no terminal is cut:\n%s", &piped)
+		t.Errorf("output to a file is cut:\n%s", &piped)
 	}
 }
 
-func TestColoursAreOfStatesAndFullQueuesAlone(t *testing.T) {
+func TestOnlyStatesAndFullQueuesHaveColours(t *testing.T) {
 	var plain, coloured bytes.Buffer
 	listTable(hostile(), false).write(&plain, screen{terminal: true})
 	listTable(hostile(), false).write(&coloured, screen{terminal: true, colour: true})

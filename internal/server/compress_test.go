@@ -41,7 +41,7 @@ func bodyOf(t *testing.T, answer *httptest.ResponseRecorder) string {
 	return string(body)
 }
 
-func TestThePageIsCompressedForThoseWhoTakeIt(t *testing.T) {
+func TestThePageIsCompressedForClientsThatAcceptGzip(t *testing.T) {
 	page := strings.Repeat("a page, ", 100_000)
 	handler := compressed(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		for rest := page; rest != ""; rest = rest[min(4000, len(rest)):] {
@@ -101,7 +101,7 @@ func TestThePageIsCompressedForThoseWhoTakeIt(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoPageIsNeverCompressed(t *testing.T) {
+func TestErrorsAreNeverCompressed(t *testing.T) {
 	for code := range 600 {
 		if code < http.StatusMultipleChoices {
 			continue
@@ -119,8 +119,8 @@ func TestWhatIsNoPageIsNeverCompressed(t *testing.T) {
 	}
 }
 
-// The writers are used again: nothing of one page may get into another, least of all of one that was never finished.
-func TestPagesThatAreWrittenAtTheSameTimeStayApart(t *testing.T) {
+// Writers are reused: nothing of one page may get into another, even if the first one was never finished.
+func TestPagesAtTheSameTimeStayApart(t *testing.T) {
 	handler := compressed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		for range 1000 {
 			_, _ = fmt.Fprintf(w, "page %s\n", r.Header.Get("Page"))
@@ -166,32 +166,43 @@ func TestPagesThatAreWrittenAtTheSameTimeStayApart(t *testing.T) {
 	clients.Wait()
 }
 
-func TestTooManyScrapesAreRefusedInPlainText(t *testing.T) {
-	begun, end := make(chan struct{}, 1), make(chan struct{})
-	snapshot := func() *inventory.Snapshot {
-		begun <- struct{}{}
-		<-end
-		return new(inventory.Snapshot)
-	}
-	o := defaults()
-	o.MaxRequests, o.Snapshot = 1, snapshot
-	handler := newServer(t, o, io.Discard).handler
-	first := make(chan *httptest.ResponseRecorder)
-	go func() { first <- askedWith(t, handler, "gzip") }()
-	<-begun
-	refused := askedWith(t, handler, "gzip")
-	close(end)
-	if got := refused.Header().Get("Content-Encoding"); refused.Code != http.StatusServiceUnavailable || got != "" || !strings.Contains(refused.Body.String(), "try again later") {
-		t.Errorf("status %d, Content-Encoding %q: %q", refused.Code, got, refused.Body)
-	}
-	served := <-first
-	if got := served.Header().Get("Content-Encoding"); served.Code != http.StatusOK || got != "gzip" {
-		t.Errorf("status %d, Content-Encoding %q, want gzip", served.Code, got)
-	}
-	if got := served.Header().Values("Vary"); !slices.Equal(slices.Sorted(slices.Values(got)), []string{"Accept", "Accept-Encoding"}) {
-		t.Errorf("Vary %q", got)
-	}
-	if page := bodyOf(t, served); !strings.Contains(page, "\nlisten_exporter_build_info{") {
-		t.Errorf("the page is %q", page)
+func TestMoreScrapesThanAllowedAreRefusedInPlainText(t *testing.T) {
+	for limit, want := range map[int]int{1: http.StatusServiceUnavailable, 0: http.StatusOK} {
+		begun, end := make(chan struct{}, 50), make(chan struct{})
+		o := defaults()
+		o.MaxRequests, o.Snapshot = limit, func() *inventory.Snapshot {
+			begun <- struct{}{}
+			<-end
+			return new(inventory.Snapshot)
+		}
+		handler := newServer(t, o, io.Discard).handler
+		answers := make(chan *httptest.ResponseRecorder, 50)
+		scrape := func() { answers <- askedWith(t, handler, "gzip") }
+		go scrape()
+		<-begun
+		for range 49 { // more than the default limit
+			go scrape()
+		}
+		for n := range 49 {
+			if limit == 0 {
+				<-begun
+				continue
+			}
+			refused := <-answers
+			if got := refused.Header().Get("Content-Encoding"); refused.Code != want || got != "" || !strings.Contains(refused.Body.String(), "try again later") {
+				t.Errorf("scrape %d: status %d, Content-Encoding %q: %q", n, refused.Code, got, refused.Body)
+			}
+		}
+		close(end)
+		served := <-answers
+		if got := served.Header().Get("Content-Encoding"); served.Code != http.StatusOK || got != "gzip" {
+			t.Errorf("status %d, Content-Encoding %q, want gzip", served.Code, got)
+		}
+		if got := served.Header().Values("Vary"); !slices.Equal(slices.Sorted(slices.Values(got)), []string{"Accept", "Accept-Encoding"}) {
+			t.Errorf("Vary %q", got)
+		}
+		if page := bodyOf(t, served); !strings.Contains(page, "\nlisten_exporter_build_info{") {
+			t.Errorf("the page is %q", page)
+		}
 	}
 }

@@ -62,7 +62,7 @@ func scrapeOnce(b *testing.B, url string) int64 {
 	if err != nil {
 		b.Fatal(err)
 	}
-	request.Header.Set("Accept-Encoding", "gzip") // said aloud, so that it is not undone
+	request.Header.Set("Accept-Encoding", "gzip") // explicit, so that the client does not decompress
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		b.Fatal(err)

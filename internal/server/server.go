@@ -51,8 +51,8 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Later changes are told from the state at the start, so the first snapshot does not wait for a scrape. The exporter's own
-	// port is open by now and belongs to that state.
+	// The first snapshot is the baseline of later changes, so it does not wait for a scrape. The exporter's own port is open by
+	// now and belongs to it.
 	go func() {
 		s.options.Snapshot()
 		s.ready.Store(true)

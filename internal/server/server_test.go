@@ -212,7 +212,7 @@ func TestAReloadWithoutARegistryIsLogged(t *testing.T) {
 	}
 }
 
-// The exporter's own ports belong to the state at the start, from which changes are told.
+// The first snapshot is the baseline of later changes, and the exporter's own ports belong to it.
 func TestTheFirstSnapshotIsMadeWhenEveryPortIsOpen(t *testing.T) {
 	addresses := []string{freeAddress(t), freeAddress(t)}
 	o := defaults()

@@ -17,7 +17,7 @@ import (
 // A directory that every Linux system has, for a test to mount something on. The mounts of a test are its own.
 const liveMountPoint = "/mnt"
 
-// mount mounts a file system in the mount namespace of the test alone.
+// mount mounts a file system, which only the test can see.
 func mount(t *testing.T, source, target, fstype string, flags uintptr, data string) {
 	t.Helper()
 	if err := unix.Mount(source, target, fstype, flags, data); err != nil {
@@ -48,7 +48,7 @@ func TestLive(t *testing.T) {
 
 func testAnotherHostsProcfs(t *testing.T) {
 	host := netnstest.Hold(t, syscall.CLONE_NEWPID, func() {
-		mount(t, "proc", liveMountPoint, "proc", 0, "") // it shows the PID namespace of who mounts it
+		mount(t, "proc", liveMountPoint, "proc", 0, "") // it shows the PID namespace of the process that mounts it
 		for _, l := range []struct{ proto, address string }{
 			{"tcp", "0.0.0.0:22"},
 			{"tcp", "0.0.0.0:7001"},

@@ -21,8 +21,8 @@ import (
 type refusal struct {
 	name           string
 	errno          syscall.Errno
-	sockDiag       bool // it refuses NETLINK_SOCK_DIAG alone, and not all of AF_NETLINK
-	interfaceNames bool // it refuses SIOCGIFNAME alone, and no socket
+	sockDiag       bool // it only refuses NETLINK_SOCK_DIAG, not all of AF_NETLINK
+	interfaceNames bool // it only refuses SIOCGIFNAME, and no socket
 }
 
 var refusals = []refusal{
@@ -86,7 +86,7 @@ func (r refusal) impose(t *testing.T) {
 	}
 }
 
-// wantSource checks which source a page names, and that it has the metrics of that source alone.
+// wantSource checks the source that a page names, and that the metrics that only netlink has are there or not.
 func wantSource(t *testing.T, page, source string) {
 	t.Helper()
 	found := program.Samples(t, page)
@@ -110,7 +110,7 @@ func wantSource(t *testing.T, page, source string) {
 		}
 	}
 	if want := map[string]int{"netlink": 4, "procfs": 0}[source]; len(detailed) != want {
-		t.Errorf("of what netlink alone knows there is %v, want %d of 4", detailed, want)
+		t.Errorf("of the metrics that only netlink has there are %v, want %d of 4", detailed, want)
 	}
 }
 
@@ -153,7 +153,7 @@ func testWithoutNetlink(t *testing.T) {
 	}
 }
 
-// wantRefusedStart checks that the program does not start with netlink alone, and says why in one line.
+// wantRefusedStart checks that the program does not start with --collector.source=netlink, and says why in one line.
 func wantRefusedStart(t *testing.T, reason string, args ...string) {
 	t.Helper()
 	e := program.Launch(t, exec.Command(program.Path(t), append(args, "--collector.source=netlink", "--web.listen-address=127.0.0.1:0")...))
@@ -193,7 +193,7 @@ func testSourceOfAnotherNamespace(t *testing.T) {
 	wantRefusedStart(t, "not the exporter's own", "--path.procfs="+liveMountPoint)
 }
 
-// What the program was started with it keeps: here the tables of procfs go away, and come back.
+// The program keeps its source even if the tables of procfs go away and come back.
 func testSourceStays(t *testing.T) {
 	program.Listen(t, "tcp", "[::]:7001")
 	program.Listen(t, "udp", "0.0.0.0:7002")

@@ -76,12 +76,12 @@ func awaitNamespaced(t *testing.T, e *program.Exporter, want ...string) (page st
 	return page
 }
 
-// hostWarnings returns the warnings but that which tells of the test's own PID namespace.
+// hostWarnings returns the warnings, without the one about the test's own PID namespace.
 func hostWarnings(e *program.Exporter) []string {
 	return slices.DeleteFunc(e.Warnings(), func(line string) bool { return strings.Contains(line, "not the machine's first") })
 }
 
-// aboutNamespaces returns the samples of a page that are there with --collector.netns=all alone.
+// aboutNamespaces returns the samples of a page that only --collector.netns=all has.
 func aboutNamespaces(t *testing.T, page string) map[string]string {
 	t.Helper()
 	found := program.Samples(t, page)
@@ -101,7 +101,7 @@ func TestAllNetworkNamespacesOfAHost(t *testing.T) {
 		body func(t *testing.T)
 	}{
 		{"each_port_has_the_name_of_its_namespace", testAllNamespaces},
-		{"without_the_flag_the_page_tells_of_one_namespace", testOneNamespace},
+		{"without_the_flag_the_page_has_one_namespace", testOneNamespace},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			netnstest.RunAsHost(t, test.body)

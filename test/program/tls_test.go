@@ -74,7 +74,7 @@ func newIdentity(t *testing.T, extra ...string) identity {
 	return identity{config: filepath.Join(dir, "web.yml"), roots: roots}
 }
 
-// useTLS makes the client speak TLS, and trust the certificate of i alone.
+// useTLS makes the client use TLS and trust only the certificate of i.
 func useTLS(e *program.Exporter, i identity) {
 	e.URL = "https://" + e.Address
 	e.Client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: i.roots, MinVersion: tls.VersionTLS12}}
