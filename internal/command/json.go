@@ -125,7 +125,7 @@ func writeJSON(out *bytes.Buffer, o inventory.Options, s *inventory.Snapshot, no
 	if err := encoder.Encode(all); err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
-	writeASCII(out, text.String())
+	writePrintable(out, text.String())
 	return nil
 }
 
@@ -172,9 +172,9 @@ func jsonOf(l *inventory.Listener) jsonListener {
 	return j
 }
 
-// writeASCII writes JSON with each unprintable character escaped, so that no name can control a terminal. Escaping does not
+// writePrintable writes JSON with each unprintable character escaped, so that no name can control a terminal. Escaping does not
 // change the values.
-func writeASCII(out *bytes.Buffer, text string) {
+func writePrintable(out *bytes.Buffer, text string) {
 	for _, r := range text {
 		switch {
 		case r == '\n' || strconv.IsPrint(r):
