@@ -167,6 +167,7 @@ func (h *host) round() (snapshot *Snapshot, reads map[*pod]int) {
 	}
 	snapshot = h.Snapshot()
 	time.Sleep(time.Hour)
+	synctest.Wait() // the race detector does not know what sleeping orders
 	reads = make(map[*pod]int)
 	for _, p := range h.pods {
 		if n := p.count - before[p]; n > 0 {
