@@ -20,7 +20,10 @@ type Thread struct {
 	closed bool
 }
 
-var errThreadClosed = errors.New("enter a network namespace: the thread is closed")
+var (
+	errThreadClosed = errors.New("enter a network namespace: the thread is closed")
+	errExited       = errors.New("the function inside a network namespace ended its goroutine")
+)
 
 // In runs do in the network namespace of a descriptor, which the caller keeps open, and returns do's error. A panic in do is an
 // error too. Sockets that do opens belong to that namespace for good.
@@ -41,11 +44,11 @@ func (t *Thread) In(nsfd int, do func() error) error {
 			}
 		})
 	}
-	var err error
+	err := errExited // unless do returns or panics
 	done := make(chan bool, 1)
 	t.calls <- func() (back bool) {
+		defer func() { done <- back }()
 		back, err = enter(nsfd, do)
-		done <- back
 		return back
 	}
 	if back := <-done; !back {

@@ -151,6 +151,7 @@ func TestAThreadThatCannotComeBackEnds(t *testing.T) {
 			{"it comes back", func() error { return nil }, "", true},
 			{"an error", func() error { return broken }, "broken on purpose", true},
 			{"a panic", func() error { panic(broken) }, "broken on purpose", true},
+			{"the end of the goroutine", func() error { runtime.Goexit(); return nil }, errExited.Error(), false},
 			{"no way back", loseRights, "", false},
 			{"an error and no way back", func() error { return errors.Join(loseRights(), broken) }, "broken on purpose", false},
 			{"a panic and no way back", func() error { panic(errors.Join(loseRights(), broken)) }, "broken on purpose", false},
