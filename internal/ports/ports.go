@@ -1,4 +1,4 @@
-// Package ports has ranges of port numbers, and sets of them.
+// Package ports parses ranges of port numbers, and has sets of them.
 package ports
 
 import (
@@ -90,10 +90,10 @@ func (s *Set) Set(list string) error {
 	return nil
 }
 
-// IsCumulative tells the flag parser that the flag may be given more than once.
+// IsCumulative reports that the flag may be given more than once.
 func (s *Set) IsCumulative() bool { return true }
 
-// String returns the list that makes the set.
+// String returns the list that ParseSet parses.
 func (s Set) String() string {
 	items := make([]string, len(s))
 	for i, r := range s {

@@ -54,7 +54,7 @@ func Format(candidates []Candidate) []byte {
 	return out.Bytes()
 }
 
-// maxLine is how long a list may be to stand on the line of its key.
+// maxLine is how long a list on the line of its key may be.
 const maxLine = 100
 
 func writeList(out *bytes.Buffer, key string, items []string) {
@@ -72,14 +72,13 @@ func writeList(out *bytes.Buffer, key string, items []string) {
 	}
 }
 
-// plain is text that YAML takes for text without quotes, wherever it stands, unless it is a word: one for true, false or null,
-// also those of YAML 1.1.
+// plain is text that needs no quotes in YAML, unless it is a word: one for true, false or null, also of YAML 1.1.
 var (
 	plain = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_./@-]*$|^[0-9]+(\.[0-9]+){3}$`)
 	word  = regexp.MustCompile(`^(?i:y|n|yes|no|on|off|true|false|null)$`)
 )
 
-// scalar returns text as YAML. The escapes of Go are ones of YAML too.
+// scalar returns text as YAML, which has the escapes of Go.
 func scalar(text string) string {
 	if plain.MatchString(text) && !word.MatchString(text) {
 		return text

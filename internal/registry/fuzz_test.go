@@ -44,7 +44,7 @@ func FuzzParse(f *testing.F) {
 				continue
 			}
 			if fault.Line > len(lines) || fault.Column > utf8.RuneCountInString(lines[fault.Line-1])+1 {
-				t.Errorf("fault %q stands outside of the file", fault)
+				t.Errorf("fault %q is outside of the file", fault)
 			}
 		}
 		if again := new(Faults); !errors.As(func() error { _, err := Parse("ports.yml", data); return err }(), again) || again.Error() != faults.Error() {

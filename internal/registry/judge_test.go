@@ -66,7 +66,7 @@ func TestEveryListenerHasOneVerdict(t *testing.T) {
 		{"declared for this host, whatever the case", on("tcp", "0.0.0.0:98"), Verdict{Service: "here"}},
 		{"first of a range", on("tcp", "0.0.0.0:8000"), Verdict{Service: "passive"}},
 		{"last of a range", on("tcp", "0.0.0.0:8010"), Verdict{Service: "passive"}},
-		{"beside a range", on("tcp", "0.0.0.0:8011"), Verdict{Reason: "unregistered"}},
+		{"next to a range", on("tcp", "0.0.0.0:8011"), Verdict{Reason: "unregistered"}},
 		{"range within a list", on("tcp", "0.0.0.0:9001"), Verdict{Service: "web"}},
 		{"highest port", on("tcp", "0.0.0.0:65535"), Verdict{Reason: "unregistered"}},
 		{"in a team's range", on("tcp", "0.0.0.0:30000"), Verdict{Reason: "reserved", Service: "alpha"}},
@@ -80,7 +80,7 @@ func TestEveryListenerHasOneVerdict(t *testing.T) {
 		{"wider and held by another", heldBy(on("udp", "0.0.0.0:53"), Holder{Process: "nc"}), Verdict{Reason: "bind", Service: "dns", Declared: "127.0.0.53"}},
 		{"held by another", heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "nc"}), Verdict{Reason: "process", Service: "ssh", Purpose: "log in", Declared: "process sshd, unit ssh.service"}},
 		{"in another unit", heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "sshd", Unit: "cron.service"}), Verdict{Reason: "process", Service: "ssh", Purpose: "log in", Declared: "process sshd, unit ssh.service"}},
-		{"shared by its program alone", heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "sshd"}, Holder{Process: "sshd", Unit: "ssh.service"}), Verdict{Service: "ssh", Purpose: "log in"}},
+		{"shared only by its program", heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "sshd"}, Holder{Process: "sshd", Unit: "ssh.service"}), Verdict{Service: "ssh", Purpose: "log in"}},
 		{"shared with another program", heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "sshd"}, Holder{Process: "nc"}), Verdict{Reason: "process", Service: "ssh", Purpose: "log in", Declared: "process sshd, unit ssh.service"}},
 		{"held by another, as far as is guessed", Listener{Proto: "tcp", Addr: netip.MustParseAddrPort("0.0.0.0:22"), Holders: []Holder{{Process: "nc"}}}, Verdict{Service: "ssh", Purpose: "log in"}},
 		{"own, undeclared", own, Verdict{}},
@@ -226,7 +226,7 @@ func TestWhatIsDeclaredIsToldAsWritten(t *testing.T) {
 			t.Errorf("%s: got %+v, want %q", declared, got, want)
 		}
 	}
-	// Several may have the port: what is told is of the one that is named.
+	// Several may have the port: the part is of the service that is named.
 	table := parse(t, "services:", "  - {name: a, port: 22, bind: 127.0.0.1}", "  - {name: b, port: 22, bind: 127.0.0.2, process: sshd}").For("")
 	if got, want := table.Judge(held), (Verdict{Reason: ReasonBind, Service: "a", Declared: "127.0.0.1"}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)

@@ -36,16 +36,13 @@ var (
 )
 
 func (p *parser) root(n *yaml.Node) {
-	if isNull(n) {
+	if isNull(n) || n.Kind == yaml.MappingNode && len(n.Content) == 0 {
 		p.at(n, noServices)
 		return
 	}
 	fields, ok := p.mapping(n, rootKeys, "the file", `want "services:" with a list, or "reserved:" with a list`)
 	if !ok {
 		return
-	}
-	if len(n.Content) == 0 {
-		p.at(n, noServices)
 	}
 	if list := fields["services"]; list != nil {
 		names := make(map[string]*yaml.Node)

@@ -53,7 +53,7 @@ func TestEveryFaultOfAServiceIsTold(t *testing.T) {
 		known = "want one of name, purpose, port, proto, bind, process, unit, required, hosts"
 		value = `want a port, a range such as "8000-8010", or a list of them`
 	)
-	// Each is the line, behind two good ones, of a service that is good but for it.
+	// Each is the last line of a service that is good otherwise.
 	good := "services:\n  - name: ssh\n    port: 22\n    "
 	var tests []faultCase
 	for _, test := range []struct {

@@ -20,7 +20,7 @@ func checkFaults(t *testing.T, tests []faultCase) {
 		t.Run(test.name, func(t *testing.T) {
 			r, err := Parse("ports.yml", []byte(test.file))
 			if err == nil || r != nil {
-				t.Fatalf("got registry %v and error %v, want faults alone", r, err)
+				t.Fatalf("got registry %v and error %v, want only faults", r, err)
 			}
 			if _, ok := errors.AsType[Faults](err); !ok {
 				t.Fatalf("got %T, want Faults", err)
@@ -130,7 +130,7 @@ func TestAFileHasOneDocument(t *testing.T) {
 	const nothing = "has no services: want at least services: or reserved:"
 	checkFaults(t, []faultCase{
 		{"empty", "", []string{"1:1: " + nothing}},
-		{"comments alone", "# nothing\n\n# here\n", []string{"1:1: " + nothing}},
+		{"only comments", "# nothing\n\n# here\n", []string{"1:1: " + nothing}},
 		{"empty document", "---\n", []string{"1:1: " + nothing}},
 		{"null", "---\n~\n", []string{"1:1: " + nothing}},
 		{"empty mapping", "{}\n", []string{"1:1: " + nothing}},
@@ -140,7 +140,7 @@ func TestAFileHasOneDocument(t *testing.T) {
 			"3:11: port 0: want a number from 1 to 65535",
 			"4:1: a second YAML document begins here: want one document in a file",
 		}},
-		{"text behind the end", "services:\n  - name: ssh\n    port: 22\n...\nreserved: []\n", []string{
+		{"text after the end", "services:\n  - name: ssh\n    port: 22\n...\nreserved: []\n", []string{
 			"5:1: is not YAML: did not find expected <document start>: want values that contain [, ], ? or : in quotes, and one document in a file",
 		}},
 		{"too large", strings.Repeat("#", maxSize+1), []string{"1:1: is larger than 10 MiB: want a shorter file"}},

@@ -83,11 +83,11 @@ func TestAServiceIsUpWhenOneListenerIsAsDeclared(t *testing.T) {
 		{"held by another, and as declared", "process: sshd", false, []Listener{nc, heldBy(on("tcp", "[::]:22"), Holder{Process: "sshd"})}, true, false},
 		{"the exporter's own", "process: sshd", false, []Listener{own}, true, false},
 
-		{"any, IPv6 alone", "", false, []Listener{dual(Yes)}, true, false},
+		{"any, only IPv6", "", false, []Listener{dual(Yes)}, true, false},
 		{"any, unknown whether IPv4", "", true, []Listener{dual(Unknown)}, true, false},
 		{"IPv6, unknown whether IPv4", `bind: "::"`, false, []Listener{dual(Unknown)}, true, false},
 		{"IPv4, IPv4 too", "bind: 0.0.0.0", true, []Listener{dual(No)}, true, false},
-		{"IPv4, IPv6 alone", "bind: 0.0.0.0", false, []Listener{dual(Yes)}, false, false},
+		{"IPv4, only IPv6", "bind: 0.0.0.0", false, []Listener{dual(Yes)}, false, false},
 		{"IPv4, most likely too", "bind: 0.0.0.0", false, []Listener{dual(Unknown)}, true, true},
 		{"IPv4, most likely not", "bind: 0.0.0.0", true, []Listener{dual(Unknown)}, false, true},
 		{"IPv4, most likely not, but another does", "bind: 0.0.0.0", true, []Listener{dual(Unknown), on("tcp", "0.0.0.0:22")}, true, false},
@@ -109,7 +109,7 @@ func TestStatesThatDidNotChangeAreReturnedAgain(t *testing.T) {
 	ssh, web, mostLikely := on("tcp", "0.0.0.0:22"), on("tcp", "0.0.0.0:443"), on("tcp", "[::]:22")
 	first := table.Up([]Listener{ssh}, false, nil)
 	if again := table.Up([]Listener{ssh, on("tcp", "0.0.0.0:80")}, false, first); &again[0] != &first[0] {
-		t.Error("states were made anew though nothing changed")
+		t.Error("states were made again though nothing changed")
 	}
 	for name, listeners := range map[string][]Listener{"one more": {ssh, web}, "none": nil, "assumed": {mostLikely}} {
 		if diff := cmp.Diff(table.Up(listeners, false, nil), table.Up(listeners, false, first)); diff != "" {
