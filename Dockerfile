@@ -21,8 +21,8 @@ LABEL org.opencontainers.image.title="listen_exporter" \
 COPY LICENSE /LICENSE
 COPY --chmod=0755 .build/${OS}-${ARCH}/listen_exporter /bin/listen_exporter
 
-# Numeric, so that Kubernetes' runAsNonRoot can be checked. The exporter needs no user of a name, no capability,
-# no shell and no writable file.
+# A number, so that Kubernetes can check runAsNonRoot. The exporter needs no user name, no capability, no shell and no
+# writable file.
 USER 65534:65534
 EXPOSE 10190
 ENTRYPOINT ["/bin/listen_exporter"]

@@ -10,8 +10,8 @@ TESTFLAGS ?=
 
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
 
-# The version is the newest one in the changelog, the rest is git's. Nothing of the machine or the hour of the build
-# goes in, so that one commit always builds one binary.
+# The version is the newest one in the changelog. The rest is from git, and nothing from the machine or the clock: one commit
+# always builds the same binary.
 VERSION    := $(or $(shell sed -n 's/^\#\# \([0-9][^ ]*\).*/\1/p;' CHANGELOG.md 2>/dev/null | head -n 1),unknown)
 REVISION   := $(or $(shell git describe --always --abbrev=40 --exclude='*' --dirty=-modified 2>/dev/null),unknown)
 BRANCH     := $(or $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null),unknown)
@@ -53,7 +53,7 @@ build: .build/linux-$(shell $(GO) env GOARCH)/listen_exporter ## Build the binar
 .PHONY: crossbuild
 crossbuild: $(BINARIES) ## Build the binary for every supported architecture.
 
-# Go itself knows what has changed.
+# Go finds out what has changed.
 .PHONY: FORCE
 .build/linux-%/listen_exporter: FORCE
 	CGO_ENABLED=0 GOOS=linux GOARCH=$* $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $@ .

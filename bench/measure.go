@@ -15,7 +15,7 @@ type side struct {
 	sample func() (time.Duration, error)
 }
 
-// result is what the samples of a side come to.
+// result has the samples of a side.
 type result struct {
 	name    string
 	samples []time.Duration // sorted
@@ -26,8 +26,8 @@ func (r result) median() time.Duration { return median(r.samples) }
 // median returns the median of sorted samples, of two in the middle the lower one.
 func median[T cmp.Ordered](sorted []T) T { return sorted[(len(sorted)-1)/2] }
 
-// inTurns samples the sides in turns, A B A B, so that what disturbs the machine disturbs each of them alike. A first round is
-// not counted.
+// inTurns samples the sides in turns, A B A B, so that other load on the machine disturbs each of them equally. It does not
+// count the first round.
 func inTurns(rounds int, sides ...side) ([]result, error) {
 	results := make([]result, len(sides))
 	for round := range rounds + 1 {
@@ -75,7 +75,7 @@ func timed(f func() error) func() (time.Duration, error) {
 	}
 }
 
-// ratio is what a figure comes to: one side's median as so many times another's.
+// ratio is the median of one side divided by that of another, and what it must be.
 type ratio struct {
 	of, to   result
 	want     float64

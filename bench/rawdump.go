@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// rawDump is the least that a dump of the listening sockets can cost: it asks as the product does, receives, and walks from
-// message to message without looking into any.
+// rawDump is the least that a dump of the listening sockets can cost: it sends the product's requests, receives, and steps from
+// message to message without parsing any.
 type rawDump struct {
 	fd     int
 	buffer [64 << 10]byte
