@@ -24,8 +24,8 @@ type holderFinder interface {
 type attribution struct {
 	finder  holderFinder
 	input   uint64 // the version of the listing whose holders are known
-	changes uint64 // how often the holders changed while the listing did not
-	known   bool   // the last search succeeded
+	changes uint64 // how often a search changed the holders
+	known   bool   // whether the last search succeeded
 }
 
 // attribute fills in the holders of each listener. input is the version of the listing; the result is the version of what it has
