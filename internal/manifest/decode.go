@@ -102,32 +102,32 @@ func (v value) isTrue() bool {
 }
 
 // decode returns the fields of a document. A field of another type than expected is left out. before is how many lines of the
-// file come before the document. template is the first node that YAML reads from {{ … }}, or nil.
-func decode(document *yaml.Node, before int) (o object, template *yaml.Node, err error) {
-	if template := prepare(document, before); template != nil {
+// file come before what was parsed. template is the line of the file at which the document is a template, or 0.
+func decode(document *yaml.Node, before int) (o object, template int, err error) {
+	if template := prepare(document, before); template > 0 {
 		return object{}, template, nil
 	}
 	if err := document.Decode(&o); err != nil && !errors.As(err, new(*yaml.TypeError)) {
-		return object{}, nil, err
+		return object{}, 0, err
 	}
-	return o, nil, nil
+	return o, 0, nil
 }
 
 // prepare makes the lines of nodes those of the file, and removes keys that are not decoded: the time of yaml.Node.Decode grows
-// with the square of the number of keys. Of several values of a key it leaves the last, which counts in Kubernetes; Decode would
-// leave the whole mapping out. It returns the first node that is a template: a mapping with a mapping as a key.
-func prepare(n *yaml.Node, before int) (template *yaml.Node) {
+// with the square of the number of keys. Of several values of a key it keeps the last, which counts in Kubernetes; Decode would
+// leave the whole mapping out. It returns the line of the first template, which YAML reads as a mapping with a mapping as a key.
+func prepare(n *yaml.Node, before int) (template int) {
 	n.Line += before
 	for i, child := range n.Content {
 		if n.Kind == yaml.MappingNode && i%2 == 0 && child.Kind == yaml.MappingNode {
-			return n
+			return n.Line
 		}
-		if template := prepare(child, before); template != nil {
+		if template := prepare(child, before); template > 0 {
 			return template
 		}
 	}
 	if n.Kind != yaml.MappingNode {
-		return nil
+		return 0
 	}
 	var fields []*yaml.Node
 	seen := make(map[string]bool)
@@ -138,5 +138,5 @@ func prepare(n *yaml.Node, before int) (template *yaml.Node) {
 		}
 	}
 	n.Content = fields
-	return nil
+	return 0
 }

@@ -113,8 +113,11 @@ func (c chunk) read() (objects []object, template int, err error) {
 			objects, template, err = nil, 0, fmt.Errorf("yaml: %v", problem)
 		}
 	}()
+	if c.blank() {
+		return nil, 0, nil
+	}
 	parser := yaml.NewDecoder(bytes.NewReader(c.text))
-	for !c.blank() {
+	for {
 		var document yaml.Node
 		switch err := parser.Decode(&document); {
 		case errors.Is(err, io.EOF):
@@ -122,16 +125,12 @@ func (c chunk) read() (objects []object, template int, err error) {
 		case err != nil:
 			return nil, c.markLine(), err
 		}
-		o, template, err := decode(&document, c.before)
-		switch {
-		case template != nil:
-			return nil, template.Line, nil
-		case err != nil:
-			return nil, 0, err
+		o, templateAt, err := decode(&document, c.before)
+		if templateAt > 0 || err != nil {
+			return nil, templateAt, err
 		}
 		objects = append(objects, o)
 	}
-	return nil, 0, nil
 }
 
 // likeManifest matches what is meant for Kubernetes, even if it is not YAML.

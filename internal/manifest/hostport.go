@@ -71,7 +71,8 @@ func (h hostPorts) claim(r *report, own map[slot]claim, p hostPort) {
 		if p.hostNetwork {
 			networking = " (host networking)"
 		}
-		r.find(p.at.place, "%s %s of %s%s is already taken by %s at %s:%d: want another port", p.key, s, p.owner, networking, by, taken.file, taken.line)
+		r.find(p.at.place, "%s %s of %s%s is already taken by %s at %s:%d: want another port",
+			p.key, s, p.owner, networking, by, taken.file, taken.line)
 	}
 	mine := claim{p.owner, r.file, p.at.line}
 	for _, address := range []string{address, all} {

@@ -94,7 +94,8 @@ func (c *checker) containerPort(r *report, o *owner, own map[slot]claim, p *cont
 	if hostNetwork {
 		number, known := readPort(r, o, p.ContainerPort, "containerPort")
 		if known && ok && number != port {
-			r.find(at.place, "hostPort %d of %s differs from its containerPort %d, which host networking does not allow: want hostPort: %[3]d, or none", port, o, number)
+			r.find(at.place, "hostPort %d of %s differs from its containerPort %d, which host networking does not allow: "+
+				"want hostPort: %[3]d, or none", port, o, number)
 		}
 		if known || !ok {
 			at, key, port, ok = p.ContainerPort, "containerPort", number, known
@@ -103,7 +104,9 @@ func (c *checker) containerPort(r *report, o *owner, own map[slot]claim, p *cont
 	if !ok {
 		return
 	}
-	c.hostPorts.claim(r, own, hostPort{owner: o, at: at, key: key, port: port, hostIP: p.HostIP, protocol: p.Protocol, hostNetwork: hostNetwork})
+	c.hostPorts.claim(r, own, hostPort{
+		owner: o, at: at, key: key, port: port, hostIP: p.HostIP, protocol: p.Protocol, hostNetwork: hostNetwork,
+	})
 	c.ranges.check(r, o, at, key, port)
 }
 

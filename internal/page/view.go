@@ -208,7 +208,7 @@ func notices(s *inventory.Snapshot) []notice {
 		list = append(list, n)
 	}
 	if r := s.Compliance; r != nil && !r.Reloaded {
-		list = append(list, notice{Bad: true, Text: "The registry file has errors. Listeners are judged by its last good version, of " +
+		list = append(list, notice{Bad: true, Text: "The last reload of the registry failed. Listeners are judged by the version of " +
 			r.ReloadedAt.UTC().Format(timeFormat) + "."})
 	}
 	if s.Omitted > 0 {
@@ -216,8 +216,8 @@ func notices(s *inventory.Snapshot) []notice {
 			wording.Count(s.Omitted, "listener") + " above the limit of --collector.max-ports."})
 	}
 	if s.NamespacesOmitted > 0 {
-		list = append(list, notice{Text: fmt.Sprintf("%d of %d network namespaces were not read this time. Their listeners are from an earlier read.",
-			s.NamespacesOmitted, s.Namespaces)})
+		list = append(list, notice{Text: fmt.Sprintf("%d of %d network namespaces were not read this time. "+
+			"Their listeners are from an earlier read.", s.NamespacesOmitted, s.Namespaces)})
 	}
 	return list
 }
@@ -281,7 +281,8 @@ func remarks(s *inventory.Snapshot) []string {
 		}
 	}
 	if s.Asked(inventory.CollectorNetns) {
-		list = append(list, fmt.Sprintf("Only listeners of the main network namespace are judged and counted as reachable from outside. There are %d namespaces.", s.Namespaces))
+		list = append(list, "Only listeners of the main network namespace are judged and counted as reachable from outside. "+
+			"This host has "+wording.Count(s.Namespaces, "namespace")+".")
 	}
 	if s.Source != "" {
 		list = append(list, "Sockets are read by "+s.Source+".")

@@ -200,7 +200,7 @@ func TestASnapshotIsAPage(t *testing.T) {
 				Notices: []notice{
 					{true, "UDP could not be read. Its listeners are not shown. Whether UDP services are missing is not known.", "read udp: permission denied"},
 					{true, "The holders of the listeners could not be read.", "read holder: permission denied"},
-					{true, "The registry file has errors. Listeners are judged by its last good version, of 2026-03-04 04:06:07 UTC.", ""},
+					{true, "The last reload of the registry failed. Listeners are judged by the version of 2026-03-04 04:06:07 UTC.", ""},
 					{true, "Not shown: 1200 listeners above the limit of --collector.max-ports.", ""},
 					{false, "26 of 90 network namespaces were not read this time. Their listeners are from an earlier read.", ""},
 				},
