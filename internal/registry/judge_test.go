@@ -205,7 +205,7 @@ func TestHoldersAreJudgedWhereTheyAreKnown(t *testing.T) {
 	}
 }
 
-func TestWhatIsDeclaredIsToldAsWritten(t *testing.T) {
+func TestWhatIsDeclaredIsShownAsWritten(t *testing.T) {
 	many := make([]string, 20)
 	for i := range many {
 		many[i] = "192.0.2." + itoa(i+1)

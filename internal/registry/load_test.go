@@ -56,7 +56,7 @@ func TestEachFaultIsOneLineThatSaysWhereAndWhatIsRight(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoPlainFileIsToldOrRead(t *testing.T) {
+func TestWhatIsNoPlainFileIsReportedOrRead(t *testing.T) {
 	t.Chdir(t.TempDir())
 	mkdir(t, "ports.yml")
 	if _, err := Load("ports.yml"); !errors.Is(err, syscall.EISDIR) || err.Error() != "read the registry: read ports.yml: is a directory" {

@@ -46,7 +46,7 @@ func TestEveryKeyHasItsForms(t *testing.T) {
 	}
 }
 
-func TestEveryFaultOfAServiceIsTold(t *testing.T) {
+func TestEveryFaultOfAServiceIsReported(t *testing.T) {
 	const (
 		ports = `want a number from 1 to 65535, a range such as "8000-8010", or a list of them`
 		binds = "want any, loopback, private, an address, a CIDR such as 10.0.0.0/8, or a list of them"
@@ -220,7 +220,7 @@ func TestEveryFaultOfAServiceIsTold(t *testing.T) {
 	checkFaults(t, tests)
 }
 
-func TestEveryFaultOfAReservedRangeIsTold(t *testing.T) {
+func TestEveryFaultOfAReservedRangeIsReported(t *testing.T) {
 	checkFaults(t, []faultCase{
 		{"nothing in it", "reserved:\n  - {}\n  - 3\n", []string{
 			`2:5: reserved range without a team: want "team: alpha"`,
@@ -248,7 +248,7 @@ func TestEveryFaultOfAReservedRangeIsTold(t *testing.T) {
 	})
 }
 
-func TestServicesThatCannotBothHoldAreTold(t *testing.T) {
+func TestServicesThatCannotBothHoldAreReported(t *testing.T) {
 	const with = ": want another port, or a bind or hosts that do not overlap"
 	two := func(first, second string) string {
 		return "services:\n  - {name: a, port: 80, " + first + "}\n  - {name: b, port: 80, " + second + "}\n"

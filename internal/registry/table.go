@@ -10,14 +10,14 @@ import (
 // Table is what a registry declares for one host. It never changes, and may be shared.
 type Table struct {
 	registry *Registry
-	entries  []entry
+	services int
 	// The entries by port, in the order of the file: those that name a port, and those with a range.
 	byPort map[portKey][]*entry
 	ranges [protocols][]rangeEntry
 	rows   []Service
 }
 
-// entry is a service of the table's host.
+// entry is a service of the table's host, with its place among them.
 type entry struct {
 	*service
 	order int
@@ -48,14 +48,14 @@ func (r *Registry) For(host string) *Table {
 	host = strings.ToLower(host)
 	t := &Table{registry: r, byPort: make(map[portKey][]*entry)}
 	for _, s := range r.services {
-		if s.isFor(host) {
-			t.entries = append(t.entries, entry{service: s, order: len(t.entries)})
+		if !s.isFor(host) {
+			continue
 		}
-	}
-	for i := range t.entries {
-		for proto, declared := range t.entries[i].protos {
+		e := &entry{service: s, order: t.services}
+		t.services++
+		for proto, declared := range s.protos {
 			if declared {
-				t.index(&t.entries[i], proto)
+				t.index(e, proto)
 			}
 		}
 	}
@@ -128,7 +128,7 @@ func (t *Table) Declares(proto string, port uint16) bool {
 }
 
 // ServiceCount returns how many services of the file are for the table's host.
-func (t *Table) ServiceCount() int { return len(t.entries) }
+func (t *Table) ServiceCount() int { return t.services }
 
 // Services returns the ports that must listen: one row for each port and protocol of each required service, in the order of
 // the file. The caller must not change it.

@@ -304,12 +304,6 @@ func TestAWatcherBeginsWithAGoodFile(t *testing.T) {
 	if _, err := NewWatcher(path, "web-1"); !errors.As(err, &faults) || faults[0].Line != 1 || faults[0].Column != 10 || faults[0].File != path {
 		t.Errorf("got %v", err)
 	}
-	if _, err := Load(path); !errors.As(err, &faults) {
-		t.Errorf("got %v", err)
-	}
-	if _, err := Load(path + ".none"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("got %v", err)
-	}
 }
 
 func TestAScrapeSeesOneWholeRegistry(t *testing.T) {
