@@ -36,9 +36,7 @@ func (r *report) notYAML(data []byte, err error) {
 	}
 	bad := secondLook(data)
 	if bad == nil {
-		// A list such as [::] or [web-?], or a document that goes on after its end. Version 3 counts the lines of these errors
-		// from 0.
-		r.add(line+1, 1, "is not YAML: %s: want values that contain [, ], ? or : in quotes, and one document in a file", message)
+		r.onlyNewer(data, line, message)
 		return
 	}
 	at, context := bad.Mark, bad.ContextMark
@@ -94,6 +92,22 @@ func secondLook(data []byte) (bad *yaml.LoadError) {
 		}
 	}
 	return nil
+}
+
+// onlyNewer notes what only version 4 accepts: a list such as [::] or [web-?], a tab in an empty line, or a document that goes on
+// after its end. line and message are those of version 3.
+func (r *report) onlyNewer(data []byte, line int, message string) {
+	if strings.HasPrefix(message, "did not find expected") { // an error of the parser: its lines count from 0
+		line++
+	}
+	line = max(line, 1)
+	text := textAt(data, yaml.Mark{Line: line})
+	indent := len(text) - len(bytes.TrimLeft(text, " "))
+	if firstOf(text[indent:]) == "\t" {
+		r.add(line, indent+1, "a tab: want spaces")
+		return
+	}
+	r.add(line, 1, "is not YAML: %s: want values that contain [, ], ? or : in quotes, and one document in a file", message)
 }
 
 // textAt returns the text of data from a place on.

@@ -49,6 +49,7 @@ func TestAFileThatIsNotYAMLHasTheFirstMistakeWithItsPlace(t *testing.T) {
 		{"tab on the first line", "\tservices:\n", []string{"1:1: a tab: want spaces"}},
 		{"tab in a block of text", "services:\n  - name: ssh\n    purpose: |\n\tlogin\n    port: 22\n", []string{"4:1: a tab: want spaces"}},
 		{"tab before a value is fine, what follows is not", "services:\n  - name:\tssh\n    port: 0\n", []string{"3:11: port 0: want a number from 1 to 65535"}},
+		{"tab in an empty line", "services:\n \t\n  - name: ssh\n", []string{"2:2: a tab: want spaces"}},
 		{"nothing after a bracket", "services: [\n", []string{"1:11: " + early}},
 		{"nothing but a comment after a bracket", "services:\n  - name: ü\n    port: [\n  # y [\n\n", []string{"4:7: " + early}},
 		{"nothing after a brace", "services:\n  - {\n", []string{"2:5: " + early}},
