@@ -67,9 +67,9 @@ func Own(t *testing.T, role string, limit time.Duration, cgroups bool, environme
 	defer cancel()
 	runtime.LockOSThread() // with Pdeathsig the host ends with the thread that started it
 	defer runtime.UnlockOSThread()
-	again := Again(initRole, os.Args[0], role)
-	cmd := exec.CommandContext(ctx, again.Path, again.Args[1:]...)
-	cmd.Env = append(again.Env, environment...)
+	cmd := exec.CommandContext(ctx, os.Args[0], role)
+	cmd.Env = append(os.Environ(), roleVariable+"="+initRole)
+	cmd.Env = append(cmd.Env, environment...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:   syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
 		Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
@@ -121,7 +121,7 @@ func newSlice(t *testing.T, cmd *exec.Cmd) (scope string) {
 		}
 		// A container runtime enables controllers from the root of the hierarchy on.
 		now, _ := os.ReadFile(control)
-		for _, name := range strings.Fields(string(now)) {
+		for name := range strings.FieldsSeq(string(now)) {
 			if !slices.Contains(strings.Fields(string(before)), name) {
 				_ = os.WriteFile(control, []byte("-"+name), 0)
 			}

@@ -63,7 +63,8 @@ func start(t *testing.T) *cluster {
 		"--cert-dir", file("certificates"), "--etcd-servers", "http://127.0.0.1:"+client, "--endpoint-reconciler-type", "none",
 		"--service-cluster-ip-range", "10.96.0.0/16", "--authorization-mode", "RBAC", "--token-auth-file", file("tokens.csv"),
 		"--disable-admission-plugins", "ServiceAccount", "--service-account-issuer", c.server,
-		"--service-account-key-file", file("service-accounts.key"), "--service-account-signing-key-file", file("service-accounts.key"))
+		"--service-account-key-file", file("service-accounts.key"),
+		"--service-account-signing-key-file", file("service-accounts.key"))
 	if err := await(func() error {
 		_, err := c.kubectl("", "get", "--raw", "/readyz")
 		return err
@@ -152,6 +153,22 @@ type check struct {
 	denied string
 }
 
+// admit creates an object that must be admitted, and deny one that must not be. arguments are more for kubectl create.
+func admit(name, object string, arguments ...string) check {
+	return check{name: name, object: object, args: arguments}
+}
+
+func deny(name, message, object string, arguments ...string) check {
+	return check{name: name, denied: message, object: object, args: arguments}
+}
+
+// allow runs a command of kubectl that must succeed, and refuse one that must not.
+func allow(name string, arguments ...string) check { return check{name: name, args: arguments} }
+
+func refuse(name, message string, arguments ...string) check {
+	return check{name: name, denied: message, args: arguments}
+}
+
 func (c *cluster) run(t *testing.T, checks ...check) {
 	t.Helper()
 	for _, check := range checks {
@@ -187,14 +204,22 @@ func service(namespace, name, spec string) string {
 		namespace, name, spec)
 }
 
+func nodePort(namespace, name string, port int) string {
+	return service(namespace, name, fmt.Sprintf("type: NodePort, ports: [{port: 80, nodePort: %d}]", port))
+}
+
 func pod(namespace, name, spec string) string { return workload("Pod", namespace, name, spec) }
 
-// containers and initContainers are a pod's lists of them.
+// containers is a pod's list of them.
 func containers(list ...string) string { return "containers: [" + strings.Join(list, ", ") + "]" }
 
-func initContainers(list ...string) string {
-	return "initContainers: [" + strings.Join(list, ", ") + "]"
+// first are the lists of a pod with the init container first and the container web.
+func first(ports ...string) string {
+	return "initContainers: [" + container("first", ports...) + "], " + web()
 }
+
+// web is a list with only the container web.
+func web(ports ...string) string { return containers(container("web", ports...)) }
 
 // container is one container; each port is a mapping without its braces.
 func container(name string, ports ...string) string {
@@ -247,4 +272,9 @@ func patch(namespace, object, text string) []string {
 		kind = "json"
 	}
 	return []string{"patch", object, "--namespace", namespace, "--type", kind, "--patch", text}
+}
+
+// podPatch is a JSON patch of the first container of a pod's template.
+func podPatch(op, path, value string) string {
+	return fmt.Sprintf(`[{"op": %q, "path": "/spec/template/spec/containers/0/%s", "value": %s}]`, op, path, value)
 }

@@ -85,8 +85,8 @@ func apply(arguments ...string) []string {
 func (c *cluster) testPolicies(t *testing.T) {
 	file, text := c.build(t, "policies")
 	c.run(t,
-		check{name: "a server-side dry run takes each policy", args: apply("--dry-run=server", "--filename", file)},
-		check{name: "they are created", args: apply("--filename", file)},
+		allow("a server-side dry run takes each policy", apply("--dry-run=server", "--filename", file)...),
+		allow("they are created", apply("--filename", file)...),
 	)
 	t.Run("their expressions have no type warnings", func(t *testing.T) {
 		if warnings := c.typeWarnings(t, text); len(warnings) > 0 {
@@ -199,15 +199,15 @@ func (c *cluster) testOverlays(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.run(t,
-				check{name: "its namespace claims privileged and is created", args: apply("--filename", namespaceFile)},
-				check{name: "a server-side dry run takes each object", args: apply("--dry-run=server", "--filename", file)},
-				check{name: "they are created", args: apply("--filename", file)},
-				check{name: "the namespace admits the pod", object: podIn("listen-exporter")},
+				allow("its namespace claims privileged and is created", apply("--filename", namespaceFile)...),
+				allow("a server-side dry run takes each object", apply("--dry-run=server", "--filename", file)...),
+				allow("they are created", apply("--filename", file)...),
+				admit("the namespace admits the pod", podIn("listen-exporter")),
 			)
 			for _, reason := range []string{
 				`violates PodSecurity "baseline:latest": `, "host namespaces (hostNetwork=true, hostPID=true)", "hostPath volumes",
 			} {
-				c.run(t, check{name: "a namespace of the next lower level refuses it: " + reason, object: podIn("lower"), denied: reason})
+				c.run(t, deny("a namespace of the next lower level refuses it: "+reason, reason, podIn("lower")))
 			}
 			t.Run("a second time nothing changes", func(t *testing.T) {
 				for line := range strings.Lines(c.must(t, "", "apply", "--filename", file)) {
@@ -224,11 +224,9 @@ func (c *cluster) testOverlays(t *testing.T) {
 	}
 	c.run(t,
 		// As somebody does who tries one out and does not like it.
-		check{name: "from the last overlay back to the first", args: apply("--kustomize", filepath.Join(examples, "overlays/plain"))},
-		check{
-			name: "a misspelled field would be found", args: apply("--dry-run=server", "--filename", misspelled),
-			denied: `unknown field "spec.updateStrategies"`,
-		},
+		allow("from the last overlay back to the first", apply("--kustomize", filepath.Join(examples, "overlays/plain"))...),
+		refuse("a misspelled field would be found", `unknown field "spec.updateStrategies"`,
+			apply("--dry-run=server", "--filename", misspelled)...),
 	)
 }
 
@@ -254,13 +252,14 @@ func (c *cluster) testOperator(t *testing.T) {
 		}
 	})
 	t.Run("a misspelled field would be found", func(t *testing.T) {
-		err := decode(strings.Replace(text, "podMetricsEndpoints:", "podMetricsEndpoint:", 1), "PodMonitor", new(monitoring.PodMonitor))
-		if !strings.Contains(fmt.Sprint(err), `unknown field "podMetricsEndpoint"`) && !strings.Contains(fmt.Sprint(err), `podMetricsEndpoint`) {
+		misspelled := strings.Replace(text, "podMetricsEndpoints:", "podMetricsEndpoint:", 1)
+		err := decode(misspelled, "PodMonitor", new(monitoring.PodMonitor))
+		if !strings.Contains(fmt.Sprint(err), `unknown field "podMetricsEndpoint"`) {
 			t.Error(err)
 		}
 	})
 	c.run(t,
-		check{name: "a server-side dry run takes both", args: apply("--dry-run=server", "--filename", file)},
-		check{name: "they are created", args: apply("--filename", file)},
+		allow("a server-side dry run takes both", apply("--dry-run=server", "--filename", file)...),
+		allow("they are created", apply("--filename", file)...),
 	)
 }
