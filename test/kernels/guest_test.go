@@ -87,6 +87,7 @@ func (g *guest) prepare() error {
 		}
 	}
 	g.mptcp = hasMPTCP()
+	g.fact("MPTCP: %t", g.mptcp)
 	// A kernel that has the module has the protocol: MPTCP is not left out by mistake.
 	if _, err := os.Stat(filepath.Join(moduleDir, "mptcp_diag.ko")); err == nil && !g.mptcp {
 		return errors.New("the kernel has the module mptcp_diag, but opens no MPTCP socket")

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -82,17 +81,11 @@ func (p *program) logged() string {
 	return string(text)
 }
 
-// logLines returns the lines of the log that hold a text.
-func (p *program) logLines(text string) []string {
-	return slices.DeleteFunc(strings.Split(p.logged(), "\n"), func(line string) bool { return !strings.Contains(line, text) })
-}
-
 func (p *program) url() string { return "http://127.0.0.1:" + strconv.Itoa(p.port) }
 
-// scrape returns a metrics page.
 func (p *program) scrape() (page, error) {
-	text, err := host.Get(p.url() + "/metrics")
-	return page(strings.Split(text, "\n")), err
+	scraped, err := host.Scrape(p.url() + "/metrics")
+	return page{scraped}, err
 }
 
 // end sends SIGTERM, on which the program must end with status 0.
@@ -126,18 +119,15 @@ func runToEnd(arguments ...string) (status int, stderr string, err error) {
 	return cmd.ProcessState.ExitCode(), text.String(), err
 }
 
-// page is a metrics page, line by line.
-type page []string
+// page is a metrics page of the program.
+type page struct{ host.Page }
 
-// deviceLabel is the label that only netlink has.
-var deviceLabel = regexp.MustCompile(`device="[^"]*",`)
-
-// of returns the samples of some metrics, sorted and without the label device.
+// of returns the samples of some metrics, sorted: the name, the labels of [listener.labels], and the value.
 func (p page) of(names ...string) []string {
 	var samples []string
-	for _, line := range p {
-		if name, _, ok := strings.Cut(line, "{"); ok && slices.Contains(names, name) {
-			samples = append(samples, deviceLabel.ReplaceAllString(line, ""))
+	for _, name := range names {
+		for _, row := range p.Rows(name, "proto", "address", "port", "family", "range", "scope") {
+			samples = append(samples, name+" "+row)
 		}
 	}
 	slices.Sort(samples)
@@ -146,13 +136,10 @@ func (p page) of(names ...string) []string {
 
 // value returns the value of a listener's metric.
 func (p page) value(name string, l listener) (float64, error) {
-	for _, line := range p.of(name) {
-		if text, ok := strings.CutPrefix(line, name+l.labels()+" "); ok {
+	for _, sample := range p.of(name) {
+		if text, ok := strings.CutPrefix(sample, name+" "+l.labels()+" "); ok {
 			return strconv.ParseFloat(text, 64)
 		}
 	}
-	return 0, fmt.Errorf("there is no %s%s", name, l.labels())
+	return 0, fmt.Errorf("there is no %s of %s", name, l.labels())
 }
-
-// has reports whether a line is on the page.
-func (p page) has(line string) bool { return slices.Contains(p, line) }

@@ -226,7 +226,7 @@ func (t *table) lines(detailed bool) ([]string, error) {
 	var lines []string
 	for _, l := range t.listeners {
 		sample := func(name string, value int) {
-			lines = append(lines, fmt.Sprintf("host_listen_%s%s %d", name, l.labels(), value))
+			lines = append(lines, fmt.Sprintf("host_listen_%s %s %d", name, l.labels(), value))
 		}
 		sample("port", 1)
 		sample("port_sockets", max(l.sockets, 1))
@@ -243,7 +243,7 @@ func (t *table) lines(detailed bool) ([]string, error) {
 	return lines, nil
 }
 
-// labels are the listener's, as a metrics page has them, without the device.
+// labels are the values of the labels of the listener: proto, address, port, family, range and scope.
 func (l *listener) labels() string {
 	family := "ipv4"
 	if l.ip().Is6() {
@@ -253,8 +253,7 @@ func (l *listener) labels() string {
 	if reach == "" {
 		reach = "privileged"
 	}
-	return fmt.Sprintf(`{address="%s",family="%s",port="%d",proto="%s",range="%s",scope="%s"}`,
-		l.ip(), family, l.port(), l.proto(), reach, l.scope)
+	return fmt.Sprintf("%s %s %d %s %s %s", l.proto(), l.ip(), l.port(), family, reach, l.scope)
 }
 
 func (l *listener) ip() netip.Addr { return netip.MustParseAddrPort(l.address).Addr() }
