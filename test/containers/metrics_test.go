@@ -13,7 +13,7 @@ import (
 	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
-// own returns [host.Page.Rows] of the node's own network namespace, others those of the pods' networks.
+// own returns [host.Page.Rows] of the node's own network namespace, and others those of the pods' networks.
 func (n *node) own(metric string, labels ...string) []string {
 	rows := []string{}
 	for _, row := range n.page.Rows(metric, append([]string{"netns"}, labels...)...) {
@@ -84,16 +84,17 @@ func sameRows(want, got []string) func() error {
 	return host.Same(append([]string{}, want...), append([]string{}, got...))
 }
 
-// verdicts returns the violations, and services those that are up or down.
+// verdicts returns the violations.
 func (n *node) verdicts() []string {
 	return n.own("host_listen_port_violation", "proto", "address", "port", "reason", "service_name")
 }
 
-func (n *node) services() []string {
+// serviceStates returns which services are up, 1, and which are down, 0.
+func (n *node) serviceStates() []string {
 	return slices.Compact(n.page.Rows("host_listen_service_up", "service_name", "proto", "port"))
 }
 
-// registries are those that the ConfigMap gets one after the other, and what the program must make of them.
+// checkRegistries gives the ConfigMap one registry after the other, and checks what the program makes of each.
 func (n *node) checkRegistries(shipped string) {
 	n.Check(n.byShipped(shipped)...)
 	n.change("a registry that knows the node, with a fault of each kind", `
@@ -118,7 +119,7 @@ reserved:
 		{Name: "its verdicts are in force", Run: host.Same(verdicts, n.verdicts())},
 		{Name: "and its services", Run: host.Same([]string{
 			"alone udp 5353 " + aloneUp, "demo tcp 8080 1", "demo tcp 8081 1", "missed tcp 9100 0", "web tcp 8443 0",
-		}, n.services())},
+		}, n.serviceStates())},
 		{Name: "of the reserved ports, one is used", Run: host.Same([]string{"alpha 1"},
 			n.page.Rows("host_listen_reserved_ports_used", "team"))},
 		{Name: "the reload succeeded", Run: n.reload("1")},
@@ -138,7 +139,7 @@ reserved:
 	generated, err := n.inPod("list")
 	n.Check(host.Check{Name: "the listeners become a registry", Run: func() error { return err }})
 	n.change("the generated registry", generated)
-	down := slices.DeleteFunc(n.services(), func(row string) bool { return strings.HasSuffix(row, " 1") })
+	down := slices.DeleteFunc(n.serviceStates(), func(row string) bool { return strings.HasSuffix(row, " 1") })
 	n.Check([]host.Check{
 		{Name: "has no violation", Run: host.Same([]string{}, n.verdicts())},
 		{Name: "and no service that is down", Run: sameRows(nil, down)},
