@@ -309,7 +309,7 @@ func TestServicesOfOnePortAreComparedInBoundedTime(t *testing.T) {
 		"hosts in full": func(i int) string { return "web-" + itoa(i) },
 		"a glob each":   func(i int) string { return "'web-" + itoa(i) + "-*.example.org'" },
 	} {
-		if _, err := Parse("ports.yml", onPort80(3000, hosts)); err != nil {
+		if _, err := Parse("ports.yml", onPort80(2000, hosts)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -65,15 +65,19 @@ func (r *report) notYAML(data []byte, err error) {
 		r.add(line, max(column-1, 1), "the file ends too early: want the value or the bracket that is missing")
 	case strings.Contains(specialFirst, found):
 		r.add(at.Line, at.Column, "a value begins with %q: want it in quotes", found)
-	case strings.Contains(":-,]}[{\"'", found):
+	case strings.Contains(punctuation, found):
 		r.add(at.Line, at.Column, "unexpected %q: want values that contain it in quotes, and lines indented like their neighbours", found)
 	default:
 		r.add(max(at.Line, 1), max(at.Column, 1), "is not YAML: %s: %s", wording.Printable(bad.Message), around)
 	}
 }
 
-// specialFirst are the characters with which no text begins unless it is in quotes.
-const specialFirst = "*&!|>@`%?"
+const (
+	// specialFirst are the characters with which no text begins unless it is in quotes.
+	specialFirst = "*&!|>@`%?"
+	// punctuation are the characters that have a meaning within a text.
+	punctuation = ":-,]}[{\"'"
+)
 
 var closing = map[string]string{"[": "]", "{": "}"}
 
