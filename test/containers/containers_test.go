@@ -72,7 +72,7 @@ func TestEachOverlay(t *testing.T) {
 	}
 }
 
-// buildImage builds the image of the Dockerfile, with the program, into the store below scratch.
+// buildImage builds the image of the Dockerfile, with the program, for the podman of a node.
 func buildImage(t *testing.T, program, scratch string) {
 	t.Helper()
 	context := t.TempDir()
@@ -89,17 +89,11 @@ func buildImage(t *testing.T, program, scratch string) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := host.Output(2*minute, "buildah", append(store(scratch), "bud", "--isolation", "chroot", "--quiet",
-		"--build-arg", "ARCH="+runtime.GOARCH, "--tag", "localhost/listen_exporter", context)...); err != nil {
+	store := filepath.Join(scratch, "podman")
+	if _, err := host.Output(2*minute, "buildah", "--root", filepath.Join(store, "root"), "--runroot", filepath.Join(store, "run"),
+		"--storage-driver", "vfs", "bud", "--isolation", "chroot", "--quiet", "--build-arg", "ARCH="+runtime.GOARCH,
+		"--tag", "localhost/listen_exporter", context); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// store returns the arguments by which buildah and podman find the image.
-func store(scratch string) []string {
-	return []string{
-		"--root", filepath.Join(scratch, "store/root"), "--runroot", filepath.Join(scratch, "store/run"),
-		"--storage-driver", "vfs",
 	}
 }
 

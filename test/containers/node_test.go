@@ -101,10 +101,7 @@ func beNode() error {
 }
 
 func (n *node) podman(arguments ...string) (string, error) {
-	global := append(store(n.scratch), "--tmpdir", filepath.Join(n.scratch, "podman"),
-		"--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "none")
-	output, err := host.Output(minute, "podman", append(global, arguments...)...)
-	return strings.TrimSpace(output), err
+	return host.Podman(filepath.Join(n.scratch, "podman"), arguments...)
 }
 
 // scrape takes the next page of the program, as soon as it answers.

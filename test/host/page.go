@@ -1,6 +1,7 @@
 package host
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +43,15 @@ func (p Page) Rows(metric string, labels ...string) []string {
 	}
 	slices.Sort(rows)
 	return rows
+}
+
+// Succeeds returns an error unless every collector does.
+func (p Page) Succeeds() error {
+	rows := p.Rows("host_listen_collector_success", "collector")
+	if len(rows) == 0 || slices.ContainsFunc(rows, func(row string) bool { return !strings.HasSuffix(row, " 1") }) {
+		return fmt.Errorf("host_listen_collector_success is %q", rows)
+	}
+	return nil
 }
 
 // Listeners returns what ss shows in the network namespace of the process, in the form of [Page.Rows]: proto, address, port,

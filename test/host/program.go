@@ -76,6 +76,16 @@ func output(cmd *exec.Cmd) (string, error) {
 	return stdout.String(), nil
 }
 
+// Podman runs a podman that keeps its files in a directory. Its run directory is in /run, because it refuses a path of more than
+// 50 characters. It is for a host of [Own].
+func Podman(dir string, arguments ...string) (string, error) {
+	output, err := Output(limit, "podman", append([]string{
+		"--root", filepath.Join(dir, "root"), "--runroot", "/run/podman", "--tmpdir", filepath.Join(dir, "tmp"),
+		"--storage-driver", "vfs", "--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "none",
+	}, arguments...)...)
+	return strings.TrimSpace(output), err
+}
+
 // Await calls done every 100 ms until it returns nil. It returns done's last error when the limit is over.
 func Await(limit time.Duration, done func() error) error {
 	for deadline := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {

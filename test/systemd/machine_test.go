@@ -65,30 +65,20 @@ ExecStart=/bin/sh -c 'sleep infinity & exec perl -MIO::Socket::INET -e \
   "push @held, IO::Socket::INET->new(LocalAddr => q(127.0.0.1:8081), Listen => 8) || die; sleep"'
 `
 
-// podman keeps its run directory in /run, because it refuses a path of more than 50 characters.
-func (m *machine) podman(arguments ...string) (string, error) {
-	global := []string{
-		"--root", filepath.Join(m.podDir, "root"), "--runroot", "/run/podman", "--tmpdir", filepath.Join(m.podDir, "tmp"),
-		"--storage-driver", "vfs", "--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "none",
-	}
-	output, err := host.Output(minute, "podman", append(global, arguments...)...)
-	return strings.TrimSpace(output), err
-}
-
 // boot starts systemd at the root of a slice of the real hierarchy, because a program in a cgroup namespace cannot tell units
 // apart. Mounts are shared, as systemd has them on a machine: it passes credentials on by a mount.
 func (m *machine) boot() error {
 	script := fmt.Sprintf(`mkdir -p /sys/fs/cgroup%[1]s/host.slice/init.scope &&
 		echo 0 >/sys/fs/cgroup%[1]s/host.slice/init.scope/cgroup.procs &&
 		mount --make-rshared / && exec /sbin/init`, host.Slice())
-	if _, err := m.podman("run", "--detach", "--name", "system", "--hostname", "system", "--network", "host", "--cgroupns", "host",
+	if _, err := host.Podman(m.podDir, "run", "--detach", "--name", "system", "--hostname", "system", "--network", "host", "--cgroupns", "host",
 		"--cgroup-parent", host.Slice()+"/podman", "--systemd=always", "--pids-limit", "0",
 		"--cap-add", "SYS_ADMIN,MKNOD,SYS_PTRACE,DAC_READ_SEARCH", "--security-opt", "apparmor=unconfined",
 		"--security-opt", "seccomp=unconfined", "--rootfs", m.tree, "/bin/sh", "-c", script); err != nil {
 		return err
 	}
 	var err error
-	if m.init, err = m.podman("inspect", "--format", "{{.State.Pid}}", "system"); err != nil {
+	if m.init, err = host.Podman(m.podDir, "inspect", "--format", "{{.State.Pid}}", "system"); err != nil {
 		return err
 	}
 	return host.Await(minute, m.says("running", "systemctl", "is-system-running"))
