@@ -81,7 +81,7 @@ func testNobody(t *testing.T) {
 }
 
 func testManyScrapesAtOnce(t *testing.T) {
-	const clients, tcp, udp = 50, 1600, 400
+	const clients, tcp, udp = 50, 400, 100
 	for n := range tcp {
 		program.Listen(t, "tcp", fmt.Sprintf("0.0.0.0:%d", 10000+n))
 	}
