@@ -127,7 +127,7 @@ const podSlice = "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-po
 var services = []service{
 	{cgroup: "/demo.service", uid: 1000, name: "demo-server", sockets: []string{"tcp/0.0.0.0:8080", "tcp/[::1]:8081"}},
 	{cgroup: "/demo.service", uid: 1000, name: "demo-helper"},
-	{cgroup: "/alone.service", name: "alone", sockets: []string{"udp/127.0.0.1:5353"}},
+	{cgroup: "/single.service", name: "single", sockets: []string{"udp/127.0.0.1:5353"}},
 	{cgroup: podSlice + "/cri-containerd-" + containerID + ".scope", uid: 1337, name: "web", sockets: []string{"tcp/[::]:8443", "udp/[::]:4789"}},
 	{cgroup: podSlice + "/cri-containerd-" + otherContainerID + ".scope", name: "inner", sockets: []string{"tcp/0.0.0.0:7070"}, isolate: true},
 	{cgroup: "/", name: "stray", sockets: []string{"tcp/" + nodeIP + ":9000"}}, // in no unit and no container
@@ -150,7 +150,7 @@ func (n *node) holders() []string {
 		"tcp 0.0.0.0 8080 "+process("demo-server")+" demo.service - - 1000 1",
 		"tcp :: 8443 web - "+containerID+" "+podUID+" 1337 1",
 		"tcp ::1 8081 "+process("demo-server")+" demo.service - - 1000 1",
-		"udp 127.0.0.1 5353 alone alone.service - - 0 1",
+		"udp 127.0.0.1 5353 single single.service - - 0 1",
 		"udp :: 4789 web - "+containerID+" "+podUID+" 1337 1",
 	)
 }

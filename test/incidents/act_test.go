@@ -75,7 +75,7 @@ func (w *world) act(number int, incidents []*incident) (stray []alert) {
 	begun := time.Now()
 	atOnce(incidents, func(i *incident) func() error { return i.begin })
 	w.logf("act %d: %d incidents have begun", number, len(incidents))
-	w.note(w.watchman.seen(begun))
+	w.note(w.monitoring.seen(begun))
 
 	w.note(await("each alert that must fire fires", func() (bool, error) {
 		w.attribute(first, incidents)
@@ -89,7 +89,7 @@ func (w *world) act(number int, incidents []*incident) (stray []alert) {
 	}))
 	atOnce(incidents, func(i *incident) func() error { return i.end })
 	w.logf("act %d: they have ended", number)
-	w.note(w.watchman.seen(time.Now()))
+	w.note(w.monitoring.seen(time.Now()))
 
 	w.note(await("all alerts have ended", func() (bool, error) {
 		stray = w.attribute(first, incidents)
@@ -134,8 +134,8 @@ func atOnce(incidents []*incident, part func(*incident) func() error) {
 	group.Wait()
 }
 
-// awaitWaiting waits until Prometheus has seen a fault of a port, and an alert is pending.
-func (h *machine) awaitWaiting(name, at string) error {
+// awaitPending waits until Prometheus has seen a fault of a port, and an alert is pending.
+func (h *machine) awaitPending(name, at string) error {
 	return await(fmt.Sprintf("%s of %s on %s is pending", name, at, h.name), func() (bool, error) {
 		_, alerts, err := rules()
 		return slices.ContainsFunc(alerts, func(a alert) bool {

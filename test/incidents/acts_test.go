@@ -67,7 +67,7 @@ func (s *script) ofHosts() []*incident {
 	web, db, plain := s.web, s.db, s.plain
 	unwatched := web.service("apid")
 	unseen := unwatched.incident("a service stops while the exporter is down, and is still gone afterwards", unwatched.stop, func() error {
-		return errors.Join(web.awaitWaiting("PortGoneMissing", unwatched.port()), web.awaitFired("PortGoneMissing"), unwatched.start())
+		return errors.Join(web.awaitPending("PortGoneMissing", unwatched.port()), web.awaitFired("PortGoneMissing"), unwatched.start())
 	}, []string{"PortGoneMissing api"})
 	unseen.late = true
 	return []*incident{

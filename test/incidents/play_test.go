@@ -19,13 +19,13 @@ const warmUp = 10 * time.Minute / speed
 // world is all that takes part.
 type world struct {
 	host.Report
-	dir      string // of the test's files, which everybody may enter
-	self     string // the test binary
-	exporter string // the program
-	started  time.Time
-	watchman *watchman
-	receiver *receiver
-	failed   []error // what belongs to no incident
+	dir        string // of the test's files, which everybody may enter
+	self       string // the test binary
+	exporter   string // the program
+	started    time.Time
+	monitoring *monitoring
+	receiver   *receiver
+	failed     []error // what belongs to no incident
 }
 
 // logf prints how far the play is.
@@ -69,7 +69,7 @@ func play() error {
 // playAll plays the acts in front of a Prometheus and an Alertmanager.
 func (w *world) playAll() (err error) {
 	s := newScript(w)
-	w.watchman = &watchman{dir: w.dir, targets: s.hosts()}
+	w.monitoring = &monitoring{dir: w.dir, targets: s.hosts()}
 	w.receiver = new(receiver)
 	if err := w.receiver.listen(); err != nil {
 		return err
@@ -84,13 +84,13 @@ func (w *world) playAll() (err error) {
 			return err
 		}
 	}
-	if err := w.watchman.start(); err != nil {
+	if err := w.monitoring.start(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.watchman.stop()) }()
+	defer func() { err = errors.Join(err, w.monitoring.stop()) }()
 	w.logf("all hosts are up")
 	healthy := &incident{host: s.web, name: "nothing happens"}
-	if err := w.watchman.seen(time.Now().Add(warmUp)); err != nil {
+	if err := w.monitoring.seen(time.Now().Add(warmUp)); err != nil {
 		return err
 	}
 	healthy.got = w.receiver.since(0)

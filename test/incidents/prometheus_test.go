@@ -47,15 +47,15 @@ receivers:
     webhook_configs: [{url: "http://` + receiverAddress + `/", send_resolved: true}]
 `
 
-// watchman is Prometheus and Alertmanager.
-type watchman struct {
+// monitoring is Prometheus and Alertmanager, which watch the hosts.
+type monitoring struct {
 	dir      string // of configurations and logs
 	targets  []*machine
 	programs []*process
 }
 
 // start starts both.
-func (w *watchman) start() error {
+func (w *monitoring) start() error {
 	rules, err := os.ReadFile(rulesFile)
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func (w *watchman) start() error {
 }
 
 // run starts one of them and waits until it is ready.
-func (w *watchman) run(program, address string, arguments ...string) error {
+func (w *monitoring) run(program, address string, arguments ...string) error {
 	log, err := os.Create(filepath.Join(w.dir, program+".log"))
 	if err != nil {
 		return err
@@ -102,7 +102,7 @@ func (w *watchman) run(program, address string, arguments ...string) error {
 }
 
 // stop ends both.
-func (w *watchman) stop() error {
+func (w *monitoring) stop() error {
 	var all error
 	for _, p := range w.programs {
 		all = errors.Join(all, p.terminate())
@@ -129,7 +129,7 @@ func provideTemplates() error {
 }
 
 // seen waits until Prometheus has scraped every host after a moment, or tried to, and then evaluated every rule.
-func (w *watchman) seen(moment time.Time) error {
+func (w *monitoring) seen(moment time.Time) error {
 	return await("Prometheus has looked", func() (bool, error) {
 		samples, err := query("timestamp(up)")
 		if err != nil || len(samples) < len(w.targets) {

@@ -28,7 +28,7 @@ func (c *cluster) testPortRanges(t *testing.T) {
 		admit("a nodePort at the start of the range", nodePort("shop", "first", 30000)),
 		admit("a nodePort at its end", nodePort("shop", "last", 30999)),
 		deny("a nodePort after it", only+"nodePort 31000 of port 80"+setNodePort, nodePort("shop", "after", 31000)),
-		deny("several nodePorts, of which each wrong one is named",
+		deny("several nodePorts: each wrong one is named",
 			only+"nodePort 31001 of port 443, nodePort 31002 of port 444;",
 			service("shop", "several", "type: NodePort, ports: ["+
 				"{name: a, port: 80, nodePort: 30001}, {name: b, port: 443, nodePort: 31001}, {name: c, port: 444, nodePort: 31002}]")),

@@ -40,7 +40,7 @@ func TestMain(m *testing.M) { host.Main(m, map[string]func() error{"machine": be
 
 func suites() []string { return strings.Fields(cmp.Or(os.Getenv(suitesVariable), "bookworm")) }
 
-// TestFetch fetches what the tests below need, and is run alone to fetch it beforehand.
+// TestFetch fetches what the tests below need. make fetch runs only this one, because it takes minutes.
 func TestFetch(t *testing.T) {
 	host.Program(t, "test-systemd")
 	for _, suite := range suites() {
