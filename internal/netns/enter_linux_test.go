@@ -3,7 +3,6 @@ package netns
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"runtime"
 	"strings"
@@ -25,16 +24,15 @@ func here(tb testing.TB) string {
 	return link
 }
 
-// anotherNamespace returns a descriptor of a network namespace of a process that the test starts.
-func anotherNamespace(t *testing.T) (fd int, process *child) {
+// anotherNamespace returns a descriptor of a network namespace that a Finder finds.
+func anotherNamespace(t *testing.T) (fd int) {
 	t.Helper()
-	process = sleeper(t)
-	fd, err := unix.Open(process.dir()+"/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	fd, err := findWitness(t, newFinder(t, "/proc"), sleeper(t)).OpenNS()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(fd) })
-	return fd, process
+	return fd
 }
 
 // newThread returns a thread that leaves no descriptor behind.
@@ -51,37 +49,10 @@ func newThread(t *testing.T) *Thread {
 	return thread
 }
 
-func TestSocketsBelongToTheNamespaceThatTheyWereOpenedIn(t *testing.T) {
-	netnstest.Run(t, func(t *testing.T) {
-		namespace, process := anotherNamespace(t)
-		thread := newThread(t)
-		socket := -1
-		if err := thread.In(namespace, func() (err error) {
-			if want, err := os.Readlink(process.dir() + "/ns/net"); err != nil || here(t) != want {
-				t.Errorf("in %s, want %s (%v)", here(t), want, err)
-			}
-			socket, err = netnstest.Listen("tcp", "0.0.0.0:4711")
-			return err
-		}); err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(socket)
-		for path, want := range map[string]bool{process.dir() + "/net/tcp": true, "/proc/self/net/tcp": false} {
-			table, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := strings.Contains(string(table), "00000000:1267 "); got != want {
-				t.Errorf("the listener is in %s: %t, want %t", path, got, want)
-			}
-		}
-	})
-}
-
 func TestNoOtherGoroutineEverFindsItselfInTheNamespace(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		home := here(t)
-		namespace, _ := anotherNamespace(t)
+		namespace := anotherNamespace(t)
 		thread := newThread(t)
 		var others sync.WaitGroup
 		var stop atomic.Bool
@@ -122,20 +93,10 @@ func TestNoOtherGoroutineEverFindsItselfInTheNamespace(t *testing.T) {
 	})
 }
 
-func TestNoNamespaceIsEnteredOnTheFirstThread(t *testing.T) {
-	done := make(chan int)
-	for range 200 {
-		go onOwnThread(func() { done <- unix.Gettid() })
-		if tid := <-done; tid == unix.Getpid() {
-			t.Fatal("on the first thread")
-		}
-	}
-}
-
 func TestAThreadThatCannotComeBackEnds(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		home := here(t)
-		namespace, _ := anotherNamespace(t)
+		namespace := anotherNamespace(t)
 		thread := newThread(t)
 		broken := errors.New("broken on purpose")
 		loseRights := func() error {
@@ -178,56 +139,6 @@ func TestAThreadThatCannotComeBackEnds(t *testing.T) {
 		thread.Close()
 		if err := thread.In(namespace, func() error { return nil }); !errors.Is(err, errThreadClosed) {
 			t.Errorf("after its end: %v", err)
-		}
-	})
-}
-
-func TestWhoMayNotEnterNamespacesLearnsWhatIsMissing(t *testing.T) {
-	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
-		home := here(t)
-		err := CanEnter("/proc")
-		if now := here(t); now != home {
-			t.Errorf("in %s, want %s", now, home)
-		}
-		if os.Geteuid() == 0 {
-			if err != nil {
-				t.Error(err)
-			}
-			return
-		}
-		if !errors.Is(err, unix.EACCES) || !errors.Is(err, unix.EPERM) {
-			t.Fatalf("got %v", err)
-		}
-		for _, want := range []string{"/proc/1/ns/net", "CAP_SYS_PTRACE", "CAP_SYS_ADMIN"} {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("got %v, want it to name %s", err, want)
-			}
-		}
-	})
-}
-
-func TestAFoundNamespaceCanBeEntered(t *testing.T) {
-	netnstest.Run(t, func(t *testing.T) {
-		process := sleeper(t)
-		o := findWitness(t, newFinder(t, "/proc"), process)
-		namespace, err := o.OpenNS()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer unix.Close(namespace)
-		if err := newThread(t).In(namespace, func() error {
-			interfaces, err := net.Interfaces()
-			if err == nil && len(interfaces) > 0 && interfaces[0].Flags&net.FlagUp != 0 {
-				return fmt.Errorf("it has %v, want a loopback interface that is down", interfaces)
-			}
-			return err
-		}); err != nil {
-			t.Error(err)
-		}
-		process.kill()
-		if fd, err := o.OpenNS(); !errors.Is(err, unix.ESRCH) {
-			unix.Close(fd)
-			t.Errorf("of a dead process: %v", err)
 		}
 	})
 }

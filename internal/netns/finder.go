@@ -126,18 +126,6 @@ func (f *Finder) read() (listed []int, ended []*Namespace, err error) {
 // too few descriptors for more. One that has ended may be counted until each process was looked at again.
 func (f *Finder) Omitted() int { return len(f.omitted) }
 
-// Close gives all descriptors back. No Namespace may be used after it.
-func (f *Finder) Close() {
-	for _, o := range slices.Clone(f.namespaces) {
-		f.end(o)
-	}
-	for _, fd := range f.closing {
-		f.close(fd)
-	}
-	f.closing, f.moved = nil, nil
-	f.closeRoot()
-}
-
 func (f *Finder) closeRoot() {
 	if f.root == nil {
 		return

@@ -2,7 +2,6 @@ package netns
 
 import (
 	"errors"
-	"io"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -14,19 +13,14 @@ import (
 )
 
 // child is a process that the test started.
-type child struct {
-	*exec.Cmd
-	input io.WriteCloser
-}
+type child struct{ *exec.Cmd }
 
 // start runs a shell command, by default in new namespaces as the flags say. It ends with the test.
 func start(tb testing.TB, flags uintptr, command string) *child {
 	tb.Helper()
-	c := &child{Cmd: exec.Command("sh", "-c", command)}
-	// A group of its own, so that all that it starts can be ended.
-	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags, Setpgid: true}
-	var err error
-	if c.input, err = c.StdinPipe(); err != nil {
+	c := &child{exec.Command("sh", "-c", command)}
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
+	if _, err := c.StdinPipe(); err != nil {
 		tb.Fatal(err)
 	}
 	if err := c.Start(); err != nil {
@@ -45,18 +39,10 @@ func sleeper(tb testing.TB) *child {
 	return start(tb, unix.CLONE_NEWNET, "read x") // it ends with the test, even if that crashes
 }
 
-// resume lets a command go on that waits for input.
-func (c *child) resume(tb testing.TB) {
-	tb.Helper()
-	if _, err := io.WriteString(c.input, "\n"); err != nil {
-		tb.Fatal(err)
-	}
-}
-
 // kill returns when the process is gone, a second time too.
 func (c *child) kill() {
 	if c.ProcessState == nil {
-		_ = unix.Kill(-c.Process.Pid, unix.SIGKILL)
+		_ = c.Process.Kill()
 		_ = c.Wait()
 	}
 }
@@ -87,26 +73,6 @@ func findWitness(tb testing.TB, f *Finder, process *child) *Namespace {
 		}
 	}
 	tb.Fatalf("the namespace of process %d was not found", process.Process.Pid)
-	return nil
-}
-
-// ownNamespace calls Find, and returns the namespace that the test runs in, which must not be the main one.
-func ownNamespace(tb testing.TB, f *Finder) *Namespace {
-	tb.Helper()
-	own, err := inode("/proc/self")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	namespaces, err := f.Find()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for _, o := range namespaces {
-		if o.Inode == own {
-			return o
-		}
-	}
-	tb.Fatal("the namespace that the test runs in was not found")
 	return nil
 }
 

@@ -74,7 +74,13 @@ func newFinder(tb testing.TB, procfs string) *Finder {
 	before := descriptors(tb)
 	f := NewFinder(procfs)
 	tb.Cleanup(func() {
-		f.Close()
+		for _, o := range slices.Clone(f.namespaces) {
+			f.end(o)
+		}
+		for _, fd := range f.closing {
+			f.close(fd)
+		}
+		f.closeRoot()
 		if after := descriptors(tb); f.open != 0 || after > before {
 			tb.Errorf("%d descriptors were open before and %d after, %d of them counted", before, after, f.open)
 		}
@@ -126,8 +132,8 @@ func TestEachNamespaceButTheMainOneIsFoundOnce(t *testing.T) {
 		if err != nil || nameErr != nil || byDir != o.Inode || byName != o.Inode || !o.Alive() {
 			t.Errorf("%s and %s do not lead to %d", o.Dir(), o.Name(), o.Inode)
 		}
-		if !slices.IsSorted(o.Members()) {
-			t.Errorf("members %v, want the oldest first", o.Members())
+		if !slices.IsSorted(o.Members()) || o.Started() != uint64(o.PID()) {
+			t.Errorf("members %v, the oldest from %d, want the oldest first", o.Members(), o.Started())
 		}
 	}
 }
@@ -142,12 +148,6 @@ func TestALifeLastsWhileAKnownProcessOfItLives(t *testing.T) {
 		"another one joins":                      {func(h fakeHost) { h.add(13, "pod") }, map[uint64][]int{1: {10, 11, 12}}},
 		"the witness dies and another one joins": {func(h fakeHost) { h.kill(10); h.add(13, "pod") }, map[uint64][]int{1: {11, 12, 13}}},
 		"all die":                                {func(h fakeHost) { h.kill(10); h.kill(11); h.kill(12) }, map[uint64][]int{}},
-		"all die and another takes the number": {func(h fakeHost) {
-			h.kill(10)
-			h.kill(11)
-			h.kill(12)
-			h.add(13, "pod")
-		}, map[uint64][]int{2: {13}}},
 		"all die and another takes number and pid": {func(h fakeHost) {
 			h.kill(10)
 			h.kill(11)

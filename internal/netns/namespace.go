@@ -2,9 +2,11 @@ package netns
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -28,7 +30,7 @@ const tcpTable = "net/tcp"
 
 // Namespace is one life of a network namespace other than the main one.
 //
-// The paths and descriptors that its methods return are good until the next call of [Finder.Find] or [Finder.Close].
+// The paths and descriptors that its methods return are good until the next call of [Finder.Find].
 type Namespace struct {
 	// Inode is the number of net/tcp. No two namespaces have the same at a time, but the kernel reuses it at once.
 	Inode uint64
@@ -58,7 +60,7 @@ func (o *Namespace) Dir() string {
 	if len(o.witnesses) == 0 {
 		return o.Name()
 	}
-	return filepath.Join(ownProcfs, "self/fd", strconv.Itoa(o.witnesses[0].fd))
+	return o.witnesses[0].dir()
 }
 
 // Name returns the path of the witness for people to read, such as /host/proc/1234.
@@ -141,13 +143,8 @@ func (o *Namespace) OpenNS() (fd int, err error) {
 
 // add makes a process a witness.
 func (o *Namespace) add(w witness) {
-	at, _ := slices.BinarySearchFunc(o.witnesses, w, func(a, b witness) int {
-		if a.started <= b.started { // a new one comes after its equals
-			return -1
-		}
-		return 1
-	})
-	o.witnesses = slices.Insert(o.witnesses, at, w)
+	o.witnesses = append(o.witnesses, w)
+	slices.SortStableFunc(o.witnesses, func(a, b witness) int { return cmp.Compare(a.started, b.started) })
 }
 
 func (o *Namespace) has(pid int) bool {
@@ -161,7 +158,7 @@ func openWitness(root, pid int) (witness, error) {
 		return witness{}, err
 	}
 	w := witness{pid: pid, fd: fd}
-	stat, err := readAt(fd, "stat")
+	stat, err := os.ReadFile(w.dir() + "/stat")
 	if err == nil {
 		w.started, err = startTime(stat)
 	}
@@ -171,6 +168,9 @@ func openWitness(root, pid int) (witness, error) {
 	}
 	return w, nil
 }
+
+// dir returns a path of the process's directory. It leads nowhere once the process has died.
+func (w witness) dir() string { return filepath.Join(ownProcfs, "self/fd", strconv.Itoa(w.fd)) }
 
 // inode identifies the namespace that the process is in. It fails for a dead process and for a zombie, which have no net/tcp.
 func (w witness) inode() (uint64, error) {
@@ -195,21 +195,6 @@ func inodeAt(dir int, path string) (uint64, error) {
 		return 0, err
 	}
 	return stat.Ino, nil
-}
-
-// readAt reads the first 4 KiB of a file.
-func readAt(dir int, path string) ([]byte, error) {
-	fd, err := unix.Openat(dir, path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = unix.Close(fd) }()
-	buffer := make([]byte, 4096)
-	n, err := unix.Read(fd, buffer)
-	if err != nil {
-		return nil, err
-	}
-	return buffer[:n], nil
 }
 
 // IsHidden reports whether an error of reading a file of a process means that the process is gone, or that it is not ours to see

@@ -58,34 +58,28 @@ func TestANamespaceThatAnOldProcessEntersIsFoundInTurn(t *testing.T) {
 }
 
 func TestEveryProcessIsLookedAtInTurnAndFewInEachRound(t *testing.T) {
-	for _, processes := range []int{10, maxKnown, 5000} {
-		t.Run(strconv.Itoa(processes), func(t *testing.T) {
-			var listed []int
-			for n := range processes {
-				listed = append(listed, 2+n)
-			}
-			var p pids
-			for range newRounds {
-				if got := p.next(listed, false); len(got) != processes {
-					t.Fatalf("%d of the new ones are looked at, want all", len(got))
-				}
-			}
-			looked := make(map[int]bool)
-			for range (processes + maxKnown - 1) / maxKnown {
-				pids := p.next(listed, false)
-				if len(pids) > maxKnown {
-					t.Errorf("%d in a round, want %d at most", len(pids), maxKnown)
-				}
-				for _, pid := range pids {
-					looked[pid] = true
-				}
-			}
-			if len(looked) != processes {
-				t.Errorf("%d looked at, want %d", len(looked), processes)
-			}
-			if got := p.next(listed, true); len(got) != processes {
-				t.Errorf("%d looked at, want all when all are asked for", len(got))
-			}
-		})
+	const processes = 5000
+	var listed []int
+	for n := range processes {
+		listed = append(listed, 2+n)
+	}
+	var p pids
+	for range newRounds {
+		if got := p.next(listed, false); len(got) != processes {
+			t.Fatalf("%d of the new ones are looked at, want all", len(got))
+		}
+	}
+	looked := make(map[int]bool)
+	for range (processes + maxKnown - 1) / maxKnown {
+		pids := p.next(listed, false)
+		if len(pids) > maxKnown {
+			t.Errorf("%d in a round, want %d at most", len(pids), maxKnown)
+		}
+		for _, pid := range pids {
+			looked[pid] = true
+		}
+	}
+	if len(looked) != processes {
+		t.Errorf("%d looked at, want %d", len(looked), processes)
 	}
 }

@@ -59,39 +59,6 @@ func TestANamespaceHasTheNameThatIPNetnsShows(t *testing.T) {
 	})
 }
 
-func TestNobodyGetsNoNames(t *testing.T) {
-	const name = "/run/netns/of-the-test"
-	netnstest.RunAsRootAndNobody(t, func(t *testing.T) {
-		if err := os.MkdirAll("/run/netns", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := unix.Mount("tmpfs", "/run/netns", "tmpfs", 0, "mode=755"); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(name, nil, 0o444); err != nil {
-			t.Fatal(err)
-		}
-		if err := unix.Mount("/proc/self/ns/net", name, "", unix.MS_BIND, ""); err != nil {
-			t.Fatal(err)
-		}
-	}, func(t *testing.T) {
-		o := ownNamespace(t, newFinder(t, "/proc"))
-		// A process of the same user may be traced with no privilege: the witness may be such a one.
-		fd, err := o.OpenNS()
-		mayTrace := err == nil
-		if mayTrace {
-			unix.Close(fd)
-		}
-		names := ReadRunNames("/proc", "/run/netns")
-		if got := names.Of(o); mayTrace != (got == filepath.Base(name)) {
-			t.Errorf("it may be opened: %t, and the name is %q", mayTrace, got)
-		}
-		if os.Geteuid() == 0 && !mayTrace {
-			t.Errorf("root gets %v", err)
-		}
-	})
-}
-
 func TestTheNamesOfAHostAreThoseOfItsFirstProcess(t *testing.T) {
 	procfs := t.TempDir()
 	if got := RunNamesDir(procfs); got != "/run/netns" {

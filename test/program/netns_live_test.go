@@ -122,7 +122,10 @@ func testAllNamespaces(t *testing.T) {
 	}{
 		{"as_root", program.StartLive, nil, true, nil},
 		{"as_root_through_procfs", program.StartLive, []string{"--collector.source=procfs"}, false, nil},
-		{"as_nobody", program.StartNobody, nil, false, []string{"procfs", "CAP_SYS_ADMIN", "other network namespaces"}},
+		{
+			"as_nobody", program.StartNobody, nil, false,
+			[]string{"procfs", "open /proc/1/ns/net", "CAP_SYS_PTRACE", "CAP_SYS_ADMIN", "other network namespaces"},
+		},
 		{"as_nobody_with_netlink_in_the_main_one", program.StartNobody, []string{"--collector.source=netlink"}, false, []string{"procfs", "CAP_SYS_ADMIN", "other network namespaces"}},
 		{"as_nobody_through_procfs", program.StartNobody, []string{"--collector.source=procfs"}, false, nil},
 	} {
