@@ -1,14 +1,12 @@
 package socket
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
 	"github.com/listen-exporter/listen_exporter/test/netnstest"
@@ -85,69 +83,35 @@ func hasID(sockets []Socket, id uint64) bool {
 // The kernel answers a lookup as it would deliver a packet: what it answers may be another socket.
 func TestALookupConfirmsASocketAsLongAsItIsOpen(t *testing.T) {
 	device, reuse, only := netnstest.ToDevice(netnstest.Device), netnstest.ReusePort(), netnstest.IPv6Only()
+	at := func(address string, options ...netnstest.Option) openedSocket { return openedSocket{address, options} }
+	sharing := func(address string) openedSocket { return at(address, reuse) }
+	both := func(first, second openedSocket) []openedSocket { return []openedSocket{first, second} }
+	siblings := func(address string) []openedSocket { return slices.Repeat([]openedSocket{sharing(address)}, 4) }
 	tests := []struct {
 		name    string
-		missing openedSocket
-		others  []openedSocket // which may answer in its place
+		sockets []openedSocket // the first is missing: the others may answer in its place
 	}{
-		{name: "by_itself", missing: openedSocket{address: "127.0.0.1:9000"}},
-		{name: "wildcard", missing: openedSocket{address: "0.0.0.0:9000"}},
-		{name: "address_of_an_interface", missing: openedSocket{address: "10.0.0.1:9000"}},
-		{name: "dual_stack", missing: openedSocket{address: "[::]:9000"}},
-		{name: "ipv6_only", missing: openedSocket{address: "[::]:9000", options: []netnstest.Option{only}}},
-		{name: "ipv6_loopback", missing: openedSocket{address: "[::1]:9000"}},
-		{name: "ipv6_link_local", missing: openedSocket{address: "[fe80::1%test0]:9000"}},
-		{name: "ipv4_mapped", missing: openedSocket{address: "[::ffff:127.0.0.1]:9000"}},
-		{name: "bound_to_a_device", missing: openedSocket{address: "0.0.0.0:9000", options: []netnstest.Option{device}}},
-		{name: "ipv6_bound_to_a_device", missing: openedSocket{address: "[::]:9000", options: []netnstest.Option{device}}},
-		{
-			name: "a_wildcard_next_to_an_address", missing: openedSocket{address: "127.0.0.1:9000", options: []netnstest.Option{reuse}},
-			others: []openedSocket{{"0.0.0.0:9000", []netnstest.Option{reuse}}},
-		},
-		{
-			name: "a_dual_stack_wildcard_next_to_an_address", missing: openedSocket{address: "127.0.0.1:9000", options: []netnstest.Option{reuse}},
-			others: []openedSocket{{"[::]:9000", []netnstest.Option{reuse}}},
-		},
-		{
-			name: "a_dual_stack_wildcard_next_to_a_wildcard", missing: openedSocket{address: "0.0.0.0:9000", options: []netnstest.Option{reuse}},
-			others: []openedSocket{{"[::]:9000", []netnstest.Option{reuse}}},
-		},
-		{
-			name: "a_wildcard_next_to_a_dual_stack_wildcard", missing: openedSocket{address: "[::]:9000", options: []netnstest.Option{reuse}},
-			others: []openedSocket{{"0.0.0.0:9000", []netnstest.Option{reuse}}},
-		},
-		{
-			name: "an_ipv6_wildcard_next_to_an_ipv6_address", missing: openedSocket{address: "[::1]:9000", options: []netnstest.Option{reuse}},
-			others: []openedSocket{{"[::]:9000", []netnstest.Option{reuse}}},
-		},
-		{
-			name: "an_ipv4_mapped_address_next_to_its_ipv4_address", missing: openedSocket{address: "127.0.0.1:9000", options: []netnstest.Option{reuse}},
-			others: []openedSocket{{"[::ffff:127.0.0.1]:9000", []netnstest.Option{reuse}}},
-		},
-		{
-			name: "an_ipv4_address_next_to_its_ipv4_mapped_address", missing: openedSocket{address: "[::ffff:127.0.0.1]:9000", options: []netnstest.Option{reuse}},
-			others: []openedSocket{{"127.0.0.1:9000", []netnstest.Option{reuse}}},
-		},
-		{
-			name: "one_without_a_device_next_to_one_with", missing: openedSocket{address: "0.0.0.0:9000", options: []netnstest.Option{reuse, device}},
-			others: []openedSocket{{"0.0.0.0:9000", []netnstest.Option{reuse}}},
-		},
-		{
-			name: "one_with_a_device_next_to_one_without", missing: openedSocket{address: "0.0.0.0:9000", options: []netnstest.Option{reuse}},
-			others: []openedSocket{{"0.0.0.0:9000", []netnstest.Option{reuse, device}}},
-		},
-		{
-			name: "siblings_that_share_the_port", missing: openedSocket{address: "0.0.0.0:9000", options: []netnstest.Option{reuse}},
-			others: []openedSocket{
-				{"0.0.0.0:9000", []netnstest.Option{reuse}}, {"0.0.0.0:9000", []netnstest.Option{reuse}}, {"0.0.0.0:9000", []netnstest.Option{reuse}},
-			},
-		},
-		{
-			name: "ipv6_siblings_that_share_the_port", missing: openedSocket{address: "[::]:9000", options: []netnstest.Option{reuse}},
-			others: []openedSocket{
-				{"[::]:9000", []netnstest.Option{reuse}}, {"[::]:9000", []netnstest.Option{reuse}}, {"[::]:9000", []netnstest.Option{reuse}},
-			},
-		},
+		{"by_itself", []openedSocket{at("127.0.0.1:9000")}},
+		{"wildcard", []openedSocket{at("0.0.0.0:9000")}},
+		{"address_of_an_interface", []openedSocket{at("10.0.0.1:9000")}},
+		{"dual_stack", []openedSocket{at("[::]:9000")}},
+		{"ipv6_only", []openedSocket{at("[::]:9000", only)}},
+		{"ipv6_loopback", []openedSocket{at("[::1]:9000")}},
+		{"ipv6_link_local", []openedSocket{at("[fe80::1%test0]:9000")}},
+		{"ipv4_mapped", []openedSocket{at("[::ffff:127.0.0.1]:9000")}},
+		{"bound_to_a_device", []openedSocket{at("0.0.0.0:9000", device)}},
+		{"ipv6_bound_to_a_device", []openedSocket{at("[::]:9000", device)}},
+		{"an_address_next_to_a_wildcard", both(sharing("127.0.0.1:9000"), sharing("0.0.0.0:9000"))},
+		{"an_address_next_to_a_dual_stack_wildcard", both(sharing("127.0.0.1:9000"), sharing("[::]:9000"))},
+		{"a_wildcard_next_to_a_dual_stack_wildcard", both(sharing("0.0.0.0:9000"), sharing("[::]:9000"))},
+		{"a_dual_stack_wildcard_next_to_a_wildcard", both(sharing("[::]:9000"), sharing("0.0.0.0:9000"))},
+		{"an_ipv6_address_next_to_an_ipv6_wildcard", both(sharing("[::1]:9000"), sharing("[::]:9000"))},
+		{"an_ipv4_address_next_to_its_ipv4_mapped_address", both(sharing("127.0.0.1:9000"), sharing("[::ffff:127.0.0.1]:9000"))},
+		{"an_ipv4_mapped_address_next_to_its_ipv4_address", both(sharing("[::ffff:127.0.0.1]:9000"), sharing("127.0.0.1:9000"))},
+		{"one_with_a_device_next_to_one_without", both(at("0.0.0.0:9000", reuse, device), sharing("0.0.0.0:9000"))},
+		{"one_without_a_device_next_to_one_with", both(sharing("0.0.0.0:9000"), at("0.0.0.0:9000", reuse, device))},
+		{"siblings_that_share_the_port", siblings("0.0.0.0:9000")},
+		{"ipv6_siblings_that_share_the_port", siblings("[::]:9000")},
 	}
 	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
 		for _, proto := range []Protocol{TCP, UDP} {
@@ -156,19 +120,20 @@ func TestALookupConfirmsASocketAsLongAsItIsOpen(t *testing.T) {
 				for _, othersFirst := range []bool{true, false} {
 					t.Run(fmt.Sprintf("%s_%s_%t", proto, test.name, othersFirst), func(t *testing.T) {
 						n := liveNetlink(t)
+						wanted, others := test.sockets[0], test.sockets[1:]
 						openOthers := func() {
-							for _, o := range test.others {
+							for _, o := range others {
 								o.open(t, proto)
 							}
 						}
 						if othersFirst {
 							openOthers()
 						}
-						closeNow, missing := opened(t, n, proto, test.missing)
+						closeNow, missing := opened(t, n, proto, wanted)
 						if !othersFirst {
 							openOthers()
 						}
-						if want := netip.MustParseAddrPort(test.missing.address); missing.Addr != netip.AddrPortFrom(want.Addr().WithZone(""), want.Port()) {
+						if want := netip.MustParseAddrPort(wanted.address); missing.Addr != netip.AddrPortFrom(want.Addr().WithZone(""), want.Port()) {
 							t.Fatalf("a read gives %s, want %s", missing.Addr, want)
 						}
 						for range 3 {
@@ -187,8 +152,8 @@ func TestALookupConfirmsASocketAsLongAsItIsOpen(t *testing.T) {
 								t.Errorf("%+v is closed, but Confirm gives %+v", missing, there)
 							}
 						}
-						if got := len(readLive(t, n, proto)); got != len(test.others) {
-							t.Errorf("a read gives %d sockets after it was closed, want %d", got, len(test.others))
+						if got := len(readLive(t, n, proto)); got != len(others) {
+							t.Errorf("a read gives %d sockets after it was closed, want %d", got, len(others))
 						}
 					})
 				}
@@ -230,52 +195,6 @@ func TestADisconnectedUDPSocketIsConfirmed(t *testing.T) {
 					t.Errorf("Confirm does not give the disconnected socket, but %+v", there)
 				}
 			})
-		}
-	})
-}
-
-func TestASourceThatFailedOpensItsSocketAgain(t *testing.T) {
-	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
-		n := liveNetlink(t)
-		openedSocket{address: "127.0.0.1:9000"}.open(t, TCP)
-		want := readLive(t, n, TCP)
-		if len(want) != 1 {
-			t.Fatalf("a read gives %+v, want one socket", want)
-		}
-		var limit unix.Rlimit
-		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-			t.Fatal(err)
-		}
-		for range 3 {
-			// Something that is no socket takes its place.
-			null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := unix.Dup3(null, n.fd, unix.O_CLOEXEC); err != nil {
-				t.Fatal(err)
-			}
-			_ = unix.Close(null)
-			if sockets, _, err := n.Read(TCP); !errors.Is(err, unix.ENOTSOCK) {
-				t.Errorf("a read from what is no socket gives %+v, %v; want %v", sockets, err, unix.ENOTSOCK)
-			}
-			// And then no other can be opened.
-			if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}); err != nil {
-				t.Fatal(err)
-			}
-			sockets, _, readErr := n.Read(TCP)
-			_, confirmErr := n.Confirm(TCP, want)
-			if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-				t.Fatal(err)
-			}
-			if !errors.Is(readErr, unix.EMFILE) || !errors.Is(confirmErr, unix.EMFILE) {
-				t.Errorf("with no descriptor left: a read gives %+v, %v, a confirmation %v; want %v", sockets, readErr, confirmErr, unix.EMFILE)
-			}
-			for range 2 {
-				if diff := cmp.Diff(want, readLive(t, n, TCP), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
-					t.Errorf("after the failure (-before +after):\n%s", diff)
-				}
-			}
 		}
 	})
 }
