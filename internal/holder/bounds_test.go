@@ -66,30 +66,6 @@ func TestAReaderWithoutDescriptorsLosesNoHolder(t *testing.T) {
 	}
 }
 
-func TestTheFirstSearchLooksIntoEachProcessOnce(t *testing.T) {
-	x := newFixture(t)
-	var dirs []string
-	var pids []int
-	for pid := 100; pid < 110; pid++ {
-		x.process(pid, "server", uint64(1000+pid))
-		dirs = append(dirs, x.fdDir(pid))
-		pids = append(pids, pid)
-	}
-	id := x.group("system.slice/a.service", pids[:5]...)
-	var sockets []Socket
-	for n, pid := range pids {
-		sockets = append(sockets, Socket{ID: uint64(1 + n), Inode: uint64(1000 + pid), Cgroup: id})
-	}
-	sockets = append(sockets, Socket{ID: 99, Inode: 9999, Cgroup: id}) // the kernel's own
-	f := x.finder()
-	walks := watchOpening(t, dirs...)
-	x.find(f, sockets, false)
-	walks.want(dirs...)
-	for _, s := range sockets[:len(pids)] {
-		x.want(f, s, Holder{Process: "server", Unit: "a.service"})
-	}
-}
-
 func TestASearchEndsWhenEachSocketIsServed(t *testing.T) {
 	x := newFixture(t)
 	for pid := 100; pid < 110; pid++ {
@@ -127,37 +103,40 @@ func TestOfACgroupWithVeryManyProcessesNoNamesAreRead(t *testing.T) {
 	x.want(f, many, Holder{Unit: "many.service"})
 }
 
-func TestManyCgroupsTakeNoMoreThanTheTimeOfAFind(t *testing.T) {
-	const tick = laterSearch / 20
-	const limit = laterSearch + 3*tick
-	x := newFixture(t)
-	f := x.finder()
-	x.find(f, nil, false)
-	x.process(50, "server", 7)
-	s := Socket{ID: 1, Inode: 7}
-	sockets := []Socket{s}
-	for n := range 100 {
-		pid := 100 + n
-		x.process(pid, "hostile", uint64(1000+n))
-		sockets = append(sockets, Socket{
-			ID: uint64(2 + n), Inode: uint64(1000 + n), Cgroup: x.group(fmt.Sprintf("user.slice/%d.service", n), pid),
+func TestAFindKeepsToItsTimeAndTheNextGoesOnWhereItStopped(t *testing.T) {
+	for name, inCgroups := range map[string]bool{"many processes": false, "many cgroups": true} {
+		t.Run(name, func(t *testing.T) {
+			x := newFixture(t)
+			x.process(50, "server", 7)
+			s := Socket{ID: 1, Inode: 7}
+			sockets, want := []Socket{s}, []Holder{{Process: "server"}}
+			for n := range 100 {
+				pid := 100 + n
+				x.process(pid, "hostile", uint64(1000+n))
+				added, holder := Socket{ID: uint64(2 + n), Inode: uint64(1000 + n)}, Holder{Process: "hostile"}
+				if inCgroups {
+					holder.Unit = fmt.Sprintf("u%d.service", n)
+					added.Cgroup = x.group("system.slice/"+holder.Unit, pid)
+				}
+				sockets, want = append(sockets, added), append(want, holder)
+			}
+			f := x.finder()
+			rounds, limit := 0, firstSearch
+			for ; rounds < 60 && (len(f.Holders(s)) == 0 || len(f.pending) > 0 || f.search != nil); rounds++ {
+				x.tick = limit / 20 // what each step takes
+				before := x.clock
+				x.find(f, sockets, rounds > 0)
+				if took := x.clock.Sub(before); took > limit+3*x.tick {
+					t.Errorf("Find %d took %s, want %s at most", rounds, took, limit)
+				}
+				limit = laterSearch
+			}
+			for n, s := range sockets {
+				x.want(f, s, want[n])
+			}
+			t.Logf("all was known after %d Finds", rounds)
 		})
 	}
-	x.tick = tick
-	rounds := 0
-	for ; rounds < 60 && (len(f.Holders(s)) == 0 || len(f.pending) > 0 || f.search != nil); rounds++ {
-		before := x.clock
-		x.find(f, sockets, rounds > 0)
-		if took := x.clock.Sub(before); took > limit {
-			t.Errorf("Find %d took %s, want %s at most", rounds, took, limit)
-		}
-	}
-	x.tick = 0
-	x.want(f, s, Holder{Process: "server"})
-	for n, s := range sockets[1:] {
-		x.want(f, s, Holder{Process: "hostile", Unit: fmt.Sprintf("user.slice/%d.service", n)})
-	}
-	t.Logf("all was known after %d Finds", rounds)
 }
 
 func TestAProcessWithVeryManyDescriptorsTakesNoMoreThanTheTimeOfAFind(t *testing.T) {

@@ -14,10 +14,6 @@ func TestHoldersByFixture(t *testing.T) {
 		want []Holder
 	}{
 		{
-			name: "no process and no cgroup",
-			make: func(*fixture) Socket { return Socket{ID: 1, Inode: 1000} },
-		},
-		{
 			name: "a cgroup that never was",
 			make: func(*fixture) Socket { return Socket{ID: 1, Inode: 1000, Cgroup: 1 << 60} },
 		},
@@ -118,15 +114,6 @@ func TestHoldersByFixture(t *testing.T) {
 			want: []Holder{{Process: "sshd"}},
 		},
 		{
-			name: "a file of cgroups that is none",
-			make: func(x *fixture) Socket {
-				x.process(100, "sshd", 1000)
-				x.write("100/cgroup", "x\n")
-				return Socket{ID: 1, Inode: 1000}
-			},
-			want: []Holder{{Process: "sshd"}},
-		},
-		{
 			name: "a process that died before its name was read",
 			make: func(x *fixture) Socket {
 				x.process(100, "server", 1000)
@@ -157,14 +144,6 @@ func TestHoldersByFixture(t *testing.T) {
 				return Socket{ID: 1, Inode: 1000}
 			},
 			want: []Holder{{Process: "x\uFFFD\n\n"}},
-		},
-		{
-			name: "a container in a pod",
-			make: func(x *fixture) Socket {
-				x.process(100, "nginx", 1000)
-				return Socket{ID: 1, Inode: 1000, Cgroup: x.group(burstableSlice+"/cri-containerd-"+ctrA+".scope", 100)}
-			},
-			want: []Holder{{Process: "nginx", ContainerID: ctrA, PodUID: podA}},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

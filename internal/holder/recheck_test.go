@@ -53,28 +53,20 @@ func TestEachHolderIsRecheckedWithinAMinute(t *testing.T) {
 	}
 }
 
-func TestTheUnitOfAProcessThatMovesIsThatOfItsPresentCgroup(t *testing.T) {
+func TestWithoutTheCgroupOfASocketItsUnitIsThatOfItsProcess(t *testing.T) {
 	x := newFixture(t)
 	x.process(100, "server", 1000)
-	x.write("100/cgroup", "0::/system.slice/before.service\n")
-	for name, s := range map[string]Socket{
-		"where the cgroup of the socket is not known": {ID: 1, Inode: 1000},
-		"where it is that of PID 1":                   {ID: 2, Inode: 1000, Cgroup: x.group("init.scope", 1)},
-	} {
-		t.Run(name, func(t *testing.T) {
-			x.write("100/cgroup", "0::/system.slice/before.service\n")
-			f := x.finder()
-			x.find(f, []Socket{s}, false)
-			x.want(f, s, Holder{Process: "server", Unit: "before.service"})
-			x.write("100/cgroup", "0::/system.slice/after.service\n")
-			if !x.find(f, []Socket{s}, true) {
-				t.Error("the process moved, but nothing changed")
-			}
-			x.want(f, s, Holder{Process: "server", Unit: "after.service"})
-			if x.find(f, []Socket{s}, true) {
-				t.Error("nothing happened, but something changed")
-			}
-		})
+	s := Socket{ID: 1, Inode: 1000}
+	f := x.finder()
+	for _, unit := range []string{"before.service", "after.service"} {
+		x.write("100/cgroup", "0::/system.slice/"+unit+"\n")
+		if !x.find(f, []Socket{s}, false) {
+			t.Error("the process moved, but nothing changed")
+		}
+		x.want(f, s, Holder{Process: "server", Unit: unit})
+		if x.find(f, []Socket{s}, true) {
+			t.Error("nothing happened, but something changed")
+		}
 	}
 }
 
