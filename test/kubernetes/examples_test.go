@@ -28,7 +28,7 @@ import (
 
 func TestExamples(t *testing.T) {
 	c := start(t)
-	// In this order: the policies are in force for all that comes after them.
+	// In this order: the policies are in force for all that comes after them, and overlays creates the namespace for operator.
 	t.Run("policies", c.testPolicies)
 	c.awaitPolicies(t)
 	t.Run("overlays", c.testOverlays)
