@@ -68,7 +68,7 @@ test-all: test-tools ## Run all tests; as root, the live tests run too.
 
 .PHONY: test-tools
 test-tools:
-	@.ci/tools promtool prometheus || echo 'The tests that need promtool or prometheus will be skipped.'
+	@.ci/tools promtool || echo 'The tests that need promtool will be skipped.'
 	@$(if $(RACE),,echo 'No cgo or no C compiler: the tests run without the race detector.')
 
 .PHONY: test-kernels

@@ -76,7 +76,7 @@ make_copy() {
   set -e
   mkdir -p "$copy/.tools/bin" "$home/tmp"
   git ls-files -z --cached --others --exclude-standard | xargs -0 tar -c --ignore-failed-read | tar -x -C "$copy"
-  for tool in promtool prometheus kubectl; do
+  for tool in promtool kubectl; do
     install -m 755 "$(command -v "$tool")" "$copy/.tools/bin/"
   done
   install -m 755 ".build/linux-$(go env GOARCH)/listen_exporter" "$copy/released"

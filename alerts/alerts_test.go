@@ -1,3 +1,5 @@
+// Package alerts has the alerting rules. Its tests hold each of them to its runbook and its unit tests; test/incidents plays them
+// in front of a real Prometheus.
 package alerts
 
 import (
@@ -9,11 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/listen-exporter/listen_exporter/test/program"
 	"github.com/listen-exporter/listen_exporter/test/tools"
 )
-
-func TestMain(m *testing.M) { program.Main(m) }
 
 // mainRules are the alerts that every user loads.
 const mainRules = "listen_exporter.rules.yml"

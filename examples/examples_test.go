@@ -33,7 +33,7 @@ func TestEveryMetricThatIsNamedIsExported(t *testing.T) {
 		names[s.name] = true
 	}
 	for file, text := range examples(t) {
-		for _, name := range regexp.MustCompile(`\bhost_listen_[a-z0-9_]*|\blisten_exporter_build_info\b`).FindAllString(text, -1) {
+		for _, name := range regexp.MustCompile(`\b(?:host_listen|promhttp)_[a-z0-9_]*|\blisten_exporter_build_info\b`).FindAllString(text, -1) {
 			if !names[name] && !strings.HasSuffix(name, "_") { // the prefix of several
 				t.Errorf("%s names the metric %s, which the exporter does not export", file, name)
 			}
