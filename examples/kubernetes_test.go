@@ -3,11 +3,9 @@ package examples
 import (
 	"fmt"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -108,15 +106,11 @@ func TestTheDaemonSetLeavesRoomBelowItsMemoryLimit(t *testing.T) {
 	}
 }
 
-const (
-	// hostRoot is where a test mounts what the container has at its root.
-	hostRoot = "/mnt"
-	// testNode is the name of the test's node.
-	testNode = "node-1"
-)
+// testNode is the name of the test's node.
+const testNode = "node-1"
 
 // daemonSetArguments returns the container's arguments, and more that are offered, for the node testNode with the address
-// 127.0.0.1, a free port, and the container's mounts below hostRoot.
+// 127.0.0.1, a free port, the host's cgroups, and the registry of the overlays.
 func daemonSetArguments(t *testing.T, more ...string) []string {
 	t.Helper()
 	container := at[object](t, readManifests(t)["DaemonSet"], podPath+".containers.0")
@@ -131,66 +125,20 @@ func daemonSetArguments(t *testing.T, more ...string) []string {
 			arguments = strings.ReplaceAll(arguments, "$("+at[string](t, variable, "name")+")", value)
 		}
 	}
-	for _, mount := range mountPaths(t) {
-		arguments = strings.ReplaceAll(arguments, "="+mount+"/", "="+hostRoot+mount+"/")
-	}
 	port := ":" + strconv.Itoa(at[int](t, container, "ports.0.containerPort"))
 	if !strings.Contains(arguments, port) || !strings.Contains(arguments, "=/host/") || strings.Contains(arguments, "$(") {
 		t.Fatalf("the arguments are %q, want the container's port %s, a mount below /host/, and only variables that it defines", arguments, port)
 	}
-	arguments = strings.ReplaceAll(arguments, "=/host/", "="+hostRoot+"/host/")
-	return strings.Fields(strings.ReplaceAll(arguments, port, ":0"))
+	return strings.Fields(strings.NewReplacer(
+		port, ":0", "=/host/", "=/", "=/etc/listen_exporter/", "="+filepath.Dir(registryFile)+"/",
+	).Replace(arguments))
 }
 
-// mountPaths returns where the container mounts the cgroups and the registry.
-func mountPaths(t *testing.T) []string {
-	t.Helper()
-	var paths []string
-	for _, mount := range at[[]any](t, readManifests(t)["DaemonSet"], podPath+".containers.0.volumeMounts") {
-		paths = append(paths, at[string](t, mount, "mountPath"))
-	}
-	return paths
-}
-
-func TestTheDaemonSetsProbesAreAnswered(t *testing.T) {
+// TestTheDaemonSetsArgumentsAndProbesWork runs the exporter with the container's arguments, and with those that the manifest offers
+// in comments too. test/containers runs whole pods.
+func TestTheDaemonSetsArgumentsAndProbesWork(t *testing.T) {
 	m := readManifests(t)
 	container := at[object](t, m["DaemonSet"], podPath+".containers.0")
-	e := program.Launch(t, exec.Command(program.Path(t), daemonSetArguments(t)...)).Listen()
-	for name, path := range map[string]string{"livenessProbe": "/-/healthy", "readinessProbe": "/-/ready"} {
-		check(t, container, map[string]string{name + ".httpGet": "{path: " + path + ", port: " + at[string](t, container, "ports.0.name") + "}"})
-		e.Await(name, func() bool { return e.Get(path).Status == http.StatusOK }) // not ready before the first read
-	}
-	if page := e.Get(at[string](t, m["PodMonitor"], "spec.podMetricsEndpoints.0.path")).Body; !strings.Contains(page, "\nhost_listen_port{") {
-		t.Errorf("the PodMonitor's path shows no host_listen_port:\n%s", page)
-	}
-}
-
-// TestTheDaemonSetsShapeReadsTheHost runs the binary as the container does: as nobody, without capabilities, in a mount
-// namespace with its own /proc of the host's processes, and with the host's cgroups read-only below hostRoot. It runs once more
-// with the arguments that the manifest offers in comments.
-func TestTheDaemonSetsShapeReadsTheHost(t *testing.T) {
-	unshare, setpriv := tools.Look(t, "unshare"), tools.Look(t, "setpriv")
-	binary := program.Path(t)
-	if err := os.Chmod(filepath.Dir(binary), 0o755); err != nil { // for nobody
-		t.Fatal(err)
-	}
-	configMap := t.TempDir()
-	write(t, filepath.Join(configMap, filepath.Base(registryFile)), tools.Read(t, registryFile))
-	cgroup, registry := hostRoot+mountPaths(t)[0], hostRoot+mountPaths(t)[1]
-	ownMounts := []string{
-		"--mount", "--propagation=private", "sh", "-euc",
-		`mount -t proc -o nosuid,nodev,noexec proc /proc
-		mount -t tmpfs tmpfs ` + hostRoot + `
-		mkdir -p ` + cgroup + ` ` + registry + `
-		mount --rbind /sys/fs/cgroup ` + cgroup + `
-		mount -o remount,bind,ro ` + cgroup + `
-		mount --bind ` + configMap + ` ` + registry + `
-		mount -o remount,bind,ro ` + registry + `
-		exec "$@"`, "sh",
-	}
-	if output, err := exec.Command(unshare, append(ownMounts, "true")...).CombinedOutput(); err != nil {
-		t.Skipf("needs root for its own mounts: %v: %s", err, output)
-	}
 	var offered []string
 	for _, found := range regexp.MustCompile(`(?m)^ +# - (--\S+)$`).FindAllStringSubmatch(tools.Read(t, baseFile), -1) {
 		offered = append(offered, found[1])
@@ -198,31 +146,19 @@ func TestTheDaemonSetsShapeReadsTheHost(t *testing.T) {
 	if len(offered) < 2 {
 		t.Errorf("the arguments offered in comments are %q, want more", offered)
 	}
-	for name, arguments := range map[string][]string{
-		"as it is":                       daemonSetArguments(t),
-		"with the arguments in comments": daemonSetArguments(t, offered...),
-	} {
-		t.Run(name, func(t *testing.T) {
-			asNobody := []string{
-				setpriv, "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs", binary,
-			}
-			e := program.Launch(t, exec.Command(unshare, slices.Concat(ownMounts, asNobody, arguments)...)).Listen()
-			_, port, _ := strings.Cut(e.Address, ":")
-			page := e.Scrape()
-			for _, want := range []string{
-				`host_listen_collector_success{collector="tcp"} 1`,
-				`host_listen_collector_success{collector="udp"} 1`,
-				`host_listen_collector_success{collector="holder"} 1`,
-				`host_listen_port{address="127.0.0.1",family="ipv4",port="` + port + `",proto="tcp"`,
-			} {
-				if !strings.Contains(page, want) {
-					t.Errorf("not in /metrics: %s\n%s", want, page)
-				}
-			}
-			judged := strings.Contains(page, `host_listen_service_up{port="10250",proto="tcp",service_name="kubelet"}`)
-			if want := strings.Contains(strings.Join(arguments, " "), "--registry.file="); judged != want {
-				t.Errorf("the kubelet is looked for: %v, want %v\n%s", judged, want, page)
-			}
-		})
+	for _, arguments := range [][]string{daemonSetArguments(t), daemonSetArguments(t, offered...)} {
+		e := program.Launch(t, exec.Command(program.Path(t), arguments...)).Listen()
+		for name, path := range map[string]string{"livenessProbe": "/-/healthy", "readinessProbe": "/-/ready"} {
+			check(t, container, map[string]string{name + ".httpGet": "{path: " + path + ", port: " + at[string](t, container, "ports.0.name") + "}"})
+			e.Await(name, func() bool { return e.Get(path).Status == http.StatusOK }) // not ready before the first read
+		}
+		page := e.Get(at[string](t, m["PodMonitor"], "spec.podMetricsEndpoints.0.path")).Body
+		if !strings.Contains(page, "\nhost_listen_port{") {
+			t.Errorf("the PodMonitor's path shows no host_listen_port:\n%s", page)
+		}
+		judged := strings.Contains(page, `host_listen_service_up{port="10250",proto="tcp",service_name="kubelet"}`)
+		if want := strings.Contains(strings.Join(arguments, " "), "--registry.file="); judged != want {
+			t.Errorf("the kubelet is looked for: %v, want %v\n%s", judged, want, page)
+		}
 	}
 }
