@@ -13,23 +13,22 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/listen-exporter/listen_exporter/test/netnstest"
 	"github.com/listen-exporter/listen_exporter/test/program"
 )
 
-// refusal is a seccomp filter that makes socket(2) fail, as a sandbox does, or ioctl(2).
+// refusal is a seccomp filter under which a system call with these arguments fails, as in a sandbox. Arguments that are 0 may be
+// any.
 type refusal struct {
-	name           string
-	errno          syscall.Errno
-	sockDiag       bool // it only refuses NETLINK_SOCK_DIAG, not all of AF_NETLINK
-	interfaceNames bool // it only refuses SIOCGIFNAME, and no socket
+	name      string
+	errno     syscall.Errno
+	call      uint32
+	arguments [3]uint32
 }
 
 var refusals = []refusal{
-	{name: "a_sandbox_that_refuses_netlink", errno: unix.EPERM},
-	{name: "RestrictAddressFamilies_of_systemd", errno: unix.EAFNOSUPPORT},
-	{name: "a_kernel_without_sock_diag", errno: unix.EPROTONOSUPPORT, sockDiag: true},
-	{name: "a_sandbox_that_refuses_ioctl", errno: unix.EACCES, interfaceNames: true},
+	{"a_sandbox_that_refuses_netlink", unix.EPERM, unix.SYS_SOCKET, [3]uint32{unix.AF_NETLINK}},
+	{"a_kernel_without_sock_diag", unix.EPROTONOSUPPORT, unix.SYS_SOCKET, [3]uint32{unix.AF_NETLINK, 0, unix.NETLINK_SOCK_DIAG}},
+	{"a_sandbox_that_refuses_ioctl", unix.EACCES, unix.SYS_IOCTL, [3]uint32{0, unix.SIOCGIFNAME}},
 }
 
 // impose puts the thread of the test, and all processes that it starts, under the filter. The thread ends with the test.
@@ -42,25 +41,19 @@ func (r refusal) impose(t *testing.T) {
 	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 { // big-endian
 		low = 4
 	}
-	argument := func(n uint32) uint32 { return firstArgument + 8*n + low }
-	load := func(offset uint32) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
-	}
-	// Of the two last instructions the first refuses and the second allows. To the latter each check jumps that does not hold.
 	var filter []unix.SockFilter
 	check := func(offset, value uint32) {
-		filter = append(filter, load(offset), unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value})
+		filter = append(filter,
+			unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset},
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: value})
 	}
-	if r.interfaceNames {
-		check(number, unix.SYS_IOCTL)
-		check(argument(1), unix.SIOCGIFNAME)
-	} else {
-		check(number, unix.SYS_SOCKET)
-		check(argument(0), unix.AF_NETLINK)
+	check(number, r.call)
+	for n, value := range r.arguments {
+		if value != 0 {
+			check(firstArgument+8*uint32(n)+low, value)
+		}
 	}
-	if r.sockDiag {
-		check(argument(2), unix.NETLINK_SOCK_DIAG)
-	}
+	// Of the two last instructions the first refuses and the second allows. To the latter each check jumps that does not hold.
 	refuse := len(filter)
 	filter = append(filter,
 		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(r.errno)},
@@ -77,7 +70,7 @@ func (r refusal) impose(t *testing.T) {
 		t.Fatalf("set a seccomp filter: %v", err)
 	}
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
-	if r.interfaceNames && err == nil {
+	if r.call == unix.SYS_IOCTL && err == nil {
 		defer func() { _ = unix.Close(fd) }()
 		err = unix.IoctlIfreq(fd, unix.SIOCGIFNAME, new(unix.Ifreq))
 	}
@@ -120,29 +113,22 @@ func testWithoutNetlink(t *testing.T) {
 	for _, r := range refusals {
 		t.Run(r.name, func(t *testing.T) {
 			r.impose(t)
-			for _, command := range []struct {
-				name string
-				args []string
-			}{
-				{"by_default", nil}, {"auto", []string{"--collector.source=auto"}},
-			} {
-				e := program.StartLive(t, append(command.args, "--collector.netns=self")...)
-				for range 3 {
-					page := e.Scrape()
-					e.WantListeners(page, "own", "tcp ipv6 [::]:7001 any user", "udp ipv4 0.0.0.0:7002 any user")
-					e.WantSuccess(page, "1", "1")
-					wantSource(t, page, "procfs")
-				}
-				if w := e.Warnings(); len(w) != 1 || !strings.Contains(w[0], r.errno.Error()) || !strings.Contains(w[0], "procfs") {
-					t.Errorf("%s: warnings %q, want one that says why it is procfs: %v", command.name, w, r.errno)
-				}
-				if lines := e.ErrorLines(); len(lines) != 0 {
-					t.Errorf("%s: errors %q, want none", command.name, lines)
-				}
-				e.Stop()
+			e := program.StartLive(t, "--collector.netns=self")
+			for range 3 {
+				page := e.Scrape()
+				e.WantListeners(page, "own", "tcp ipv6 [::]:7001 any user", "udp ipv4 0.0.0.0:7002 any user")
+				e.WantSuccess(page, "1", "1")
+				wantSource(t, page, "procfs")
 			}
+			if w := e.Warnings(); len(w) != 1 || !strings.Contains(w[0], r.errno.Error()) || !strings.Contains(w[0], "procfs") {
+				t.Errorf("warnings %q, want one that says why it is procfs: %v", w, r.errno)
+			}
+			if lines := e.ErrorLines(); len(lines) != 0 {
+				t.Errorf("errors %q, want none", lines)
+			}
+			e.Stop()
 
-			e := program.StartLive(t, "--collector.source=procfs", "--collector.netns=self")
+			e = program.StartLive(t, "--collector.source=procfs", "--collector.netns=self")
 			wantSource(t, e.Scrape(), "procfs")
 			if lines := slices.Concat(e.Warnings(), e.ErrorLines()); len(lines) != 0 {
 				t.Errorf("procfs was asked for, and warnings and errors are %q, want none", lines)
@@ -169,70 +155,27 @@ func wantRefusedStart(t *testing.T, reason string, args ...string) {
 	}
 }
 
-func testSourceOfAnotherNamespace(t *testing.T) {
-	netnstest.Hold(t, syscall.CLONE_NEWPID, func() {
-		mount(t, "proc", liveMountPoint, "proc", 0, "")
-		for _, proto := range []string{"tcp", "udp"} {
-			if _, err := netnstest.Listen(proto, "[::]:7001"); err != nil {
-				t.Fatal(err)
-			}
-		}
-	})
-	program.Listen(t, "tcp", "0.0.0.0:7003")
-	for _, start := range []func(testing.TB, ...string) *program.Exporter{program.StartLive, program.StartNobody} {
-		e := start(t, "--path.procfs="+liveMountPoint)
-		for range 3 {
-			page := e.Scrape()
-			e.WantListeners(page, "tcp ipv6 [::]:7001 any user", "udp ipv6 [::]:7001 any user")
-			wantSource(t, page, "procfs")
-		}
-		if w := e.Warnings(); len(w) != 1 || !strings.Contains(w[0], "not the exporter's own") || !strings.Contains(w[0], "procfs") {
-			t.Errorf("warnings %q, want one that says why it is procfs", w)
-		}
-	}
-	wantRefusedStart(t, "not the exporter's own", "--path.procfs="+liveMountPoint)
-}
-
 // The program keeps its source even if the tables of procfs go away and come back.
 func testSourceStays(t *testing.T) {
 	program.Listen(t, "tcp", "[::]:7001")
 	program.Listen(t, "udp", "0.0.0.0:7002")
-	for _, start := range []func(testing.TB, ...string) *program.Exporter{program.StartLive, program.StartNobody} {
-		netlink := start(t, "--collector.netns=self")
-		procfs := start(t, "--collector.netns=self", "--collector.source=procfs")
-		netlink.AwaitReady() // a scrape during the first read would be answered by it, which may have begun before procfs
-		procfs.AwaitReady()
-		netlinkOwn, procfsOwn := "tcp ipv4 "+netlink.Address+" loopback ephemeral", "tcp ipv4 "+procfs.Address+" loopback ephemeral"
-		const tcpPort, udpPort = "tcp ipv6 [::]:7001 any user", "udp ipv4 0.0.0.0:7002 any user"
-		check := func(readable bool) {
-			t.Helper()
-			page := netlink.Scrape()
-			netlink.WantListeners(page, "own", procfsOwn, tcpPort, udpPort)
-			netlink.WantSuccess(page, "1", "1")
-			wantSource(t, page, "netlink")
-			page = procfs.Scrape()
-			if readable {
-				procfs.WantListeners(page, "own", netlinkOwn, tcpPort, udpPort)
-				procfs.WantSuccess(page, "1", "1")
-			} else {
-				procfs.WantListeners(page)
-				procfs.WantSuccess(page, "0", "0")
-			}
-			wantSource(t, page, "procfs")
-		}
-		check(true)
-		mount(t, "tmpfs", "/proc", "tmpfs", 0, "")
-		for range 3 {
-			check(false)
-		}
-		if err := unix.Unmount("/proc", 0); err != nil {
-			t.Fatal(err)
-		}
-		check(true)
-		if lines := slices.Concat(netlink.Warnings(), procfs.Warnings()); len(lines) != 0 {
-			t.Errorf("warnings %q, want none", lines)
-		}
-		netlink.Stop()
-		procfs.Stop()
+	e := program.StartNobody(t, "--collector.netns=self")
+	e.AwaitReady() // a scrape during the first read would be answered by it, which may have begun before
+	check := func() {
+		t.Helper()
+		page := e.Scrape()
+		e.WantListeners(page, "own", "tcp ipv6 [::]:7001 any user", "udp ipv4 0.0.0.0:7002 any user")
+		e.WantSuccess(page, "1", "1")
+		wantSource(t, page, "netlink")
+	}
+	check()
+	mount(t, "tmpfs", "/proc", "tmpfs", 0, "")
+	check()
+	if err := unix.Unmount("/proc", 0); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	if lines := e.Warnings(); len(lines) != 0 {
+		t.Errorf("warnings %q, want none", lines)
 	}
 }

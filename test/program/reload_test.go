@@ -3,7 +3,6 @@ package program_test
 import (
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/listen-exporter/listen_exporter/test/netnstest"
 	"github.com/listen-exporter/listen_exporter/test/program"
 )
 
@@ -85,20 +83,13 @@ func must(t *testing.T, errs ...error) {
 }
 
 func TestABadRegistryAtTheStartEndsTheProgramWithEveryFault(t *testing.T) {
-	for content, want := range map[string]func(file string) []string{
-		twoFaults: faultsIn,
-		"": func(file string) []string {
-			return []string{file + ":1:1: has no services: want at least services: or reserved:"}
-		},
-	} {
-		file := program.WriteFile(t, "ports.yml", content)
-		e := program.Launch(t, program.Command(t, "--path.procfs="+program.NewProcfs(t), "--web.listen-address=127.0.0.1:0", "--registry.file="+file))
-		if code := e.Wait(); code != 1 {
-			t.Errorf("exit code %d, want 1", code)
-		}
-		if diff := cmp.Diff(want(file), loggedErrors(t, e)); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
+	file := program.WriteFile(t, "ports.yml", twoFaults)
+	e := program.Launch(t, program.Command(t, "--path.procfs="+program.NewProcfs(t), "--web.listen-address=127.0.0.1:0", "--registry.file="+file))
+	if code := e.Wait(); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	if diff := cmp.Diff(faultsIn(file), loggedErrors(t, e)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -189,39 +180,4 @@ func TestReloadsDuringScrapesLeaveEachPageWithOneRegistry(t *testing.T) {
 	if lines := e.ErrorLines(); len(lines) > 0 {
 		t.Errorf("logged %q", lines)
 	}
-}
-
-func TestARegistryThatNobodyMayReadStaysInForce(t *testing.T) {
-	program.Path(t)
-	netnstest.RunAsHost(t, func(t *testing.T) {
-		program.Listen(t, "tcp", "0.0.0.0:22")
-		program.Listen(t, "tcp", "0.0.0.0:443")
-		dir := netnstest.OpenDir(t)
-		file := filepath.Join(dir, "ports.yml")
-		put(t, file, "services:\n  - {name: ssh, port: 22}\n  - {name: web, port: 443, bind: loopback}\n")
-		e := program.StartNobody(t, "--registry.file="+file)
-		want := func(when, reloaded string, services ...string) {
-			t.Helper()
-			own := "tcp " + e.Address[strings.LastIndexByte(e.Address, ':')+1:] + " 1"
-			e.Await(when, func() bool {
-				found := program.Samples(t, e.Scrape())
-				got := slices.DeleteFunc(verdicts(found), func(line string) bool { return line == own })
-				return slices.Equal(services, got) && found[reloadedGauge] == reloaded
-			})
-		}
-		first := []string{"ssh 1", "tcp 22 1", "tcp 443 0", "web 0"}
-		want("at the start", "1", first...)
-		must(t, os.Chmod(file, 0))
-		want("closed", "0", first...)
-		must(t, os.Chmod(file, 0o644))
-		want("open again", "1", first...)
-		must(t, os.Chmod(dir, 0o700))
-		want("in a closed directory", "0", first...)
-		e.Await("a line in the log for each time", func() bool { return len(e.ErrorLines()) == 2 })
-		must(t, os.Chmod(dir, 0o755), os.Chmod(file, 0))
-		closed := program.Launch(t, netnstest.Nobody(t, program.Path(t), "--web.listen-address=127.0.0.1:0", "--registry.file="+file))
-		if code := closed.Wait(); code != 1 || len(closed.ErrorLines()) != 1 {
-			t.Errorf("closed at the start: exit code %d, want 1; logged %q", code, closed.ErrorLines())
-		}
-	})
 }
