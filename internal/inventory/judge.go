@@ -108,7 +108,7 @@ func (j *judge) judgeAll(l *listing, main *namespace) {
 			unread[l.proto.String()], failed = true, true
 		}
 	}
-	j.states = j.table.Up(j.input, socket.BindV6Only(j.options.Procfs), j.states)
+	j.states = j.table.Up(j.input, socket.BindV6Only(j.options.Procfs))
 	j.services = j.states
 	if unread[TCP] || unread[UDP] {
 		j.services = slices.DeleteFunc(slices.Clone(j.states), func(s ServiceState) bool { return unread[s.Proto] })

@@ -13,15 +13,6 @@ import (
 // second, and thousands of services may share a port.
 const maxWork = 1 << 27
 
-// conflicts notes services that claim the same port so that one listener could belong to both.
-//
-// It finds services of a common host if one of them is for every host, if both have the same glob, or if one names a host that
-// the other matches. Two different globs can have a host in common too, such as "web-*" and "*-db": [Registry.conflictsOn]
-// finds that on such a host.
-func (r *report) conflicts(services []*service) {
-	r.conflictsBetween(services, "", shareHost)
-}
-
 // conflictsOn returns the conflicts between the services of a host, as Faults.
 func (r *Registry) conflictsOn(host string) error {
 	host = strings.ToLower(host)
@@ -32,12 +23,13 @@ func (r *Registry) conflictsOn(host string) error {
 		}
 	}
 	found := report{file: r.file}
-	found.conflictsBetween(here, " for host "+wording.Quoted(host), func(*service, *service, *int) bool { return true })
+	found.conflicts(here, " for host "+wording.Quoted(host), func(*service, *service, *int) bool { return true })
 	return found.err()
 }
 
-// conflictsBetween notes conflicts between services for which shared reports a common host. where is added to the faults.
-func (r *report) conflictsBetween(services []*service, where string, shared func(a, b *service, work *int) bool) {
+// conflicts notes services that claim the same port so that one listener could belong to both, if shared reports that they have a
+// host in common. where is added to the faults.
+func (r *report) conflicts(services []*service, where string, shared func(a, b *service, work *int) bool) {
 	work := 0
 	for proto := range protocols {
 		var claims []claim
@@ -66,7 +58,9 @@ func (r *report) conflictsBetween(services []*service, where string, shared func
 	}
 }
 
-// shareHost reports whether two services are known to have a host in common.
+// shareHost reports whether two services have a host in common: if one of them is for every host, if both have the same glob, or if
+// one names a host that the other matches. Two different globs can have a host in common too, such as "web-*" and "*-db":
+// [Registry.conflictsOn] finds that on such a host.
 func shareHost(a, b *service, work *int) bool {
 	if len(a.hosts) == 0 || len(b.hosts) == 0 {
 		return true

@@ -11,7 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Fault is one mistake in a registry file.
+// Fault is one mistake in a file: a registry, or a Kubernetes manifest.
 type Fault struct {
 	File string
 	// Line and Column count from 1, columns in characters.
@@ -20,11 +20,13 @@ type Fault struct {
 	Text string
 }
 
-// String returns the fault in the form of compilers: file:line:column: text.
-func (f Fault) String() string { return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Text) }
+// Error returns the fault in the form of compilers: file:line:column: text.
+func (f Fault) Error() string { return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Text) }
 
-// Error returns the same as String.
-func (f Fault) Error() string { return f.String() }
+// Compare orders faults by file, place and text.
+func (f Fault) Compare(o Fault) int {
+	return cmp.Or(cmp.Compare(f.File, o.File), cmp.Compare(f.Line, o.Line), cmp.Compare(f.Column, o.Column), cmp.Compare(f.Text, o.Text))
+}
 
 // Faults are all mistakes in a file, sorted by place.
 type Faults []Fault
@@ -33,7 +35,7 @@ type Faults []Fault
 func (f Faults) Error() string {
 	lines := make([]string, len(f))
 	for i, fault := range f {
-		lines[i] = fault.String()
+		lines[i] = fault.Error()
 	}
 	return strings.Join(lines, "\n")
 }
@@ -77,9 +79,7 @@ func (r *report) err() error {
 	if len(r.faults) == 0 {
 		return nil
 	}
-	slices.SortFunc(r.faults, func(a, b Fault) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Text, b.Text))
-	})
+	slices.SortFunc(r.faults, Fault.Compare)
 	r.faults = slices.Compact(r.faults)
 	if len(r.faults) > maxFaults {
 		next := r.faults[maxFaults]

@@ -107,27 +107,24 @@ func (r *report) bind(n *yaml.Node) (bind []netip.Prefix, written string) {
 }
 
 func (r *report) process(n *yaml.Node) processName {
-	name, ok := r.name(n, "process", "sshd")
-	if !ok {
-		return processName{}
-	}
-	if problem := checkProcess(name); problem != "" {
-		r.at(n, "process %s %s", wording.Quoted(name), problem)
-		return processName{}
-	}
-	return newProcessName(name)
+	return newProcessName(r.holder(n, "process", "sshd", checkProcess))
 }
 
 func (r *report) unit(n *yaml.Node) unitName {
-	name, ok := r.name(n, "unit", "ssh.service")
+	return unitName(r.holder(n, "unit", "ssh.service", checkUnit))
+}
+
+// holder returns a name that check finds nothing wrong with, or nothing.
+func (r *report) holder(n *yaml.Node, key, example string, check func(string) string) string {
+	name, ok := r.name(n, key, example)
 	if !ok {
 		return ""
 	}
-	if problem := checkUnit(name); problem != "" {
-		r.at(n, "unit %s %s", wording.Quoted(name), problem)
+	if problem := check(name); problem != "" {
+		r.at(n, "%s %s %s", key, wording.Quoted(name), problem)
 		return ""
 	}
-	return unitName(name)
+	return name
 }
 
 func (r *report) hosts(n *yaml.Node) (globs []glob) {

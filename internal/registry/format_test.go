@@ -201,7 +201,7 @@ services:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if states := r.For("").Up(nil, true, nil); len(states) != 3 {
+	if states := r.For("").Up(nil, true); len(states) != 3 {
 		t.Errorf("got %v, want the three that stay", states)
 	}
 }
@@ -243,7 +243,7 @@ func checkFormat(t *testing.T, listeners []Listener) {
 			t.Errorf("%+v: got %+v by\n%s", l, got, text)
 		}
 	}
-	for _, state := range table.Up(listeners, true, nil) {
+	for _, state := range table.Up(listeners, true) {
 		if !state.Up {
 			t.Errorf("%+v is not up by\n%s", state, text)
 		}

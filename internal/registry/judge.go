@@ -104,42 +104,33 @@ type ServiceState struct {
 
 // Up returns the state of each row of Services, in the same order. A row is up if a listener on its port complies. A listener on
 // :: that takes IPv4 counts as one on 0.0.0.0 too. If that is not known, it takes IPv4 unless bindV6Only.
-//
-// last is the previous result of Up on this table, or nil. Up returns it if nothing has changed.
-func (t *Table) Up(listeners []Listener, bindV6Only bool, last []ServiceState) []ServiceState {
-	rows := make([]rowState, len(t.rows))
+func (t *Table) Up(listeners []Listener, bindV6Only bool) []ServiceState {
+	states := make([]ServiceState, len(t.rows))
+	for i := range states {
+		states[i].Service = &t.rows[i]
+	}
 	for i := range listeners {
 		l := &listeners[i]
 		proto, port := protoOf(l.Proto), l.Addr.Port()
 		for e := range t.claims(proto, port) {
 			if e.required && (l.Own || e.holds(l)) {
-				rows[e.row(proto, port)].add(e.bind, l, bindV6Only)
+				states[e.row(proto, port)].add(e.bind, l, bindV6Only)
 			}
 		}
-	}
-	if slices.EqualFunc(rows, last, func(now rowState, then ServiceState) bool { return now.up == then.Up && now.assumed == then.Assumed }) {
-		return last
-	}
-	states := make([]ServiceState, len(rows))
-	for i, row := range rows {
-		states[i] = ServiceState{Service: &t.rows[i], Up: row.up, Assumed: row.assumed}
 	}
 	return states
 }
 
-// rowState is the state of a row of Services.
-type rowState struct{ up, assumed bool }
-
 // add adds a listener on the row's port to the state.
-func (s *rowState) add(bind []netip.Prefix, l *Listener, bindV6Only bool) {
+func (s *ServiceState) add(bind []netip.Prefix, l *Listener, bindV6Only bool) {
 	addr := l.Addr.Addr().Unmap().WithZone("")
 	sure := permits(bind, addr)
 	asIPv4 := !sure && addr == netip.IPv6Unspecified() && permits(bind, netip.IPv4Unspecified())
 	switch {
 	case sure, asIPv4 && l.IPv6Only == No:
-		s.up, s.assumed = true, false
-	case asIPv4 && l.IPv6Only == Unknown && (!s.up || s.assumed):
-		s.up, s.assumed = !bindV6Only, true
+		s.Up, s.Assumed = true, false
+	case asIPv4 && l.IPv6Only == Unknown && (!s.Up || s.Assumed):
+		s.Up, s.Assumed = !bindV6Only, true
 	}
 }
 

@@ -13,7 +13,7 @@ func Parse(file string, data []byte) (*Registry, error) {
 	if root := p.document(data); root != nil {
 		p.unsupported(root)
 		p.root(root)
-		p.conflicts(p.registry.services)
+		p.conflicts(p.registry.services, "", shareHost)
 		p.overlaps(p.registry.reserved)
 	}
 	if err := p.err(); err != nil {

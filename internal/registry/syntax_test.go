@@ -22,8 +22,9 @@ func checkFaults(t *testing.T, tests []faultCase) {
 			if err == nil || r != nil {
 				t.Fatalf("got registry %v and error %v, want only faults", r, err)
 			}
-			if _, ok := errors.AsType[Faults](err); !ok {
-				t.Fatalf("got %T, want Faults", err)
+			faults, ok := errors.AsType[Faults](err)
+			if !ok || len(faults.Unwrap()) != len(test.want) || faults.Unwrap()[0] != faults[0] {
+				t.Fatalf("got %T of %d errors, want Faults, an error each", err, len(faults))
 			}
 			got := strings.Split(strings.ReplaceAll(err.Error(), "ports.yml:", ""), "\n")
 			if diff := cmp.Diff(test.want, got); diff != "" {
@@ -42,45 +43,26 @@ func TestAFileThatIsNotYAMLHasTheFirstMistakeWithItsPlace(t *testing.T) {
 		newer  = ": want values that contain [, ], ? or : in quotes, and one document in a file"
 	)
 	checkFaults(t, []faultCase{
-		{"tab before an item", "services:\n\t- name: ssh\n", []string{"2:1: a tab: want spaces"}},
 		{"tabs everywhere, and more", "services:\n\t- name: ssh\n\t\tport: 0\n\t\thosts: [*.db]\n \t# a\n\t- name: web\n", []string{"2:1: a tab: want spaces"}},
 		{"tab in a text is fine, a character is not", "services:\n  - name: a\n    purpose: |\n      a\n      \tb\n    port: @1\n", []string{`6:11: a value begins with "@"` + quote}},
-		{"tab before a key", "services:\n  - name: ssh\n\t  port: 22\n", []string{"3:1: a tab: want spaces"}},
-		{"tab on the first line", "\tservices:\n", []string{"1:1: a tab: want spaces"}},
 		{"tab in a block of text", "services:\n  - name: ssh\n    purpose: |\n\tlogin\n    port: 22\n", []string{"4:1: a tab: want spaces"}},
-		{"tab before a value is fine, what follows is not", "services:\n  - name:\tssh\n    port: 0\n", []string{"3:11: port 0: want a number from 1 to 65535"}},
 		{"tab in an empty line", "services:\n \t\n  - name: ssh\n", []string{"2:2: a tab: want spaces"}},
 		{"nothing after a bracket", "services: [\n", []string{"1:11: " + early}},
 		{"nothing but a comment after a bracket", "services:\n  - name: ü\n    port: [\n  # y [\n\n", []string{"4:7: " + early}},
-		{"nothing after a brace", "services:\n  - {\n", []string{"2:5: " + early}},
 		{"two colons", "services: reserved: 3\n", []string{`1:19: unexpected ":"` + indent}},
-		{"wildcard without quotes", "services:\n  - name: ssh\n    bind: ::\n    port: 22\n", []string{`3:12: unexpected ":"` + indent}},
 		{"wildcard without quotes in a list", "services:\n  - name: ssh\n    bind: [::]\n", []string{"3:1: is not YAML: did not find expected node content" + newer}},
-		{"glob without quotes in a list", "services:\n  - name: ssh\n    hosts: [web-?, db]\n", []string{"3:1: is not YAML: did not find expected ',' or ']'" + newer}},
 		{"item after a comma missing", "services:\n  - name: ssh\n    port: [22,,]\n", []string{`3:15: unexpected ","` + indent}},
-		{"too far right", "services:\n  - name: ssh\n      port: 22\n", []string{`3:11: unexpected ":"` + indent}},
 		{"too far left", "services:\n  - name: ssh\n   port: 22\nreserved: 3\n", []string{"3:4: is not YAML: did not find expected '-' indicator" + around}},
-		{"between two levels", "services:\n- name: a\n  port: 1\n name: b\n- name: c\n  port: 3\n", []string{"4:2: is not YAML: did not find expected key" + around}},
 		{"between two levels, with carriage returns", "services:\r\n- name: a\r\n  port: 1\r\n name: b\r\n", []string{"4:2: is not YAML: did not find expected key" + around}},
-		{"bracket on its own", "services:\n]\nreserved:\n", []string{`2:1: unexpected "]"` + indent}},
 		{"list inside a line", "services:\n  - name: ssh\n    port: - 22\n", []string{`3:11: unexpected "-"` + indent}},
-		{"mapping after a list", "- name: ssh\nservices:\n", []string{"2:1: is not YAML: did not find expected '-' indicator" + around}},
 		{"word on its own", "services:\nssh\nreserved:\n", []string{"2:1: is not YAML: could not find expected ':'" + around}},
 		{"list not closed", "services:\n  - name: ssh\n    port: [22, 80\n    proto: tcp\n", []string{`3:11: unclosed "[": want "," between its items and "]" at its end`}},
 		{"mapping not closed", "services:\n  - {name: ssh\n  - {name: web}\n", []string{`2:5: unclosed "{": want "," between its items and "}" at its end`}},
 		{"double quotes not closed", "services:\n  - name: \"ssh\n    port: 22\n", []string{`2:11: unclosed quotes: want " at the end`}},
-		{"single quotes not closed", "services:\n  - name: 'ssh\n    port: 22\n", []string{"2:11: unclosed quotes: want ' at the end"}},
-		{"quotes not closed on the first line", "services: \"\nssh\n", []string{`1:11: unclosed quotes: want " at the end`}},
 		{"unknown escape", "services:\n  - name: \"a\\d\"\n", []string{`2:13: unknown escape in double quotes: want \\, or single quotes`}},
 		{"bad number in an escape", "services:\n  - name: \"a\\xzz\"\n", []string{"2:15: is not YAML: did not find expected hexadecimal number" + around}},
 		{"at sign", "services:\n  - name: @ssh\n", []string{`2:11: a value begins with "@"` + quote}},
-		{"back quote", "services:\n  - name: `ssh`\n", []string{"2:11: a value begins with \"`\"" + quote}},
-		{"percent sign", "services:\n  - name: %ssh\n", []string{`2:11: a value begins with "%"` + quote}},
-		{"question mark", "services: ? ssh\n", []string{`1:11: a value begins with "?"` + quote}},
-		{"greater than", "services:\n  - name: >ssh\n", []string{`2:11: a value begins with ">"` + quote}},
-		{"glob", "services:\n  - name: ssh\n    hosts: *-db\n    bind: ::\n", []string{`3:12: a value begins with "*"` + quote}},
 		{"globs in a list", "services:\n  - name: ssh\n    port: 0\n    hosts: [*-db, *.example.org]\n", []string{`4:13: a value begins with "*"` + quote}},
-		{"asterisk", "services:\n  - name: ssh # *\n    port: 22\n    hosts:\n      - *\n", []string{`5:9: a value begins with "*"` + quote}},
 		{"glob far down", "services:\n" + strings.Repeat("# x\n", 1<<17) + "  - *.a\n  - *.b\n", []string{`131074:5: a value begins with "*"` + quote}},
 		{"a mistake in a large file", "services:\n" + strings.Repeat("# x\n", 1<<18) + "  - @a\n", []string{
 			"262146:1: is not YAML: found character that cannot start any token" + around,
@@ -88,9 +70,10 @@ func TestAFileThatIsNotYAMLHasTheFirstMistakeWithItsPlace(t *testing.T) {
 		{"another version of YAML", "%YAML 3.0\n---\nservices:\n", []string{`1:1: a value begins with "%"` + quote}},
 		{"deep nesting", strings.Repeat("[", 20000), []string{`1:10001: unexpected "["` + indent}},
 		{"no UTF-8", "services:\n  - name: caf\xe9\n", []string{"2:14: byte 0xe9 is not UTF-8: want a text file in UTF-8"}},
-		{"UTF-16", "\xff\xfes\x00", []string{"1:1: byte 0xff is not UTF-8: want a text file in UTF-8"}},
 		{"control character", "services:\r\n  - name: é\x1b[1m\n", []string{"2:12: U+001B is a control character: want printable text"}},
-		{"zero byte", "\x00", []string{"1:1: U+0000 is a control character: want printable text"}},
+		{"columns are characters", "services: [{name: \"日本\", port: 0}]\n", []string{"1:31: port 0: want a number from 1 to 65535"}},
+		{"a mapping in JSON", "{\n\t\"services\": [\n\t\t{\"name\": \"a\", \"port\": 70000}\n\t]\n}\n", []string{"3:25: port 70000: want a number from 1 to 65535"}},
+		{"a key with a hard space", "services:\n  - name: ssh\n    port: 22\n    \u00a0bind: any\n", []string{`4:5: unknown key "\u00a0bind": did you mean "bind"?`}},
 		{"after a byte order mark", "\ufeffports: 3\n", []string{`1:1: unknown key "ports": want one of services, reserved`}},
 	})
 }
@@ -131,11 +114,8 @@ func TestAFileHasOneDocument(t *testing.T) {
 	const nothing = "has no services: want at least services: or reserved:"
 	checkFaults(t, []faultCase{
 		{"empty", "", []string{"1:1: " + nothing}},
-		{"only comments", "# nothing\n\n# here\n", []string{"1:1: " + nothing}},
 		{"empty document", "---\n", []string{"1:1: " + nothing}},
-		{"null", "---\n~\n", []string{"1:1: " + nothing}},
 		{"empty mapping", "{}\n", []string{"1:1: " + nothing}},
-		{"text", "ssh\n", []string{`1:1: the file is text: want "services:" with a list, or "reserved:" with a list`}},
 		{"list", "- ssh\n", []string{`1:1: the file is a list: want "services:" with a list, or "reserved:" with a list`}},
 		{"two documents", "services:\n  - name: ssh\n    port: 0\n---\nreserved: []\n", []string{
 			"3:11: port 0: want a number from 1 to 65535",
