@@ -74,12 +74,12 @@ func checkManifests(registries []*registry.Registry, dir string, out, stderr io.
 		}
 	}
 	for _, r := range registries {
-		var findings []manifest.Finding
+		var findings []registry.Fault
 		var skipped []manifest.Skipped
 		findings, skipped, err = manifest.Check(r, dir) // the same error for each registry
 		for _, f := range findings {
 			found = true
-			writeOnce(out, f.String())
+			writeOnce(out, f.Error())
 		}
 		for _, s := range skipped {
 			writeOnce(stderr, fmt.Sprintf("%s:%d: warning: not checked: %s", s.File, s.Line, s.Reason))

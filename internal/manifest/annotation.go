@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/listen-exporter/listen_exporter/internal/ports"
+	"github.com/listen-exporter/listen_exporter/internal/registry"
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
@@ -78,13 +79,13 @@ const wantSame = "want both to list the same ports"
 
 // missing returns a finding for each Namespace without an annotation that has reserved ports, if any Namespace has an
 // annotation: without the policy none needs one.
-func (a annotations) missing(ranges *ranges) (findings []Finding) {
+func (a annotations) missing(ranges *ranges) (findings []registry.Fault) {
 	if !slices.ContainsFunc(slices.Collect(maps.Values(a)), func(n *described) bool { return n.annotated }) {
 		return nil
 	}
 	for name, n := range a {
 		if reserved := ranges.of(name); !n.annotated && len(reserved.ports) > 0 {
-			findings = append(findings, Finding{File: n.file, Line: n.line, Column: n.column, Text: fmt.Sprintf(
+			findings = append(findings, registry.Fault{File: n.file, Line: n.line, Column: n.column, Text: fmt.Sprintf(
 				"Namespace %s has no annotation %s, but others have, and %s is reserved for it at %s: %s",
 				wording.Name(name), rangeAnnotation, list(reserved.ports.Merged()), reserved.place, wantSame)})
 		}

@@ -56,35 +56,21 @@ func TestTheAnnotationOfANamespaceIsComparedWithWhatIsReservedForIt(t *testing.T
 	}
 }
 
-// The same cases are given to the policy itself in the tests of Kubernetes.
+// More cases are given to the policy itself in the tests of Kubernetes.
 func TestAnAnnotationIsReadAsThePolicyReadsIt(t *testing.T) {
 	for text, want := range map[string]string{
 		"30000":                             "30000",
 		"1-65535":                           "1-65535",
 		"30000-30499, 31500,31000-31099":    "30000-30499, 31000-31099, 31500",
-		"30001,30000":                       "30000-30001",
 		"":                                  "",
-		" ":                                 "",
 		"http":                              "",
-		"30000:30999":                       "",
-		"30000–30999":                       "",
 		"30999-30000":                       "",
-		"30000-70000":                       "",
 		"0-80":                              "",
 		"080":                               "",
 		"30000,":                            "",
-		",30000":                            "",
-		"1-2-3":                             "",
-		"30000-30999-":                      "",
 		`30000\n30001`:                      "",
-		"999999":                            "",
-		"-5":                                "",
-		"1.5":                               "",
-		"30000;30001":                       "",
 		"0x7530":                            "",
-		"80 81":                             "",
 		"30000 - 30999":                     "",
-		"30000,  30001":                     "",
 		"99999999999999999999-999999999999": "",
 	} {
 		findings, _ := checkAll(t, "services: [{name: a, port: 1}]\n", files{"a.yaml": namespace("other", `"`+text+`"`)})

@@ -8,9 +8,49 @@ import (
 	"io"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
+
+// file checks the content of a file.
+func (c *checker) file(r *report, data []byte, isJSON bool) {
+	chunks := split
+	if isJSON {
+		data = jsonEscape.ReplaceAllFunc(data, yamlEscape)
+		chunks = splitJSON
+	}
+	type document struct {
+		chunk
+		objects []object
+		err     error
+	}
+	var documents []document
+	for _, chunk := range chunks(data) {
+		objects, template, err := chunk.read()
+		if template > 0 {
+			r.skip(template, "is a template, not YAML: want what it renders to, as helm template prints it")
+			return
+		}
+		documents = append(documents, document{chunk, objects, err})
+	}
+	for _, doc := range documents {
+		if doc.err != nil {
+			line, problem := doc.explain(doc.err)
+			problem = wording.Printable(problem)
+			if likeManifest.Match(doc.text) {
+				r.find(place{line, 1}, "is not YAML: %s: want a manifest that kubectl can read", problem)
+			} else {
+				r.skip(line, "is not YAML: %s", problem)
+			}
+		}
+		for i := range doc.objects {
+			c.object(r, &doc.objects[i], "", "")
+		}
+	}
+}
 
 // maxValues bounds the memory that a file costs: the YAML library keeps about 200 bytes for each value.
 const maxValues = 2_000_000
@@ -147,4 +187,21 @@ func (c chunk) explain(err error) (line int, problem string) {
 	}
 	line, _ = strconv.Atoi(m[1])
 	return c.before + max(1, min(line, 1+bytes.Count(c.text, []byte("\n")))), m[2]
+}
+
+// mark matches what begins an expression in the templates of Helm, Jinja and ERB. In YAML it may be in quotes only, or in text.
+var mark = regexp.MustCompile(`\{\{|\{%|<%`)
+
+// markLine returns the line of the file that has the chunk's first mark of a template, or 0.
+func (c chunk) markLine() int {
+	at := mark.FindIndex(c.text)
+	if at == nil {
+		return 0
+	}
+	return c.before + 1 + bytes.Count(c.text[:at[0]], []byte("\n"))
+}
+
+// filledIn reports whether a template fills in a value: a template in quotes, envsubst, Kustomize or OpenShift.
+func filledIn(text string) bool {
+	return mark.MatchString(text) || strings.Contains(text, "${") || strings.Contains(text, "$(")
 }

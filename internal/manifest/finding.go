@@ -3,22 +3,9 @@ package manifest
 import (
 	"fmt"
 
+	"github.com/listen-exporter/listen_exporter/internal/registry"
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
-
-// Finding is a fault in a manifest.
-type Finding struct {
-	File string
-	// Line and Column count from 1, columns in characters. What an alias stands for is where it is written.
-	Line, Column int
-	// Text says what is wrong, and what would be right.
-	Text string
-}
-
-// String returns the finding as compilers write theirs: file:line:column: text.
-func (f Finding) String() string {
-	return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Text)
-}
 
 // Skipped is a file, or a value in one, that was not checked.
 type Skipped struct {
@@ -29,10 +16,7 @@ type Skipped struct {
 	Reason string
 }
 
-// String returns file:line: reason.
-func (s Skipped) String() string { return fmt.Sprintf("%s:%d: %s", s.File, s.Line, s.Reason) }
-
-// place is the line and column of a value, as in a Finding.
+// place is the line and column of a value, as in a Fault. What an alias stands for is where it is written.
 type place struct{ line, column int }
 
 // maxFindings bounds the report of one file, as for a registry's.
@@ -42,7 +26,7 @@ const maxFindings = 1000
 type report struct {
 	// file is the file's name, safe to print.
 	file     string
-	findings []Finding
+	findings []registry.Fault
 	skipped  []Skipped
 }
 
@@ -57,7 +41,7 @@ func (r *report) find(at place, format string, args ...any) {
 	case len(r.findings) == maxFindings:
 		text = fmt.Sprintf("more than %d findings: the rest is not shown: want these fixed first", maxFindings)
 	}
-	r.findings = append(r.findings, Finding{File: r.file, Line: at.line, Column: at.column, Text: text})
+	r.findings = append(r.findings, registry.Fault{File: r.file, Line: at.line, Column: at.column, Text: text})
 }
 
 // skip adds a file or value that is not checked.

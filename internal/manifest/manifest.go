@@ -41,7 +41,7 @@ const maxSize = 10 << 20
 //
 // Templates are skipped, and so is what is not YAML and does not look like a manifest. Symbolic links are not followed. The error
 // names each file and directory that could not be read; findings in the others are returned as well.
-func Check(r *registry.Registry, dir string) (findings []Finding, skipped []Skipped, err error) {
+func Check(r *registry.Registry, dir string) (findings []registry.Fault, skipped []Skipped, err error) {
 	// A Root opens nothing outside of dir, even if a file is replaced by a link meanwhile.
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -51,7 +51,7 @@ func Check(r *registry.Registry, dir string) (findings []Finding, skipped []Skip
 	return check(r, root.FS(), dir)
 }
 
-func check(r *registry.Registry, fsys fs.FS, name string) ([]Finding, []Skipped, error) {
+func check(r *registry.Registry, fsys fs.FS, name string) ([]registry.Fault, []Skipped, error) {
 	ranges := newRanges(r)
 	d := &directory{FS: fsys, name: name, checker: &checker{hostPorts: hostPorts{}, ranges: ranges, annotations: annotations{}}}
 	var problems []error
@@ -65,9 +65,7 @@ func check(r *registry.Registry, fsys fs.FS, name string) ([]Finding, []Skipped,
 		return nil
 	})
 	d.findings = append(d.findings, d.checker.annotations.missing(ranges)...)
-	slices.SortFunc(d.findings, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Text, b.Text))
-	})
+	slices.SortFunc(d.findings, registry.Fault.Compare)
 	slices.SortFunc(d.skipped, func(a, b Skipped) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Reason, b.Reason))
 	})
@@ -79,7 +77,7 @@ type directory struct {
 	fs.FS
 	name     string
 	checker  *checker
-	findings []Finding
+	findings []registry.Fault
 	skipped  []Skipped
 }
 

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -149,4 +150,25 @@ func readPort(r *report, o *owner, v value, key string) (port uint16, ok bool) {
 		return 0, false
 	}
 	return uint16(number), number != 0
+}
+
+// owner is an object that has ports.
+type owner struct {
+	kind, namespace, name string
+	// templated reports whether a template fills in the namespace.
+	templated bool
+}
+
+// String returns "Deployment team-alpha/web".
+func (o *owner) String() string {
+	name := "without a name"
+	if o.name != "" {
+		name = wording.Name(o.name)
+	}
+	return fmt.Sprintf("%s %s/%s", o.kind, wording.Name(o.namespace), name)
+}
+
+// same reports whether two documents describe one object.
+func (o *owner) same(p *owner) bool {
+	return o == p || o.name != "" && o.kind == p.kind && o.namespace == p.namespace && o.name == p.name
 }
