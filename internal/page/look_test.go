@@ -136,7 +136,6 @@ func TestTenThousandListenersCanBeFiltered(t *testing.T) {
 	b := openTab(t)
 	b.window(1280, 800, "light")
 	b.show(many(listeners))
-	t.Logf("%.0f ms from the last byte to the page", eval[float64](b, `performance.timing.loadEventEnd - performance.timing.responseEnd`))
 	b.screenshot("many-laptop-light")
 
 	// Each is the time until the next picture could be drawn. The limit is one for a busy machine.
@@ -149,7 +148,6 @@ func TestTenThousandListenersCanBeFiltered(t *testing.T) {
 			document.body.getBoundingClientRect();
 			return performance.now() - start;
 		})()`, words))
-		t.Logf("%4.0f ms to filter by %q", took, words)
 		if took > limit {
 			t.Errorf("%.0f ms to filter by %q, want at most %d", took, words, limit)
 		}

@@ -43,10 +43,12 @@ func New(snapshot func() *inventory.Snapshot, o Options) (http.Handler, error) {
 
 func newHandler(snapshot func() *inventory.Snapshot, o Options, now func() time.Time) (*handler, error) {
 	parsed, err := template.New("page").Funcs(template.FuncMap{
-		"count": wording.Count,
-		"css":   func() template.CSS { return template.CSS(styles) },
-		"js":    func() template.JS { return template.JS(script) },
-		"time":  func(t time.Time) string { return t.Format(timeFormat) },
+		"container": wording.ShortContainer,
+		"count":     wording.Count,
+		"css":       func() template.CSS { return template.CSS(styles) },
+		"js":        func() template.JS { return template.JS(script) },
+		"pod":       wording.ShortPod,
+		"time":      func(t time.Time) string { return t.Format(timeFormat) },
 	}).Parse(htmlTemplate)
 	if err != nil {
 		return nil, fmt.Errorf("parse the template of the page: %w", err)

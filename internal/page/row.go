@@ -19,7 +19,7 @@ type row struct {
 	Note    string
 	Port    uint16
 	Scope   string
-	Holders []holding
+	Holders []inventory.Holder
 	// Many reports whether there are more holders than these.
 	Many  bool
 	Queue queue
@@ -65,13 +65,6 @@ const unknown = "–"
 // barWidth is the width of a queue's bar, in CSS pixels.
 const barWidth = 48
 
-// holding is a holder as it is shown. Container and Pod are short forms of ContainerID and PodUID.
-type holding struct {
-	Process, Unit          string
-	Container, ContainerID string
-	Pod, PodUID            string
-}
-
 func newRow(l *inventory.Listener) row {
 	r := row{
 		State:   stateOf(l),
@@ -106,7 +99,7 @@ func newRow(l *inventory.Listener) row {
 	}
 	r.Note = strings.Join(notes, ", ")
 	for _, h := range l.Holders {
-		if text := holdingOf(h); text != (holding{}) {
+		if text := printable(h); text != (inventory.Holder{}) {
 			r.Holders = append(r.Holders, text)
 		}
 	}
@@ -178,11 +171,10 @@ func inUnit(largest uint64) (write func(n uint64) string, unit string) {
 	}, units[0]
 }
 
-func holdingOf(h inventory.Holder) holding {
-	text := holding{
+// printable returns what is shown of a holder.
+func printable(h inventory.Holder) inventory.Holder {
+	return inventory.Holder{
 		Process: wording.Printable(h.Process), Unit: wording.Printable(h.Unit),
 		ContainerID: wording.Printable(h.ContainerID), PodUID: wording.Printable(h.PodUID),
 	}
-	text.Container, text.Pod = wording.ShortContainer(text.ContainerID), wording.ShortPod(text.PodUID)
-	return text
 }

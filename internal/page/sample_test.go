@@ -112,15 +112,6 @@ func many(n int) *inventory.Snapshot {
 	return s
 }
 
-// absent returns a snapshot of n listeners in which every TCP port should listen, and most do not.
-func absent(n int) *inventory.Snapshot {
-	s := many(n)
-	for port := 1; port <= 65535; port++ {
-		s.Compliance.Services = append(s.Compliance.Services, required(fmt.Sprintf("service-%d", port), "of all", inventory.TCP, uint16(port), false))
-	}
-	return s
-}
-
 // pageOf returns the handler of a page that shows a snapshot.
 func pageOf(t testing.TB, s *inventory.Snapshot, o Options) *handler {
 	t.Helper()
