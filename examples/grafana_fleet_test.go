@@ -18,23 +18,18 @@ func TestAFleetIsNotDrawnListenerByListener(t *testing.T) {
 	grouped := regexp.MustCompile(`^(?:sum|count|avg|max)(?: by \(([^)]*)\) )?\(`)
 	perListener := regexp.MustCompile(`\bhost_listen_(?:port|port_sockets|port_registered|port_holder_info|port_drops_total|port_receive_\w+|port_accept_\w+|service_up)\{`)
 	few := []string{"alertname", "collector", "process", "proto", "port", "reason", "scope", "service_name", "source", "version"}
-	for _, p := range readDashboard(t).Panels {
-		for _, q := range p.Targets {
-			if !ranked.MatchString(q.Expr) {
-				found := grouped.FindStringSubmatch(q.Expr)
-				if found == nil {
-					t.Errorf("%q: %s neither ranks nor groups", p.Title, q.Expr)
-					continue
-				}
-				for label := range strings.SplitSeq(found[1], ", ") {
-					if label != "" && !slices.Contains(few, label) {
-						t.Errorf("%q: %s groups by %s, which has as many values as the fleet has hosts", p.Title, q.Expr, label)
-					}
+	for p, q := range readDashboard(t).queries() {
+		if found := grouped.FindStringSubmatch(q.Expr); found != nil {
+			for label := range strings.SplitSeq(found[1], ", ") {
+				if label != "" && !slices.Contains(few, label) {
+					t.Errorf("%q: %s groups by %s, which has as many values as the fleet has hosts", p.Title, q.Expr, label)
 				}
 			}
-			if q.Range && perListener.MatchString(q.Expr) && (p.MaxDataPoints == 0 || p.MaxDataPoints > 60) {
-				t.Errorf("%q reads every listener at %d points (0: as many as it is wide)", p.Title, p.MaxDataPoints)
-			}
+		} else if !ranked.MatchString(q.Expr) {
+			t.Errorf("%q: %s neither ranks nor groups", p.Title, q.Expr)
+		}
+		if q.Range && perListener.MatchString(q.Expr) && (p.MaxDataPoints == 0 || p.MaxDataPoints > 60) {
+			t.Errorf("%q reads every listener at %d points (0: as many as it is wide)", p.Title, p.MaxDataPoints)
 		}
 	}
 }
@@ -42,19 +37,17 @@ func TestAFleetIsNotDrawnListenerByListener(t *testing.T) {
 // TestTheDashboardKnowsEveryAlert compares the alerts in its queries with the rules.
 func TestTheDashboardKnowsEveryAlert(t *testing.T) {
 	var want []string
-	for _, found := range regexp.MustCompile(`(?m)^ +- alert: (\w+)$`).FindAllStringSubmatch(tools.Read(t, "../alerts/listen_exporter.rules.yml"), -1) {
+	for _, found := range regexp.MustCompile(`(?m)^ +- alert: (\w+)$`).FindAllStringSubmatch(tools.Read(t, rulesFile), -1) {
 		want = append(want, found[1])
 	}
 	slices.Sort(want)
-	for _, p := range readDashboard(t).Panels {
-		for _, q := range p.Targets {
-			found := regexp.MustCompile(`ALERTS{.*alertname=~"([^"]*)"`).FindStringSubmatch(q.Expr)
-			if found == nil {
-				continue
-			}
-			if diff := cmp.Diff(want, slices.Sorted(slices.Values(strings.Split(found[1], "|")))); diff != "" {
-				t.Errorf("%q, -rules +dashboard:\n%s", p.Title, diff)
-			}
+	for p, q := range readDashboard(t).queries() {
+		found := regexp.MustCompile(`ALERTS{.*alertname=~"([^"]*)"`).FindStringSubmatch(q.Expr)
+		if found == nil {
+			continue
+		}
+		if diff := cmp.Diff(want, slices.Sorted(slices.Values(strings.Split(found[1], "|")))); diff != "" {
+			t.Errorf("%q, -rules +dashboard:\n%s", p.Title, diff)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -70,7 +71,7 @@ func interpolate(t *testing.T, expr string) string {
 // that never matches has no answer. test/incidents asks a running Prometheus the same, while things go wrong.
 func TestEveryQueryIsValidAndHasAnAnswer(t *testing.T) {
 	tools.Look(t, "promtool")
-	const target = `job="listen_exporter",instance="a:10190"`
+	const host = "a:10190"
 	// Values of a busy host, by metric; all others are those of the exporter. An hour has 61 samples.
 	lively := map[string]string{
 		"host_listen_port_accept_queue_length":          "3x60",
@@ -82,41 +83,32 @@ func TestEveryQueryIsValidAndHasAnAnswer(t *testing.T) {
 		Name:     "an hour of a host",
 		Interval: "1m",
 		InputSeries: []testSeries{
-			{Series: "up{" + target + "}", Values: "1x60"},
-			{Series: `host_listen_ports_omitted{job="listen_exporter",instance="b:10190"}`, Values: "2x60"},
-			{Series: `host_listen_registry_last_reload_successful{job="listen_exporter",instance="b:10190"}`, Values: "0x60"},
-			{Series: `host_listen_registry_last_reload_success_timestamp_seconds{job="listen_exporter",instance="b:10190"}`, Values: "0x60"},
-			{Series: "scrape_samples_scraped{" + target + "}", Values: "500x60"},
-			{Series: `ALERTS{alertname="PortVanished",alertstate="firing",severity="warning",proto="tcp",port="443",` + target + "}", Values: "1x60"},
-			{
-				Series: "host_listen_port{" + target + `,proto="tcp",family="ipv4",address="0.0.0.0",port="22",scope="any",range="privileged"}`,
-				Values: "1x60",
-			},
-			{
-				Series: "host_listen_port{" + target + `,proto="tcp",family="ipv4",address="0.0.0.0",port="443",scope="any",range="privileged"}`,
-				Values: "1x30 stale",
-			},
+			seen(host, "up", "", "1x60"),
+			seen("b:10190", "host_listen_ports_omitted", "", "2x60"),
+			seen("b:10190", "host_listen_registry_last_reload_successful", "", "0x60"),
+			seen("b:10190", "host_listen_registry_last_reload_success_timestamp_seconds", "", "0x60"),
+			seen(host, "scrape_samples_scraped", "", "500x60"),
+			seen(host, "ALERTS", `alertname="PortVanished",alertstate="firing",severity="warning",proto="tcp",port="443"`, "1x60"),
+			seen(host, "host_listen_port", `proto="tcp",family="ipv4",address="0.0.0.0",port="22",scope="any",range="privileged"`, "1x60"),
+			seen(host, "host_listen_port", `proto="tcp",family="ipv4",address="0.0.0.0",port="443",scope="any",range="privileged"`, "1x30 stale"),
 		},
 	}
 	for _, s := range everySeries(t) {
-		if strings.Contains(s.labels, `port="22"`) || strings.Contains(s.labels, `port="443"`) {
-			continue // of this machine; it would clash with those above
+		if strings.Contains(s.labels, `port="22"`) || strings.Contains(s.labels, `port="443"`) || strings.Contains(s.labels, `netns="`) {
+			continue // of this machine: it would clash with those above, or be one of thousands
 		}
 		values := s.value + "x60"
 		if other, found := lively[s.name]; found {
 			values = other
 		}
-		labels := strings.Trim(target+","+s.labels, ",")
-		set.InputSeries = append(set.InputSeries, testSeries{Series: s.name + "{" + labels + "}", Values: values})
+		set.InputSeries = append(set.InputSeries, seen(host, s.name, s.labels, values))
 	}
-	for _, p := range readDashboard(t).Panels {
-		for _, q := range p.Targets {
-			set.Expressions = append(set.Expressions, testQuery{
-				Expr:     "count(" + interpolate(t, q.Expr) + ") > bool 0",
-				EvalTime: "1h",
-				Samples:  []testSample{{Labels: "{}", Value: 1}},
-			})
-		}
+	for _, q := range readDashboard(t).queries() {
+		set.Expressions = append(set.Expressions, testQuery{
+			Expr:     "count(" + interpolate(t, q.Expr) + ") > bool 0",
+			EvalTime: "1h",
+			Samples:  []testSample{{Labels: "{}", Value: 1}},
+		})
 	}
 	evaluate(t, set)
 }
@@ -133,21 +125,12 @@ func TestEveryLabelInAQueryExists(t *testing.T) {
 			known[found[1]] = true
 		}
 	}
-	lists := regexp.MustCompile(`\b(?:by|on|without|ignoring|group_left|group_right) \(([^)]*)\)`)
-	matchers := regexp.MustCompile(`[{,]([a-z_]+)(?:=|!=|=~|!~)"`)
-	for _, p := range readDashboard(t).Panels {
-		for _, q := range p.Targets {
-			var labels []string
-			for _, found := range lists.FindAllStringSubmatch(q.Expr, -1) {
-				labels = append(labels, strings.Split(found[1], ", ")...)
-			}
-			for _, found := range matchers.FindAllStringSubmatch(q.Expr, -1) {
-				labels = append(labels, found[1])
-			}
-			for _, found := range regexp.MustCompile(`{{(\w+)}}`).FindAllStringSubmatch(q.LegendFormat, -1) {
-				labels = append(labels, found[1])
-			}
-			for _, label := range labels {
+	// In a list of labels, in a matcher, and in a legend.
+	labelForm := regexp.MustCompile(
+		`\b(?:by|on|without|ignoring|group_left|group_right) \(([^)]*)\)|[{,]([a-z_]+)(?:=|!=|=~|!~)"|{{(\w+)}}`)
+	for p, q := range readDashboard(t).queries() {
+		for _, found := range labelForm.FindAllStringSubmatch(q.Expr+q.LegendFormat, -1) {
+			for label := range strings.SplitSeq(found[1]+found[2]+found[3], ", ") {
 				if label != "" && !known[label] {
 					t.Errorf("%q: no series has the label %q of %s", p.Title, label, q.Expr)
 				}
@@ -156,19 +139,29 @@ func TestEveryLabelInAQueryExists(t *testing.T) {
 	}
 }
 
+// seen returns a series of a host.
+func seen(host, metric, labels, values string) testSeries {
+	return testSeries{fmt.Sprintf(`%s{job="listen_exporter",instance=%q,%s}`, metric, host, labels), values}
+}
+
+// ask returns the query of a panel with that number, and its answer at a time.
+func ask(t *testing.T, title string, number int, at string, samples ...testSample) testQuery {
+	t.Helper()
+	panels := readDashboard(t).Panels
+	i := slices.IndexFunc(panels, func(p panel) bool { return p.Title == title })
+	if i < 0 || number >= len(panels[i].Targets) {
+		t.Fatalf("no panel %q, or no query %d of it", title, number)
+	}
+	return testQuery{interpolate(t, panels[i].Targets[number].Expr), at, samples}
+}
+
 // TestVanishedListsOnlyRealLosses: one host lost a port, and others only seem to have lost one.
 func TestVanishedListsOnlyRealLosses(t *testing.T) {
 	port := func(host, address, portRange, values string) testSeries {
-		return testSeries{
-			Series: fmt.Sprintf(`host_listen_port{job="listen_exporter",instance=%q,proto="tcp",address=%q,port="443",range=%q}`, host, address, portRange),
-			Values: values,
-		}
+		return seen(host, "host_listen_port", fmt.Sprintf(`proto="tcp",address=%q,port="443",range=%q`, address, portRange), values)
 	}
 	success := func(host, values string) testSeries {
-		return testSeries{
-			Series: fmt.Sprintf(`host_listen_collector_success{job="listen_exporter",instance=%q,collector="tcp"}`, host),
-			Values: values,
-		}
+		return seen(host, "host_listen_collector_success", `collector="tcp"`, values)
 	}
 	evaluate(t, ruleTestSet{
 		Name:     "vanished",
@@ -182,131 +175,91 @@ func TestVanishedListsOnlyRealLosses(t *testing.T) {
 			port("moved", "0.0.0.0", "privileged", "1x29 stale"), port("moved", "::", "privileged", "_x30 1x39"), success("moved", "1x70"),
 			port("sysctl", "0.0.0.0", "privileged", "1x29 stale"), port("sysctl", "0.0.0.0", "ephemeral", "_x30 1x39"), success("sysctl", "1x70"),
 			port("cut off", "0.0.0.0", "privileged", "1x29 stale"), success("cut off", "1x70"),
-			{Series: `host_listen_ports_omitted{job="listen_exporter",instance="cut off"}`, Values: "0x29 1x40"},
-			{Series: `host_listen_ports_omitted{job="listen_exporter",instance="lost"}`, Values: "0x70"},
+			seen("cut off", "host_listen_ports_omitted", "", "0x29 1x40"), seen("lost", "host_listen_ports_omitted", "", "0x70"),
 			port("noise", "0.0.0.0", "ephemeral", "1x29 stale"), success("noise", "1x70"),
 		},
-		Expressions: []testQuery{{
-			Expr:     interpolate(t, queryOf(t, "Vanished in the last hour")),
-			EvalTime: "70m",
-			// There are 61 scrapes from minute 10 on, and the port is in those up to minute 29.
-			Samples: []testSample{{Labels: `{instance="lost",proto="tcp",port="443"}`, Value: 20.0 / 61}},
-		}},
+		// There are 61 scrapes from minute 10 on, and the port is in those up to minute 29.
+		Expressions: []testQuery{
+			ask(t, "Vanished in the last hour", 0, "70m", testSample{`{instance="lost",proto="tcp",port="443"}`, 20.0 / 61}),
+		},
 	})
 }
 
 // TestAQueueIsFullWhenTheKernelDropsNewConnections has listeners with several backlogs, and one read through procfs.
 func TestAQueueIsFullWhenTheKernelDropsNewConnections(t *testing.T) {
-	series := func(metric, port, address, values string) testSeries {
-		return testSeries{
-			Series: fmt.Sprintf(`%s{job="listen_exporter",instance="a",proto="tcp",address=%q,port=%q}`, metric, address, port),
-			Values: values,
-		}
+	length := func(port, address, values string) testSeries {
+		return seen("a", "host_listen_port_accept_queue_length", fmt.Sprintf(`proto="tcp",address=%q,port=%q`, address, port), values)
 	}
-	length, limit := "host_listen_port_accept_queue_length", "host_listen_port_accept_queue_limit"
+	limit := func(port, address, values string) testSeries {
+		return seen("a", "host_listen_port_accept_queue_limit", fmt.Sprintf(`proto="tcp",address=%q,port=%q`, address, port), values)
+	}
 	evaluate(t, ruleTestSet{
 		Name:     "the share in use",
 		Interval: "1m",
 		InputSeries: []testSeries{
-			series(length, "full", "::", "128"), series(limit, "full", "::", "127"),
-			series(length, "full", "127.0.0.1", "1"), series(limit, "full", "127.0.0.1", "4096"),
-			series(length, "half", "::", "64"), series(limit, "half", "::", "127"),
-			series(length, "empty", "::", "0"), series(limit, "empty", "::", "128"),
-			series(length, "listen(0), idle", "::", "0"), series(limit, "listen(0), idle", "::", "0"),
-			series(length, "listen(0), full", "::", "1"), series(limit, "listen(0), full", "::", "0"),
-			series(length, "procfs", "::", "4"),
+			length("full", "::", "128"), limit("full", "::", "127"),
+			length("full", "127.0.0.1", "1"), limit("full", "127.0.0.1", "4096"),
+			length("half", "::", "64"), limit("half", "::", "127"),
+			length("empty", "::", "0"), limit("empty", "::", "128"),
+			length("listen(0), idle", "::", "0"), limit("listen(0), idle", "::", "0"),
+			length("listen(0), full", "::", "1"), limit("listen(0), full", "::", "0"),
+			length("procfs", "::", "4"),
 		},
-		Expressions: []testQuery{{
-			Expr:     interpolate(t, queryOf(t, "TCP accept queue, share in use")),
-			EvalTime: "0m",
-			Samples: []testSample{
-				{Labels: `{instance="a",port="full"}`, Value: 1},
-				{Labels: `{instance="a",port="half"}`, Value: 0.5},
-				{Labels: `{instance="a",port="listen(0), full"}`, Value: 1},
-			},
-		}},
+		Expressions: []testQuery{ask(t, "TCP accept queue, share in use", 0, "0m",
+			testSample{`{instance="a",port="full"}`, 1},
+			testSample{`{instance="a",port="half"}`, 0.5},
+			testSample{`{instance="a",port="listen(0), full"}`, 1},
+		)},
 	})
 }
 
 // TestDropsAreDrawnInThePanelOfTheirProtocol asks both panels about a host that drops packets of both protocols.
 func TestDropsAreDrawnInThePanelOfTheirProtocol(t *testing.T) {
-	set := ruleTestSet{Name: "drops", Interval: "1m"}
-	for _, proto := range []string{"tcp", "udp"} {
-		set.InputSeries = append(set.InputSeries, testSeries{
-			Series: fmt.Sprintf(`host_listen_port_drops_total{job="listen_exporter",instance="a",proto=%q,port="of %s"}`, proto, proto),
-			Values: "0+60x10",
-		})
-		set.Expressions = append(set.Expressions, testQuery{
-			Expr:     interpolate(t, queryOf(t, strings.ToUpper(proto)+" drops")),
-			EvalTime: "10m",
-			Samples:  []testSample{{Labels: fmt.Sprintf(`{instance="a",port="of %s"}`, proto), Value: 1}},
-		})
-	}
-	evaluate(t, set)
+	evaluate(t, ruleTestSet{
+		Name:     "drops",
+		Interval: "1m",
+		InputSeries: []testSeries{
+			seen("a", "host_listen_port_drops_total", `proto="tcp",port="of tcp"`, "0+60x10"),
+			seen("a", "host_listen_port_drops_total", `proto="udp",port="of udp"`, "0+60x10"),
+		},
+		Expressions: []testQuery{
+			ask(t, "TCP drops", 0, "10m", testSample{`{instance="a",port="of tcp"}`, 1}),
+			ask(t, "UDP drops", 0, "10m", testSample{`{instance="a",port="of udp"}`, 1}),
+		},
+	})
 }
 
 // TestNewAndVanishedListenersAreCounted: one host changes within a step of four minutes, and others only seem to.
 func TestNewAndVanishedListenersAreCounted(t *testing.T) {
-	var series []testSeries
-	add := func(host, metric, labels, values string) {
-		series = append(series, testSeries{fmt.Sprintf(`%s{job="listen_exporter",instance=%q,%s}`, metric, host, labels), values})
+	port := func(host, port, values string) testSeries {
+		return seen(host, "host_listen_port", fmt.Sprintf(`proto="tcp",address="0.0.0.0",port=%q,range="user"`, port), values)
 	}
-	port := func(host, port, values string) {
-		add(host, "host_listen_port", fmt.Sprintf(`proto="tcp",address="0.0.0.0",port=%q,range="user"`, port), values)
-	}
-	firstSeen := func(host, port, values string) {
-		add(host, "host_listen_port_first_seen_timestamp_seconds", fmt.Sprintf(`proto="tcp",address="0.0.0.0",port=%q,range="user"`, port), values)
-	}
-	for _, host := range []string{"changed", "failed", "down", "cut off", "young"} {
-		up, success := "1x20", "1x20"
-		switch host {
-		case "failed":
-			success = "1x9 0x10"
-		case "down":
-			up, success = "1x9 0x10", "1x9 stale"
-		}
-		add(host, "up", `env="prod"`, up)
-		add(host, "host_listen_collector_success", `collector="tcp"`, success)
-		port(host, "22", map[bool]string{true: "1x9 stale", false: "1x20"}[host == "down"])
-	}
-	// By minute 12 it has lost two and gained one, which appeared at minute 10.
-	port("changed", "80", "1x9 stale")
-	port("changed", "443", "1x9 stale")
-	port("changed", "8080", "_x10 1x9")
-	firstSeen("changed", "8080", "_x10 600x9")
-	port("failed", "80", "1x9 stale")
-	port("cut off", "80", "1x9 stale")
-	add("cut off", "host_listen_ports_omitted", "", "0x9 1x10")
-	// A restarted exporter did not see its listeners appear.
-	port("young", "8081", "_x10 1x9")
-	var expressions []testQuery
-	for n, want := range []float64{1, 2} {
-		expressions = append(expressions, testQuery{
-			Expr:     interpolate(t, panelOf(t, "New and vanished over time").Targets[n].Expr),
-			EvalTime: "12m",
-			Samples:  []testSample{{Labels: "{}", Value: want}},
-		})
-	}
-	evaluate(t, ruleTestSet{Name: "new and vanished", Interval: "1m", InputSeries: series, Expressions: expressions})
-}
-
-// queryOf returns the one query of a panel.
-func queryOf(t *testing.T, title string) string {
-	t.Helper()
-	p := panelOf(t, title)
-	if len(p.Targets) != 1 {
-		t.Fatalf("the panel %q has %d queries", title, len(p.Targets))
-	}
-	return p.Targets[0].Expr
-}
-
-func panelOf(t *testing.T, title string) panel {
-	t.Helper()
-	for _, p := range readDashboard(t).Panels {
-		if p.Title == title {
-			return p
+	host := func(name, up, success, ssh string) []testSeries {
+		return []testSeries{
+			seen(name, "up", "", up), seen(name, "host_listen_collector_success", `collector="tcp"`, success), port(name, "22", ssh),
 		}
 	}
-	t.Fatalf("no panel %q", title)
-	return panel{}
+	const firstSeen = "host_listen_port_first_seen_timestamp_seconds"
+	evaluate(t, ruleTestSet{
+		Name:     "new and vanished",
+		Interval: "1m",
+		InputSeries: slices.Concat(
+			// By minute 12 it has lost two and gained one, which appeared at minute 10.
+			host("changed", "1x20", "1x20", "1x20"),
+			[]testSeries{
+				port("changed", "80", "1x9 stale"), port("changed", "443", "1x9 stale"), port("changed", "8080", "_x10 1x9"),
+				seen("changed", firstSeen, `proto="tcp",address="0.0.0.0",port="8080",range="user"`, "_x10 600x9"),
+			},
+			host("failed", "1x20", "1x9 0x10", "1x20"), []testSeries{port("failed", "80", "1x9 stale")},
+			host("down", "1x9 0x10", "1x9 stale", "1x9 stale"),
+			host("cut off", "1x20", "1x20", "1x20"),
+			[]testSeries{port("cut off", "80", "1x9 stale"), seen("cut off", "host_listen_ports_omitted", "", "0x9 1x10")},
+			// A restarted exporter did not see its listeners appear.
+			host("young", "1x20", "1x20", "1x20"), []testSeries{port("young", "8081", "_x10 1x9")},
+		),
+		Expressions: []testQuery{
+			ask(t, "New and vanished over time", 0, "12m", testSample{"{}", 1}),
+			ask(t, "New and vanished over time", 1, "12m", testSample{"{}", 2}),
+		},
+	})
 }

@@ -2,6 +2,7 @@ package examples
 
 import (
 	"encoding/json"
+	"iter"
 	"slices"
 	"strings"
 	"testing"
@@ -40,10 +41,7 @@ type fieldConfig struct {
 		Unit       string
 		Thresholds struct {
 			Mode  string
-			Steps []struct {
-				Color string
-				Value *float64
-			}
+			Steps []struct{ Value *float64 }
 		}
 		Links []link
 	}
@@ -91,6 +89,30 @@ func readDashboard(t *testing.T) *dashboard {
 	return d
 }
 
+// panels yields the panels that are not rows.
+func (d *dashboard) panels() iter.Seq[panel] {
+	return func(yield func(panel) bool) {
+		for _, p := range d.Panels {
+			if p.Type != "row" && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// queries yields each query with its panel.
+func (d *dashboard) queries() iter.Seq2[panel, target] {
+	return func(yield func(panel, target) bool) {
+		for p := range d.panels() {
+			for _, q := range p.Targets {
+				if !yield(p, q) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // chosen is the data source that the user selects at the top of the dashboard.
 var chosen = datasource{Type: "prometheus", UID: "${datasource}"}
 
@@ -130,10 +152,8 @@ func TestTheDashboardCanBeImported(t *testing.T) {
 			required[r.ID] = true
 		}
 	}
-	for _, p := range d.Panels {
-		if p.Type != "row" {
-			used[p.Type] = true
-		}
+	for p := range d.panels() {
+		used[p.Type] = true
 	}
 	if diff := cmp.Diff(used, required); diff != "" {
 		t.Errorf("__requires, -used +required:\n%s", diff)
@@ -183,11 +203,7 @@ func TestEveryPanelSaysWhatItShows(t *testing.T) {
 var units = []string{"none", "percentunit", "s", "bytes", "pps", "dateTimeAsIso"}
 
 func TestEveryPanelHasAUnitAndThresholds(t *testing.T) {
-	colors := []string{"green", "red", "orange", "blue", "text"}
-	for _, p := range readDashboard(t).Panels {
-		if p.Type == "row" {
-			continue
-		}
+	for p := range readDashboard(t).panels() {
 		used := []string{p.FieldConfig.Defaults.Unit}
 		for _, o := range p.FieldConfig.Overrides {
 			for _, property := range o.Properties {
@@ -208,7 +224,7 @@ func TestEveryPanelHasAUnitAndThresholds(t *testing.T) {
 		}
 		for n, step := range thresholds.Steps {
 			// The first step begins at minus infinity, for which JSON has no number.
-			if (n == 0) != (step.Value == nil) || n > 1 && *step.Value <= *thresholds.Steps[n-1].Value || !slices.Contains(colors, step.Color) {
+			if (n == 0) != (step.Value == nil) || n > 1 && *step.Value <= *thresholds.Steps[n-1].Value {
 				t.Errorf("%q: step %d of the thresholds is %+v", p.Title, n, step)
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/listen-exporter/listen_exporter/test/program"
@@ -66,7 +67,6 @@ func TestTheServiceHasNoRightsAndStillSeesTheHost(t *testing.T) {
 		"ProtectProc":           "default", // else PID 1 cannot be seen, and so not the host's network namespace
 		"ProcSubset":            "all",     // else /proc/sys cannot be seen
 		"Restart":               "always",
-		"ExecReload":            "/bin/kill -HUP $MAINPID",
 		"MemoryMax":             "512M",
 	} {
 		if got := settings[key]; len(got) != 1 || got[0] != want {
@@ -145,4 +145,14 @@ func TestTheServicesExampleOptionsWork(t *testing.T) {
 	if !strings.Contains(page, `host_listen_service_up{port="443",proto="udp",service_name="https"}`) {
 		t.Errorf("--registry.file and --registry.host had no effect:\n%s", page)
 	}
+}
+
+func TestAReloadOfTheServiceWithoutARegistryDoesNoHarm(t *testing.T) {
+	if reload := directives(t, "systemd/listen_exporter.service")["ExecReload"]; !slices.Equal(reload, []string{"/bin/kill -HUP $MAINPID"}) {
+		t.Errorf("ExecReload=%q", reload)
+	}
+	e := program.Start(t, "--collector.netns=self")
+	e.Signal(syscall.SIGHUP)
+	e.Await("the refusal in the log", func() bool { return len(e.Logged("cannot reload")) == 1 })
+	e.Scrape()
 }
