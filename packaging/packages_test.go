@@ -2,76 +2,42 @@ package packaging
 
 import (
 	"os"
-	"path"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.yaml.in/yaml/v3"
 
-	"github.com/listen-exporter/listen_exporter/test/program"
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
-// packageFile is what packaging/nfpm.yaml says of a file.
-type packageFile struct {
-	Source      string `yaml:"src"`
-	Destination string `yaml:"dst"`
-	Type        string `yaml:"type"`
-	Packager    string `yaml:"packager"`
-	Expand      bool   `yaml:"expand"`
-	Info        struct {
-		Mode int `yaml:"mode"`
-	} `yaml:"file_info"`
-}
-
-// packageRecipe is what packaging/nfpm.yaml says, as far as the tests look at it.
+// packageRecipe is what nfpm.yaml says, as far as the tests look at it. test/systemd looks into the packages themselves.
 type packageRecipe struct {
-	Name      string        `yaml:"name"`
-	Homepage  string        `yaml:"homepage"`
-	License   string        `yaml:"license"`
-	Contents  []packageFile `yaml:"contents"`
-	Overrides map[string]struct {
-		Depends []string          `yaml:"depends"`
-		Scripts map[string]string `yaml:"scripts"`
-	} `yaml:"overrides"`
+	Name, Homepage, License string
+	Contents                []struct {
+		Source      string `yaml:"src"`
+		Destination string `yaml:"dst"`
+		Type        string
+		Packager    string
+		Expand      bool
+		Info        struct{ Mode int } `yaml:"file_info"`
+	}
+	Overrides map[string]struct{ Depends []string }
 }
 
 func readPackageRecipe(t *testing.T) packageRecipe {
 	t.Helper()
 	var recipe packageRecipe
-	if err := yaml.Unmarshal([]byte(read(t, "packaging/nfpm.yaml")), &recipe); err != nil {
-		t.Fatalf("packaging/nfpm.yaml: %v", err)
-	}
+	tools.Decode(t, "nfpm.yaml", &recipe)
 	return recipe
 }
 
-// TestThePackagesSayOfTheProgramWhatTheImageSays looks at the name too: Debian takes none with an underscore.
 func TestThePackagesSayOfTheProgramWhatTheImageSays(t *testing.T) {
-	recipe := readPackageRecipe(t)
-	labels := strings.Join(instructions(t)["LABEL"], " ")
-	for _, test := range []struct{ name, got, want string }{
-		{"name", recipe.Name, strings.ReplaceAll(programName, "_", "-")},
-		{"homepage", recipe.Homepage, imageLabel(labels, "url")},
-		{"license", recipe.License, imageLabel(labels, "licenses")},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			if test.got != test.want {
-				t.Errorf("%q, want %q", test.got, test.want)
-			}
-		})
+	recipe, labels := readPackageRecipe(t), imageLabels(t)
+	want := []string{"listen-exporter", labels["url"], labels["licenses"]} // Debian takes no name with an underscore
+	if diff := cmp.Diff(want, []string{recipe.Name, recipe.Homepage, recipe.License}); diff != "" {
+		t.Errorf("name, homepage and license (-want +got):\n%s", diff)
 	}
-}
-
-// imageLabel returns the value of a label of the Dockerfile.
-func imageLabel(labels, name string) string {
-	found := regexp.MustCompile(`org\.opencontainers\.image\.` + name + `="([^"]*)"`).FindStringSubmatch(labels)
-	if found == nil {
-		return ""
-	}
-	return found[1]
 }
 
 func TestEachFileOfThePackagesIsThereAndHasItsMode(t *testing.T) {
@@ -92,64 +58,22 @@ func TestEachFileOfThePackagesIsThereAndHasItsMode(t *testing.T) {
 			if file.Type == "dir" || isMade {
 				return
 			}
-			if _, err := os.Stat(filepath.Join(program.Root, file.Source)); err != nil {
+			if _, err := os.Stat(filepath.Join("..", file.Source)); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 }
 
-func TestTheDebAndTheRPMHaveTheSameFiles(t *testing.T) {
-	files := map[string][]string{"deb": nil, "rpm": nil}
-	for _, file := range readPackageRecipe(t).Contents {
-		for packager := range files {
-			if file.Packager == "" || file.Packager == packager {
-				files[packager] = append(files[packager], file.Destination)
-			}
-		}
-	}
-	// Where the distributions keep these differs.
-	for i, destination := range files["deb"] {
-		switch path.Base(destination) {
-		case "_" + programName:
-			files["deb"][i] = "/usr/share/zsh/site-functions/_" + programName
-		case "copyright":
-			files["deb"][i] = "/usr/share/licenses/listen-exporter/LICENSE"
-		}
-	}
-	for packager, destinations := range files {
-		slices.Sort(destinations)
-		if unique := slices.Compact(slices.Clone(destinations)); len(unique) != len(destinations) {
-			t.Errorf("the %s has a file twice: %q", packager, destinations)
-		}
-	}
-	if diff := cmp.Diff(files["deb"], files["rpm"]); diff != "" {
-		t.Errorf("-deb +rpm:\n%s", diff)
-	}
-}
-
 // TestThePackagesBringWhatTheUnitReloadsWith: a small Debian has no kill but that of the shell.
 func TestThePackagesBringWhatTheUnitReloadsWith(t *testing.T) {
-	if unit := read(t, "examples/systemd/listen_exporter.service"); !strings.Contains(unit, "\nExecReload=/bin/kill ") {
+	if unit := tools.Read(t, "../examples/systemd/listen_exporter.service"); !strings.Contains(unit, "\nExecReload=/bin/kill ") {
 		t.Error("the unit does not reload by /bin/kill: then the packages need not depend on it")
 	}
 	recipe := readPackageRecipe(t)
 	for packager, want := range map[string][]string{"deb": {"procps"}, "rpm": {"util-linux"}} {
 		if diff := cmp.Diff(want, recipe.Overrides[packager].Depends); diff != "" {
 			t.Errorf("the %s depends on (-want +got):\n%s", packager, diff)
-		}
-	}
-}
-
-func TestTheScriptsOfThePackagesAreThere(t *testing.T) {
-	for packager, override := range readPackageRecipe(t).Overrides {
-		for moment, script := range override.Scripts {
-			if text := read(t, script); !strings.HasPrefix(text, "#!/bin/sh\n") {
-				t.Errorf("%s of the %s does not start with #!/bin/sh", moment, packager)
-			}
-		}
-		if len(override.Scripts) != 3 {
-			t.Errorf("the %s has %d scripts, want 3", packager, len(override.Scripts))
 		}
 	}
 }
