@@ -27,60 +27,36 @@ func TestAWrongCommandLineIsOneClearLineAndExitCode2(t *testing.T) {
 		want []string // all in the line
 	}{
 		{"unknown flag", []string{"--nope"}, []string{"--nope", "--help"}},
-		{"unknown short flag", []string{"-x"}, []string{"-x", "--help"}},
-		{"flag without a meaning", []string{"--registry.url=ports.yml"}, []string{"--registry.url"}},
 		{"unknown command", []string{"stray"}, []string{`"stray"`, "serve", "list", "audit", "check", "--help"}},
-		{"unknown command with a flag of a real one", []string{"lsit", "--format=json"}, []string{`"lsit"`, "list"}},
 		{"argument of serve", []string{"serve", "stray"}, []string{"stray", "--help"}},
-		{"argument of list", []string{"list", "stray"}, []string{"stray", "--help"}},
-		{"argument of audit", []string{"audit", "ports.yml"}, []string{"ports.yml", "--help"}},
 		{"help on an unknown command", []string{"help", "stray"}, []string{"no such command"}},
 		{"flag of a command without the command", []string{"--format=json"}, []string{"--format"}},
-		{"flag of another command", []string{"audit", "--format=json"}, []string{"--format"}},
 		{"format", []string{"list", "--format=yaml"}, []string{"--format", "table,json,registry", "yaml"}},
 		{"flag without its value", []string{"--path.procfs"}, []string{"--path.procfs", "expected argument"}},
 		{"flag without its value before another", []string{"--path.procfs", "--log.level=info"}, []string{"--path.procfs", "expected argument"}},
 		{"flag of a command without its value", []string{"check", "--manifests"}, []string{"--manifests", "expected argument"}},
 		{"switch with a value", []string{"--collector.tcp=maybe"}, []string{"maybe"}},
 		{"include: port 0", []string{"--collector.port-include=0"}, []string{"--collector.port-include", `"0"`, "1 to 65535"}},
-		{"include: port 65536", []string{"--collector.port-include=65536"}, []string{"--collector.port-include", `"65536"`, "1 to 65535"}},
-		{"include: port range backwards", []string{"--collector.port-include=80-70"}, []string{"--collector.port-include", "80-70", "70-80"}},
 		{"include: no number", []string{"--collector.port-include=ssh"}, []string{"--collector.port-include", `"ssh"`, "22,8000-8100"}},
 		{"include: empty", []string{"--collector.port-include="}, []string{"--collector.port-include", "22,8000-8100"}},
-		{"include: empty item", []string{"--collector.port-include=1,,2"}, []string{"--collector.port-include", "22,8000-8100"}},
-		{"exclude: three ends", []string{"--collector.port-exclude=1-2-3"}, []string{"--collector.port-exclude", "22,8000-8100"}},
-		{"exclude: negative", []string{"--collector.port-exclude=-5"}, []string{"--collector.port-exclude", "22,8000-8100"}},
 		{"exclude: second of two values", []string{"--collector.port-exclude=1", "--collector.port-exclude=x"}, []string{"--collector.port-exclude", `"x"`}},
 		{"scope", []string{"--collector.scope-exclude=internet"}, []string{"--collector.scope-exclude", `"internet"`, "loopback"}},
 		{"netns", []string{"--collector.netns=every"}, []string{"--collector.netns", "every", "host", "self", "all"}},
 		{"source", []string{"--collector.source=ebpf"}, []string{"--collector.source", "auto,netlink,procfs", "ebpf"}},
 		{"minimum age: no duration", []string{"--collector.udp.ephemeral-min-age=soon"}, []string{"--collector.udp.ephemeral-min-age", `"soon"`, "30s"}},
-		{"minimum age: no unit", []string{"--collector.udp.ephemeral-min-age=60"}, []string{"--collector.udp.ephemeral-min-age", `"60"`, "30s"}},
-		{"minimum age: negative", []string{"--collector.udp.ephemeral-min-age=-1s"}, []string{"--collector.udp.ephemeral-min-age", "-1s"}},
-		{"maximum of ports: negative", []string{"--collector.max-ports=-1"}, []string{"--collector.max-ports", "-1", "at least 1"}},
 		{"maximum of ports: 0", []string{"--collector.max-ports=0"}, []string{"--collector.max-ports", "at least 1"}},
-		{"maximum of ports: no number", []string{"--collector.max-ports=many"}, []string{"--collector.max-ports", `"many"`, "whole number"}},
-		{"maximum of ports: fraction", []string{"--collector.max-ports=1.5"}, []string{"--collector.max-ports", "1.5", "whole number"}},
 		{"maximum of requests: negative", []string{"--web.max-requests=-1"}, []string{"--web.max-requests", "-1"}},
 		{"maximum of requests: a fraction that would be no limit", []string{"--web.max-requests=0.5"}, []string{"--web.max-requests", "0.5", "whole number"}},
 		{"gomaxprocs: 0", []string{"--runtime.gomaxprocs=0"}, []string{"--runtime.gomaxprocs", "at least 1"}},
-		{"gomaxprocs: more than an int holds", []string{"--runtime.gomaxprocs=99999999999999999999"}, []string{"--runtime.gomaxprocs", "99999999999999999999"}},
 		{"log level", []string{"--log.level=loud"}, []string{"--log.level", "loud", "debug", "info", "warn", "error"}},
 		{"log level twice", []string{"--log.level=info", "--log.level=warn"}, []string{"log.level", "repeated"}},
-		{"log format", []string{"--log.format=xml"}, []string{"--log.format", "xml", "logfmt", "json"}},
 		{"value of two lines", []string{"--log.level=info\nlevel=error"}, []string{"--log.level", "debug"}},
 		{"telemetry path: relative", []string{"--web.telemetry-path=metrics"}, []string{"--web.telemetry-path", `"metrics"`, "/metrics"}},
 		{"telemetry path: empty", []string{"--web.telemetry-path="}, []string{"--web.telemetry-path", "/metrics"}},
 		{"telemetry path: slash at its end", []string{"--web.telemetry-path=/metrics/"}, []string{"--web.telemetry-path", "/metrics/"}},
-		{"telemetry path: double slash", []string{"--web.telemetry-path=//metrics"}, []string{"--web.telemetry-path", "//metrics"}},
 		{"telemetry path: pattern", []string{"--web.telemetry-path=/{x"}, []string{"--web.telemetry-path", "/{x"}},
-		{"telemetry path: relative pattern", []string{"--web.telemetry-path={x"}, []string{"--web.telemetry-path", "{x"}},
-		{"telemetry path: whole pattern", []string{"--web.telemetry-path=/{path...}"}, []string{"--web.telemetry-path", "/{path...}"}},
-		{"telemetry path: space", []string{"--web.telemetry-path=/a b"}, []string{"--web.telemetry-path", "/a b"}},
 		{"telemetry path: newline", []string{"--web.telemetry-path=/a\nb"}, []string{"--web.telemetry-path", `/a\nb`}},
-		{"telemetry path: query", []string{"--web.telemetry-path=/a?b"}, []string{"--web.telemetry-path", "/a?b"}},
 		{"telemetry path: readiness", []string{"--web.telemetry-path=/-/ready"}, []string{"--web.telemetry-path", "/-/ready"}},
-		{"telemetry path: health", []string{"--web.telemetry-path=/-/healthy"}, []string{"--web.telemetry-path", "/-/healthy"}},
 		{"listen address: empty", []string{"--web.listen-address="}, []string{"--web.listen-address", ":10190"}},
 		{"both collectors off", []string{"--no-collector.tcp", "--no-collector.udp"}, []string{"--no-collector.tcp", "--no-collector.udp"}},
 		{"missing file of arguments", []string{"@/does/not/exist"}, []string{"/does/not/exist"}},
@@ -92,19 +68,13 @@ func TestAWrongCommandLineIsOneClearLineAndExitCode2(t *testing.T) {
 			if code := run(args, &stdout, &stderr); code != 2 {
 				t.Errorf("exit code %d, want 2", code)
 			}
-			if stdout.Len() > 0 {
-				t.Errorf("on stdout: %s", &stdout)
-			}
-			line, isLine := strings.CutSuffix(stderr.String(), "\n")
-			if !isLine || strings.Contains(line, "\n") {
-				t.Errorf("on stderr is not one line:\n%s", &stderr)
-			}
-			if want := "listen_exporter: error: "; !strings.HasPrefix(line, want) {
-				t.Errorf("%q does not begin with %q", line, want)
+			lines := program.Lines(stderr.String())
+			if stdout.Len() > 0 || len(lines) != 1 || !strings.HasPrefix(lines[0], "listen_exporter: error: ") {
+				t.Errorf("on stdout %q; on stderr, which is not one error:\n%s", &stdout, &stderr)
 			}
 			for _, want := range test.want {
-				if !strings.Contains(line, want) {
-					t.Errorf("%q does not contain %q", line, want)
+				if !strings.Contains(stderr.String(), want) {
+					t.Errorf("%q does not contain %q", &stderr, want)
 				}
 			}
 		})
@@ -128,47 +98,37 @@ func TestAProgramThatCannotStartLogsOneErrorAndExitsWith1(t *testing.T) {
 		{"address in use", []string{"--web.listen-address=" + taken.Addr().String()}, []string{taken.Addr().String(), "address already in use"}},
 		{"second address in use", []string{anywhere, "--web.listen-address=" + taken.Addr().String()}, []string{taken.Addr().String(), "address already in use"}},
 		{"address without a port", []string{"--web.listen-address=nonsense"}, []string{"nonsense", "missing port"}},
-		{"port of an address too high", []string{"--web.listen-address=127.0.0.1:99999"}, []string{"99999", "invalid port"}},
 		{"address that is not this host's", []string{"--web.listen-address=192.0.2.1:0"}, []string{"192.0.2.1", "cannot assign requested address"}},
 		{"no socket from systemd", []string{"--web.systemd-socket"}, []string{"no socket activation"}},
 		{"missing web config", []string{anywhere, "--web.config.file=/does/not/exist"}, []string{"--web.config.file", "/does/not/exist", "no such file"}},
-		{"web config is a directory", []string{anywhere, "--web.config.file=" + t.TempDir()}, []string{"--web.config.file", "is a directory"}},
 		{"web config with an unknown key", []string{anywhere, "--web.config.file=" + file("web.yml", "tls: {}\nusers: {}\n")}, []string{"--web.config.file", "tls", "line 1"}},
-		{"web config that is no YAML", []string{anywhere, "--web.config.file=" + file("web.yml", "a: b: c\n")}, []string{"--web.config.file", "yaml: "}},
-		{"web config without the certificate", []string{anywhere, "--web.config.file=" + file("web.yml", "tls_server_config: {cert_file: gone.crt, key_file: gone.key}\n")}, []string{"--web.config.file", "gone.crt"}},
 		{"web config with a password in clear", []string{anywhere, "--web.config.file=" + file("web.yml", "basic_auth_users: {prometheus: secret}\n")}, []string{"--web.config.file", "bcrypt"}},
 		{"missing procfs", []string{anywhere, "--path.procfs=/does/not/exist"}, []string{"--path.procfs", "/does/not/exist", "no such file"}},
 		{"procfs is a file", []string{anywhere, "--path.procfs=" + file("proc", "")}, []string{"--path.procfs", "is not a directory"}},
-		{"missing procfs, own namespace", []string{anywhere, "--path.procfs=/does/not/exist", "--collector.netns=self"}, []string{"--path.procfs", "/does/not/exist"}},
 	} {
-		for _, format := range []string{"logfmt", "json"} {
-			t.Run(test.name+", "+format, func(t *testing.T) {
-				code, stdout, stderr := program.Run(t, append(test.args, "--log.format="+format)...)
-				if code != 1 {
-					t.Errorf("exit code %d, want 1", code)
+		t.Run(test.name, func(t *testing.T) {
+			code, stdout, stderr := program.Run(t, test.args...)
+			if code != 1 || stdout != "" {
+				t.Errorf("exit code %d, want 1; on stdout: %s", code, stdout)
+			}
+			var errs []string
+			for _, fields := range program.CheckLines(t, "logfmt", stderr) {
+				if fields.Get("level") == "error" {
+					errs = append(errs, fields.Get("err"))
 				}
-				if stdout != "" {
-					t.Errorf("on stdout: %s", stdout)
+			}
+			if len(errs) != 1 {
+				t.Fatalf("%d lines of the level error, want 1:\n%s", len(errs), stderr)
+			}
+			for _, want := range test.want {
+				if !strings.Contains(errs[0], want) {
+					t.Errorf("the error %q does not contain %q", errs[0], want)
 				}
-				var errs []string
-				for _, fields := range program.CheckLines(t, format, stderr) {
-					if fields.Get("level") == "error" {
-						errs = append(errs, fields.Get("err"))
-					}
-				}
-				if len(errs) != 1 {
-					t.Fatalf("%d lines of the level error, want 1:\n%s", len(errs), stderr)
-				}
-				for _, want := range test.want {
-					if !strings.Contains(errs[0], want) {
-						t.Errorf("the error %q does not contain %q", errs[0], want)
-					}
-				}
-				if strings.Contains(stderr, "secret") {
-					t.Errorf("a password is in the log:\n%s", stderr)
-				}
-			})
-		}
+			}
+			if strings.Contains(stderr, "secret") {
+				t.Errorf("a password is in the log:\n%s", stderr)
+			}
+		})
 	}
 }
 
@@ -211,12 +171,8 @@ func runForText(t *testing.T, args ...string) string {
 }
 
 func TestVersionIsPrintedToStdout(t *testing.T) {
-	version := runForText(t, "--version")
-	if want := "listen_exporter, version "; !strings.HasPrefix(version, want) {
-		t.Errorf("%q does not begin with %q", version, want)
-	}
-	if want := "go version:"; !strings.Contains(version, want) {
-		t.Errorf("%q does not contain %q", version, want)
+	if text := runForText(t, "--version"); !strings.HasPrefix(text, "listen_exporter, version ") || !strings.Contains(text, "go version:") {
+		t.Errorf("not the version of the program and of Go: %q", text)
 	}
 }
 
@@ -226,21 +182,15 @@ func TestTheCompletionScriptIsTakenByBashAndCompletesFlags(t *testing.T) {
 		t.Skip("bash is not on the PATH")
 	}
 	// The flag library writes it to the process's stdout.
-	code, script, stderr := program.Run(t, "--completion-script-bash")
-	if code != 0 || stderr != "" {
-		t.Errorf("exit code %d, want 0; on stderr: %s", code, stderr)
-	}
-	if output, err := bashCommand(bash, script, "-n").CombinedOutput(); err != nil || len(output) > 0 {
-		t.Errorf("bash -n: %v: %s", err, output)
-	}
-
+	_, script, _ := program.Run(t, "--completion-script-bash")
 	// The script asks the program itself for the words.
 	script = "PATH=/nonexistent\nlisten_exporter() { \"$LISTEN_EXPORTER\" \"$@\"; }\n" + script + `
 COMP_WORDS=(listen_exporter --log.)
 COMP_CWORD=1
 _listen_exporter_bash_autocomplete
 printf '%s\n' "${COMPREPLY[@]}"`
-	cmd := bashCommand(bash, script)
+	cmd := exec.Command(bash)
+	cmd.Stdin = strings.NewReader(script)
 	cmd.Env = append(os.Environ(), "LISTEN_EXPORTER="+program.Path(t))
 	output, err := cmd.CombinedOutput()
 	if err != nil {
@@ -249,12 +199,6 @@ printf '%s\n' "${COMPREPLY[@]}"`
 	if diff := gocmp.Diff("--log.level\n--log.format\n", string(output)); diff != "" {
 		t.Errorf("completions of --log. differ (-want +got):\n%s", diff)
 	}
-}
-
-func bashCommand(bash, script string, args ...string) *exec.Cmd {
-	cmd := exec.Command(bash, args...)
-	cmd.Stdin = strings.NewReader(script)
-	return cmd
 }
 
 func TestFlagsChooseWhatIsReported(t *testing.T) {
@@ -293,13 +237,10 @@ func TestACommandLineThatIsRightIsTaken(t *testing.T) {
 	}{
 		{"none", nil},
 		{"other telemetry path", []string{"--web.telemetry-path=/federate/listen"}},
-		{"telemetry path that is the root", []string{"--web.telemetry-path=/"}},
 		{"no limit of requests", []string{"--web.max-requests=0"}},
 		{"flags given as words of their own", []string{"--collector.max-ports", "5", "--log.level", "debug"}},
-		{"spaces in a list of ports", []string{"--collector.port-include=22, 80 , 8000-8100"}},
 		{"two addresses", []string{"--web.listen-address=:1", "--web.listen-address=[::1]:2"}},
 		{"an age of days", []string{"--collector.udp.ephemeral-min-age=1d"}},
-		{"a compound age", []string{"--collector.udp.ephemeral-min-age=1m30s"}},
 		{"serve", []string{"serve", "--web.listen-address=:1"}},
 		{"flags before a command and after it", []string{"--log.level=debug", "list", "--format=json", "--path.procfs=/proc"}},
 		{"files and directories to check", []string{"check", "a.yml", "--manifests=x", "b.yml", "--manifests", "y"}},

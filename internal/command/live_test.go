@@ -52,7 +52,6 @@ func TestCommandsLive(t *testing.T) {
 	}{
 		{"audit_passes_what_list_wrote_until_a_port_opens_or_closes", testFromListToAudit},
 		{"list_shows_everything_that_listens", testListLive},
-		{"a_running_exporter_is_a_service_like_any_other", testAuditBesideAnExporter},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			netnstest.Run(t, func(t *testing.T) { test.body(t, binary) })
@@ -131,25 +130,6 @@ func testListLive(t *testing.T, binary string) {
 		}
 		if user == "root" && (!strings.HasPrefix(holders[0], own) || holders[0] != holders[1]) {
 			t.Errorf("list as root: holders %q, want %s", holders, own)
-		}
-	}
-}
-
-func testAuditBesideAnExporter(t *testing.T, binary string) {
-	e := program.StartLive(t, "--collector.netns=self")
-	_, port, _ := strings.Cut(e.Address, ":")
-	for user, run := range liveUsers(t, binary) {
-		_, text, _ := run("list", "--format=registry")
-		if !strings.Contains(text, "port: "+port) {
-			t.Errorf("list as %s does not declare the exporter's port %s:\n%s", user, port, text)
-		}
-		file := filepath.Join(netnstest.OpenDir(t), "ports.yml")
-		if err := os.WriteFile(file, []byte("services: [{name: x, port: 1, required: false}]\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		code, stdout, _ := run("audit", "--registry.file="+file)
-		if want := "tcp " + e.Address + ": unregistered: "; code != 1 || !strings.HasPrefix(stdout, want) {
-			t.Errorf("audit as %s: exit code %d, want 1, and a line that begins with %q:\n%s", user, code, want, stdout)
 		}
 	}
 }

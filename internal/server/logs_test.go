@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,9 +25,7 @@ func logged(t *testing.T, do func(Logs)) string {
 func TestErrorsOfTheHTTPServerAreLoggedAsTheyAre(t *testing.T) {
 	for _, message := range []string{
 		"http: TLS handshake error from 127.0.0.1:40000: EOF",
-		"http: TLS handshake error from [::1]:40000: remote error: tls: bad certificate",
 		"http: panic serving 127.0.0.1:1: boom\ngoroutine 1 [running]:\nmain.f()\n\t/src/main.go:12 +0x1d",
-		"2026/11/22 10:11:12 main.go:1: hello",
 	} {
 		got := logged(t, func(l Logs) { l.forHTTP().Print(message) })
 		if want := fmt.Sprintf("level=error msg=%q", message); got != want {
@@ -45,7 +42,6 @@ func TestAClientThatHangsUpIsNoError(t *testing.T) {
 		{fmt.Errorf("write: %w", syscall.EPIPE), "debug"},
 		{fmt.Errorf("write: %w", syscall.ECONNRESET), "debug"},
 		{errors.New("inconsistent label names"), "error"},
-		{io.ErrShortWrite, "error"},
 	} {
 		got := logged(t, func(l Logs) { scrapeLogger{l.Plain}.Println("error encoding and sending metric family:", test.err) })
 		if want := fmt.Sprintf(`level=%s msg="error encoding and sending metric family: %v"`, test.want, test.err); got != want {

@@ -1,6 +1,7 @@
 package wording
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -37,29 +38,15 @@ func TestNoFileNameIsACommandOfTheRunnerThatPrintsIt(t *testing.T) {
 }
 
 func TestNumbersHaveTheirNouns(t *testing.T) {
-	for _, test := range []struct {
-		n    int
-		noun string
-		want string
-	}{
-		{0, "listener", "0 listeners"},
-		{1, "listener", "1 listener"},
-		{2, "registry", "2 registries"},
-		{3, "day", "3 days"},
-	} {
-		if got := Count(test.n, test.noun); got != test.want {
-			t.Errorf("got %s, want %s", got, test.want)
-		}
+	got := []string{Count(0, "listener"), Count(1, "listener"), Count(2, "registry"), Count(3, "day")}
+	if want := []string{"0 listeners", "1 listener", "2 registries", "3 days"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
 func TestLongForeignTextIsCut(t *testing.T) {
-	long := ""
-	for range 100 {
-		long += "ü"
-	}
-	if got := len([]rune(Quoted(long))); got != 60+1+2 {
-		t.Errorf("%d characters", got)
+	if got, want := Quoted(strings.Repeat("ü", 61)), `"`+strings.Repeat("ü", 60)+`…"`; got != want {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
@@ -79,18 +66,15 @@ func TestOnlyANameThatCouldBeMistakenIsQuoted(t *testing.T) {
 }
 
 func TestAViolationSaysWhyAndWhatIsDeclared(t *testing.T) {
-	for reason, want := range map[string]string{
-		"unregistered": "no service declares the port",
-		"reserved":     `the port is reserved for a\x1b`,
-		"process":      `is held by another process or unit than declared (process b\x1b)`,
-		"new":          "new",
+	for _, test := range []struct{ reason, declared, want string }{
+		{"unregistered", "", "no service declares the port"},
+		{"reserved", "", `the port is reserved for a\x1b`},
+		{"bind", "", "listens on a wider or another address than declared"},
+		{"process", "process b\x1b", `is held by another process or unit than declared (process b\x1b)`},
+		{"new", "", "new"},
 	} {
-		declared := ""
-		if reason == "process" {
-			declared = "process b\x1b"
-		}
-		if got := Violation(reason, "a\x1b", declared); got != want {
-			t.Errorf("%s: got %q, want %q", reason, got, want)
+		if got := Violation(test.reason, "a\x1b", test.declared); got != test.want {
+			t.Errorf("%s: got %q, want %q", test.reason, got, test.want)
 		}
 	}
 }
