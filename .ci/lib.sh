@@ -68,7 +68,7 @@ copy=$home/listen_exporter
 nobody=(
   env -C "$copy" setpriv --reuid=65534 --regid=65534 --clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs
   env -i "PATH=$copy/.tools/bin:$PATH" "HOME=$home" "TMPDIR=$home/tmp" "GOMODCACHE=$scratch/modules" GOPROXY=off
-  "REPORTFLAGS=-may-skip=$copy/passed"
+  "REPORTFLAGS=-may-skip=$home/passed"
 )
 
 make_copy() {
@@ -79,9 +79,9 @@ make_copy() {
   for tool in promtool kubectl; do
     install -m 755 "$(command -v "$tool")" "$copy/.tools/bin/"
   done
-  install -m 755 ".build/linux-$(go env GOARCH)/listen_exporter" "$copy/released"
+  install -m 755 ".build/linux-$(go env GOARCH)/listen_exporter" "$home/released"
   # Nobody may skip what root passed.
-  install -m 644 "$logs/passed" "$copy/passed"
+  install -m 644 "$logs/passed" "$home/passed"
   chown -R 65534:65534 "$home"
   GOMODCACHE=$scratch/modules GOPROXY=file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY) go mod download
   chmod -R a+rX "$scratch/modules"

@@ -39,7 +39,7 @@ func TestTheAddressStandsWhereMakeAddressChangesIt(t *testing.T) {
 	forms := []string{repository, strings.ReplaceAll(repository, "-", `\-`), strings.ReplaceAll(repository, "-", `\\-`)}
 	for path, text := range readAll(t, dir) {
 		for _, form := range forms {
-			if strings.Contains(text, form) {
+			if strings.Contains(text, form) && !strings.Contains(text, "\x00") { // a program that somebody has built here
 				t.Errorf("%s still names %s", path, form)
 			}
 		}
