@@ -5,15 +5,15 @@ import (
 	"slices"
 )
 
-// The reasons for a violation, in order of precedence.
+// The reasons for a violation, of which a listener has at most one.
 const (
-	// ReasonUnregistered: no service declares the protocol and port.
+	// ReasonUnregistered: no service declares the protocol and port, and the port is not reserved.
 	ReasonUnregistered = "unregistered"
-	// ReasonReserved: no service declares them either, and the port is reserved for a team.
+	// ReasonReserved: no service declares the protocol and port, and the port is reserved for a team.
 	ReasonReserved = "reserved"
 	// ReasonBind: it listens on a wider or another address than declared.
 	ReasonBind = "bind"
-	// ReasonProcess: another process or unit holds it than declared.
+	// ReasonProcess: its address is as declared, but another process or unit than declared holds it.
 	ReasonProcess = "process"
 )
 
