@@ -23,6 +23,14 @@ import (
 
 const defaultAddress = ":10190"
 
+// The commands.
+const (
+	serveCommand = "serve"
+	listCommand  = "list"
+	auditCommand = "audit"
+	checkCommand = "check"
+)
+
 // config is the command line.
 type config struct {
 	command    string

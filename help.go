@@ -7,14 +7,6 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 )
 
-// The commands.
-const (
-	serveCommand = "serve"
-	listCommand  = "list"
-	auditCommand = "audit"
-	checkCommand = "check"
-)
-
 // commandLogLevel is the default level of list, audit and check: someone waits for the answer, and only needs to see problems.
 const commandLogLevel = "warn"
 

@@ -18,7 +18,7 @@ import (
 var perListener = []struct {
 	name, help string
 	value      func(l *inventory.Listener) (float64, bool)
-	counter    bool // and not a gauge
+	counter    bool // a counter, not a gauge
 	afterwards bool // the series stays for a while after the listener is gone
 }{
 	{
@@ -108,8 +108,8 @@ const (
 	violationHelp = "Why the listener violates the registry: unregistered, reserved (for the team in service_name), bind or process. Always 1."
 )
 
-// aboutSelf returns the families about the exporter's own reading.
-func aboutSelf(s *inventory.Snapshot) []*dto.MetricFamily {
+// perHost returns the families about the host as a whole: its reads, its namespaces and its registry.
+func perHost(s *inventory.Snapshot) []*dto.MetricFamily {
 	success := gauges("host_listen_collector_success",
 		"Whether the collector's last read succeeded. While it is 0, the series that depend on the collector are absent.")
 	duration := gauges("host_listen_collector_duration_seconds", "Duration of the collector's last read.")

@@ -10,11 +10,11 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
-// scrape is the memory of one scrape, which a later one reuses. It keeps the label pairs of each listener that lives, so that a
+// scrape is the memory of one scrape, which later scrapes reuse. It keeps the label pairs of each current listener, so that a
 // scrape changes only numbers.
 type scrape struct {
 	labels   map[inventory.Key]*listenerLabels
-	count    uint64 // how often it was used
+	count    uint64 // how many scrapes have used it
 	current  [][]*dto.LabelPair
 	gone     [][]*dto.LabelPair
 	families []*sampledFamily // of perListener, in its order, and then of the rest
@@ -29,7 +29,7 @@ type scrape struct {
 // listenerLabels are the labels of one listener.
 type listenerLabels struct {
 	pairs []*dto.LabelPair
-	used  uint64 // scrape.count when they were last wanted
+	used  uint64 // scrape.count when they were last used
 
 	holders     []inventory.Holder // for which holderPairs were made
 	many        bool
@@ -77,8 +77,8 @@ func newFamily(name, help string, kind dto.MetricType) *sampledFamily {
 // fill returns the families of a snapshot. They are valid until the next call.
 func (s *scrape) fill(snapshot *inventory.Snapshot) []*dto.MetricFamily {
 	s.count++
-	s.current = s.labelsOf(s.current[:0], snapshot.Listeners)
-	s.gone = s.labelsOf(s.gone[:0], snapshot.Gone)
+	s.current = s.appendLabels(s.current[:0], snapshot.Listeners)
+	s.gone = s.appendLabels(s.gone[:0], snapshot.Gone)
 	for key, labels := range s.labels {
 		if labels.used != s.count {
 			delete(s.labels, key)
@@ -113,7 +113,7 @@ func (s *scrape) fill(snapshot *inventory.Snapshot) []*dto.MetricFamily {
 	}
 	s.fillServices(snapshot.Compliance)
 
-	families := aboutSelf(snapshot)
+	families := perHost(snapshot)
 	for _, f := range s.families {
 		if len(f.Metric) > 0 {
 			families = append(families, &f.MetricFamily)
@@ -161,8 +161,8 @@ func (f *sampledFamily) add(labels []*dto.LabelPair, value float64) {
 	f.Metric = append(f.Metric, &f.samples[n].metric)
 }
 
-// labelsOf appends the label pairs of listeners.
-func (s *scrape) labelsOf(dst [][]*dto.LabelPair, listeners []inventory.Listener) [][]*dto.LabelPair {
+// appendLabels appends the label pairs of listeners.
+func (s *scrape) appendLabels(dst [][]*dto.LabelPair, listeners []inventory.Listener) [][]*dto.LabelPair {
 	for i := range listeners {
 		key := listeners[i].Key
 		labels := s.labels[key]
@@ -193,7 +193,7 @@ func labelPairs(k inventory.Key) []*dto.LabelPair {
 		label("scope", string(k.Scope)))
 }
 
-// ofHolders returns the label pairs of each of the series for a listener's holders.
+// ofHolders returns the label pairs of a listener's holder series.
 func (l *listenerLabels) ofHolders(of *inventory.Listener) [][]*dto.LabelPair {
 	if l.many == of.ManyHolders && slices.Equal(l.holders, of.Holders) {
 		return l.holderPairs
@@ -210,7 +210,7 @@ func (l *listenerLabels) ofHolders(of *inventory.Listener) [][]*dto.LabelPair {
 	return l.holderPairs
 }
 
-// ofVerdict returns the label pairs of the series for a listener's violation.
+// ofVerdict returns the label pairs of a listener's violation series.
 func (l *listenerLabels) ofVerdict(v inventory.Verdict) []*dto.LabelPair {
 	if l.verdict != v {
 		l.verdict, l.verdictPairs = v, l.with("reason", v.Reason, "service_name", v.Service)
