@@ -264,7 +264,7 @@ func missingServices(s *inventory.Snapshot) (list []missing, more int) {
 func remarks(s *inventory.Snapshot) []string {
 	list := []string{
 		"Scope is how far the address reaches. Firewalls are not considered.",
-		"Queue is what waits in the fullest socket, and its limit: connections for TCP, bytes for UDP. Drops counts discarded packets.",
+		"Queue is what waits, and its limit: for TCP, connections in the fullest socket; for UDP, bytes in all sockets. Drops counts discarded packets.",
 	}
 	if s.Succeeded(inventory.CollectorHolder) {
 		if s.Unattributed > 0 {
