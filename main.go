@@ -86,14 +86,14 @@ func serve(c *config, logs server.Logs) error {
 
 	level.Info(logs.Kit).Log("msg", "starting "+wording.Program, "version", version.Info(), "build_context", version.BuildContext())
 	runtime.GOMAXPROCS(c.gomaxprocs)
-	ports, err := inventory.Open(c.inventory, logs.Kit)
+	listeners, err := inventory.Open(c.inventory, logs.Kit)
 	if err != nil {
 		return err
 	}
 	options := c.server
-	options.Host, options.RegistryFile, options.Snapshot = c.inventory.RegistryHost, c.inventory.RegistryFile, ports.Snapshot
+	options.Host, options.RegistryFile, options.Snapshot = c.inventory.RegistryHost, c.inventory.RegistryFile, listeners.Snapshot
 	if options.RegistryFile != "" {
-		options.Reload = ports.ReloadRegistry
+		options.Reload = listeners.ReloadRegistry
 	}
 	s, err := server.New(options, logs)
 	if err != nil {

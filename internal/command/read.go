@@ -17,11 +17,11 @@ func read(o inventory.Options, logger log.Logger) (*inventory.Snapshot, error) {
 	if o.MaxPorts == 0 {
 		o.MaxPorts = math.MaxInt32
 	}
-	ports, err := inventory.Open(o, logger)
+	listeners, err := inventory.Open(o, logger)
 	if err != nil {
 		return nil, err
 	}
-	return ports.Snapshot(), nil
+	return listeners.Snapshot(), nil
 }
 
 // mainNamespace returns o without the other network namespaces: the registry is only about the main one.
