@@ -52,7 +52,7 @@ func Check(r *registry.Registry, dir string) (findings []registry.Fault, skipped
 }
 
 func check(r *registry.Registry, fsys fs.FS, name string) ([]registry.Fault, []Skipped, error) {
-	ranges := newRanges(r)
+	ranges := &ranges{registry: r, byNamespace: make(map[string]reservation)}
 	d := &directory{FS: fsys, name: name, checker: &checker{hostPorts: hostPorts{}, ranges: ranges, annotations: annotations{}}}
 	var problems []error
 	_ = fs.WalkDir(fsys, ".", func(name string, entry fs.DirEntry, err error) error {

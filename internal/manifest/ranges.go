@@ -23,10 +23,6 @@ type reservation struct {
 	place string
 }
 
-func newRanges(r *registry.Registry) *ranges {
-	return &ranges{registry: r, byNamespace: make(map[string]reservation)}
-}
-
 func (r *ranges) of(namespace string) reservation {
 	reserved, known := r.byNamespace[namespace]
 	if known {

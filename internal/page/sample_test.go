@@ -131,7 +131,7 @@ func trouble() *inventory.Snapshot {
 	for i := range s.Listeners {
 		s.Listeners[i].Holders, s.Listeners[i].Exact = nil, false
 	}
-	pod := listening(inventory.TCP, "[::]:8080", inventory.ScopeAny)
+	pod := listening(inventory.TCP, "[::]:5432", inventory.ScopeAny) // which is not the missing postgres of the main namespace
 	pod.Netns = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 	s.Listeners = append(s.Listeners, pod)
 	s.Omitted, s.Namespaces, s.NamespacesOmitted = 1200, 90, 26

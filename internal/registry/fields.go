@@ -106,15 +106,7 @@ func (r *report) bind(n *yaml.Node) (bind []netip.Prefix, written string) {
 	return bind, written
 }
 
-func (r *report) process(n *yaml.Node) processName {
-	return newProcessName(r.holder(n, "process", "sshd", checkProcess))
-}
-
-func (r *report) unit(n *yaml.Node) unitName {
-	return unitName(r.holder(n, "unit", "ssh.service", checkUnit))
-}
-
-// holder returns a name that check finds nothing wrong with, or nothing.
+// holder returns the name of a process or unit that check finds nothing wrong with, or nothing.
 func (r *report) holder(n *yaml.Node, key, example string, check func(string) string) string {
 	name, ok := r.name(n, key, example)
 	if !ok {

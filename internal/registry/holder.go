@@ -18,30 +18,17 @@ type Holder struct {
 // byte.
 const maxComm = 15
 
-// processName is a declared name, and what the kernel keeps of it. The zero value is any process.
-type processName struct{ full, comm string }
-
-func newProcessName(name string) processName {
-	comm := name
-	if len(comm) > maxComm {
-		comm = strings.ToValidUTF8(comm[:maxComm], "\ufffd")
-	}
-	return processName{full: name, comm: comm}
+// isProcess reports whether a process has the declared name, or what the kernel keeps of it.
+func isProcess(process, declared string) bool {
+	return process == declared || len(declared) > maxComm && process == strings.ToValidUTF8(declared[:maxComm], "\ufffd")
 }
 
-func (n processName) matches(process string) bool {
-	return n.full == "" || process == n.comm || process == n.full
-}
-
-// unitName is a declared unit. The empty one is any unit.
-type unitName string
-
-// matches reports whether a unit is the declared one, or the socket unit that listens for it until it is first needed.
-func (n unitName) matches(unit string) bool {
-	if n == "" || unit == string(n) {
+// isUnit reports whether a unit is the declared one, or the socket unit that listens for it until it is first needed.
+func isUnit(unit, declared string) bool {
+	if unit == declared {
 		return true
 	}
-	service, isService := strings.CutSuffix(string(n), ".service")
+	service, isService := strings.CutSuffix(declared, ".service")
 	socket, isSocket := strings.CutSuffix(unit, ".socket")
 	return isService && isSocket && service == socket
 }
@@ -51,20 +38,20 @@ const activator = "systemd"
 
 // heldBy reports whether the service declares a holder. Unknown parts of the holder are not judged.
 func (s *service) heldBy(h Holder) bool {
-	if h.Unit != "" && !s.unit.matches(h.Unit) {
+	if h.Unit != "" && s.unit != "" && !isUnit(h.Unit, s.unit) {
 		return false
 	}
-	return h.Process == "" || s.process.matches(h.Process) || h.Process == activator && strings.HasSuffix(h.Unit, ".socket")
+	return h.Process == "" || s.process == "" || isProcess(h.Process, s.process) || h.Process == activator && strings.HasSuffix(h.Unit, ".socket")
 }
 
 // holder returns the holder that the service declares, for a person. It is empty if the service declares none.
 func (s *service) holder() string {
 	var declared []string
-	if s.process.full != "" {
-		declared = append(declared, "process "+s.process.full)
+	if s.process != "" {
+		declared = append(declared, "process "+s.process)
 	}
 	if s.unit != "" {
-		declared = append(declared, "unit "+string(s.unit))
+		declared = append(declared, "unit "+s.unit)
 	}
 	return strings.Join(declared, ", ")
 }

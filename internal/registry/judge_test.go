@@ -42,16 +42,11 @@ func TestEveryListenerHasOneVerdict(t *testing.T) {
 		"  - {team: alpha, ports: 30000-30999}",
 		"  - {team: beta, ports: [99, 31000]}",
 	).For("Web-1")
-	own := on("tcp", "0.0.0.0:10190")
-	own.Own = true
-	ownElsewhere := heldBy(on("tcp", "[::]:443"), Holder{Process: "listen_exporter"})
-	ownElsewhere.Own = true
-	ownProcess := heldBy(on("tcp", "127.0.0.1:22"), Holder{Process: "listen_exporter"})
-	ownProcess.Own = true
-	ownNarrower := heldBy(on("tcp", "127.0.0.1:443"), Holder{Process: "listen_exporter"})
-	ownNarrower.Own = true
-	ownReserved := on("udp", "127.0.0.1:31000")
-	ownReserved.Own = true
+	own := func(proto, at string) Listener {
+		l := heldBy(on(proto, at), Holder{Process: "listen_exporter"})
+		l.Own = true
+		return l
+	}
 	for _, test := range []struct {
 		name string
 		l    Listener
@@ -71,11 +66,11 @@ func TestEveryListenerHasOneVerdict(t *testing.T) {
 		{"the second of two services", on("tcp", "127.0.0.54:53"), Verdict{Service: "stub"}},
 		{"neither of two services", on("tcp", "0.0.0.0:53"), Verdict{Reason: "bind", Service: "dns", Declared: "127.0.0.53"}},
 		{"wider", on("tcp", "[::]:80"), Verdict{Reason: "bind", Service: "web", Declared: "0.0.0.0"}},
-		{"own, undeclared", own, Verdict{}},
-		{"own, wider", ownElsewhere, Verdict{Reason: "bind", Service: "web", Declared: "0.0.0.0"}},
-		{"own, as declared", ownNarrower, Verdict{Service: "web"}},
-		{"own, where another should be", ownProcess, Verdict{Service: "ssh", Purpose: "log in"}},
-		{"own, in a team's range", ownReserved, Verdict{}},
+		{"own, undeclared", own("tcp", "0.0.0.0:10190"), Verdict{}},
+		{"own, wider", own("tcp", "[::]:443"), Verdict{Reason: "bind", Service: "web", Declared: "0.0.0.0"}},
+		{"own, as declared", own("tcp", "127.0.0.1:443"), Verdict{Service: "web"}},
+		{"own, where another should be", own("tcp", "127.0.0.1:22"), Verdict{Service: "ssh", Purpose: "log in"}},
+		{"own, in a team's range", own("udp", "127.0.0.1:31000"), Verdict{}},
 	} {
 		if diff := cmp.Diff(test.want, table.Judge(test.l)); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", test.name, diff)
@@ -184,24 +179,16 @@ func TestWhatIsDeclaredIsShownAsWritten(t *testing.T) {
 	}
 	held := heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "nc", Unit: "cron.service"})
 	for declared, want := range map[string]string{
-		"bind: loopback":                                 "loopback",
 		"bind: [10.0.0.0/8, loopback]":                   "10.0.0.0/8, loopback",
-		`bind: ["::"]`:                                   "::",
 		"bind: [" + strings.Join(many, ", ") + "]":       strings.Join(many[:9], ", ") + ", …",
 		"process: sshd":                                  "process sshd",
 		"unit: ssh.service":                              "unit ssh.service",
 		"process: a-name-of-more-than-15, unit: a.scope": "process a-name-of-more-than-15, unit a.scope",
-		"bind: [loopback, private], process: sshd":       "loopback, private",
 	} {
 		table := parse(t, "services:", "  - {name: other, port: 22, bind: 198.51.100.1, hosts: [x]}", "  - {name: ssh, port: 22, hosts: [y], "+declared+"}").For("y")
 		if got := table.Judge(held); got.Declared != want || got.Service != "ssh" {
 			t.Errorf("%s: got %+v, want %q", declared, got, want)
 		}
-	}
-	// Several may have the port: the part is of the service that is named.
-	table := parse(t, "services:", "  - {name: a, port: 22, bind: 127.0.0.1}", "  - {name: b, port: 22, bind: 127.0.0.2, process: sshd}").For("")
-	if got, want := table.Judge(held), (Verdict{Reason: ReasonBind, Service: "a", Declared: "127.0.0.1"}); got != want {
-		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
 

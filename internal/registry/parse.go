@@ -1,10 +1,28 @@
 package registry
 
 import (
+	"fmt"
+	"io"
+	"os"
+
 	"go.yaml.in/yaml/v3"
 
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
+
+// Load reads the registry file at path, which may be a pipe. Mistakes in its content are Faults.
+func Load(path string) (*Registry, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the registry: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the registry: %w", err)
+	}
+	return Parse(path, data)
+}
 
 // Parse reads a registry from the content of a file. file is its name. The error is Faults: every mistake in it or, if it is not
 // YAML, the first one.
@@ -90,10 +108,10 @@ func (p *parser) service(n *yaml.Node, names map[string]*yaml.Node) {
 		s.bind, s.boundTo = p.bind(bind)
 	}
 	if process := fields["process"]; process != nil {
-		s.process = p.process(process)
+		s.process = p.holder(process, "process", "sshd", checkProcess)
 	}
 	if unit := fields["unit"]; unit != nil {
-		s.unit = p.unit(unit)
+		s.unit = p.holder(unit, "unit", "ssh.service", checkUnit)
 	}
 	if hosts := fields["hosts"]; hosts != nil {
 		s.hosts = p.hosts(hosts)

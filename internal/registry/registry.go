@@ -42,8 +42,7 @@ type service struct {
 	protos        [protocols]bool
 	bind          []netip.Prefix
 	boundTo       string // bind as written
-	process       processName
-	unit          unitName
+	process, unit string // empty for any
 	required      bool
 	hosts         []glob // empty for every host
 }

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -116,4 +119,27 @@ func (w *Watcher) read() (parsed *Registry, modified time.Time, err error) {
 		}
 	}
 	return w.parsed, modified, w.fault
+}
+
+var errNotRegular = errors.New("not a regular file: want one, which can be read again")
+
+// readRegular returns the content of the regular file at path, and when it was modified. It does not wait for the writer of a
+// pipe.
+func readRegular(path string) (data []byte, modified time.Time, err error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, time.Time{}, &os.PathError{Op: "open", Path: path, Err: errNotRegular}
+	}
+	var content bytes.Buffer
+	content.Grow(int(min(info.Size(), maxSize)) + bytes.MinRead)
+	_, err = content.ReadFrom(io.LimitReader(f, maxSize+1)) // one byte more than Parse accepts
+	return content.Bytes(), info.ModTime(), err
 }
