@@ -3,7 +3,6 @@ package inventory
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -29,17 +28,6 @@ func TestTheFirstSnapshotIsTheUnionOfSeveralReads(t *testing.T) {
 	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
 	if got := b.source.reads[socket.TCP]; got != 2 {
 		t.Errorf("%d reads, want 2", got)
-	}
-}
-
-func TestASnapshotWithNothingMissingTakesOneRead(t *testing.T) {
-	b := newBench(t)
-	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
-	for range 3 {
-		b.Snapshot()
-	}
-	if got := b.source.reads[socket.TCP]; got != goneAfter+1+1 {
-		t.Errorf("%d reads, want %d", got, goneAfter+2)
 	}
 }
 
@@ -84,19 +72,6 @@ func TestWhereReadsTakeLongAMissingListenerStaysUntilLaterRoundsAreSure(t *testi
 	}
 }
 
-func TestOnlyMissingSocketsAreConfirmed(t *testing.T) {
-	b := newBench(t)
-	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2), at("0.0.0.0:80", 3)))
-	b.Snapshot()
-	b.source.missing = nil
-	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2)), has(at("0.0.0.0:80", 3)))
-	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80 x2")
-	want := [][]socket.Socket{{at("0.0.0.0:80", 3)}}
-	if diff := cmp.Diff(want, b.source.missing, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
-		t.Errorf("asked for (-want +got):\n%s", diff)
-	}
-}
-
 func TestAnUnchangedReadIsTheLastSnapshotOnlyWhileNothingWaits(t *testing.T) {
 	ssh, http, wireguard := at("0.0.0.0:22", 1), at("0.0.0.0:80", 2), at("0.0.0.0:51820", 3)
 	shared := func(a, b *Snapshot) bool { return &a.Listeners[0] == &b.Listeners[0] }
@@ -125,41 +100,6 @@ func TestAnUnchangedReadIsTheLastSnapshotOnlyWhileNothingWaits(t *testing.T) {
 		wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80", "udp 0.0.0.0:51820")
 	}
 	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "udp 0.0.0.0:51820")
-	b.source.onRead = nil
-
-	// An edited sysctl changes what was put together.
-	b.Snapshot()
-	b.source.ranges.UnprivilegedStart = 55000
-	if got := b.Snapshot().Listeners[1].Range; got != RangePrivileged {
-		t.Errorf("range %s after an edited sysctl", got)
-	}
-
-	// A failed read between takes its listeners away, and gives them back.
-	b.source.say(socket.TCP, answer{err: errors.New("no")})
-	wantPorts(t, b.Snapshot(), "udp 0.0.0.0:51820")
-	b.source.say(socket.TCP, unchanged(ssh))
-	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "udp 0.0.0.0:51820")
-	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "udp 0.0.0.0:51820")
-}
-
-func TestDropsOfAListenerThatWentEndAlthoughNothingElseChanges(t *testing.T) {
-	ssh := at("0.0.0.0:22", 1)
-	b := newBench(t)
-	b.source.say(socket.TCP, has(ssh))
-	b.Snapshot()
-	b.source.say(socket.UDP, has(dropping(at("0.0.0.0:53", 2), 5)))
-	b.Snapshot()
-	b.source.say(socket.TCP, unchanged(ssh))
-	b.source.say(socket.UDP, has(), unchanged())
-	b.Snapshot()
-	b.Snapshot()
-	if got := b.Snapshot().Gone; len(got) != 1 {
-		t.Errorf("gone: %v", got)
-	}
-	b.clock = b.clock.Add(time.Hour)
-	if got := b.Snapshot().Gone; len(got) != 0 {
-		t.Errorf("an hour later: %v", got)
-	}
 }
 
 func TestALossThatCannotBeConfirmedIsAFailedRead(t *testing.T) {
@@ -431,22 +371,6 @@ func TestDropsOutliveTheListenerForAnHour(t *testing.T) {
 	}
 }
 
-func TestAnEphemeralSocketThatWasNeverReportedLeavesNothingBehind(t *testing.T) {
-	b := newBench(t)
-	b.source.say(socket.UDP, has(at("0.0.0.0:40000", 1)))
-	b.Snapshot()
-	b.source.say(socket.UDP, has())
-	for range goneAfter - 1 {
-		b.Snapshot()
-	}
-	if s := b.Snapshot(); len(s.Gone) != 0 {
-		t.Errorf("gone: %v", s.Gone)
-	}
-	if l := b.main.ledgers[1]; len(l.listeners) != 0 || len(l.sockets) != 0 {
-		t.Errorf("%d listeners and %d sockets are still remembered", len(l.listeners), len(l.sockets))
-	}
-}
-
 func TestPortsThatComeAndGoDoNotFillTheMemory(t *testing.T) {
 	for name, drops := range map[string]uint32{"without drops": 0, "with drops": 1} {
 		t.Run(name, func(t *testing.T) {
@@ -492,48 +416,6 @@ func TestTooManyListenersAreCutToTheLowestPorts(t *testing.T) {
 	b.source.say(socket.UDP, has())
 	if s := b.Snapshot(); s.Omitted != 0 || !strings.Contains(b.log.String(), "no listener is left out any more") {
 		t.Errorf("%d omitted:\n%s", s.Omitted, b.log.String())
-	}
-}
-
-func TestFiltersLeaveOutWhatTheyName(t *testing.T) {
-	everything := has(at("0.0.0.0:22", 1), at("127.0.0.1:25", 2), at("[fe80::1]:546", 3), at("0.0.0.0:8080", 4))
-	for name, test := range map[string]struct {
-		include, exclude, scopes string
-		want                     []string
-	}{
-		"none":           {"", "", "", []string{"tcp 0.0.0.0:22", "tcp 127.0.0.1:25", "tcp [fe80::1]:546", "tcp 0.0.0.0:8080"}},
-		"include":        {"22,8000-9000", "", "", []string{"tcp 0.0.0.0:22", "tcp 0.0.0.0:8080"}},
-		"exclude":        {"", "1-1023", "", []string{"tcp 0.0.0.0:8080"}},
-		"exclude wins":   {"22,25", "22", "", []string{"tcp 127.0.0.1:25"}},
-		"scopes":         {"", "", "loopback,link-local", []string{"tcp 0.0.0.0:22", "tcp 0.0.0.0:8080"}},
-		"ports and more": {"1-1023", "25", "link-local", []string{"tcp 0.0.0.0:22"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			b := newBench(t, func(o *Options) {
-				for value, set := range map[string]func(string) error{test.include: o.PortInclude.Set, test.exclude: o.PortExclude.Set, test.scopes: o.ScopeExclude.Set} {
-					if value == "" {
-						continue
-					}
-					if err := set(value); err != nil {
-						t.Fatal(err)
-					}
-				}
-			})
-			b.source.say(socket.TCP, everything)
-			s := b.Snapshot()
-			wantPorts(t, s, test.want...)
-			if s.Omitted != 0 {
-				t.Errorf("%d omitted: a filter omits nothing that was wanted", s.Omitted)
-			}
-		})
-	}
-}
-
-func TestAProtocolThatIsSwitchedOffIsNotRead(t *testing.T) {
-	b := newBench(t, func(o *Options) { o.UDP = false })
-	s := b.Snapshot()
-	if len(s.Reads) != 1 || s.Reads[0].Collector != TCP || b.source.reads[socket.UDP] != 0 {
-		t.Errorf("reads: %+v", s.Reads)
 	}
 }
 

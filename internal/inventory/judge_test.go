@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -83,27 +82,23 @@ func TestADeclaredUDPPortIsReportedAtOnce(t *testing.T) {
 	}
 }
 
-func TestAProtocolThatCannotBeReadHasNoServices(t *testing.T) {
-	b, _ := newJudgedBench(t, webRegistry)
-	b.source.say(socket.TCP, answer{err: errors.New("refused")})
-	s := b.Snapshot()
-	if diff := cmp.Diff(map[string]bool{"vpn": false}, ups(s)); diff != "" {
-		t.Errorf("services (-want +got):\n%s", diff)
-	}
-	if s.Compliance.Reserved != nil {
-		t.Errorf("reserved %v, want nothing", s.Compliance.Reserved)
-	}
-}
-
 func TestAProtocolThatIsNotReadHasNoServices(t *testing.T) {
-	b, _ := newJudgedBench(t, webRegistry, func(o *Options) { o.UDP = false })
-	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:9001", 2)))
-	s := b.Snapshot()
-	if diff := cmp.Diff(map[string]bool{"ssh": true, "web": false}, ups(s)); diff != "" {
-		t.Errorf("services (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff([]registry.TeamUse{{Team: "alpha", Size: 10, Used: 1}}, s.Compliance.Reserved); diff != "" {
-		t.Errorf("reserved (-want +got):\n%s", diff)
+	read := has(at("0.0.0.0:22", 1), at("0.0.0.0:9001", 2))
+	for name, test := range map[string]struct {
+		udp      bool
+		tcp      answer
+		ups      map[string]bool
+		reserved []registry.TeamUse // nil if it is not known
+	}{
+		"failed":       {true, answer{err: errors.New("refused")}, map[string]bool{"vpn": false}, nil},
+		"switched off": {false, read, map[string]bool{"ssh": true, "web": false}, []registry.TeamUse{{Team: "alpha", Size: 10, Used: 1}}},
+	} {
+		b, _ := newJudgedBench(t, webRegistry, func(o *Options) { o.UDP = test.udp })
+		b.source.say(socket.TCP, test.tcp)
+		s := b.Snapshot()
+		if diff := cmp.Diff(test.ups, ups(s)) + cmp.Diff(test.reserved, s.Compliance.Reserved); diff != "" {
+			t.Errorf("%s: services and reserved ports (-want +got):\n%s", name, diff)
+		}
 	}
 }
 
@@ -128,22 +123,6 @@ func TestDeclaredAndReachablePortsStayWhereThereAreTooMany(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, verdicts(s)); diff != "" || s.Omitted != 2 {
 		t.Errorf("%d omitted, verdicts (-want +got):\n%s", s.Omitted, diff)
-	}
-}
-
-func TestARegistryThatIsForOtherHostsIsSaidAloud(t *testing.T) {
-	b, file := newJudgedBench(t, webRegistry)
-	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
-	if err := os.WriteFile(file, []byte("services: [{name: ssh, port: 22, hosts: [db-*]}]\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if got := verdicts(b.Snapshot())["tcp 0.0.0.0:22"]; got != "true unregistered " {
-		t.Errorf("verdict %q", got)
-	}
-	for _, want := range []string{"services=0 for_other_hosts=1", "level=warn msg=\"no service of the registry is for this host", "host=web-1"} {
-		if !strings.Contains(b.log.String(), want) {
-			t.Errorf("the log lacks %s:\n%s", want, b.log.String())
-		}
 	}
 }
 
@@ -178,32 +157,6 @@ func TestAChangedFileJudgesAnewAndABadOneDoesNot(t *testing.T) {
 	if got := verdicts(first)["tcp 0.0.0.0:8080"]; got != "true unregistered " {
 		t.Errorf("the first snapshot says now: %q", got)
 	}
-}
-
-func TestSnapshotsMayOverlapWithReloads(t *testing.T) {
-	b, _ := newJudgedBench(t, webRegistry)
-	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
-	end := time.After(200 * time.Millisecond)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for range 50 {
-			if err := b.ReloadRegistry(); err != nil {
-				t.Error(err)
-			}
-		}
-	}()
-	for running := true; running; {
-		select {
-		case <-end:
-			running = false
-		default:
-			if !ups(b.Snapshot())["ssh"] {
-				t.Error("ssh is down")
-			}
-		}
-	}
-	<-done
 }
 
 func TestHoldersBeyondThoseThatAreToldAreJudgedToo(t *testing.T) {

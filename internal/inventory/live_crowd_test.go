@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/listen-exporter/listen_exporter/internal/inventory"
 	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
@@ -19,18 +18,13 @@ import (
 // there are fewer.
 const namespacesVariable = "LISTEN_EXPORTER_NAMESPACES"
 
-// crowd is how many namespaces there are, and how many sockets one of them has.
-type crowd struct {
-	namespaces int
-	holders    int // of the sockets of the one: a process has at most 20 000 descriptors
-	each       int // connections of each, of two sockets
-}
-
-func newCrowd() crowd {
+// crowdSize returns how many namespaces there are, how many processes hold the sockets of one of them, as a process has at most
+// 20 000 descriptors, and how many connections each of those has, of two sockets.
+func crowdSize() (namespaces, holders, each int) {
 	if os.Getenv(namespacesVariable) == "full" {
-		return crowd{namespaces: 300, holders: 6, each: 8_400}
+		return 300, 6, 8_400
 	}
-	return crowd{namespaces: 70, holders: 1, each: 2_500}
+	return 70, 1, 2_500
 }
 
 // The ports of the main namespace, of the namespace with many sockets, of the pods, and of the namespaces that come and go.
@@ -42,10 +36,10 @@ const (
 )
 
 func holdCrowd(t *testing.T) {
-	c := newCrowd()
+	namespaces, holders, each := crowdSize()
 	elsewhere(t, "", func() error { // first, as the holders run it too
-		netnstest.HoldInside(t, c.holders+2, func(number int) {
-			if number >= c.holders {
+		netnstest.HoldInside(t, holders+2, func(number int) {
+			if number >= holders {
 				go func() { panic(comeAndGoElsewhere()) }()
 				return
 			}
@@ -54,14 +48,14 @@ func holdCrowd(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := netnstest.ConnectMany(fmt.Sprintf("127.0.0.%d", 1+number), c.each); err != nil {
+			if err := netnstest.ConnectMany(fmt.Sprintf("127.0.0.%d", 1+number), each); err != nil {
 				t.Fatal(err)
 			}
 		})
 		return nil
 	})
 	listen(t, "tcp", fmt.Sprintf("0.0.0.0:%d", mainPort))
-	for range c.namespaces - 1 {
+	for range namespaces - 1 {
 		pod(t, podPorts)
 	}
 }
@@ -109,15 +103,6 @@ func (u used) within(before used) bool {
 	return u.descriptors <= before.descriptors+20 && u.threads <= before.threads+10 && u.goroutines <= before.goroutines+2
 }
 
-// byPorts returns how many listeners a snapshot has on each port.
-func byPorts(s *inventory.Snapshot) map[uint16]int {
-	ports := make(map[uint16]int)
-	for _, l := range s.Listeners {
-		ports[l.Addr.Port()]++
-	}
-	return ports
-}
-
 // One namespace has very many sockets, and others come and go as fast as they can.
 func TestACrowdOfNamespacesKeepsNobodyWaitingAndHidesNone(t *testing.T) {
 	if testing.Short() {
@@ -125,7 +110,8 @@ func TestACrowdOfNamespacesKeepsNobodyWaitingAndHidesNone(t *testing.T) {
 	}
 	netnstest.RunAsHostAndNobody(t, holdCrowd, func(t *testing.T) {
 		eachWay(t, func(t *testing.T, source string) {
-			pods := newCrowd().namespaces - 1
+			namespaces, _, _ := crowdSize()
+			pods := namespaces - 1
 			i := openAll(t, source)
 			var later time.Duration // the longest snapshot but the first
 			passing := 0            // namespaces that came and went, in all snapshots
@@ -135,8 +121,11 @@ func TestACrowdOfNamespacesKeepsNobodyWaitingAndHidesNone(t *testing.T) {
 				if n > 0 {
 					later = max(later, time.Since(start))
 				}
-				ports := byPorts(s)
-				passing += s.Namespaces - 1 - newCrowd().namespaces
+				ports := make(map[uint16]int) // how many listeners each has
+				for _, l := range s.Listeners {
+					ports[l.Addr.Port()]++
+				}
+				passing += s.Namespaces - 1 - namespaces
 				if ports[mainPort] != 1 {
 					t.Fatalf("snapshot %d lacks the listener of the main namespace", n)
 				}

@@ -2,11 +2,8 @@ package inventory_test
 
 import (
 	"net"
-	"os/exec"
 	"strconv"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -39,20 +36,18 @@ func TestASocketThatIsBoundToAnInterfaceHasItsName(t *testing.T) {
 				listen(t, proto, "[fe80::1%test0]:9002") // the zone is an interface
 				listen(t, proto, "127.0.0.1:9003")
 			}
-			i := open(t, source, time.Hour)
-			for range 3 {
-				for _, proto := range []string{"tcp", "udp"} {
-					want := map[uint16]map[string]int{
-						9000: {netnstest.Device: 1, "test1": 1, "lo": 1}, 9001: {netnstest.Device: 1, "test1": 1, "lo": 1},
-						9002: {netnstest.Device: 1}, 9003: {"": 1},
-					}
-					if source == "procfs" {
-						want = map[uint16]map[string]int{9000: {"": 3}, 9001: {"": 3}, 9002: {"": 1}, 9003: {"": 1}}
-					}
-					for port, want := range want {
-						if diff := cmp.Diff(want, devices(t, i, proto, port)); diff != "" {
-							t.Errorf("%s port %d: sockets by device (-want +reported):\n%s", proto, port, diff)
-						}
+			i := open(t, source)
+			for _, proto := range []string{"tcp", "udp"} {
+				want := map[uint16]map[string]int{
+					9000: {netnstest.Device: 1, "test1": 1, "lo": 1}, 9001: {netnstest.Device: 1, "test1": 1, "lo": 1},
+					9002: {netnstest.Device: 1}, 9003: {"": 1},
+				}
+				if source == "procfs" {
+					want = map[uint16]map[string]int{9000: {"": 3}, 9001: {"": 3}, 9002: {"": 1}, 9003: {"": 1}}
+				}
+				for port, want := range want {
+					if diff := cmp.Diff(want, devices(t, i, proto, port)); diff != "" {
+						t.Errorf("%s port %d: sockets by device (-want +reported):\n%s", proto, port, diff)
 					}
 				}
 			}
@@ -66,76 +61,26 @@ func TestARenamedInterfaceChangesTheDeviceAtTheNextSnapshot(t *testing.T) {
 			listen(t, proto, "0.0.0.0:9000", netnstest.ToDevice(netnstest.Device), netnstest.ReusePort())
 			listen(t, proto, "127.0.0.1:9000", netnstest.ReusePort())
 		}
-		i := open(t, "netlink", time.Hour)
+		i := open(t, "netlink")
 		want := func(device string) {
 			t.Helper()
-			for range 3 {
-				for _, proto := range []string{"tcp", "udp"} {
-					if diff := cmp.Diff(map[string]int{"": 1, device: 1}, devices(t, i, proto, 9000)); diff != "" {
-						t.Errorf("%s: sockets by device (-want +reported):\n%s", proto, diff)
-					}
+			for _, proto := range []string{"tcp", "udp"} {
+				if diff := cmp.Diff(map[string]int{"": 1, device: 1}, devices(t, i, proto, 9000)); diff != "" {
+					t.Errorf("%s: sockets by device (-want +reported):\n%s", proto, diff)
 				}
 			}
 		}
-		ip := func(arguments ...string) {
-			t.Helper()
-			if output, err := exec.Command("ip", arguments...).CombinedOutput(); err != nil {
-				t.Fatalf("ip %q: %v: %s", arguments, err, output)
-			}
-		}
 		want(netnstest.Device)
-		ip("link", "set", netnstest.Device, "down") // as long as it is up it keeps its name
-		want(netnstest.Device)
-		ip("link", "set", netnstest.Device, "name", "other0")
+		ip(t, "link", "set", netnstest.Device, "down") // as long as it is up it keeps its name
+		ip(t, "link", "set", netnstest.Device, "name", "other0")
 		want("other0")
-		ip("link", "set", "other0", "up")
-		want("other0")
-		ip("link", "set", "other0", "down")
-		ip("link", "set", "other0", "name", netnstest.Device)
-		want(netnstest.Device)
 
 		// The sockets stay behind an interface that goes, and have only its number.
-		device, err := net.InterfaceByName(netnstest.Device)
+		device, err := net.InterfaceByName("other0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		ip("link", "del", netnstest.Device)
+		ip(t, "link", "del", "other0")
 		want(strconv.Itoa(device.Index))
-	})
-}
-
-func TestEachIPv6ListenerSaysWhetherItIsIPv6Only(t *testing.T) {
-	netnstest.RunAsRootAndNobody(t, nil, func(t *testing.T) {
-		want := map[string]bool{
-			"[::]:9000": false, "[::]:9001": true, "[::1]:9002": true, "[::ffff:127.0.0.1]:9003": false, "0.0.0.0:9001": false, "0.0.0.0:9004": false,
-			"[::]:9005": false, "[::]:9006": true,
-		}
-		for _, proto := range []string{"tcp", "udp"} {
-			for address := range want {
-				switch {
-				case strings.HasPrefix(address, "[::]") && want[address]:
-					listen(t, proto, address, netnstest.IPv6Only(), netnstest.ReusePort())
-					listen(t, proto, address, netnstest.IPv6Only(), netnstest.ReusePort())
-				case address == "[::]:9005": // one of the two takes IPv4
-					listen(t, proto, address, netnstest.IPv6Only(), netnstest.ReusePort())
-					listen(t, proto, address, netnstest.ReusePort())
-				default:
-					listen(t, proto, address)
-				}
-			}
-		}
-		i := open(t, "netlink", time.Hour)
-		snapshot, _ := read(t, i)
-		for _, proto := range []string{"tcp", "udp"} {
-			got := make(map[string]bool)
-			for _, l := range snapshot.Listeners {
-				if l.Proto == proto {
-					got[l.Addr.String()] = l.IPv6Only
-				}
-			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("%s: IPv6 only (-want +reported):\n%s", proto, diff)
-			}
-		}
 	})
 }

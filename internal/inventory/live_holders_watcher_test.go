@@ -3,9 +3,7 @@ package inventory_test
 import (
 	"fmt"
 	"testing"
-	"time"
 
-	"github.com/go-kit/log"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
@@ -58,10 +56,7 @@ func watch(t *testing.T, v view, rights netnstest.Rights) *watcher {
 }
 
 func openHolders(v view) (*inventory.Inventory, error) {
-	return inventory.Open(inventory.Options{
-		Procfs: v.procfs, Sysfs: v.sysfs, Netns: "self", Source: v.source, TCP: true, UDP: true, Holders: true,
-		EphemeralMinAge: time.Hour, MaxPorts: 20_000,
-	}, log.NewNopLogger())
+	return tryOpen(v.source, func(o *inventory.Options) { o.Procfs, o.Sysfs, o.Holders = v.procfs, v.sysfs, true })
 }
 
 // snapshot returns the watcher's next snapshot, of which no read failed.

@@ -1,7 +1,6 @@
 package inventory_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-kit/log"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
@@ -22,14 +20,7 @@ import (
 // openAll returns an inventory of all the network namespaces of the test's own host.
 func openAll(t *testing.T, source string) *inventory.Inventory {
 	t.Helper()
-	i, err := inventory.Open(inventory.Options{
-		Procfs: "/proc", Sysfs: "/sys", Netns: "all", Source: source, TCP: true, UDP: true,
-		EphemeralMinAge: time.Hour, MaxPorts: 100_000,
-	}, log.NewNopLogger())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return i
+	return open(t, source, func(o *inventory.Options) { o.Netns = "all" })
 }
 
 // eachWay runs a test once for each way of reading other namespaces: through netlink and through procfs. Nobody has the latter
@@ -148,13 +139,9 @@ func ip(t *testing.T, arguments ...string) {
 	}
 }
 
-// namesVariable has the names for the process that reads as nobody: a wantedNames.
+// namesVariable has the names of the namespaces in which openWorld's sockets are open, as nobody sees them. Root knows the last
+// one as blue.
 const namesVariable = "LISTEN_EXPORTER_NAMESPACE_NAMES"
-
-// wantedNames are the names of the namespaces in which openWorld's sockets are open.
-type wantedNames struct {
-	AsRoot, AsNobody []string
-}
 
 // holdWorlds opens sockets of every kind in namespaces that have a name for each reason.
 func holdWorlds(t *testing.T) {
@@ -166,10 +153,6 @@ func holdWorlds(t *testing.T) {
 	uid := unique + "-1111-2222-3333-444444444444"
 	id := func(c string) string { return unique + strings.Repeat(c, 56) }
 
-	var names wantedNames
-	want := func(asRoot, asNobody string) {
-		names.AsRoot, names.AsNobody = append(names.AsRoot, asRoot), append(names.AsNobody, asNobody)
-	}
 	world := func(path string) (pid int) {
 		elsewhere(t, path, func() error {
 			netnstest.Configure(t)
@@ -188,32 +171,19 @@ func holdWorlds(t *testing.T) {
 	}
 
 	inCgroup("/kubepods/burstable/pod" + uid + "/" + id("a"))
-	want(uid, uid)
-	nested := fmt.Sprintf("%s-%d", uid, inodeOf(t, inCgroup("/kubepods/burstable/pod"+uid+"/"+id("b"))))
-	want(nested, nested)
+	nested := inodeOf(t, inCgroup("/kubepods/burstable/pod"+uid+"/"+id("b")))
 	inCgroup("/docker/" + id("c"))
-	want(unique+"cccc", unique+"cccc")
-	ip(t, "netns", "add", "blue")
-	want("blue", nameOf(t, world("/run/netns/blue")))
 	nameless := nameOf(t, world(""))
-	want(nameless, nameless)
-
-	text, err := json.Marshal(names)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv(namesVariable, string(text))
+	ip(t, "netns", "add", "blue")
+	blue := nameOf(t, world("/run/netns/blue"))
+	t.Setenv(namesVariable, fmt.Sprintf("%s %s-%d %scccc %s %s", uid, uid, nested, unique, nameless, blue))
 }
 
 func TestEachNamespaceIsReportedOnceUnderItsName(t *testing.T) {
 	netnstest.RunAsHostAndNobody(t, holdWorlds, func(t *testing.T) {
-		var names wantedNames
-		if err := json.Unmarshal([]byte(os.Getenv(namesVariable)), &names); err != nil {
-			t.Fatal(err)
-		}
-		asRoot, others := os.Geteuid() == 0, names.AsNobody
+		asRoot, others := os.Geteuid() == 0, strings.Fields(os.Getenv(namesVariable))
 		if asRoot {
-			others = names.AsRoot
+			others[len(others)-1] = "blue"
 		}
 		want := expected()
 		for key, sockets := range expected() {

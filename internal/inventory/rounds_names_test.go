@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -200,12 +199,6 @@ func TestListenersOfOtherNamespacesAreLeftOutFirst(t *testing.T) {
 		if got := seen(s); s.Omitted != 1 || len(got) != 1 || got[0] != unknown(p, 22) {
 			t.Errorf("%d omitted, other namespaces: %v", s.Omitted, got)
 		}
-		h.source.say(socket.TCP, has(at("0.0.0.0:8080", 1), at("0.0.0.0:9090", 2), at("0.0.0.0:9091", 3), at("0.0.0.0:9092", 4)))
-		s = h.Snapshot()
-		wantPorts(t, s, "tcp 0.0.0.0:8080", "tcp 0.0.0.0:9090", "tcp 0.0.0.0:9091")
-		if s.Omitted != 3 {
-			t.Errorf("%d omitted, want 3", s.Omitted)
-		}
 	}, func(o *Options) { o.MaxPorts = 3 })
 }
 
@@ -222,7 +215,6 @@ func TestFiltersHoldInEveryNamespace(t *testing.T) {
 
 func TestIfNothingChangedTheListenersAreTheSameOnes(t *testing.T) {
 	for name, change := range map[string]func(h *host, a, b *pod){
-		"a_listener": func(_ *host, a, _ *pod) { a.listen(socket.TCP, at("0.0.0.0:80", 80), at("0.0.0.0:88", 88)) },
 		"a_queue": func(_ *host, _, b *pod) {
 			b.listen(socket.TCP, socket.Socket{Addr: at("0.0.0.0:81", 0).Addr, ID: 81, Queue: 3})
 		},
@@ -259,48 +251,4 @@ func TestIfNothingChangedTheListenersAreTheSameOnes(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestSnapshotsAtTheSameTimeWhileNamespacesChange(t *testing.T) {
-	h := newHost(t) // in real time
-	stable := h.add(80)
-	stop := make(chan struct{})
-	var changes, readers sync.WaitGroup
-	changes.Go(func() {
-		var pods []*pod
-		for n := 0; ; n++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			p := h.add(1000 + n%100)
-			p.listen(socket.UDP, dropping(at("0.0.0.0:53", 7), uint32(n)))
-			if n%7 == 0 {
-				p.fail(socket.TCP, errors.New("no such process"))
-			}
-			if pods = append(pods, p); len(pods) > 100 {
-				h.remove(pods[0])
-				pods = pods[1:]
-			}
-			time.Sleep(100 * time.Microsecond)
-		}
-	})
-	h.Snapshot()
-	for range 20 {
-		readers.Go(func() {
-			for range 100 {
-				s := h.Snapshot()
-				if s.Listeners[0].Netns != "" {
-					t.Errorf("the main namespace is missing: %v", portsOf(s))
-				}
-				if !slices.Contains(seen(s), unknown(stable, 80)) && s.Namespaces <= perRound {
-					t.Errorf("the stable namespace is missing: %v", seen(s))
-				}
-			}
-		})
-	}
-	readers.Wait()
-	close(stop)
-	changes.Wait()
 }

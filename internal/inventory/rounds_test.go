@@ -120,24 +120,6 @@ func TestARoundEndsWhenItsTimeIsOver(t *testing.T) {
 	}
 }
 
-func TestTwoReadsOfATableMustDoForTheFirstReadingOfANamespace(t *testing.T) {
-	withHost(t, func(t *testing.T, h *host) {
-		p := h.add(80)
-		h.Snapshot()
-		if got := h.source.reads[socket.TCP]; got != goneAfter {
-			t.Errorf("%d reads of the main namespace, want %d", got, goneAfter)
-		}
-		if p.reads[socket.TCP] != 2 || p.reads[socket.UDP] != 2 {
-			t.Errorf("the tables were read %v times, want each twice", p.reads)
-		}
-		later := h.add(81)
-		h.Snapshot()
-		if later.reads[socket.TCP] != 1 {
-			t.Errorf("a table of a new namespace was read %d times, want once", later.reads[socket.TCP])
-		}
-	})
-}
-
 func TestACostlyNamespaceIsReadLessOftenThanOthers(t *testing.T) {
 	withHost(t, func(t *testing.T, h *host) {
 		costly, cheap := h.add(80), h.add(81)

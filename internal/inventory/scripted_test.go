@@ -32,7 +32,6 @@ type scripted struct {
 	ranges    socket.PortRanges
 	rangesErr error
 	detailed  bool
-	missing   [][]socket.Socket // what each Confirm was asked for
 	onRead    func()
 	onRanges  func()        // at the start of each reading
 	hold      chan struct{} // if not nil, reads wait until it is closed
@@ -44,8 +43,7 @@ func newScripted() *scripted {
 
 func (s *scripted) Detailed() bool { return s.detailed }
 
-func (s *scripted) Confirm(proto socket.Protocol, missing []socket.Socket) ([]socket.Socket, error) {
-	s.missing = append(s.missing, missing)
+func (s *scripted) Confirm(proto socket.Protocol, _ []socket.Socket) ([]socket.Socket, error) {
 	sockets, _, err := s.Read(proto)
 	return sockets, err
 }

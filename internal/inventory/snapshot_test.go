@@ -1,28 +1,6 @@
 package inventory
 
-import (
-	"testing"
-
-	"github.com/google/go-cmp/cmp"
-)
-
-func TestMissingAreTheServicesThatAreNotUp(t *testing.T) {
-	state := func(name string, up bool) ServiceState { return ServiceState{Service: &Service{Name: name}, Up: up} }
-	for _, test := range []struct {
-		name     string
-		registry *Compliance
-		want     []ServiceState
-	}{
-		{"no registry", nil, nil},
-		{"no services", &Compliance{}, nil},
-		{"all up", &Compliance{Services: []ServiceState{state("a", true)}}, nil},
-		{"some down", &Compliance{Services: []ServiceState{state("a", false), state("b", true), state("c", false)}}, []ServiceState{state("a", false), state("c", false)}},
-	} {
-		if diff := cmp.Diff(test.want, (&Snapshot{Compliance: test.registry}).Missing()); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", test.name, diff)
-		}
-	}
-}
+import "testing"
 
 func TestAListenerIsFullWhenItsQueueHasOneMoreThanTheLimit(t *testing.T) {
 	for _, test := range []struct {
