@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/listen-exporter/listen_exporter/test/host"
 	"github.com/listen-exporter/listen_exporter/test/netnstest"
 	"github.com/listen-exporter/listen_exporter/test/program"
 )
@@ -79,7 +80,7 @@ func testFromListToAudit(t *testing.T, binary string) {
 		if names := strings.Contains(text, "process: "); names != (author == "root") {
 			t.Errorf("list as %s declares processes: %t:\n%s", author, names, text)
 		}
-		file := filepath.Join(netnstest.OpenDir(t), "ports.yml")
+		file := filepath.Join(host.OpenDir(t), "ports.yml")
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/test/host"
 	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
@@ -117,7 +118,7 @@ func openLiveSockets(t *testing.T) {
 func TestRealSocketsAreJudgedOnce(t *testing.T) {
 	netnstest.RunAsHost(t, func(t *testing.T) {
 		openLiveSockets(t)
-		file := filepath.Join(netnstest.OpenDir(t), "ports.yml")
+		file := filepath.Join(host.OpenDir(t), "ports.yml")
 		if err := os.WriteFile(file, []byte(livePorts), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/listen-exporter/listen_exporter/internal/holder"
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/test/host"
 	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
@@ -262,7 +263,7 @@ var views = []struct {
 	{
 		name: "hidden processes, which needs Linux 5.8", begin: func(t *testing.T) view {
 			serve(t, "demo", netnstest.NewCgroup(t, "demo.service"), 8000)
-			procfs := netnstest.OpenDir(t)
+			procfs := host.OpenDir(t)
 			netnstest.MountProc(t, procfs, "hidepid=2")
 			t.Cleanup(func() { unmount(t, procfs) })
 			return view{procfs, "/sys", "netlink"}
@@ -273,7 +274,7 @@ var views = []struct {
 		name: "a part of the hierarchy", begin: func(t *testing.T) view {
 			group := netnstest.NewCgroup(t, "demo.service")
 			serve(t, "demo", group, 8000)
-			sysfs := netnstest.OpenDir(t)
+			sysfs := host.OpenDir(t)
 			part := filepath.Join(sysfs, "unified")
 			if err := os.Mkdir(part, 0o755); err != nil {
 				t.Fatal(err)

@@ -29,17 +29,7 @@ type Cgroup struct {
 // If there is no such hierarchy, or only a part of it is in view, the test is skipped.
 func NewCgroup(tb testing.TB, path string) *Cgroup {
 	tb.Helper()
-	return newCgroup(tb, mountOf(tb, "cgroup2", ""), path)
-}
-
-// NewSystemdCgroup is [NewCgroup] in the version 1 hierarchy of systemd's units, on hosts where systemd does not use cgroup2.
-func NewSystemdCgroup(tb testing.TB, path string) *Cgroup {
-	tb.Helper()
-	return newCgroup(tb, mountOf(tb, "cgroup", "systemd"), path)
-}
-
-func newCgroup(tb testing.TB, mount, path string) *Cgroup {
-	tb.Helper()
+	mount := wholeHierarchy(tb)
 	dir := filepath.Join(mount, path)
 	if !strings.HasPrefix(path, "/") {
 		slice, err := os.MkdirTemp(mount, "listen_exporter_test*.slice")
@@ -87,10 +77,11 @@ func removeCgroup(tb testing.TB, dir string) {
 	tb.Helper()
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		err := unix.Rmdir(dir)
+		below, _ := filepath.Glob(filepath.Join(dir, "*/cgroup.procs"))
 		switch {
 		case err == nil || errors.Is(err, unix.ENOENT):
 			return
-		case errors.Is(err, unix.EBUSY) && hasBelow(dir): // another test's
+		case errors.Is(err, unix.EBUSY) && len(below) > 0: // another test's
 			return
 		case !errors.Is(err, unix.EBUSY) || time.Now().After(deadline):
 			tb.Errorf("remove %s: %v", dir, err)
@@ -99,30 +90,16 @@ func removeCgroup(tb testing.TB, dir string) {
 	}
 }
 
-// hasBelow reports whether a cgroup has others below it.
-func hasBelow(dir string) bool {
-	entries, _ := os.ReadDir(dir)
-	for _, entry := range entries {
-		if entry.IsDir() {
-			return true
-		}
-	}
-	return false
-}
-
 // Beside makes another cgroup with the same parent.
 func (c *Cgroup) Beside(tb testing.TB, name string) *Cgroup {
 	tb.Helper()
-	return newCgroup(tb, c.mount, strings.TrimPrefix(filepath.Join(filepath.Dir(c.Dir), name), c.mount))
+	return NewCgroup(tb, strings.TrimPrefix(filepath.Join(filepath.Dir(c.Dir), name), c.mount))
 }
 
 // Remove removes the cgroup, which must be empty, before the test ends.
 func (c *Cgroup) Remove(tb testing.TB) {
 	tb.Helper()
 	removeCgroup(tb, c.Dir)
-	if _, err := os.Stat(c.Dir); err == nil {
-		tb.Fatalf("%s is still there", c.Dir)
-	}
 }
 
 // Add moves a process into the cgroup.
@@ -161,21 +138,25 @@ func moveTo(tb testing.TB, dir string, pid int) {
 // ownCgroup returns the path of the cgroup2 cgroup that the process is in.
 func ownCgroup(tb testing.TB) string {
 	tb.Helper()
-	text, err := os.ReadFile("/proc/self/cgroup")
+	self, err := procfs.Self()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	for line := range strings.Lines(string(text)) {
-		if path, ok := strings.CutPrefix(line, "0::"); ok {
-			return strings.TrimSuffix(path, "\n")
+	groups, err := self.Cgroups()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, group := range groups {
+		if group.HierarchyID == 0 {
+			return group.Path
 		}
 	}
-	tb.Fatalf("/proc/self/cgroup names no cgroup of the cgroup2 hierarchy:\n%s", text)
+	tb.Fatalf("/proc/self/cgroup names no cgroup of the cgroup2 hierarchy: %+v", groups)
 	return ""
 }
 
-// mountOf returns where a whole cgroup hierarchy is mounted. name is that of a version 1 hierarchy without controllers.
-func mountOf(tb testing.TB, kind, name string) string {
+// wholeHierarchy returns where the whole cgroup2 hierarchy is mounted.
+func wholeHierarchy(tb testing.TB) string {
 	tb.Helper()
 	if os.Geteuid() != 0 {
 		tb.Skip("needs root to make a cgroup")
@@ -185,15 +166,12 @@ func mountOf(tb testing.TB, kind, name string) string {
 		tb.Fatal(err)
 	}
 	for _, mount := range mounts {
-		if mount.FSType != kind || mount.Root != "/" || mount.SuperOptions["name"] != name {
-			continue
-		}
-		// In a cgroup namespace the root is / too.
-		if kind != "cgroup2" || inode(tb, mount.MountPoint) == 1 {
+		// In a cgroup namespace the root is / too, but has another number.
+		if mount.FSType == "cgroup2" && mount.Root == "/" && inode(tb, mount.MountPoint) == 1 {
 			return mount.MountPoint
 		}
 	}
-	tb.Skipf("needs a %s hierarchy %s, with its root in view", kind, name)
+	tb.Skip("needs a cgroup2 hierarchy with its root in view")
 	return ""
 }
 

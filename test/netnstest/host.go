@@ -3,6 +3,7 @@ package netnstest
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"syscall"
 	"testing"
 
@@ -79,15 +80,5 @@ func enter(path string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		return err
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = unix.Close(fd) }()
-	loopback, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	loopback.SetUint16(unix.IFF_UP)
-	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, loopback)
+	return exec.Command("ip", "link", "set", "lo", "up").Run()
 }

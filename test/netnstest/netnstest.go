@@ -4,7 +4,7 @@
 // A thread is in a namespace, and goroutines move between threads. So these functions run the test binary once more in the
 // namespace, with the same test selected, and call the test's own code when they find themselves in that second process.
 //
-// Each namespace has a loopback interface that is up, and the interface [Device] with the addresses below.
+// Each namespace has a loopback interface that is up, and the interface [Device] with addresses.
 package netnstest
 
 import (
@@ -26,25 +26,17 @@ import (
 // Device is the name of an interface of the namespace. It is one end of a veth pair whose other end is in the same namespace.
 const Device = "test0"
 
-// Addresses of [Device], one for each scope.
-const (
-	PrivateIPv4   = "10.0.0.1"    // RFC 1918; the network is 10.0.0.0/24
-	PublicIPv4    = "203.0.113.1" // RFC 5737, TEST-NET-3
-	LinkLocalIPv6 = "fe80::1"
-	PrivateIPv6   = "fd00::1"     // RFC 4193
-	PublicIPv6    = "2001:db8::1" // RFC 3849
-)
-
-// interfaces makes them, as input of ip -batch. With nodad an address works at once: nobody else can have it.
+// interfaces makes them, as input of ip -batch, with an address of [Device] for each scope: private (RFC 1918, RFC 4193), public
+// (RFC 5737, RFC 3849) and link-local. With nodad an address works at once: nobody else can have it.
 const interfaces = `link set lo up
 link add ` + Device + ` type veth peer name test1
 link set ` + Device + ` up
 link set test1 up
-addr add ` + PrivateIPv4 + `/24 broadcast + dev ` + Device + `
-addr add ` + PublicIPv4 + `/24 dev ` + Device + `
-addr add ` + LinkLocalIPv6 + `/64 dev ` + Device + ` nodad
-addr add ` + PrivateIPv6 + `/64 dev ` + Device + ` nodad
-addr add ` + PublicIPv6 + `/64 dev ` + Device + ` nodad
+addr add 10.0.0.1/24 broadcast + dev ` + Device + `
+addr add 203.0.113.1/24 dev ` + Device + `
+addr add fe80::1/64 dev ` + Device + ` nodad
+addr add fd00::1/64 dev ` + Device + ` nodad
+addr add 2001:db8::1/64 dev ` + Device + ` nodad
 `
 
 // roleVariable holds the role of a process that this package started.
@@ -103,11 +95,9 @@ func RunAsRootAndNobody(t *testing.T, hold, read func(t *testing.T)) {
 		t.Run("as root", read)
 		whole := t
 		t.Run("as nobody", func(t *testing.T) {
-			cmd := again(whole, roleNobody)
-			binary, arguments := cmd.Path, cmd.Args[1:]
-			environment := cmd.Env
-			cmd = Nobody(t, binary, arguments...)
-			cmd.Env = environment
+			same := again(whole, roleNobody)
+			cmd := Nobody(t, same.Path, same.Args[1:]...)
+			cmd.Env = same.Env
 			finish(t, whole.Name(), cmd)
 		})
 	})

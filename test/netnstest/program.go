@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
 // firstSocket is the descriptor of the first socket that a program was given.
@@ -33,11 +35,9 @@ type Program struct {
 type Process struct {
 	PID int
 
-	cmd     *exec.Cmd
-	input   io.WriteCloser
-	output  *bufio.Reader
-	sockets int
-	running bool
+	cmd    *exec.Cmd
+	input  io.WriteCloser
+	output *bufio.Reader
 }
 
 // Start starts a program, which runs until [Process.End] or the end of the test.
@@ -48,7 +48,7 @@ func Start(tb testing.TB, p Program) *Process {
 	if err != nil {
 		tb.Skip("needs sh to hold sockets")
 	}
-	path := filepath.Join(OpenDir(tb), p.Name)
+	path := filepath.Join(host.OpenDir(tb), p.Name)
 	if err := os.Symlink(shell, path); err != nil {
 		tb.Fatal(err)
 	}
@@ -84,8 +84,7 @@ func Start(tb testing.TB, p Program) *Process {
 	if err := cmd.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	process := &Process{PID: cmd.Process.Pid, cmd: cmd, input: input, output: bufio.NewReader(output), running: true}
-	process.sockets = len(p.Sockets)
+	process := &Process{PID: cmd.Process.Pid, cmd: cmd, input: input, output: bufio.NewReader(output)}
 	tb.Cleanup(func() { process.End(tb) })
 	return process
 }
@@ -126,7 +125,7 @@ func (p *Process) PassOn(tb testing.TB, to Program) *Process {
 		tb.Fatal(err)
 	}
 	defer func() { _ = unix.Close(own) }()
-	for n := range p.sockets {
+	for n := range p.cmd.ExtraFiles {
 		fd, err := unix.PidfdGetfd(own, firstSocket+n, 0)
 		if err != nil {
 			tb.Fatal(err)
@@ -150,32 +149,13 @@ func (p *Process) run(tb testing.TB, command string) {
 // End ends the process and waits for that.
 func (p *Process) End(tb testing.TB) {
 	tb.Helper()
-	if !p.running {
+	if p.cmd.ProcessState != nil {
 		return
 	}
-	p.running = false
 	_ = p.input.Close()
 	if err := p.cmd.Wait(); err != nil {
 		tb.Errorf("the process that held sockets: %v", err)
 	}
-}
-
-// OpenDir returns a directory that everybody may read, unlike one of t.TempDir. The test's end removes it.
-func OpenDir(tb testing.TB) string {
-	tb.Helper()
-	dir, err := os.MkdirTemp("", "netnstest")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			tb.Error(err)
-		}
-	})
-	if err := os.Chmod(dir, 0o755); err != nil {
-		tb.Fatal(err)
-	}
-	return dir
 }
 
 // OwnName returns the name of the test's own process.
