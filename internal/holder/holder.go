@@ -67,7 +67,6 @@ type Finder struct {
 	search      *search        // through all processes; nil while there is none
 	hiddenUntil time.Time      // no search before, because no process showed its descriptors
 	ran         bool           // a Find has ended
-	links       linkReader
 
 	// What this Find has read, by cgroup ID.
 	members map[uint64]members

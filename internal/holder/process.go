@@ -27,7 +27,7 @@ func (f *Finder) searchProcess(pid int, wanted map[uint64]*attribution, deadline
 	for {
 		names, err := dir.Readdirnames(piece)
 		for _, name := range names {
-			inode, ok := f.links.socket(int(dir.Fd()), name)
+			inode, ok := socketIn(int(dir.Fd()), name)
 			if !ok {
 				continue
 			}
@@ -68,7 +68,7 @@ func unlessHidden(err error) error {
 
 // holds reports whether a witness still has a socket open, and returns its present name.
 func (f *Finder) holds(w witness, inode uint64) (name string, ok bool) {
-	got, ok := f.links.socket(unix.AT_FDCWD, w.link)
+	got, ok := socketIn(unix.AT_FDCWD, w.link)
 	if !ok || got != inode {
 		return "", false
 	}
@@ -82,41 +82,26 @@ func (f *Finder) holds(w witness, inode uint64) (name string, ok bool) {
 // pidDir returns the directory of a process.
 func (f *Finder) pidDir(pid int) string { return filepath.Join(f.procfs, strconv.Itoa(pid)) }
 
-// commLength is more than the longest name of a process with its newline (TASK_COMM_LEN, include/linux/sched.h; a kernel thread
-// shows up to 64 bytes).
-const commLength = 128
-
 // comm returns the name of a process.
 func (f *Finder) comm(pid int) (name string, err error) {
-	fd, err := unix.Open(f.pidDir(pid)+"/comm", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = unix.Close(fd) }()
-	var buffer [commLength]byte
-	n, err := unix.Read(fd, buffer[:])
+	text, err := os.ReadFile(f.pidDir(pid) + "/comm")
 	if err != nil {
 		return "", err
 	}
 	// A name may end in a newline of its own, and be no text at all.
-	return strings.ToValidUTF8(strings.TrimSuffix(string(buffer[:n]), "\n"), "\uFFFD"), nil
+	return strings.ToValidUTF8(strings.TrimSuffix(string(text), "\n"), "\uFFFD"), nil
 }
 
-// linkReader reads links of /proc/<pid>/fd.
-type linkReader struct{ buffer [64]byte }
-
-// socket returns the inode in a link of a socket, such as socket:[12345]. ok is false for any other link.
-func (r *linkReader) socket(dir int, name string) (inode uint64, ok bool) {
-	n, err := unix.Readlinkat(dir, name, r.buffer[:])
-	if err != nil || n == len(r.buffer) {
+// socketIn returns the inode in a link of /proc/<pid>/fd to a socket, such as socket:[12345]. ok is false for any other link.
+func socketIn(dir int, name string) (inode uint64, ok bool) {
+	var buffer [64]byte
+	n, err := unix.Readlinkat(dir, name, buffer[:])
+	if err != nil || n == len(buffer) {
 		return 0, false
 	}
-	text, ok := strings.CutPrefix(string(r.buffer[:n]), "socket:[")
-	if !ok {
-		return 0, false
-	}
-	text, ok = strings.CutSuffix(text, "]")
-	if !ok {
+	text, isSocket := strings.CutPrefix(string(buffer[:n]), "socket:[")
+	text, isWhole := strings.CutSuffix(text, "]")
+	if !isSocket || !isWhole {
 		return 0, false
 	}
 	inode, err = strconv.ParseUint(text, 10, 64)
@@ -131,9 +116,8 @@ func OwnSockets() map[uint64]struct{} {
 	if err != nil {
 		return own
 	}
-	var links linkReader
 	for _, entry := range entries {
-		if inode, ok := links.socket(unix.AT_FDCWD, dir+entry.Name()); ok {
+		if inode, ok := socketIn(unix.AT_FDCWD, dir+entry.Name()); ok {
 			own[inode] = struct{}{}
 		}
 	}

@@ -69,12 +69,7 @@ func (o *Namespace) Name() string {
 }
 
 // PID returns the pid of the witness, in the PID namespace of the procfs, or 0 if there is none anymore.
-func (o *Namespace) PID() int {
-	if len(o.witnesses) == 0 {
-		return 0
-	}
-	return o.witnesses[0].pid
-}
+func (o *Namespace) PID() int { return o.oldest().pid }
 
 // Members returns the pids of up to three processes that were seen in the namespace, oldest first. The first one is the witness.
 func (o *Namespace) Members() []int {
@@ -86,11 +81,14 @@ func (o *Namespace) Members() []int {
 }
 
 // Started returns when the oldest member started, in clock ticks after the machine's start, or 0 if there is none anymore.
-func (o *Namespace) Started() uint64 {
-	if len(o.witnesses) == 0 {
-		return 0
+func (o *Namespace) Started() uint64 { return o.oldest().started }
+
+// oldest returns the oldest witness, which is the one that the namespace is read through, or nothing if there is none anymore.
+func (o *Namespace) oldest() (w witness) {
+	if len(o.witnesses) > 0 {
+		w = o.witnesses[0]
 	}
-	return o.witnesses[0].started
+	return w
 }
 
 // Age returns how long ago the oldest member started.

@@ -92,7 +92,7 @@ func (n *Namespaces) Find() (found []Namespace, omitted int, err error) {
 func (n *Namespaces) open(live *netns.Namespace) Namespace {
 	namespace := Namespace{
 		Serial: live.Serial, Inode: live.Inode, Started: live.Started(), Young: live.Age() < settleTime,
-		Source: &memberProcfs{live}, Leave: func() {}, Lives: live.Alive, Members: live.Members,
+		Source: &memberProcfs{members: live}, Leave: func() {}, Lives: live.Alive, Members: live.Members,
 	}
 	if n.thread == nil {
 		return namespace
@@ -123,8 +123,12 @@ func (n *Namespaces) dialer(live *netns.Namespace) func() (int, error) {
 	}
 }
 
-// memberProcfs reads the socket tables of another network namespace, through one of the processes that live in it.
-type memberProcfs struct{ members members }
+// memberProcfs reads the socket tables of another network namespace, through one of the processes that live in it. It knows only
+// the kernel's default port ranges: sysctls of another namespace cannot be read.
+type memberProcfs struct {
+	Procfs
+	members members
+}
 
 // members are the processes that are known to live in a network namespace: a *netns.Namespace.
 type members interface {
@@ -136,15 +140,6 @@ type members interface {
 
 var _ Source = (*memberProcfs)(nil)
 
-// Name returns "procfs".
-func (m *memberProcfs) Name() string { return "procfs" }
-
-// Detailed returns false.
-func (m *memberProcfs) Detailed() bool { return false }
-
-// PortRanges returns the kernel's defaults: sysctls of another namespace cannot be read.
-func (m *memberProcfs) PortRanges() (PortRanges, error) { return defaultPortRanges, nil }
-
 // Confirm implements Source.
 func (m *memberProcfs) Confirm(proto Protocol, _ []Socket) ([]Socket, error) {
 	sockets, _, err := m.Read(proto)
@@ -154,14 +149,13 @@ func (m *memberProcfs) Confirm(proto Protocol, _ []Socket) ([]Socket, error) {
 // Read implements Source. If the process ends or leaves the namespace meanwhile, Read discards what it read and goes on with
 // the next process that is known. It fails if none is left.
 func (m *memberProcfs) Read(proto Protocol) (sockets []Socket, same bool, err error) {
-	through := &Procfs{}
 	for alive := true; alive; {
 		pid := m.members.PID()
-		through.dir, through.via = m.members.Name(), m.members.Dir()
-		sockets, same, err = through.Read(proto)
+		m.dir, m.via = m.members.Name(), m.members.Dir()
+		sockets, same, err = m.Procfs.Read(proto)
 		if alive = m.members.Alive(); alive && m.members.PID() == pid {
 			return sockets, same, err
 		}
 	}
-	return nil, false, fmt.Errorf("read %s/net: the process has ended or is in another network namespace now", through.dir)
+	return nil, false, fmt.Errorf("read %s/net: the process has ended or is in another network namespace now", m.dir)
 }

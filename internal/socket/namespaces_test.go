@@ -74,7 +74,7 @@ func TestANamespaceIsReadThroughWhicheverProcessStays(t *testing.T) {
 		"none_is_there":         {nil, "is in another network namespace now"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			source := &memberProcfs{&household{processes: test.processes}}
+			source := &memberProcfs{members: &household{processes: test.processes}}
 			got, same, err := source.Read(TCP)
 			if test.want != "" {
 				if err == nil || !strings.Contains(err.Error(), test.want) || got != nil {

@@ -25,7 +25,7 @@ var families = [...]uint8{unix.AF_INET, unix.AF_INET6}
 // grows only with the namespace's listeners, that of a UDP dump with its UDP sockets.
 type Netlink struct {
 	wire
-	ranges   *portRangeReader
+	ranges   portRangeReader
 	sequence uint32
 	request  []byte
 	buffer   []byte
@@ -60,8 +60,8 @@ func OpenNetlink(procfs string, protocols ...Protocol) (*Netlink, error) {
 // The source may be closed after each Read and Confirm: it opens itself again.
 func newNetlink(procfs string, dial func() (fd int, err error), buffer []byte, protocols ...Protocol) *Netlink {
 	n := &Netlink{
-		wire:   newWire(dial),
-		ranges: newPortRangeReader(procfs),
+		wire:   wire{dial: dial, send: unix.Write, receive: receive, fd: -1},
+		ranges: portRangeReader{procfs: procfs},
 		buffer: buffer,
 		tables: make(map[Protocol]*netlinkTable),
 	}

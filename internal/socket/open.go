@@ -43,9 +43,12 @@ func Open(c Config) (Source, Observed, error) {
 	}
 	observed := Observed{Dir: namespace.Dir, Own: namespace.Own, Warnings: namespace.Warnings}
 	if c.Source != "procfs" {
-		source, err := openNetlink(c, namespace)
-		if err == nil {
-			return source, observed, nil
+		err := errOtherNamespace
+		if namespace.Own {
+			var source Source
+			if source, err = OpenNetlink(c.Procfs, c.Protocols...); err == nil {
+				return source, observed, nil
+			}
 		}
 		if c.Source == "netlink" {
 			return nil, Observed{}, fmt.Errorf("--collector.source=netlink: %w", err)
@@ -59,11 +62,4 @@ func Open(c Config) (Source, Observed, error) {
 		sysctls = c.Procfs
 	}
 	return NewProcfs(namespace.Dir, sysctls), observed, nil
-}
-
-func openNetlink(c Config, namespace netns.Main) (Source, error) {
-	if !namespace.Own {
-		return nil, errOtherNamespace
-	}
-	return OpenNetlink(c.Procfs, c.Protocols...)
 }

@@ -52,7 +52,7 @@ type Procfs struct {
 	dir string // /proc/<pid>
 	// via is another path of the same directory, which is read instead of dir unless it is empty.
 	via    string
-	ranges *portRangeReader
+	ranges portRangeReader
 }
 
 var _ Source = (*Procfs)(nil)
@@ -60,7 +60,7 @@ var _ Source = (*Procfs)(nil)
 // NewProcfs returns a source that reads the tables of the process with the directory dir. sysctls is the procfs mount whose
 // sys/net shows the same namespace, or empty if there is none.
 func NewProcfs(dir, sysctls string) *Procfs {
-	return &Procfs{dir: dir, ranges: newPortRangeReader(sysctls)}
+	return &Procfs{dir: dir, ranges: portRangeReader{procfs: sysctls}}
 }
 
 // Name returns "procfs".

@@ -73,19 +73,14 @@ func checkHeader(path string) error {
 	return nil
 }
 
-// locateBadRow returns where the table at path first departs from its form, for the error of a read that failed. The table of a
-// live kernel may have changed since then.
+// locateBadRow returns the line number and the text of the first row of the table at path that is not in its form, for the error of a
+// read that failed. The table of a live kernel may have changed since then.
 func locateBadRow(path string, form rowForm) string {
-	f, err := os.Open(path)
+	table, err := os.Open(path)
 	if err != nil {
 		return "bad row"
 	}
-	defer func() { _ = f.Close() }()
-	return findBadRow(f, form)
-}
-
-// findBadRow returns the line number and the text of the first row of a table that is not in its form.
-func findBadRow(table io.Reader, form rowForm) string {
+	defer func() { _ = table.Close() }()
 	lines := bufio.NewReaderSize(table, maxRow)
 	for number := 1; ; number++ {
 		row, more, err := lines.ReadLine()

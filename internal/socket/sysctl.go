@@ -1,7 +1,6 @@
 package socket
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -26,17 +25,11 @@ var defaultPortRanges = PortRanges{UnprivilegedStart: 1024, EphemeralFirst: 3276
 // portRangeFiles are the sysctls that hold the port ranges.
 var portRangeFiles = [...]string{"ip_unprivileged_port_start", "ip_local_port_range"}
 
-// portRangeReader reads the port ranges often. It keeps the files open, and parses them when they have changed.
+// portRangeReader reads the port ranges. It keeps the files open: where no more can be opened, ports must not seem to lie in other
+// ranges.
 type portRangeReader struct {
 	procfs string     // empty if its sysctls are those of another namespace
-	files  []*os.File // empty until they are open
-	text   [len(portRangeFiles)][]byte
-	buffer []byte
-	ranges PortRanges
-}
-
-func newPortRangeReader(procfs string) *portRangeReader {
-	return &portRangeReader{procfs: procfs, buffer: make([]byte, 64)} // a line of two numbers has at most 12 bytes
+	files  []*os.File // those that are open
 }
 
 // read returns the ranges of the reader's own network namespace, or the kernel's defaults for another one: <procfs>/sys/net
@@ -45,65 +38,45 @@ func (r *portRangeReader) read() (PortRanges, error) {
 	if r.procfs == "" {
 		return defaultPortRanges, nil
 	}
-	changed, err := r.readFiles()
-	if err == nil && changed {
-		r.ranges, err = parsePortRanges(string(r.text[0]), string(r.text[1]))
-	}
+	values, err := r.values()
 	if err != nil {
-		r.close()
+		for _, f := range r.files {
+			_ = f.Close()
+		}
+		r.files = nil
 		return defaultPortRanges, fmt.Errorf("read port ranges: %w", err)
 	}
-	return r.ranges, nil
+	return PortRanges{UnprivilegedStart: values[0], EphemeralFirst: values[1], EphemeralLast: values[2]}, nil
 }
 
-// readFiles reads the files, and reports whether they have changed.
-func (r *portRangeReader) readFiles() (changed bool, err error) {
-	if len(r.files) == 0 {
-		changed = true
-		for _, name := range portRangeFiles {
+// values returns the numbers in portRangeFiles, of which the first has one and the second two.
+func (r *portRangeReader) values() (values []int, err error) {
+	for i, name := range portRangeFiles {
+		if len(r.files) == i {
 			f, err := os.Open(filepath.Join(r.procfs, "sys/net/ipv4", name))
 			if err != nil {
-				return false, err
+				return nil, err
 			}
 			r.files = append(r.files, f)
 		}
-	}
-	for i, f := range r.files {
-		n, err := f.ReadAt(r.buffer, 0)
+		text := make([]byte, 64) // a line of two numbers has at most 12 bytes
+		n, err := r.files[i].ReadAt(text, 0)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return false, err
+			return nil, err
 		}
-		if !bytes.Equal(r.buffer[:n], r.text[i]) {
-			r.text[i], changed = append(r.text[i][:0], r.buffer[:n]...), true
-		}
-	}
-	return changed, nil
-}
-
-func (r *portRangeReader) close() {
-	for _, f := range r.files {
-		_ = f.Close()
-	}
-	r.files = nil
-}
-
-// parsePortRanges parses the content of portRangeFiles.
-func parsePortRanges(start, local string) (PortRanges, error) {
-	var values []int
-	for i, text := range []string{start, local} {
-		fields := strings.Fields(text)
+		fields := strings.Fields(string(text[:n]))
 		if want := i + 1; len(fields) != want {
-			return PortRanges{}, fmt.Errorf("%s has %d values: want %d", portRangeFiles[i], len(fields), want)
+			return nil, fmt.Errorf("%s has %d values: want %d", name, len(fields), want)
 		}
 		for _, field := range fields {
 			value, err := strconv.Atoi(field)
 			if err != nil {
-				return PortRanges{}, fmt.Errorf("%s has the value %q: want a number", portRangeFiles[i], field)
+				return nil, fmt.Errorf("%s has the value %q: want a number", name, field)
 			}
 			values = append(values, value)
 		}
 	}
-	return PortRanges{UnprivilegedStart: values[0], EphemeralFirst: values[1], EphemeralLast: values[2]}, nil
+	return values, nil
 }
 
 // BindV6Only reports whether an IPv6 wildcard socket does not accept IPv4 unless it asks for it (net.ipv6.bindv6only), in the

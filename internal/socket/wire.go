@@ -19,18 +19,13 @@ const receiveTimeout = 5 * time.Second
 // for each message: with 10 000 listeners a snapshot would take megabytes, not hundreds of bytes.
 type wire struct {
 	// The system calls, which tests replace. A socket sees the network namespace in which it was dialled.
-	dial    func() (fd int, err error)
+	dial func() (fd int, err error)
+	// A message without an address goes to the kernel.
 	send    func(fd int, message []byte) (int, error)
 	receive func(fd int, buffer []byte) (length int, sender uint32, err error)
 
 	fd   int    // -1 while it is closed
 	port uint32 // the socket's netlink address, which the kernel gives it
-}
-
-// newWire returns a wire whose sockets are made by dial.
-func newWire(dial func() (fd int, err error)) wire {
-	// A message without an address goes to the kernel.
-	return wire{dial: dial, send: unix.Write, receive: receive, fd: -1}
 }
 
 // dialSockDiag opens a socket that sees the network namespace of the calling thread.
