@@ -17,6 +17,7 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 	"github.com/listen-exporter/listen_exporter/test/docflags"
 	"github.com/listen-exporter/listen_exporter/test/program"
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
 func TestMain(m *testing.M) { program.Main(m) }
@@ -27,11 +28,7 @@ var documents = []string{"README.md", "alerts/README.md", "CHANGELOG.md", "BENCH
 // read returns the text of a file of the repository.
 func read(t *testing.T, name string) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(program.Root, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
+	return tools.Read(t, filepath.Join(program.Root, name))
 }
 
 // hiddenFlags are real, but kingpin leaves them out of --help.

@@ -37,12 +37,8 @@ func TestTheExporterTakesTheWebConfiguration(t *testing.T) {
 		strings.ReplaceAll(example, shippedHash[1], ownHash): http.StatusOK,
 	} {
 		e := startTLS(t, config, certificate, key)
-		request := get(t, e)
-		request.SetBasicAuth("prometheus", "own-password")
-		answer, err := e.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
+		e.URL = "https://prometheus:own-password@" + e.Address
+		answer := e.Get("/metrics")
 		if answer.Status != want || strings.Contains(answer.Body, "host_listen_port") != (want == http.StatusOK) {
 			t.Errorf("status %d, want %d: %s\n%s", answer.Status, want, answer.Body, config)
 		}
@@ -57,7 +53,7 @@ func TestTheCommentedClientCertificatesWork(t *testing.T) {
 	}
 	certificate, key := selfSigned(t)
 	e := startTLS(t, config, certificate, key)
-	if answer, err := e.Do(get(t, e)); err == nil {
+	if answer, err := e.Request(http.MethodGet, "/metrics"); err == nil {
 		t.Errorf("a client without a certificate got status %d", answer.Status)
 	}
 	pair, err := tls.X509KeyPair([]byte(certificate), []byte(key))
@@ -65,7 +61,7 @@ func TestTheCommentedClientCertificatesWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.Client.Transport.(*http.Transport).TLSClientConfig.Certificates = []tls.Certificate{pair}
-	if answer, err := e.Do(get(t, e)); err != nil || answer.Status != http.StatusUnauthorized {
+	if answer, err := e.Request(http.MethodGet, "/metrics"); err != nil || answer.Status != http.StatusUnauthorized {
 		t.Errorf("a client with a certificate and no password: status %d, error %v, want status %d", answer.Status, err, http.StatusUnauthorized)
 	}
 }
@@ -84,18 +80,9 @@ func startTLS(t *testing.T, config, certificate, key string) *program.Exporter {
 	if !roots.AppendCertsFromPEM([]byte(certificate)) {
 		t.Fatal("not a certificate")
 	}
+	e.URL = "https://" + e.Address
 	e.Client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}
 	return e
-}
-
-// get returns a request for the metrics over TLS.
-func get(t *testing.T, e *program.Exporter) *http.Request {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+e.Address+"/metrics", http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return request
 }
 
 // selfSigned returns a certificate for 127.0.0.1, as the example's openssl command makes one, and its key.

@@ -1,7 +1,6 @@
 package packaging
 
 import (
-	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -9,7 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.yaml.in/yaml/v3"
+
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
 // build is how a binary is built.
@@ -38,13 +38,7 @@ func TestPromuAndMakeBuildTheSame(t *testing.T) {
 		}
 		Crossbuild struct{ Platforms []string }
 	}
-	text, err := os.ReadFile("../.promu.yml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := yaml.Unmarshal(text, &promu); err != nil {
-		t.Fatal(err)
-	}
+	tools.Decode(t, "../.promu.yml", &promu)
 	if promu.Repository.Path != module || promu.Go.Version != version || promu.Go.CGO {
 		t.Errorf(".promu.yml: repository %s, Go %s, cgo %t: want %s, Go %s as in go.mod, and no cgo",
 			promu.Repository.Path, promu.Go.Version, promu.Go.CGO, module, version)
@@ -80,11 +74,8 @@ func TestPromuAndMakeBuildTheSame(t *testing.T) {
 // readModule returns the module path of go.mod and its version of Go without the patch level.
 func readModule(t *testing.T) (path, version string) {
 	t.Helper()
-	text, err := os.ReadFile("../go.mod")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := regexp.MustCompile(`(?ms)^module (\S+)$.*^go (\d+\.\d+)`).FindStringSubmatch(string(text))
+	text := tools.Read(t, "../go.mod")
+	found := regexp.MustCompile(`(?ms)^module (\S+)$.*^go (\d+\.\d+)`).FindStringSubmatch(text)
 	if found == nil {
 		t.Fatalf("go.mod names no module or no version of Go:\n%s", text)
 	}
@@ -93,11 +84,7 @@ func readModule(t *testing.T) (path, version string) {
 
 func armVersion(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("../Makefile")
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := regexp.MustCompile(`(?m)^export GOARM \?= (\d)$`).FindStringSubmatch(string(text))
+	found := regexp.MustCompile(`(?m)^export GOARM \?= (\d)$`).FindStringSubmatch(tools.Read(t, "../Makefile"))
 	if found == nil {
 		t.Fatal("the Makefile sets no GOARM")
 	}
