@@ -37,8 +37,9 @@ type config struct {
 	inventory  inventory.Options
 	server     server.Options
 	list       command.ListOptions
-	check      command.CheckOptions
 	gomaxprocs int
+
+	checkFiles, checkManifests []string
 
 	logLevel, logFormat                    string
 	logLevelSet, logFormatSet, maxPortsSet bool // by the user
@@ -142,8 +143,8 @@ func addCommands(app *kingpin.Application, c *config) {
 	app.Command(auditCommand, "Compare current listeners with --registry.file: show each violation and each missing service. Exit code 1 if there is any.")
 	check := app.Command(checkCommand, "Check registries and Kubernetes manifests for faults. Exit code 1 if there is any.")
 	check.Flag("manifests", "Check this directory of Kubernetes manifests for duplicate host ports, and for ports outside the ranges that the registry reserves. Repeatable.").
-		PlaceHolder("DIR").StringsVar(&c.check.Manifests)
-	check.Arg("FILE", "Registry (ports.yml) to check. Repeatable.").StringsVar(&c.check.Registries)
+		PlaceHolder("DIR").StringsVar(&c.checkManifests)
+	check.Arg("FILE", "Registry (ports.yml) to check. Repeatable.").StringsVar(&c.checkFiles)
 }
 
 // parseCommand parses the command line and returns the command: serve if there is none. kingpin's own default command would

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"text/template"
 
@@ -68,12 +69,7 @@ func sharedFlags(command string, flags []*kingpin.FlagModel) []*kingpin.FlagMode
 // affects reports whether a flag of the program has an effect on a command.
 func affects(flag, command string) bool {
 	startsWith := func(prefixes ...string) bool {
-		for _, prefix := range prefixes {
-			if strings.HasPrefix(flag, prefix) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(flag, prefix) })
 	}
 	switch command {
 	case listCommand:

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -70,10 +71,13 @@ func runCommand(c *config, stdout, stderr io.Writer) int {
 		}
 		return command.List(c.list, streams)
 	case auditCommand:
-		return command.Audit(command.AuditOptions{Inventory: options}, streams)
+		return command.Audit(options, streams)
 	default:
-		c.check.RegistryFile = options.RegistryFile
-		return command.Check(c.check, streams)
+		files := c.checkFiles
+		if file := options.RegistryFile; file != "" && !slices.Contains(files, file) {
+			files = append(files, file)
+		}
+		return command.Check(files, c.checkManifests, streams)
 	}
 }
 

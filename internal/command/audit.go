@@ -9,47 +9,36 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-// AuditOptions are the options of audit.
-type AuditOptions struct {
-	// Inventory says what is read, and the registry. MaxPorts may be 0 for no limit.
-	Inventory inventory.Options
-}
-
-// Audit compares the current listeners with the registry and returns the exit code.
-func Audit(o AuditOptions, s Streams) int {
+// Audit compares the current listeners with the registry and returns the exit code. o.MaxPorts may be 0 for no limit.
+func Audit(o inventory.Options, s Streams) int {
 	var out bytes.Buffer
 	found, err := audit(o, &out, s)
 	return s.finish(&out, found, err)
 }
 
-func audit(o AuditOptions, out *bytes.Buffer, s Streams) (found bool, err error) {
-	if err := refuseFilters(o.Inventory, "audit covers every listener"); err != nil {
+func audit(o inventory.Options, out *bytes.Buffer, s Streams) (found bool, err error) {
+	if err := refuseFilters(o, "audit covers every listener"); err != nil {
 		return false, err
 	}
-	if o.Inventory.RegistryFile == "" {
+	if o.RegistryFile == "" {
 		return false, errors.New("audit needs a registry: make one with `" + wording.Program + " list --format=registry > ports.yml`, then `" +
 			wording.Program + " audit --registry.file=ports.yml`")
 	}
-	snapshot, err := read(mainNamespace(o.Inventory), s.Logger)
+	snapshot, err := read(mainNamespace(o), s.Logger)
 	if err != nil {
 		return false, err
 	}
-	declared, violations := 0, 0
-	for _, e := range entries(snapshot) {
-		if e.listener == nil {
+	all := entries(snapshot)
+	for _, e := range all {
+		switch e.state {
+		case "", stateOK, stateEphemeral:
+		case stateMissing:
 			fmt.Fprintf(out, "%s %d: missing: %s does not listen as declared%s\n", e.proto, e.port, serviceName(e.service.Name, e.service.Purpose), assumption(e.service))
-			continue
-		}
-		switch state := stateOf(e.listener); state {
-		case stateEphemeral:
-		case stateOK:
-			declared++
 		default:
-			violations++
-			fmt.Fprintf(out, "%s %s: %s: %s\n", e.proto, addressAndPort(e.listener), state, violation(e.listener))
+			fmt.Fprintf(out, "%s %s: %s: %s\n", e.proto, addressAndPort(e.listener), e.state, violation(e.listener))
 		}
 	}
-	missing := len(snapshot.Missing())
+	declared, violations, _, missing := tally(all)
 	for _, state := range snapshot.Compliance.Services {
 		if state.Up && state.Assumed {
 			fmt.Fprintf(out, "%s %d: assumed: %s listens only on ::, which is assumed to accept IPv4 because net.ipv6.bindv6only is 0\n",

@@ -5,57 +5,43 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/listen-exporter/listen_exporter/internal/manifest"
 	"github.com/listen-exporter/listen_exporter/internal/registry"
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-// CheckOptions are the options of check.
-type CheckOptions struct {
-	// Registries are the files to check, and RegistryFile is another one, or empty.
-	Registries   []string
-	RegistryFile string
-	// Manifests are the directories of Kubernetes manifests to check.
-	Manifests []string
-}
-
-// Check checks registries and Kubernetes manifests for faults and returns the exit code.
-func Check(o CheckOptions, s Streams) int {
+// Check checks registry files and directories of Kubernetes manifests for faults and returns the exit code.
+func Check(files, manifests []string, s Streams) int {
 	var out bytes.Buffer
-	found, err := check(o, &out, s.Err)
+	found, err := check(files, manifests, &out, s.Err)
 	return s.finish(&out, found, err)
 }
 
-func check(o CheckOptions, out *bytes.Buffer, stderr io.Writer) (found bool, err error) {
-	files := slices.Clone(o.Registries)
-	if o.RegistryFile != "" && !slices.Contains(files, o.RegistryFile) {
-		files = append(files, o.RegistryFile)
-	}
-	if len(files) == 0 && len(o.Manifests) == 0 {
+func check(files, manifests []string, out *bytes.Buffer, stderr io.Writer) (found bool, err error) {
+	if len(files) == 0 && len(manifests) == 0 {
 		return false, errors.New("check needs a registry or manifests: `" + wording.Program + " check ports.yml`, `" + wording.Program + " check --manifests=DIR`")
 	}
 	var good []*registry.Registry
 	var errs []error
 	for _, file := range files {
 		r, err := registry.Load(file)
-		if faults := registry.Faults(nil); errors.As(err, &faults) {
+		faults := registry.Faults(nil)
+		switch {
+		case errors.As(err, &faults):
 			found = true
 			writeFaults(out, faults)
-			continue
-		}
-		if err != nil {
+		case err != nil:
 			errs = append(errs, err)
-			continue
+		default:
+			good = append(good, r)
+			fmt.Fprintf(out, "%s: %s, %s\n", wording.Path(file), wording.Count(r.ServiceCount(), "service"), wording.Count(len(r.Ranges()), "reserved range"))
 		}
-		good = append(good, r)
-		fmt.Fprintf(out, "%s: %s, %s\n", wording.Path(file), wording.Count(r.ServiceCount(), "service"), wording.Count(len(r.Ranges()), "reserved range"))
 	}
 	if len(good) == 0 {
 		good = append(good, nil) // duplicate host ports are faults without a registry too
 	}
-	for _, dir := range o.Manifests {
+	for _, dir := range manifests {
 		foundHere, err := checkManifests(good, dir, out, stderr)
 		found = found || foundHere
 		errs = append(errs, err)

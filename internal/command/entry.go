@@ -2,8 +2,9 @@ package command
 
 import (
 	"cmp"
-	"fmt"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
@@ -14,8 +15,9 @@ import (
 type entry struct {
 	netns, proto string
 	port         uint16
-	listener     *inventory.Listener // nil for a missing service
-	service      inventory.ServiceState
+	state        string
+	listener     *inventory.Listener    // nil for a missing service
+	service      inventory.ServiceState // if it is missing
 }
 
 // entries returns all listeners and missing services, by network namespace, port and protocol.
@@ -23,10 +25,10 @@ func entries(s *inventory.Snapshot) []entry {
 	var all []entry
 	for i := range s.Listeners {
 		l := &s.Listeners[i]
-		all = append(all, entry{netns: l.Netns, proto: l.Proto, port: l.Addr.Port(), listener: l})
+		all = append(all, entry{netns: l.Netns, proto: l.Proto, port: l.Addr.Port(), state: stateOf(l), listener: l})
 	}
 	for _, service := range s.Missing() {
-		all = append(all, entry{proto: service.Proto, port: service.Port, service: service})
+		all = append(all, entry{proto: service.Proto, port: service.Port, state: stateMissing, service: service})
 	}
 	slices.SortStableFunc(all, func(a, b entry) int {
 		return cmp.Or(cmp.Compare(a.netns, b.netns), cmp.Compare(a.port, b.port), cmp.Compare(a.proto, b.proto))
@@ -34,14 +36,32 @@ func entries(s *inventory.Snapshot) []entry {
 	return all
 }
 
-// The states of an entry that are not a reason for a violation.
+// The states of an entry. That of a violation is its reason, and that of a listener that is not judged is empty.
 const (
 	stateOK        = "ok"
 	stateMissing   = "missing"
 	stateEphemeral = "ephemeral"
 )
 
-// stateOf returns the verdict on a listener in one word, or an empty string if the listener is not judged.
+// tally counts entries by their state.
+func tally(all []entry) (declared, violations, ephemeral, missing int) {
+	for _, e := range all {
+		switch e.state {
+		case "": // in another network namespace, or there is no registry
+		case stateOK:
+			declared++
+		case stateEphemeral:
+			ephemeral++
+		case stateMissing:
+			missing++
+		default:
+			violations++
+		}
+	}
+	return declared, violations, ephemeral, missing
+}
+
+// stateOf returns the state of a listener.
 func stateOf(l *inventory.Listener) string {
 	switch {
 	case isClient(l):
@@ -73,10 +93,7 @@ func addressOf(l *inventory.Listener) string {
 
 // addressAndPort returns the address and port of a listener, such as "[::1]:22".
 func addressAndPort(l *inventory.Listener) string {
-	if l.IsIPv6() {
-		return fmt.Sprintf("[%s]:%d", addressOf(l), l.Addr.Port())
-	}
-	return fmt.Sprintf("%s:%d", addressOf(l), l.Addr.Port())
+	return net.JoinHostPort(addressOf(l), strconv.Itoa(int(l.Addr.Port())))
 }
 
 // holdersOf returns the holders of a listener, such as "sshd(ssh.service)". Brackets and commas in the name of a process are

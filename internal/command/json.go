@@ -130,46 +130,38 @@ func writeJSON(out *bytes.Buffer, o inventory.Options, s *inventory.Snapshot, no
 }
 
 func jsonOf(l *inventory.Listener) jsonListener {
+	tcp, state, verdict := l.Proto == inventory.TCP, stateOf(l), &l.Verdict
+	judged := l.Judged && state != stateEphemeral
+	declared := judged && verdict.Service != "" && verdict.Reason != inventory.ReasonReserved
 	j := jsonListener{
 		Proto: l.Proto, Family: l.Family(), Address: l.Addr.Addr().String(), Port: l.Addr.Port(), Scope: string(l.Scope), Range: string(l.Range),
-		Device: l.Device, Netns: l.Netns, Sockets: l.Sockets, Holders: []jsonHolder{}, HoldersExact: l.Exact, HoldersMany: l.ManyHolders,
-	}
-	if l.Proto == inventory.TCP {
-		j.AcceptQueueLength = &l.AcceptQueueLength
-	} else {
-		j.ReceiveQueueBytes = &l.ReceiveQueueBytes
-	}
-	switch {
-	case !l.Detailed:
-	case l.Proto == inventory.TCP:
-		j.AcceptQueueLimit = &l.AcceptQueueLimit
-	default:
-		j.ReceiveBufferLimitBytes = &l.ReceiveBufferLimitBytes
-	}
-	if l.Detailed && l.IsIPv6() {
-		j.IPv6Only = &l.IPv6Only
+		Device: l.Device, Netns: l.Netns, Sockets: l.Sockets,
+		AcceptQueueLength:       known(l.AcceptQueueLength, tcp),
+		AcceptQueueLimit:        known(l.AcceptQueueLimit, tcp && l.Detailed),
+		ReceiveQueueBytes:       known(l.ReceiveQueueBytes, !tcp),
+		ReceiveBufferLimitBytes: known(l.ReceiveBufferLimitBytes, !tcp && l.Detailed),
+		IPv6Only:                known(l.IPv6Only, l.Detailed && l.IsIPv6()),
+		Holders:                 []jsonHolder{}, HoldersExact: l.Exact, HoldersMany: l.ManyHolders,
+		State:       known(state, state != ""),
+		ServiceName: known(verdict.Service, declared),
+		Purpose:     known(verdict.Purpose, declared),
+		Registered:  known(verdict.Reason == "", judged),
 	}
 	for _, h := range l.Holders {
 		j.Holders = append(j.Holders, jsonHolder(h))
 	}
-	if state := stateOf(l); state != "" {
-		j.State = &state
-	}
-	if !l.Judged || isClient(l) {
-		return j
-	}
-	registered := l.Verdict.Reason == ""
-	j.Registered = &registered
-	if !registered {
-		j.Violation = &jsonViolation{Reason: l.Verdict.Reason, ServiceName: l.Verdict.Service}
-		if l.Verdict.Declared != "" {
-			j.Violation.Declared = &l.Verdict.Declared
-		}
-	}
-	if l.Verdict.Service != "" && l.Verdict.Reason != inventory.ReasonReserved {
-		j.ServiceName, j.Purpose = &l.Verdict.Service, &l.Verdict.Purpose
+	if judged && verdict.Reason != "" {
+		j.Violation = &jsonViolation{verdict.Reason, verdict.Service, known(verdict.Declared, verdict.Declared != "")}
 	}
 	return j
+}
+
+// known returns the value of a field that is null unless it is known and applies.
+func known[T any](value T, isKnown bool) *T {
+	if !isKnown {
+		return nil
+	}
+	return &value
 }
 
 // writePrintable writes JSON with each unprintable character escaped, so that no name can control a terminal. Escaping does not

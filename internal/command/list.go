@@ -57,34 +57,24 @@ func list(o ListOptions, out *bytes.Buffer, screen screen, s Streams) error {
 	case FormatRegistry:
 		return errors.Join(err, writeRegistry(out, o.OwnAddress, snapshot))
 	}
-	listTable(snapshot, o.Inventory.Netns == "all").write(out, screen)
+	all := entries(snapshot)
+	listTable(all, o.Inventory.Netns == "all").write(out, screen)
 	if screen.terminal {
-		fmt.Fprintf(out, "\n%s\n", summary(snapshot))
+		fmt.Fprintf(out, "\n%s\n", summary(snapshot, all))
 	}
 	return err
 }
 
 // summary returns the text below the table on a terminal.
-func summary(s *inventory.Snapshot) string {
+func summary(s *inventory.Snapshot, all []entry) string {
 	text := wording.Count(len(s.Listeners), "listener")
 	if s.Compliance != nil {
-		declared, violations, clients := 0, 0, 0
-		for i := range s.Listeners {
-			switch stateOf(&s.Listeners[i]) {
-			case "": // in another network namespace
-			case stateEphemeral:
-				clients++
-			case stateOK:
-				declared++
-			default:
-				violations++
-			}
-		}
+		declared, violations, ephemeral, missing := tally(all)
 		text += fmt.Sprintf(": %d as declared, %s", declared, wording.Count(violations, "violation"))
-		if clients > 0 {
-			text += fmt.Sprintf(", %d ephemeral", clients)
+		if ephemeral > 0 {
+			text += fmt.Sprintf(", %d ephemeral", ephemeral)
 		}
-		text += "; " + wording.Count(len(s.Missing()), "missing service")
+		text += "; " + wording.Count(missing, "missing service")
 	}
 	if s.Unattributed > 0 && s.Succeeded(inventory.CollectorHolder) {
 		text += "\nthe holders of " + wording.Count(s.Unattributed, "listener") + " are not known"
@@ -131,10 +121,7 @@ func writeRegistry(out *bytes.Buffer, ownAddress string, s *inventory.Snapshot) 
 
 // parseOwnAddress returns the address and port of a --web.listen-address, if it has a fixed port.
 func parseOwnAddress(address string) (own netip.AddrPort, ok bool) {
-	host, service, err := net.SplitHostPort(address)
-	if err != nil {
-		return netip.AddrPort{}, false
-	}
+	host, service, _ := net.SplitHostPort(address) // without a port, service is empty
 	port, err := strconv.ParseUint(service, 10, 16)
 	if err != nil || port == 0 {
 		return netip.AddrPort{}, false

@@ -19,7 +19,7 @@ const (
 )
 
 // listTable returns the list as a table. No cell is empty or contains a space, so that programs can split lines at spaces.
-func listTable(s *inventory.Snapshot, netns bool) table {
+func listTable(all []entry, netns bool) table {
 	t := table{shrinkable: []shrinkable{{holderColumn, 12}, {serviceColumn, 12}}}
 	header := []string{"PROTO", "ADDRESS", "PORT", "SCOPE", "SERVICE", "STATE", "HOLDER", "QUEUE"}
 	if netns {
@@ -31,7 +31,7 @@ func listTable(s *inventory.Snapshot, netns bool) table {
 		line = append(line, cell{text: text, right: i == portColumn, paint: paintBold})
 	}
 	t.lines = append(t.lines, line)
-	for _, e := range entries(s) {
+	for _, e := range all {
 		line := e.cells()
 		if netns {
 			line = append(line, cell{text: wording.Printable(e.netns)})
@@ -47,22 +47,20 @@ func listTable(s *inventory.Snapshot, netns bool) table {
 // cells returns the columns of a line, without the network namespace.
 func (e entry) cells() []cell {
 	port := cell{text: strconv.Itoa(int(e.port)), right: true}
+	state := cell{text: e.state, paint: paintBad}
 	l := e.listener
 	if l == nil {
-		missing := cell{text: stateMissing, paint: paintBad}
-		return []cell{{text: e.proto}, {}, port, {}, {text: wording.Printable(e.service.Name)}, missing, {}, {}}
+		return []cell{{text: e.proto}, {}, port, {}, {text: wording.Printable(e.service.Name)}, state, {}, {}}
 	}
-	state := cell{text: stateOf(l)}
 	service := wording.Printable(l.Verdict.Service)
-	switch state.text {
+	switch e.state {
 	case stateOK:
 		state.paint = paintGood
 	case stateEphemeral:
 		state.paint = paintDim
 		service = ""
 	case "":
-	default:
-		state.paint = paintBad
+		state.paint = ""
 	}
 	queue := cell{text: queueOf(l)}
 	if l.Full() {

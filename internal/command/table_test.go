@@ -40,7 +40,7 @@ func hostile() *inventory.Snapshot {
 
 func TestNamesInATableCannotControlATerminalAndStayOneWord(t *testing.T) {
 	var out bytes.Buffer
-	listTable(hostile(), true).write(&out, screen{})
+	listTable(entries(hostile()), true).write(&out, screen{})
 	want := `PROTO  ADDRESS           PORT  SCOPE      SERVICE               STATE  HOLDER                                                                                                   QUEUE    NETNS
 tcp    fe80::1%e\x1b[0m    80  link-local  \u009b数据库\u202e  ok     a\x1b[31m\x20b\n(x.service),x\x28ssh.service\x29(container:0123456789ab),-(pod:1b4e28ba),(many)  129/128  -
 udp    10.0.0.1            81  private     -                     -      \x2d                                                                                                    3.0MiB   blue\x20green
@@ -60,10 +60,10 @@ func columns(text string) [][]string {
 }
 
 func TestATableOnATerminalFitsItsWidth(t *testing.T) {
-	s := hostile()
+	all := entries(hostile())
 	for _, width := range []int{110, 100, 86} {
 		var out bytes.Buffer
-		listTable(s, false).write(&out, screen{terminal: true, width: width})
+		listTable(all, false).write(&out, screen{terminal: true, width: width})
 		longest := 0
 		for _, line := range program.Lines(out.String()) {
 			longest = max(longest, uniseg.StringWidth(line))
@@ -73,12 +73,12 @@ func TestATableOnATerminalFitsItsWidth(t *testing.T) {
 		}
 	}
 	var narrow, narrower, piped bytes.Buffer
-	listTable(s, false).write(&narrow, screen{terminal: true, width: 1})
-	listTable(s, false).write(&narrower, screen{terminal: true, width: 40})
+	listTable(all, false).write(&narrow, screen{terminal: true, width: 1})
+	listTable(all, false).write(&narrower, screen{terminal: true, width: 40})
 	if narrow.String() != narrower.String() || !strings.Contains(narrow.String(), "fe80::1%e") {
 		t.Errorf("what cannot be made to fit is cut further:\n%s%s", &narrow, &narrower)
 	}
-	listTable(s, false).write(&piped, screen{width: 10})
+	listTable(all, false).write(&piped, screen{width: 10})
 	if strings.Contains(piped.String(), "…") {
 		t.Errorf("output to a file is cut:\n%s", &piped)
 	}
@@ -86,8 +86,8 @@ func TestATableOnATerminalFitsItsWidth(t *testing.T) {
 
 func TestOnlyStatesAndFullQueuesHaveColours(t *testing.T) {
 	var plain, coloured bytes.Buffer
-	listTable(hostile(), false).write(&plain, screen{terminal: true})
-	listTable(hostile(), false).write(&coloured, screen{terminal: true, colour: true})
+	listTable(entries(hostile()), false).write(&plain, screen{terminal: true})
+	listTable(entries(hostile()), false).write(&coloured, screen{terminal: true, colour: true})
 	if strings.Contains(plain.String(), "\x1b") {
 		t.Errorf("colours where there should be none:\n%q", &plain)
 	}

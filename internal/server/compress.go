@@ -75,33 +75,27 @@ func (p *pageWriter) Write(b []byte) (int, error) {
 // takesGzip reports whether a client accepts gzip, and does not prefer no compression (RFC 9110, section 12.5.3). A client that
 // sends no preference gets no compression.
 func takesGzip(request http.Header) bool {
-	const unnamed = -1
-	zipped, identity, others := float64(unnamed), float64(unnamed), 0.0
-	for _, field := range request.Values("Accept-Encoding") {
-		for element := range strings.SplitSeq(field, ",") {
-			coding, parameter, _ := strings.Cut(element, ";")
-			weight := 1.0
-			if name, value, ok := strings.Cut(parameter, "="); ok && strings.EqualFold(strings.TrimSpace(name), "q") {
-				var err error
-				if weight, err = strconv.ParseFloat(strings.TrimSpace(value), 64); err != nil {
-					weight = 0
-				}
-			}
-			switch strings.ToLower(strings.TrimSpace(coding)) {
-			case "gzip", "x-gzip":
-				zipped = weight
-			case "identity":
-				identity = weight
-			case "*":
-				others = weight
+	weights := make(map[string]float64) // by coding
+	for element := range strings.SplitSeq(strings.Join(request.Values("Accept-Encoding"), ","), ",") {
+		coding, parameter, _ := strings.Cut(element, ";")
+		weight := 1.0
+		if name, value, ok := strings.Cut(parameter, "="); ok && strings.EqualFold(strings.TrimSpace(name), "q") {
+			var err error
+			if weight, err = strconv.ParseFloat(strings.TrimSpace(value), 64); err != nil {
+				weight = 0
 			}
 		}
+		coding = strings.ToLower(strings.TrimSpace(coding))
+		if coding == "x-gzip" {
+			coding = "gzip"
+		}
+		weights[coding] = weight
 	}
-	if zipped == unnamed {
-		zipped = others
+	weightOf := func(coding string) float64 {
+		if weight, named := weights[coding]; named {
+			return weight
+		}
+		return weights["*"]
 	}
-	if identity == unnamed {
-		identity = others
-	}
-	return zipped > 0 && zipped >= identity
+	return weightOf("gzip") > 0 && weightOf("gzip") >= weightOf("identity")
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 
@@ -13,8 +12,9 @@ import (
 )
 
 // newHandler returns the handler of all requests.
-func newHandler(o Options, ready func() bool, reload http.Handler, scrapeLog promhttp.Logger) (http.Handler, error) {
-	metrics, err := newMetricsHandler(o, scrapeLog)
+func (s *Server) newHandler() (http.Handler, error) {
+	o := s.options
+	metrics, err := newMetricsHandler(o, scrapeLogger{s.logs.Plain})
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func newHandler(o Options, ready func() bool, reload http.Handler, scrapeLog pro
 		_, _ = fmt.Fprintf(w, "%s is healthy.\n", wording.Program)
 	})
 	mux.HandleFunc("GET "+readyPath, func(w http.ResponseWriter, _ *http.Request) {
-		if !ready() {
+		if !s.ready.Load() {
 			http.Error(w, wording.Program+" has not read the sockets yet.", http.StatusServiceUnavailable)
 			return
 		}
@@ -42,7 +42,7 @@ func newHandler(o Options, ready func() bool, reload http.Handler, scrapeLog pro
 		mux.Handle("GET /{$}", compressed(root))
 	}
 	if o.EnableLifecycle {
-		mux.Handle(reloadPath, reload)
+		mux.HandleFunc(reloadPath, s.serveReload)
 	}
 	return mux, nil
 }

@@ -24,11 +24,10 @@ const (
 
 // Server is the HTTP server of the exporter.
 type Server struct {
-	options  Options
-	logs     Logs
-	reloader reloader
-	handler  http.Handler
-	ready    atomic.Bool // the first snapshot is made
+	options Options
+	logs    Logs
+	handler http.Handler
+	ready   atomic.Bool // the first snapshot is made
 }
 
 // New returns a server that does not listen yet.
@@ -36,14 +35,11 @@ func New(o Options, logs Logs) (*Server, error) {
 	if err := web.Validate(*o.Web.WebConfigFile); err != nil {
 		return nil, fmt.Errorf("--web.config.file: %w", err)
 	}
-	s := &Server{options: o, logs: logs, reloader: reloader{o.Reload, logs.Kit}}
+	s := &Server{options: o, logs: logs}
 	var err error
-	s.handler, err = newHandler(o, s.ready.Load, s.reloader, scrapeLogger{logs.Plain})
+	s.handler, err = s.newHandler()
 	return s, err
 }
-
-// Reload reloads the registry and logs the result. by says what asked for it, such as "SIGHUP".
-func (s *Server) Reload(by string) error { return s.reloader.do(by) }
 
 // Run listens and serves until ctx is done. It then finishes the scrapes in progress.
 func (s *Server) Run(ctx context.Context) error {

@@ -3,6 +3,7 @@ package wording
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -42,30 +43,26 @@ func Path(name string) string {
 
 // Quoted returns text in quotes, and cut if it is long, as errors show foreign text.
 func Quoted(text string) string {
-	const longest = 60
-	return strconv.Quote(cut(text, longest))
+	const longest = 60 // characters
+	characters := 0
+	for i := range text {
+		if characters == longest {
+			text = text[:i] + "…"
+			break
+		}
+		characters++
+	}
+	return strconv.Quote(text)
 }
+
+var usualName = regexp.MustCompile(`^[-.:0-9A-Za-z]{1,60}$`)
 
 // Name returns a name as it is, or as Quoted returns it if it is long or has more than ASCII letters, digits and -.: in it.
 func Name(name string) string {
-	unusual := func(r rune) bool {
-		return !strings.ContainsRune("-.:", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	if usualName.MatchString(name) {
+		return name
 	}
-	if quoted := Quoted(name); name == "" || strings.ContainsFunc(name, unusual) || quoted != `"`+name+`"` {
-		return quoted
-	}
-	return name
-}
-
-// cut returns the start of a text with an ellipsis if it has more than so many characters.
-func cut(text string, characters int) string {
-	for i := range text {
-		if characters == 0 {
-			return text[:i] + "…"
-		}
-		characters--
-	}
-	return text
+	return Quoted(name)
 }
 
 // ShortContainer returns the start of a container's ID, as container tools show it.
@@ -74,19 +71,15 @@ func ShortContainer(id string) string { return id[:min(len(id), 12)] }
 // ShortPod returns the start of a pod's UID that is enough to tell pods apart.
 func ShortPod(uid string) string { return uid[:min(len(uid), 8)] }
 
-// Count returns a number with its noun: "1 listener", "2 listeners", "3 registries".
+// Count returns a number with its noun: "1 listener", "2 listeners".
 func Count(n int, noun string) string {
 	return strconv.Itoa(n) + " " + Plural(n, noun)
 }
 
 // Plural returns a noun in the form that a number asks for.
 func Plural(n int, noun string) string {
-	stem, isY := strings.CutSuffix(noun, "y")
-	switch {
-	case n == 1:
+	if n == 1 {
 		return noun
-	case isY && !strings.HasSuffix(stem, "e") && !strings.HasSuffix(stem, "a") && !strings.HasSuffix(stem, "o"):
-		return stem + "ies"
 	}
 	return noun + "s"
 }
