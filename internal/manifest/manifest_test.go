@@ -54,6 +54,14 @@ func linesOf(found []registry.Fault, passed []Skipped) (findings, skipped []stri
 	return findings, skipped
 }
 
+// expect fails unless these are the findings and what is skipped, a line each.
+func expect(t *testing.T, ports string, files files, wantFindings, wantSkipped []string) {
+	t.Helper()
+	findings, skipped := checkAll(t, ports, files)
+	diff(t, "findings", wantFindings, findings)
+	diff(t, "skipped", wantSkipped, skipped)
+}
+
 func diff(t *testing.T, what string, want, got []string) {
 	t.Helper()
 	if d := cmp.Diff(want, got); d != "" {
@@ -63,17 +71,15 @@ func diff(t *testing.T, what string, want, got []string) {
 
 func TestFilesAreFoundByTheirNamesInEveryDirectory(t *testing.T) {
 	const bad = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 0x}]}\n"
-	findings, skipped := checkAll(t, "", files{
+	expect(t, "", files{
 		"a.yaml": bad, "a\n::error::\x1b[1m\u202e.yaml": bad, "b/c.yml": bad, "b/d/e.JSON": bad, "README.md": bad, "a.yaml.bak": bad, "yaml": bad, "b/x.yaml/f.yaml": bad,
-	})
-	diff(t, "findings", []string{
+	}, []string{
 		"deploy/a.yaml:4:23: port of Service default/a is 0x: want a number from 1 to 65535",
 		"deploy/a\\n::error::\\x1b[1m\\u202e.yaml:4:23: port of Service default/a is 0x: want a number from 1 to 65535",
 		"deploy/b/c.yml:4:23: port of Service default/a is 0x: want a number from 1 to 65535",
 		"deploy/b/d/e.JSON:4:23: port of Service default/a is 0x: want a number from 1 to 65535",
 		"deploy/b/x.yaml/f.yaml:4:23: port of Service default/a is 0x: want a number from 1 to 65535",
-	}, findings)
-	diff(t, "skipped", nil, skipped)
+	}, nil)
 }
 
 func TestFilesThatHoldNoPortsArePassedOver(t *testing.T) {
@@ -91,9 +97,7 @@ func TestFilesThatHoldNoPortsArePassedOver(t *testing.T) {
 		"ports that are not set": "apiVersion: v1\nkind: Service\nspec: {ports: [{port: 0, nodePort: ~}, {}]}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
-			findings, skipped := checkAll(t, "", files{"a.yaml": content})
-			diff(t, "findings", nil, findings)
-			diff(t, "skipped", nil, skipped)
+			expect(t, "", files{"a.yaml": content}, nil, nil)
 		})
 	}
 }
@@ -112,15 +116,13 @@ func TestTemplatesAreSkippedWithANote(t *testing.T) {
 		{"one of several documents", good + "---\napiVersion: v1\nkind: Pod\nmetadata:\n  {{ toYaml . }}\n  a: b\n", "9"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			findings, skipped := checkAll(t, "", files{"a.yaml": test.content})
-			diff(t, "findings", nil, findings)
-			diff(t, "skipped", []string{"deploy/a.yaml:" + test.line + ": " + skip}, skipped)
+			expect(t, "", files{"a.yaml": test.content}, nil, []string{"deploy/a.yaml:" + test.line + ": " + skip})
 		})
 	}
 }
 
 func TestValuesThatATemplateFillsInAreSkippedWithANote(t *testing.T) {
-	findings, skipped := checkAll(t, "reserved: [{team: a, ports: 100-200, namespaces: [a]}]\n", files{"a.yaml": `apiVersion: v1
+	expect(t, "reserved: [{team: a, ports: 100-200, namespaces: [a]}]\n", files{"a.yaml": `apiVersion: v1
 kind: Pod
 metadata: {name: web, namespace: "${NAMESPACE}"}
 spec:
@@ -131,16 +133,14 @@ spec:
         - {hostPort: 150, hostIP: $(IP)}
         - {hostPort: 151, containerPort: $(PORT)}
         - {hostPort: 151}
-`})
-	diff(t, "findings", []string{
+`}, []string{
 		`deploy/a.yaml:11:22: hostPort 151/TCP of Pod "${NAMESPACE}"/web is already taken by the same pod at deploy/a.yaml:10: want another port`,
-	}, findings)
-	diff(t, "skipped", []string{
+	}, []string{
 		`deploy/a.yaml:3: the ranges of Pod "${NAMESPACE}"/web: its namespace comes from a template`,
 		`deploy/a.yaml:5: hostNetwork of Pod "${NAMESPACE}"/web comes from a template: assumed to be false`,
 		`deploy/a.yaml:8: hostPort of Pod "${NAMESPACE}"/web comes from a template`,
 		`deploy/a.yaml:9: hostIP or protocol of hostPort 150 of Pod "${NAMESPACE}"/web comes from a template: not compared with others`,
-	}, skipped)
+	})
 }
 
 func TestABadDocumentDoesNotHideTheOthers(t *testing.T) {
@@ -243,15 +243,13 @@ func TestWhatCannotBeReadIsAnErrorThatNamesIt(t *testing.T) {
 }
 
 func TestFilesThatAreTooMuchAreSkipped(t *testing.T) {
-	findings, skipped := checkAll(t, "", files{
+	expect(t, "", files{
 		"a.json": strings.Repeat(" ", maxSize+1),
 		"b.json": "[" + strings.Repeat("[],", maxValues/2) + "]",
-	})
-	diff(t, "findings", nil, findings)
-	diff(t, "skipped", []string{
+	}, nil, []string{
 		"deploy/a.json:1: is larger than 10 MiB: want it in smaller files",
 		"deploy/b.json:1: has more than 2000000 values: want it in smaller files",
-	}, skipped)
+	})
 	fsys := files{}.fs()
 	fsys["pipe.yaml"] = &fstest.MapFile{Mode: fs.ModeNamedPipe}
 	_, passed, err := check(nil, fsys, "deploy")
@@ -275,13 +273,12 @@ func TestABombOfAliasesTakesBoundedWork(t *testing.T) {
 		{"a list in itself", pods + "items: &a\n  - {kind: List, items: *a}\n", "anchor 'a' value contains itself"},
 		{"a mapping in itself", "kind: Pod\nspec: &a\n  <<: *a\n", "anchor 'a' value contains itself"},
 	} {
-		findings, _ := checkAll(t, "", files{"a.yaml": test.content, "b.yaml": "--- x\n---\n" + test.content})
 		want := ":1: is not YAML: " + test.want + ": want a manifest that kubectl can read"
-		diff(t, test.name, []string{"deploy/a.yaml:1" + want, "deploy/b.yaml:2" + want}, findings)
+		expect(t, "", files{"a.yaml": test.content, "b.yaml": "--- x\n---\n" + test.content}, []string{"deploy/a.yaml:1" + want, "deploy/b.yaml:2" + want}, nil)
 	}
-	findings, skipped := checkAll(t, "", files{"a.yaml": lists + "data: *a9\n", "b.yaml": merges + "<<: *m9\n"})
-	diff(t, "aliases where nobody looks", nil, findings)
-	diff(t, "aliases in what is no manifest", []string{"deploy/b.yaml:1: is not YAML: document contains excessive aliasing"}, skipped)
+	// Nobody looks at the first, and the second is no manifest.
+	expect(t, "", files{"a.yaml": lists + "data: *a9\n", "b.yaml": merges + "<<: *m9\n"}, nil,
+		[]string{"deploy/b.yaml:1: is not YAML: document contains excessive aliasing"})
 }
 
 // It would take minutes if the time grew with the square of the number of keys.

@@ -198,15 +198,6 @@ func TestASnapshotIsAPage(t *testing.T) {
 			},
 		},
 		{
-			"nothing listens", &inventory.Snapshot{Reads: reads()},
-			digest{
-				Title:   host,
-				Summary: []count{{0, "listeners", false, false}, {0, "reachable from outside", false, false}},
-				Empty:   "Nothing listens.",
-				Columns: "held ",
-			},
-		},
-		{
 			"nothing could be read, which is another thing", blind,
 			digest{
 				Title:   "TCP not read: " + host,

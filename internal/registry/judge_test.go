@@ -191,15 +191,3 @@ func TestWhatIsDeclaredIsShownAsWritten(t *testing.T) {
 		}
 	}
 }
-
-func TestJudgingDoesNotAllocate(t *testing.T) {
-	table := parse(t, "services:", "  - {name: ssh, port: 22, bind: [loopback, private], process: sshd}", "reserved:", "  - {team: a, ports: 1-10}").For("")
-	listeners := []Listener{heldBy(on("tcp", "[fe80::1%eth0]:22"), Holder{Process: "sshd"}), on("tcp", "[::]:22"), on("udp", "0.0.0.0:5"), on("udp", "0.0.0.0:50")}
-	if allocations := testing.AllocsPerRun(100, func() {
-		for _, l := range listeners {
-			table.Judge(l)
-		}
-	}); allocations > 0 {
-		t.Errorf("got %v allocations", allocations)
-	}
-}

@@ -17,13 +17,8 @@ func TestWhatIsNoPlainFileIsReportedOrRead(t *testing.T) {
 	if _, err := Load("none.yml"); !errors.Is(err, fs.ErrNotExist) || err.Error() != "read the registry: open none.yml: no such file or directory" {
 		t.Errorf("none: %v", err)
 	}
-	for device, want := range map[string]string{
-		"/dev/zero": "/dev/zero:1:1: is larger than 10 MiB: want a shorter file",
-		"/dev/null": "/dev/null:1:1: has no services: want at least services: or reserved:",
-	} {
-		if _, err := Load(device); err == nil || err.Error() != want {
-			t.Errorf("got %v, want %s", err, want)
-		}
+	if _, err := Load("/dev/zero"); err == nil || err.Error() != "/dev/zero:1:1: is larger than 10 MiB: want a shorter file" {
+		t.Errorf("a file without an end: %v", err)
 	}
 	if err := syscall.Mkfifo("pipe", 0o600); err != nil {
 		t.Fatal(err)

@@ -125,20 +125,6 @@ func TestEveryFaultOfAServiceIsReported(t *testing.T) {
 			`3:5: service without a name: want "name: ssh"`,
 			`3:5: this service has no port: want "port: 22", a range such as "8000-8010", or a list of them`,
 		}},
-		faultCase{"all at once", "---\nservices:\n  - name: ssh\n    port: 22\n    bnd: x\n    bind: [10.0.0.300, \"::1/129\"]\n    hosts: ['[']\n" +
-			"  - name: ssh\n    port: 99999\n    proto: sctp\n    required: maybe\n  - port: 22\nreserved:\n  - team: a\n    ports: 10-1\n  - ports: 3\n", []string{
-			`5:5: unknown key "bnd": did you mean "bind"?`,
-			`6:12: bind "10.0.0.300" is not an address: ` + binds,
-			`6:24: bind "::1/129" is not a CIDR: want a length from 0 to 128 after the /`,
-			`7:13: glob "[" does not parse: want * for any characters, ? for one, [a-z] for one of some, and \ before one that stands for itself`,
-			`8:11: duplicate service "ssh": already on line 3: want another name`,
-			"9:11: port 99999: want a number from 1 to 65535",
-			`10:12: unknown proto "sctp": want tcp, udp, or a list of both`,
-			`11:15: required is "maybe": want true or false`,
-			`12:5: service without a name: want "name: ssh"`,
-			`15:12: port range "10-1" runs backwards: want "1-10"`,
-			`16:5: reserved range without a team: want "team: alpha"`,
-		}},
 		faultCase{"what a wrong key holds is looked at", "services:\n  - naem: ssh\n    ports: 0\n", []string{
 			`2:5: unknown key "naem": did you mean "name"?`,
 			`3:5: unknown key "ports": did you mean "port"?`,

@@ -67,7 +67,6 @@ func TestAChangeIsSeenHoweverItIsMade(t *testing.T) {
 		name   string
 		change func(t *testing.T, path string)
 	}{
-		{"written in place", func(t *testing.T, path string) { write(t, path, one("b")) }},
 		{"written in place, the times set back", func(t *testing.T, path string) {
 			info, err := os.Stat(path)
 			if err != nil {
