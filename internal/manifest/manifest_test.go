@@ -84,17 +84,18 @@ func TestFilesAreFoundByTheirNamesInEveryDirectory(t *testing.T) {
 
 func TestFilesThatHoldNoPortsArePassedOver(t *testing.T) {
 	for name, content := range map[string]string{
-		"empty":                  "",
-		"only markers":           "---\n---\n...\n---\n",
-		"a list":                 "- kind: Pod\n",
-		"a chart's values":       "service:\n  port: 80\n  nodePort: abc\n",
-		"no version":             "kind: Pod\nspec: {containers: [{ports: [{hostPort: x}]}]}\n",
-		"a kustomization":        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n",
-		"Knative's Service":      "apiVersion: serving.knative.dev/v1\nkind: Service\nspec: {ports: [{port: x}]}\n",
-		"a list of another kind": "apiVersion: v1\nkind: NodeList\nitems: [{apiVersion: v1, kind: Pod, spec: {containers: [{ports: [{hostPort: x}]}]}}]\n",
-		"alerts with templates":  "apiVersion: v1\nkind: ConfigMap\ndata:\n  a: \"{{ $labels.instance }}\"\n  b: |\n    {{ range . }}\n",
-		"a pod of odd shape":     "apiVersion: v1\nkind: Pod\nmetadata: []\nspec: {containers: {ports: 3}, initContainers: [4, [5], ~]}\n",
-		"ports that are not set": "apiVersion: v1\nkind: Service\nspec: {ports: [{port: 0, nodePort: ~}, {}]}\n",
+		"empty":                     "",
+		"only markers":              "---\n---\n...\n---\n",
+		"a list":                    "- kind: Pod\n",
+		"a chart's values":          "service:\n  port: 80\n  nodePort: abc\n",
+		"no version":                "kind: Pod\nspec: {containers: [{ports: [{hostPort: x}]}]}\n",
+		"a kustomization":           "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n",
+		"Knative's Service":         "apiVersion: serving.knative.dev/v1\nkind: Service\nspec: {ports: [{port: x}]}\n",
+		"a list of another kind":    "apiVersion: v1\nkind: NodeList\nitems: [{apiVersion: v1, kind: Pod, spec: {containers: [{ports: [{hostPort: x}]}]}}]\n",
+		"alerts with templates":     "apiVersion: v1\nkind: ConfigMap\ndata:\n  a: \"{{ $labels.instance }}\"\n  b: |\n    {{ range . }}\n",
+		"a pod of odd shape":        "apiVersion: v1\nkind: Pod\nmetadata: []\nspec: {containers: {ports: 3}, initContainers: [4, [5], ~]}\n",
+		"no ranges to compare with": "apiVersion: v1\nkind: Service\nspec: {ports: [{port: 80, nodePort: 30000}]}\n",
+		"ports that are not set":    "apiVersion: v1\nkind: Service\nspec: {ports: [{port: 0, nodePort: ~}, {}]}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			expect(t, "", files{"a.yaml": content}, nil, nil)

@@ -58,13 +58,6 @@ items:
 	}, nil)
 }
 
-func TestWithoutReservedRangesNoPortIsOutsideOfThem(t *testing.T) {
-	service := files{"a.yaml": "apiVersion: v1\nkind: Service\nspec: {ports: [{port: 80, nodePort: 30000}]}\n"}
-	for _, ports := range []string{"", "services: [{name: a, port: 1}]\n"} {
-		expect(t, ports, service, nil, nil)
-	}
-}
-
 func TestALongListOfRangesIsCut(t *testing.T) {
 	expect(t, "reserved: [{team: a, ports: [1, 2-3, 5, 7, 9, 11, 13], namespaces: [default]}]\n", files{
 		"a.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n",

@@ -40,17 +40,17 @@ func (r *report) conflicts(services []*service, where string, shared func(a, b *
 				}
 			}
 		}
-		firstConflicts(claims, &work, func(a, b *claim) bool {
+		for later, earlier := range firstConflicts(claims, &work, func(a, b *claim) bool {
 			one, other := services[a.order], services[b.order]
 			if !shared(one, other, &work) {
 				return false
 			}
 			work += len(one.bind) * len(other.bind)
 			return overlap(one.bind, other.bind)
-		}, func(later, earlier *claim) {
+		}) {
 			r.add(later.line, later.column, "%s %s: taken by service %s on line %d%s: want another port, or a bind or hosts that do not overlap",
 				protoNames[proto], later.common(earlier), wording.Quoted(services[earlier.order].name), earlier.line, where)
-		})
+		}
 		if work > maxWork {
 			r.add(claims[0].line, claims[0].column, "too many services on the same ports to compare them: want fewer services, hosts or addresses there")
 			return
@@ -93,13 +93,13 @@ func (r *report) overlaps(reserved []*reservation) {
 		}
 	}
 	work := 0
-	firstConflicts(claims, &work, func(a, b *claim) bool {
+	for later, earlier := range firstConflicts(claims, &work, func(a, b *claim) bool {
 		one, other := reserved[a.order].team, reserved[b.order].team
 		return one != other && one != "" && other != ""
-	}, func(later, earlier *claim) {
+	}) {
 		r.add(later.line, later.column, "%s: reserved for team %s on line %d: want each port with one team",
 			later.common(earlier), wording.Quoted(reserved[earlier.order].team), earlier.line)
-	})
+	}
 	if work > maxWork {
 		r.add(claims[0].line, claims[0].column, "too many ranges reserve the same ports to compare them: want each port with one team")
 	}
@@ -116,9 +116,9 @@ func (c *claim) common(o *claim) portRange {
 	return portRange{Range: ports.Range{First: max(c.First, o.First), Last: min(c.Last, o.Last)}}
 }
 
-// firstConflicts calls found for each claim that conflicts with an earlier entry's claim to the same ports, with the first such
-// entry. It sorts the claims by port. It gives up when work exceeds maxWork.
-func firstConflicts(claims []claim, work *int, conflict func(a, b *claim) bool, found func(later, earlier *claim)) {
+// firstConflicts returns the claims that conflict with an earlier entry's claim to the same ports, and the first such claim of
+// each. It sorts the claims by port. It returns nothing when work exceeds maxWork.
+func firstConflicts(claims []claim, work *int, conflict func(a, b *claim) bool) map[*claim]*claim {
 	slices.SortFunc(claims, func(a, b claim) int {
 		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.order, b.order))
 	})
@@ -129,7 +129,7 @@ func firstConflicts(claims []claim, work *int, conflict func(a, b *claim) bool, 
 		before = slices.DeleteFunc(before, func(b *claim) bool { return b.Last < c.First })
 		for _, b := range before {
 			if *work++; *work > maxWork {
-				return
+				return nil
 			}
 			if !conflict(c, b) {
 				continue
@@ -144,7 +144,5 @@ func firstConflicts(claims []claim, work *int, conflict func(a, b *claim) bool, 
 		}
 		before = append(before, c)
 	}
-	for later, earlier := range firsts {
-		found(later, earlier)
-	}
+	return firsts
 }
