@@ -28,7 +28,7 @@ declare -A jobs
 
 # NAME COMMAND ...: runs a command in the background. `collect NAME` waits for it.
 begin() {
-  local name=$1 file=$logs/${1//[^a-z0-9]/-}
+  local name=$1 file=$logs/${1//[^A-Za-z0-9]/-} started=$SECONDS
   shift
   { "$@" >"$file.log" 2>&1; echo "$? $((SECONDS - started))" >"$file.end"; } </dev/null &
   jobs[$name]=$!
@@ -36,7 +36,7 @@ begin() {
 
 # NAME: prints what a part printed. A part whose last line is "N passed, N failed" counts as that many, any other as one.
 collect() {
-  local name=$1 file=$logs/${1//[^a-z0-9]/-} status seconds verdict=passed passed failed
+  local name=$1 file=$logs/${1//[^A-Za-z0-9]/-} status seconds verdict=passed passed failed
   wait "${jobs[$name]}"
   read -r status seconds <"$file.end"
   printf '\n==> %s\n' "$name"
@@ -54,11 +54,9 @@ collect() {
 
 # NAME COMMAND ...
 part() {
-  local started=$SECONDS
   begin "$@"
   collect "$1"
 }
-started=$SECONDS
 
 # A copy of the repository that belongs to nobody, with an empty home and build cache. Only the modules are there already,
 # in a cache that nobody can read.
