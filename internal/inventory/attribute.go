@@ -28,8 +28,8 @@ type attribution struct {
 	known   bool   // whether the last search succeeded
 }
 
-// attribute fills in the holders of each listener. input is the version of the listing; the result is the version of what it has
-// then.
+// attribute fills in the holders of each listener. input is the version of the listing without holders; it returns the version of
+// the listing with them.
 func (a *attribution) attribute(input uint64, l *listing) (version uint64, _ Read) {
 	start := time.Now()
 	same := a.input == input

@@ -58,7 +58,7 @@ func Open(o Options, logger log.Logger) (*Inventory, error) {
 	if o.Holders {
 		finder, err := holder.New(o.Procfs, o.Sysfs)
 		if err != nil {
-			level.Warn(logger).Log("msg", "cgroups name no units, pods and containers: holders are known only if a process shows its descriptors", "err", err)
+			level.Warn(logger).Log("msg", "no usable cgroup2 hierarchy: a holder is known only if its process can be seen", "err", err)
 		}
 		sources.holders = finder
 	}

@@ -37,12 +37,12 @@ func newJudge(o *Options, logger log.Logger) (*judge, error) {
 		return nil, err
 	}
 	j := &judge{options: o, logger: logger, watcher: watcher}
-	j.take()
+	j.adopt()
 	return j, nil
 }
 
-// take makes the table of the current registry, logs it, and reports whether it is another one than before.
-func (j *judge) take() bool {
+// adopt makes the table of the current registry and logs it, unless that was done before. It reports whether the registry is new.
+func (j *judge) adopt() bool {
 	current := j.watcher.Current()
 	if current == j.registry {
 		return false
@@ -62,8 +62,8 @@ func (j *judge) take() bool {
 // declares reports whether a service of the registry declares a port.
 func (j *judge) declares(proto string, port uint16) bool { return j.table.Declares(proto, port) }
 
-// judge fills in the verdicts on the listeners of the main namespace. input is the version of the listing; the result is the
-// version of what it has then.
+// judge fills in the verdicts on the listeners of the main namespace. input is the version of the listing without verdicts; it
+// returns the version of the listing with them.
 func (j *judge) judge(input uint64, l *listing, main *namespace) (version uint64, _ Read) {
 	start := time.Now()
 	j.refresh(start)
@@ -74,13 +74,13 @@ func (j *judge) judge(input uint64, l *listing, main *namespace) (version uint64
 	return version, Read{Collector: CollectorRegistry, Duration: time.Since(start)}
 }
 
-// refresh takes a registry whose file has changed.
+// refresh adopts the registry of a file that has changed.
 func (j *judge) refresh(now time.Time) {
 	if _, err := j.watcher.Check(now); err != nil { // once for each fault
 		LogEach(j.logger, BadRegistry, err)
 	}
 	good, _ := j.watcher.LastReload()
-	if changed := j.take(); !changed && good && j.bad {
+	if changed := j.adopt(); !changed && good && j.bad {
 		level.Info(j.logger).Log("msg", "the registry's file is good again, with the same content as before", "file", j.registry.File())
 	}
 	j.bad = !good

@@ -18,15 +18,16 @@ const goneKept = time.Hour
 // In 5 686 reads of procfs next to very busy neighbours, 145 times two in a row lacked the same socket, and once five.
 const goneAfter = 8
 
-// confirmTime bounds the reads of one round. If a read takes long, because the host has very many sockets, a missing socket stays
-// as it was until later rounds have made sure.
+// confirmTime bounds the reads of one update. If a read takes long, because the host has very many sockets, a missing socket stays
+// as it was until later updates have made sure.
 const confirmTime = time.Second
 
-// ledger remembers one protocol's sockets from read to read. The kernel's tables are no consistent snapshot: while
+// ledger remembers one protocol's sockets from read to read. The kernel's tables are not a consistent snapshot: while
 // neighbours open and close, a read can pass over a socket that never closed, or give it twice. So a socket is gone only
 // when several reads in a row lack it, and rows of the same socket are one.
 //
-// A round is one read or more (absorb), while it is doubtful what they say, and then the judgement (settle).
+// An update begins (begin), takes in one read, and more reads while their result is doubtful (absorb), and then decides what
+// listens (settle).
 type ledger struct {
 	proto     socket.Protocol
 	maxGone   int // how many listeners that went are kept at most
@@ -34,12 +35,12 @@ type ledger struct {
 	listeners map[place]*listener
 	closed    map[uint64]closedSocket // by ID
 	reads     uint64                  // how many reads were absorbed
-	round     uint64                  // the value of reads when the present round began
-	settled   bool                    // a first round was settled: what appears from now on is new
+	before    uint64                  // the value of reads when the current update began
+	settled   bool                    // a first update was settled: what appears from now on is new
 
-	ranges socket.PortRanges // by which the last round was settled
-	still  bool              // the last round saw every socket, in one read, and no listener waits for a time to pass
-	failed bool              // the last round failed
+	ranges socket.PortRanges // by which the last update was settled
+	stable bool              // the last update saw every socket, in one read, and no listener waits for a time to pass
+	failed bool              // the last update failed
 }
 
 // place is where a listener is.
@@ -53,7 +54,7 @@ func placeOf(s socket.Socket) place { return place{s.Addr, s.Device} }
 // identity identifies a socket: by its ID, wherever it moves.
 type identity struct {
 	id uint64
-	// Sockets with the ID 0 are distinguished by their place, and by counting those of one read. They are never one socket.
+	// Two rows with the ID 0 are always two sockets. They are told apart by their place, and by counting those of one read.
 	at       place
 	nameless int
 }
@@ -63,34 +64,34 @@ type member struct {
 	row      socket.Socket // as last read
 	lastRead uint64        // the read that last had it
 	since    time.Time     // when it was first read
-	atStart  bool          // it was there in the first round
+	atStart  bool          // it was there in the first update
 	counted  uint32        // the part of row.Drops that its listener has counted
-	of       *listener     // the listener that last counted it; nil before
+	listener *listener     // the listener that last counted it; nil before
 }
 
-// closedSocket is what is remembered about a socket that is gone. It may still be open, and listen again: the kernel then goes
-// on counting its drops.
+// closedSocket is what is remembered about a socket that no longer listens. It may still be open, and listen again: the kernel
+// then goes on counting its drops.
 type closedSocket struct {
-	counted uint32 // as of the member
-	at      time.Time
+	counted uint32    // member.counted
+	at      time.Time // when it was found to be gone
 }
 
 // listener is the sockets on one address and port, taken together.
 type listener struct {
-	counted           uint64 // the value of ledger.reads when it last had sockets
+	lastRead          uint64 // the value of ledger.reads when it last had sockets
 	sockets           int
 	fullest           socket.Socket   // the one whose queue is the longest for its limit
 	queue, queueLimit uint64          // summed
 	ipv6Only          bool            // every one of its sockets is
 	held              []holder.Socket // its sockets, as their holders are asked for
 	opened            time.Time       // when its oldest socket was first read
-	atStart           bool            // one of its sockets was there in the first round
+	atStart           bool            // one of its sockets was there in the first update
 	sticky            bool            // one of its sockets has been reported before
 
 	reported  bool      // it is in the snapshot
 	firstSeen time.Time // when it began to be, or zero
 	drops     uint64
-	gone      time.Time // when it was last reported; zero if it never was
+	gone      time.Time // when it last left the snapshot; zero if it never did
 }
 
 func newLedger(proto socket.Protocol, maxGone int) *ledger {
@@ -103,10 +104,10 @@ func newLedger(proto socket.Protocol, maxGone int) *ledger {
 	}
 }
 
-// begin starts a round.
-func (l *ledger) begin() { l.round, l.still = l.reads, false }
+// begin starts an update.
+func (l *ledger) begin() { l.before, l.stable = l.reads, false }
 
-// absorb enters the rows of one whole read.
+// absorb takes in the rows of one whole read.
 func (l *ledger) absorb(rows []socket.Socket, now time.Time) {
 	l.reads++
 	var nameless map[place]int
@@ -139,11 +140,11 @@ func (l *ledger) absorb(rows []socket.Socket, now time.Time) {
 	}
 }
 
-// doubtful reports whether the round needs another read before it can be settled. The first round does: there is nothing to
+// doubtful reports whether the update needs another read before it can be settled. The first update does: there is nothing to
 // compare it with. A later one does if sockets are missing that the last snapshot reported.
 func (l *ledger) doubtful(missing []socket.Socket) bool {
 	if !l.settled {
-		return l.reads-l.round < goneAfter
+		return l.reads-l.before < goneAfter
 	}
 	return len(missing) > 0
 }
@@ -151,29 +152,29 @@ func (l *ledger) doubtful(missing []socket.Socket) bool {
 // missing appends the sockets that may be gone.
 func (l *ledger) missing(dst []socket.Socket) []socket.Socket {
 	for _, m := range l.sockets {
-		if l.wavers(m) {
+		if l.mayBeGone(m) {
 			dst = append(dst, m.row)
 		}
 	}
 	return dst
 }
 
-// wavers reports whether a socket that was reported is missing, but not for long enough to be gone.
-func (l *ledger) wavers(m *member) bool {
-	return m.lastRead <= l.round && m.of != nil && m.of.reported && l.reads-m.lastRead < goneAfter
+// mayBeGone reports whether a socket that was reported is missing, but not for long enough to be gone.
+func (l *ledger) mayBeGone(m *member) bool {
+	return m.lastRead <= l.before && m.listener != nil && m.listener.reported && l.reads-m.lastRead < goneAfter
 }
 
-// settle ends a round: it drops the sockets that are gone and brings the listeners up to date. young reports whether a port that
+// settle ends an update: it drops the sockets that are gone and brings the listeners up to date. young reports whether a port that
 // has been open for that long is still too young to be reported.
 func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duration) bool) {
-	still := l.reads == l.round+1
+	stable := l.reads == l.before+1
 	for id, m := range l.sockets {
-		if m.lastRead > l.round {
+		if m.lastRead > l.before {
 			// A confirmation does not ask for the sockets that the read before it had, so it says nothing against them.
 			m.lastRead = l.reads
 		} else {
-			still = false
-			if !l.wavers(m) {
+			stable = false
+			if !l.mayBeGone(m) {
 				if l.reads-m.lastRead >= goneAfter {
 					delete(l.sockets, id)
 					if id.id != 0 && m.counted > 0 {
@@ -193,7 +194,7 @@ func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duratio
 	}
 	gone := make(map[place]time.Time)
 	for at, of := range l.listeners {
-		open := of.counted == l.reads && (of.sticky || !young(at.addr.Port(), now.Sub(of.opened)))
+		open := of.lastRead == l.reads && (of.sticky || !young(at.addr.Port(), now.Sub(of.opened)))
 		switch {
 		case open && !of.reported:
 			of.reported = true
@@ -205,14 +206,14 @@ func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duratio
 			of.reported = false
 			of.gone = now
 		}
-		if of.counted != l.reads { // no socket is left
+		if of.lastRead != l.reads { // no socket is left
 			if !l.keeps(of, now) {
 				delete(l.listeners, at)
 				continue
 			}
 			gone[at] = of.gone
 		}
-		still = still && of.reported
+		stable = stable && of.reported
 	}
 	// Whoever opens and closes ports without end must not fill the memory.
 	for _, at := range oldest(gone, l.maxGone, func(at time.Time) time.Time { return at }) {
@@ -222,10 +223,10 @@ func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duratio
 	for _, id := range oldest(l.closed, l.maxGone, func(c closedSocket) time.Time { return c.at }) {
 		delete(l.closed, id)
 	}
-	l.settled, l.still = true, still
+	l.settled, l.stable = true, stable
 }
 
-// oldest returns the keys of what went first, if there is more than limit.
+// oldest returns the keys of what went first, as many as there are above limit.
 func oldest[K comparable, V any](gone map[K]V, limit int, when func(V) time.Time) []K {
 	if len(gone) <= limit {
 		return nil
@@ -234,7 +235,7 @@ func oldest[K comparable, V any](gone map[K]V, limit int, when func(V) time.Time
 	return oldestFirst[:len(gone)-limit]
 }
 
-// holds reports whether a socket that is gone must still be remembered.
+// holds reports whether a closed socket must still be remembered.
 func (c closedSocket) holds(now time.Time) bool { return now.Sub(c.at) < goneKept }
 
 // keeps reports whether the drop count of a listener that is not reported must be kept. A count of 0 need not be.
@@ -244,8 +245,8 @@ func (l *ledger) keeps(of *listener, now time.Time) bool {
 
 // count adds a socket that is there.
 func (of *listener) count(m *member, reads uint64) {
-	if of.counted != reads {
-		of.counted = reads
+	if of.lastRead != reads {
+		of.lastRead = reads
 		of.sockets, of.queue, of.queueLimit = 0, 0, 0
 		of.fullest, of.ipv6Only = m.row, true
 		of.held = of.held[:0]
@@ -267,8 +268,8 @@ func (of *listener) count(m *member, reads uint64) {
 		of.opened = m.since
 	}
 	of.atStart = of.atStart || m.atStart
-	of.sticky = of.sticky || of.reported && m.of == of
-	m.of = of
+	of.sticky = of.sticky || of.reported && m.listener == of
+	m.listener = of
 }
 
 // risen returns by how much a socket's drop count rose. The kernel's counter is 32 bits wide and may wrap.

@@ -13,7 +13,7 @@ type namespace struct {
 	name    string // empty for the main one
 	source  socket.Source
 	options *Options
-	// declares reports whether the registry declares a port, which is then reported at once. It is nil without a registry.
+	// declares reports whether the registry declares a port. Such a port is reported at once. It is nil without a registry.
 	declares func(proto string, port uint16) bool
 	now      func() time.Time
 	// brief limits the first observation to two reads of a protocol. With many namespaces more would take too long: a read
@@ -68,15 +68,15 @@ func (n *namespace) update(l *ledger) (changed bool, err error) {
 	if err != nil {
 		return true, err
 	}
-	if same && l.still && n.ranges == l.ranges {
+	if same && l.stable && n.ranges == l.ranges {
 		return false, nil
 	}
 	l.begin()
 	l.absorb(sockets, n.now())
 	n.missing = l.missing(n.missing[:0])
 	mayGoOn := func() bool {
-		if !l.settled && (n.brief || l.reads-l.round < 2) {
-			return l.reads-l.round < 2
+		if !l.settled && (n.brief || l.reads-l.before < 2) {
+			return l.reads-l.before < 2
 		}
 		return n.now().Sub(start) <= confirmTime
 	}

@@ -18,9 +18,9 @@ import (
 const (
 	// perRound is how many namespaces a round reads. The first round reads all of them.
 	perRound = 64
-	// roundTime is how long a round goes on to the next namespace, and how long a snapshot waits for the round's end.
+	// roundTime is how long a round begins to read further namespaces, and how long a snapshot waits for the round's end.
 	roundTime = 200 * time.Millisecond
-	// firstRoundTime is the same for the very first round.
+	// firstRoundTime is the same for the first round.
 	firstRoundTime = 5 * time.Second
 )
 
@@ -212,7 +212,8 @@ func (r *rounds) admit(found []socket.Namespace) (changed bool) {
 }
 
 // nameOf returns the name of a namespace, which it keeps as long as it lives: that of its pod or its container, or the one that
-// ip-netns(8) gave it. No two namespaces have the same name. nameless reports that it has none of these, and may get one soon.
+// ip-netns(8) gave it. If it has none of these, it is called after its number and nameless is true. taken has the names of the
+// others.
 func (r *rounds) nameOf(f socket.Namespace, taken map[string]bool) (name string, nameless bool) {
 	inode := strconv.FormatUint(f.Inode, 10)
 	name = cmp.Or(r.namer.Name(f.Members()), f.RunName)

@@ -25,14 +25,14 @@ type Snapshot struct {
 	Reads []Read
 	// Listeners are the open ports: the main network namespace first, lowest port first.
 	Listeners []Listener
-	// Gone are listeners that went within the last hour and had dropped packets. Only their Drops have a meaning.
+	// Gone are listeners that closed within the last hour and had dropped packets. Only their Key and Drops are set.
 	Gone []Listener
 	// Omitted is how many listeners were left out because there are more than Options.MaxPorts.
 	Omitted int
 	// Unattributed is how many of the Listeners have no Holders. It is 0 unless the holders were asked for and could be read.
 	Unattributed int
-	// Namespaces is how many network namespaces there are, including the main one. NamespacesOmitted is how many of them were
-	// not read this time: their listeners are those of the last time. Both are 0 unless all namespaces were asked for.
+	// Namespaces is how many network namespaces were found, including the main one. NamespacesOmitted is how many of them were
+	// not read this time: their listeners are those of their last read. Both are 0 unless all namespaces were asked for.
 	Namespaces, NamespacesOmitted int
 	// Compliance is nil without a registry.
 	Compliance *Compliance
@@ -44,7 +44,7 @@ type Compliance struct {
 	Services []ServiceState
 	// Reserved is how the teams' ranges are used. It is nil if a protocol could not be read.
 	Reserved []TeamUse
-	// Reloaded reports whether the file was good when it was last read. ReloadedAt is when it was last read and good.
+	// Reloaded reports whether the last load of the file succeeded. ReloadedAt is when a load last succeeded.
 	Reloaded   bool
 	ReloadedAt time.Time
 }
@@ -90,7 +90,7 @@ func (s *Snapshot) Missing() []ServiceState {
 // Holder is who holds a listener. What is not known is empty.
 type Holder = holder.Holder
 
-// The types of a registry's verdicts. With these names whoever shows a snapshot needs no import of the registry.
+// The types of a registry's verdicts. With these names, code that shows a snapshot need not import the registry.
 type (
 	// Verdict is the registry's verdict on a listener.
 	Verdict = registry.Verdict
@@ -169,7 +169,7 @@ func (l *Listener) Full() bool {
 	return l.Proto == TCP && l.Detailed && l.AcceptQueueLength > l.AcceptQueueLimit
 }
 
-// Input returns what the registry judges of the listener.
+// Input returns the listener in the form that the registry judges.
 func (l *Listener) Input() registry.Listener {
 	input := registry.Listener{Proto: l.Proto, Addr: l.Addr, HoldersKnown: l.Exact}
 	if l.Detailed {
