@@ -14,10 +14,10 @@ type attribution struct {
 	holders   []Holder
 	witnesses []witness
 	pending   bool // it is among Finder.pending
-	wanted    bool // by the next search through all processes that begins when it is due
+	wanted    bool // a search through all processes looks for it, if the search begins when due or later
 	due       time.Time
-	searches  int       // how many found no process
-	renames   int       // how often a witness had a new name and all holders were searched for again
+	searches  int       // how many searches found no process
+	renames   int       // how often all holders were searched for again because a witness had a new name
 	renamed   time.Time // when that was last
 	byCgroup  bool      // the unit is that of the cgroup in which the socket was made, not that of the process
 }

@@ -143,7 +143,7 @@ func TestAProcessWithVeryManyDescriptorsTakesNoMoreThanTheTimeOfAFind(t *testing
 	x := newFixture(t)
 	x.process(100, "server", 1000)
 	x.process(300, "huge")
-	for fd := range 6 * piece {
+	for fd := range 6 * namesAtOnce {
 		x.link(300, 3+fd, "socket:[9]")
 	}
 	s := Socket{ID: 1, Inode: 1000}

@@ -57,7 +57,7 @@ func mountsOf(procfsPath string) ([]*procfs.MountInfo, error) {
 	return mounts, err
 }
 
-// maxNamed is the number of processes in a cgroup up to which their names are read. More processes have no name in common.
+// maxNamed is how many processes a cgroup may have for their names to be read. A larger cgroup counts as one of several names.
 const maxNamed = 1024
 
 // members are the processes of a cgroup.
@@ -85,8 +85,8 @@ func (f *Finder) membersOf(id uint64) (members, error) {
 	return m, nil
 }
 
-// serviceOf returns the processes of the service for which a socket unit with a cgroup waits, which by systemd's default has the
-// same name (Service=, systemd.socket(5)).
+// serviceOf returns the processes of the service that a socket unit starts, if id is the cgroup of a socket unit. By systemd's
+// default the two have the same name (Service=, systemd.socket(5)).
 func (f *Finder) serviceOf(id uint64) ([]int, error) {
 	if f.cgroups == nil {
 		return nil, nil
@@ -133,7 +133,7 @@ func (f *Finder) readMembers(file string) (members, error) {
 			return members{pids: pids}, nil
 		}
 	}
-	if len(nameless) > 0 { // did they die?
+	if len(nameless) > 0 { // they may have died since
 		if pids, err = readPIDs(file); err != nil || slices.ContainsFunc(nameless, func(pid int) bool { return slices.Contains(pids, pid) }) {
 			return members{pids: pids}, nil
 		}

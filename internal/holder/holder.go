@@ -1,5 +1,5 @@
-// Package holder finds who holds a listening socket: the unit, the pod and the container, by the cgroup of the socket, which needs
-// no privilege, and the process.
+// Package holder finds who holds a listening socket. The socket's cgroup names the unit, the pod and the container, which needs no
+// privilege. The open files of processes show the process.
 package holder
 
 import (
@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Socket identifies a socket whose holder is wanted. Two sockets are never equal at the same time, and hardly ever one after
-// the other.
+// Socket identifies a socket whose holder is wanted. No two open sockets are equal, and a new one hardly ever equals one that was
+// closed.
 type Socket struct {
 	// ID is the socket's own as long as it lives, or 0.
 	ID uint64
@@ -65,7 +65,7 @@ type Finder struct {
 	lastRecheck time.Time
 	pending     []*attribution // their holders are to be found
 	search      *search        // through all processes; nil while there is none
-	hiddenUntil time.Time      // no search before, because no process showed its descriptors
+	hiddenUntil time.Time      // no search begins before, because no process showed its descriptors
 	ran         bool           // a Find has ended
 
 	// What this Find has read, by cgroup ID.
@@ -86,7 +86,7 @@ func New(procfs, sysfs string) (*Finder, error) {
 // Find brings the finder up to date with the present sockets. same says that they are those of the last call. changed reports
 // whether the holders of any socket differ from those after the last call.
 //
-// A process or a cgroup that vanishes meanwhile is no error. After an error the holders are those of before.
+// A process or a cgroup that vanishes meanwhile is no error. After an error, some of the holders may be out of date.
 func (f *Finder) Find(sockets []Socket, same bool) (changed bool, err error) {
 	defer func() {
 		if r := recover(); r != nil { // a panic must not take away the gauge that reports it
@@ -127,7 +127,7 @@ func (f *Finder) Holders(s Socket) []Holder {
 	return nil
 }
 
-// Exact reports whether the holders of a socket are the processes that have it open, and not a guess by its cgroup.
+// Exact reports whether the holders of a socket are the processes that have it open, not a guess from its cgroup.
 func (f *Finder) Exact(s Socket) bool {
 	a := f.known[s]
 	return a != nil && a.served()
@@ -204,7 +204,7 @@ func (f *Finder) attribute(half, deadline time.Time) (changed bool, err error) {
 	return changed, err
 }
 
-// update sets the holders of a socket by what is known, and reports whether they changed. After an error they are not known.
+// update sets the holders of a socket by what is known, and reports whether they changed. After an error they are unchanged.
 func (f *Finder) update(a *attribution) (changed bool, err error) {
 	holders, err := f.holdersOf(a)
 	if err != nil || slices.Equal(holders, a.holders) {

@@ -25,7 +25,7 @@ func (f *Finder) searchProcess(pid int, wanted map[uint64]*attribution, deadline
 	defer func() { _ = dir.Close() }()
 	comm, named := "", false
 	for {
-		names, err := dir.Readdirnames(piece)
+		names, err := dir.Readdirnames(namesAtOnce)
 		for _, name := range names {
 			inode, ok := socketIn(int(dir.Fd()), name)
 			if !ok {
@@ -52,7 +52,7 @@ func (f *Finder) searchProcess(pid int, wanted map[uint64]*attribution, deadline
 			return visible, found, unlessHidden(err)
 		}
 		visible = true
-		if len(names) == piece && f.now().After(deadline) {
+		if len(names) == namesAtOnce && f.now().After(deadline) {
 			return visible, found, errUnfinished
 		}
 	}

@@ -68,7 +68,7 @@ func (f *Finder) recheckOne(a *attribution, now time.Time) (changed bool, err er
 	return false, nil
 }
 
-// checkWitnesses reports whether a witness of a socket has it no longer open, and whether one has a new name, which it notes.
+// checkWitnesses reports whether a witness of a socket no longer has it open, and whether one has a new name, which it notes.
 func (f *Finder) checkWitnesses(a *attribution) (lost, renamed bool) {
 	for n, w := range a.witnesses {
 		name, ok := f.holds(w, a.socket.Inode)

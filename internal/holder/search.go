@@ -11,7 +11,7 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/netns"
 )
 
-// hiddenFor is how long no search through all processes begins after one to which no process showed its descriptors.
+// hiddenFor is the pause after a search through all processes in which no other process showed its descriptors.
 const hiddenFor = 10 * time.Minute
 
 // search is a walk through the descriptors of all processes, which may take several Finds.
@@ -21,7 +21,7 @@ type search struct {
 	visible bool                    // a process other than this one showed its descriptors
 }
 
-// searchCgroups looks for the processes that have sockets open in the sockets' cgroups. It returns the processes that it searched,
+// searchCgroups looks in the cgroups of sockets for the processes that have them open. It returns the processes that it searched,
 // and whether each showed its descriptors.
 func (f *Finder) searchCgroups(sockets []*attribution, deadline time.Time) (searched map[int]bool, err error) {
 	wanted := make(map[uint64]*attribution)
@@ -67,7 +67,7 @@ func (f *Finder) searchCgroups(sockets []*attribution, deadline time.Time) (sear
 }
 
 // searchAll goes on with the search through all processes, or begins one if there is something to find. It returns the sockets
-// whose holders may have changed. searched are the processes that this Find has searched for what is pending.
+// whose holders may have changed. searched is what searchCgroups returned in this Find.
 func (f *Finder) searchAll(deadline time.Time, searched map[int]bool) (found []*attribution, err error) {
 	if f.search == nil {
 		if f.search, err = f.beginSearch(searched); err != nil {
@@ -140,8 +140,8 @@ func (f *Finder) isKnownCgroup(id uint64) bool {
 	return err == nil && at != ""
 }
 
-// beginSearch returns a search for what is wanted now, or nil if that is nothing. It leaves out the processes that this Find has
-// searched, unless a socket is wanted that they were not searched for.
+// beginSearch returns a search for what is wanted now, or nil if nothing is. It leaves out the processes in searched, unless a
+// socket is wanted that they were not searched for.
 func (f *Finder) beginSearch(searched map[int]bool) (*search, error) {
 	now := f.now()
 	if now.Before(f.hiddenUntil) {

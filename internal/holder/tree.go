@@ -18,20 +18,20 @@ import (
 const (
 	// maxDepth is how far below the root a cgroup is looked for.
 	maxDepth = 32
-	// piece is how many names are read from a directory at once.
-	piece = 1024
+	// namesAtOnce is how many names are read from a directory at once.
+	namesAtOnce = 1024
 )
 
 // errUnfinished says that something is not known yet: the next Find goes on.
 var errUnfinished = errors.New("not found in time")
 
-// tree finds cgroups by their IDs. The kernel says the ID of a socket's cgroup, and the directory has that inode number.
+// tree finds cgroups by their IDs. The kernel reports the ID of a socket's cgroup, which is the inode number of its directory.
 //
-// A walk that is not at its end in time goes on at the next Find. This pays where somebody has made a hundred thousand cgroups: a
+// A walk that does not end in time goes on at the next Find. This pays where somebody has made a hundred thousand cgroups: a
 // walk that began again each time would never get past them, and the units of all others' sockets would stay unknown.
 type tree struct {
 	root    string
-	wanted  map[uint64]struct{} // IDs: no others are remembered
+	wanted  map[uint64]struct{} // the IDs that may be asked for: no others are remembered
 	paths   map[uint64]string   // by ID, from the root of the hierarchy
 	removed map[uint64]struct{} // IDs that a whole walk did not find: the kernel never gives out an ID twice
 
@@ -150,7 +150,7 @@ func (t *tree) step() error {
 		}
 		return nil
 	}
-	entries, err := top.dir.ReadDir(piece)
+	entries, err := top.dir.ReadDir(namesAtOnce)
 	for _, entry := range entries {
 		if entry.IsDir() {
 			top.names = append(top.names, entry.Name())

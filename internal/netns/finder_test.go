@@ -124,13 +124,13 @@ func TestEachNamespaceButTheMainOneIsFoundOnce(t *testing.T) {
 		t.Fatalf("got %v, %v, want two namespaces", found, err)
 	}
 	for _, o := range found {
-		if got, want := o.Name(), filepath.Join(h.dir, strconv.Itoa(o.PID())); got != want {
+		if got, want := o.DirForPeople(), filepath.Join(h.dir, strconv.Itoa(o.PID())); got != want {
 			t.Errorf("it is called %s, want %s", got, want)
 		}
 		byDir, err := inode(o.Dir())
-		byName, nameErr := inode(o.Name())
+		byName, nameErr := inode(o.DirForPeople())
 		if err != nil || nameErr != nil || byDir != o.Inode || byName != o.Inode || !o.Alive() {
-			t.Errorf("%s and %s do not lead to %d", o.Dir(), o.Name(), o.Inode)
+			t.Errorf("%s and %s do not lead to %d", o.Dir(), o.DirForPeople(), o.Inode)
 		}
 		if !slices.IsSorted(o.Members()) || o.Started() != uint64(o.PID()) {
 			t.Errorf("members %v, the oldest from %d, want the oldest first", o.Members(), o.Started())

@@ -58,13 +58,13 @@ type witness struct {
 // [Namespace.PID] is the same.
 func (o *Namespace) Dir() string {
 	if len(o.witnesses) == 0 {
-		return o.Name()
+		return o.DirForPeople()
 	}
 	return o.witnesses[0].dir()
 }
 
-// Name returns the path of the witness for people to read, such as /host/proc/1234.
-func (o *Namespace) Name() string {
+// DirForPeople returns the path that people know the witness's directory by, such as /host/proc/1234.
+func (o *Namespace) DirForPeople() string {
 	return filepath.Join(o.finder.procfs, strconv.Itoa(o.PID()))
 }
 
@@ -131,7 +131,7 @@ func (o *Namespace) OpenNS() (fd int, err error) {
 		case stays && openErr == nil:
 			return fd, nil
 		case stays:
-			return -1, fmt.Errorf("open %s/ns/net: %w", o.Name(), openErr)
+			return -1, fmt.Errorf("open %s/ns/net: %w", o.DirForPeople(), openErr)
 		case openErr == nil:
 			_ = unix.Close(fd)
 		}

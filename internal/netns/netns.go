@@ -39,7 +39,7 @@ type Main struct {
 	Warnings []string
 }
 
-// Find returns the namespace that mode names, in the procfs mounted at procfs.
+// Find returns the namespace that mode names, in the procfs mounted at procfs. Every mode except Self means the host's.
 //
 // It fails only if procfs is not a directory. A process that cannot be seen is an error of each read: that may change while the
 // exporter runs.

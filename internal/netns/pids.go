@@ -16,11 +16,11 @@ const (
 	maxKnown = 256
 )
 
-// pids chooses the processes to look at in each round: the new ones, and some of the others in turn. A host of up to 256
-// processes is looked at whole in each round, one of 5 000 in 20 rounds.
+// pids chooses the processes to look at in each round, which is a call of [Finder.Find]: the new ones, and some of the others in
+// turn. On a host of up to 256 processes each round looks at all of them; on one of 5 000 that takes 20 rounds.
 //
-// The price is a listing of procfs in each round, about 0.5 µs for each process, and that a process which got the pid of one in the
-// last listing is not known to be new: it is looked at when its turn comes.
+// The price is a listing of procfs in each round, about 0.5 µs for each process. A process that got the pid of one in the last
+// listing is not known to be new: it is looked at when its turn comes.
 type pids struct {
 	round int
 	turns int         // in how many rounds each process is looked at

@@ -59,7 +59,7 @@ type exchange struct {
 	port     uint32 // the netlink port of the socket that asks
 }
 
-// appendDump appends the request for all sockets of the exchange's family and protocol that listen.
+// appendDump appends the request for all listening sockets of the exchange's family and protocol.
 func (x exchange) appendDump(dst []byte) []byte {
 	return x.appendRequest(dst, unix.NLM_F_REQUEST|unix.NLM_F_DUMP, 1<<listenState(x.proto), [sockidLength]byte{})
 }
@@ -94,8 +94,8 @@ func (x exchange) appendRequest(dst []byte, flags uint16, states uint32, id [soc
 
 // read adds the sockets of a datagram from the kernel to r. done reports whether the dump ends with it.
 //
-// It returns an error, and never only a part of what the kernel meant to say, if a message is cut short, if it is an error of any
-// form, or if the dump was interrupted. It skips messages of another exchange, such as one that was given up.
+// It fails if a message is cut short, if it is an error of any form, or if the dump was interrupted: a part of the sockets must not
+// look like all of them. It skips messages of another exchange, such as one that was given up.
 func (x exchange) read(r *reading, datagram []byte) (done bool, err error) {
 	for len(datagram) > 0 {
 		if len(datagram) < headerLength {
@@ -231,7 +231,7 @@ func (x exchange) parseAttributes(s *Socket, attrs []byte) error {
 	return nil
 }
 
-// listenState is the state of the sockets of a protocol that listen.
+// listenState returns the state of a protocol's listening sockets.
 func listenState(proto Protocol) uint8 {
 	if proto == UDP {
 		return stateClose

@@ -9,7 +9,7 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/netns"
 )
 
-// settleTime is how old a namespace is when its processes are surely in the cgroups that name it. A container's process may be
+// settleTime is the age at which a namespace's processes are surely in the cgroups that name it. A container's process may be
 // moved into its cgroup after it made its namespace; that takes less than this.
 const settleTime = 5 * time.Second
 
@@ -45,8 +45,8 @@ type Namespace struct {
 	Members func() []int
 }
 
-// OpenNamespaces returns the namespaces other than the main one of c. notEntered is why they cannot be entered, as netlink
-// requires, or nil if they can, or need not be. It holds for as long as the exporter runs.
+// OpenNamespaces returns the namespaces other than the main one, read as c says. notEntered is why they cannot be entered, as
+// netlink requires, or nil if they can, or need not be. It holds for as long as the exporter runs.
 func OpenNamespaces(c Config) (n *Namespaces, notEntered error) {
 	n = &Namespaces{
 		procfs:    c.Procfs,
@@ -133,7 +133,7 @@ type memberProcfs struct {
 // members are the processes that are known to live in a network namespace: a *netns.Namespace.
 type members interface {
 	PID() int
-	Name() string
+	DirForPeople() string
 	Dir() string
 	Alive() bool
 }
@@ -151,7 +151,7 @@ func (m *memberProcfs) Confirm(proto Protocol, _ []Socket) ([]Socket, error) {
 func (m *memberProcfs) Read(proto Protocol) (sockets []Socket, same bool, err error) {
 	for alive := true; alive; {
 		pid := m.members.PID()
-		m.dir, m.via = m.members.Name(), m.members.Dir()
+		m.dir, m.via = m.members.DirForPeople(), m.members.Dir()
 		sockets, same, err = m.Procfs.Read(proto)
 		if alive = m.members.Alive(); alive && m.members.PID() == pid {
 			return sockets, same, err

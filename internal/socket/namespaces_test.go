@@ -31,11 +31,11 @@ func (h *household) PID() int {
 	return h.processes[0].pid
 }
 
-func (h *household) Name() string { return "/proc/" + strconv.Itoa(h.PID()) }
+func (h *household) DirForPeople() string { return "/proc/" + strconv.Itoa(h.PID()) }
 
 func (h *household) Dir() string {
 	if len(h.processes) == 0 {
-		return h.Name()
+		return h.DirForPeople()
 	}
 	return h.processes[0].dir
 }

@@ -14,8 +14,8 @@ const (
 	receiveBuffer = 64 << 10
 	// dumpAttempts is how often an interrupted dump is tried.
 	dumpAttempts = 4
-	// maxLookups is how many sockets are looked up one by one, at some microseconds each. For more there is a second dump, which
-	// can lack the same socket again: next to very busy neighbours, a round was seen to lack 192 at once.
+	// maxLookups is how many sockets are looked up one by one, at some microseconds each. More are confirmed by a second dump, which
+	// can lack the same socket again: next to very busy neighbours, a read was seen to lack 192 at once.
 	maxLookups = 2000
 )
 

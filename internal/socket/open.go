@@ -11,7 +11,7 @@ import (
 type Config struct {
 	// Procfs is where the procfs is mounted (--path.procfs).
 	Procfs string
-	// Netns is whose network namespace is observed: host or self (--collector.netns).
+	// Netns is whose network namespace is observed (--collector.netns): self, or else the host's. Open takes all for host.
 	Netns string
 	// Source is how the kernel is asked: netlink, procfs, or auto for the better one that works (--collector.source).
 	Source string
