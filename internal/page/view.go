@@ -45,8 +45,8 @@ type view struct {
 	Empty string
 	// Judged reports whether there is a registry.
 	Judged bool
-	// Held and Spaces report whether holders and other namespaces are read, and so have columns.
-	Held, Spaces bool
+	// ShowHolders and ShowNamespaces report whether holders and other namespaces are read, and so have columns.
+	ShowHolders, ShowNamespaces bool
 	// Remarks explain what is shown.
 	Remarks []string
 	Made    time.Time
@@ -80,13 +80,13 @@ type missing struct {
 // newView returns the page of a snapshot.
 func newView(s *inventory.Snapshot, o Options, made time.Time) *view {
 	v := &view{
-		Host:    o.Host,
-		Judged:  s.Compliance != nil,
-		Held:    s.Asked(inventory.CollectorHolder),
-		Spaces:  s.Asked(inventory.CollectorNetns),
-		Unread:  unread(s),
-		Made:    made.UTC(),
-		Options: o,
+		Host:           o.Host,
+		Judged:         s.Compliance != nil,
+		ShowHolders:    s.Asked(inventory.CollectorHolder),
+		ShowNamespaces: s.Asked(inventory.CollectorNetns),
+		Unread:         unread(s),
+		Made:           made.UTC(),
+		Options:        o,
 	}
 	if v.Host == "" {
 		v.Host = "this host"
