@@ -76,7 +76,7 @@ func stateOf(l *inventory.Listener) string {
 }
 
 // isClient reports whether a listener is most likely a client: an undeclared UDP socket on an ephemeral port. The exporter
-// waits to see how long such a socket lives, a command cannot.
+// waits to see how long such a socket lives; a command cannot.
 func isClient(l *inventory.Listener) bool {
 	undeclared := !l.Judged || l.Verdict.Reason == inventory.ReasonUnregistered || l.Verdict.Reason == inventory.ReasonReserved
 	return l.Proto == inventory.UDP && l.Range == inventory.RangeEphemeral && undeclared

@@ -69,7 +69,7 @@ func (e entry) cells() []cell {
 	return []cell{{text: l.Proto}, {text: addressOf(l)}, port, {text: string(l.Scope)}, {text: service}, state, {text: holdersOf(l)}, queue}
 }
 
-// queueOf returns the fill of a listener's queue: connections and their limit for TCP, bytes for UDP.
+// queueOf returns how full a listener's queue is: connections and their limit for TCP, bytes for UDP.
 func queueOf(l *inventory.Listener) string {
 	switch {
 	case l.Proto == inventory.UDP:

@@ -124,7 +124,8 @@ func (d *directory) entry(name string, entry fs.DirEntry) error {
 	return nil
 }
 
-// leadsOut reports whether a symbolic link leads to manifests that are not checked anyway, inside of the directory.
+// leadsOut reports whether a symbolic link leads to manifests that are not checked where they are: they are outside of the
+// directory, or have another kind of name there.
 func (d *directory) leadsOut(name string) bool {
 	file := d.path(name)
 	if target, err := fs.Stat(d, name); err == nil {

@@ -103,7 +103,7 @@ func draftsOnPort(candidates []Candidate) []draft {
 	return []draft{{owner: one, bind: bindOf(listeners, true)}}
 }
 
-// common returns a text if both are the same, or nothing.
+// common returns the text that a and b share, or nothing if they differ.
 func common(a, b string) string {
 	if a != b {
 		return ""
@@ -156,7 +156,7 @@ func ownerOf(l Listener) owner {
 	return o
 }
 
-// bindOf returns the narrowest bind that allows listeners, and their addresses if words is not set: any and loopback are words.
+// bindOf returns a narrow bind that allows listeners. With words it prefers the words any and loopback to addresses.
 func bindOf(listeners []Listener, words bool) []string {
 	var addrs []netip.Addr
 	var wild4, wild6, dual bool

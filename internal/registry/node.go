@@ -116,7 +116,7 @@ func differingLetters(a, b string) int {
 	return difference + len(b)
 }
 
-// list returns the items of a list, and notes if n is not a list or empty.
+// list returns the items of a list. It notes a fault if n is not a list, or is empty.
 func (r *report) list(n *yaml.Node, key, want string) []*yaml.Node {
 	switch {
 	case isAlias(n):

@@ -14,7 +14,7 @@ type Table struct {
 	// The entries by port, in the order of the file: those that name a port, and those with a range.
 	byPort map[portKey][]*entry
 	ranges [protocols][]rangeEntry
-	rows   []Service
+	rows   []Service // as Services returns them
 }
 
 // entry is a service of the table's host, with its place among them.
@@ -36,7 +36,7 @@ type rangeEntry struct {
 	*entry
 }
 
-// Service is a port that a required service must listen on.
+// Service is one port of a required service, for one protocol: a service with two ports is two of them.
 type Service struct {
 	Name, Purpose string
 	Proto         string

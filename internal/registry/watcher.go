@@ -38,7 +38,7 @@ type Watcher struct {
 type state struct {
 	registry *Registry
 	ok       bool      // whether the file is good
-	success  time.Time // when it was last taken over
+	success  time.Time // when a good file was last loaded
 }
 
 // NewWatcher reads the file at path. It fails if that is not a registry, or if services conflict on host, the host to be judged.
@@ -54,7 +54,7 @@ func NewWatcher(path, host string) (*Watcher, error) {
 // Current returns the last good registry.
 func (w *Watcher) Current() *Registry { return w.state.Load().registry }
 
-// LastReload reports whether the file was good when it was last read, and when it was last taken over.
+// LastReload reports whether the file was good when it was last read, and when a good file was last loaded.
 func (w *Watcher) LastReload() (ok bool, success time.Time) {
 	last := w.state.Load()
 	return last.ok, last.success
@@ -69,8 +69,9 @@ func (w *Watcher) Reload() error {
 	return err
 }
 
-// Check reads the file, and reports whether there is a new registry. If the file is bad, the registry stays. The error is
-// returned once, and not before the file has been bad for a second: it may be half-written, or moved away for a moment.
+// Check reads the file, and reports whether there is a new registry. If the file is bad, the registry stays. Each error is returned
+// once. A file that is missing or has Faults is not an error before it has been so for a second: it may be half-written, or moved
+// away for a moment.
 func (w *Watcher) Check(now time.Time) (changed bool, err error) {
 	if !w.mu.TryLock() {
 		return false, nil // another goroutine is reading
@@ -79,7 +80,7 @@ func (w *Watcher) Check(now time.Time) (changed bool, err error) {
 	return w.update(now, false)
 }
 
-// update reads the file and takes its content over. asked is set if a person waits for the result.
+// update reads the file and puts its content in force. asked is set for Reload, whose caller wants every error.
 func (w *Watcher) update(now time.Time, asked bool) (changed bool, err error) {
 	last := w.state.Load()
 	parsed, modified, err := w.read()

@@ -72,8 +72,8 @@ func (p *pageWriter) Write(b []byte) (int, error) {
 	return p.body.Write(b)
 }
 
-// takesGzip reports whether a client accepts gzip, and does not prefer no compression (RFC 9110, section 12.5.3). A client that
-// sends no preference gets no compression.
+// takesGzip reports whether a client accepts gzip and does not prefer an uncompressed answer (RFC 9110, section 12.5.3). A client
+// that sends no preference gets no compression.
 func takesGzip(request http.Header) bool {
 	weights := make(map[string]float64) // by coding
 	for element := range strings.SplitSeq(strings.Join(request.Values("Accept-Encoding"), ","), ",") {

@@ -12,8 +12,8 @@ import (
 
 var errNoRegistry = errors.New("no registry configured: start with --registry.file")
 
-// Reload reloads the registry. A bad registry leaves the last good one in force. The result is logged too, as whoever asked for
-// it may not be the one who has to know. by says what asked for it, such as "SIGHUP".
+// Reload reloads the registry. A bad registry leaves the last good one in force. It also logs the result, because
+// the operator reads the log and may not have asked for the reload. by says what asked for it, such as "SIGHUP".
 func (s *Server) Reload(by string) error {
 	if s.options.Reload == nil {
 		level.Warn(s.logs.Kit).Log("msg", "cannot reload", "by", by, "err", errNoRegistry)
