@@ -2,7 +2,10 @@ package command
 
 import (
 	"bytes"
-	"encoding/json"
+	"errors"
+	"flag"
+	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -10,84 +13,50 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
-	"github.com/listen-exporter/listen_exporter/test/program"
 )
 
-func TestTheJSONSaysWhatIsKnown(t *testing.T) {
-	var out bytes.Buffer
-	if err := writeJSON(&out, inventory.Options{RegistryHost: "web-1"}, hostile(), time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("CET", 3600))); err != nil {
-		t.Fatal(err)
-	}
-	if strings.ContainsAny(out.String(), "\x1b\u009b\u202e") {
-		t.Errorf("characters that do something to a terminal:\n%q", &out)
-	}
-	var got jsonList
-	if err := json.Unmarshal(out.Bytes(), &got); err != nil {
-		t.Fatal(err)
-	}
-	ok, service, purpose, length, limit, waiting, yes, no := "ok", "\u009b数据库\u202e", "", uint64(129), uint64(128), uint64(3<<20), true, false
-	want := jsonList{
-		Version: 1, Host: "web-1", Time: time.Date(2026, 1, 2, 2, 4, 5, 0, time.UTC), Services: []jsonService{}, Failed: []jsonFailure{},
-		Listeners: []jsonListener{
-			{
-				Proto: "tcp", Family: "ipv6", Address: "fe80::1", Port: 80, Scope: "link-local", Device: "e\x1b[0m",
-				AcceptQueueLength: &length, AcceptQueueLimit: &limit, IPv6Only: &no,
-				Holders: []jsonHolder{
-					{Process: "a\x1b[31m b\n", Unit: "x.service"},
-					{Process: "x(ssh.service)", ContainerID: "0123456789abcdef"},
-					{Process: "-", PodUID: "1b4e28ba-2fa1-11d2-883f-0016d3cca427"},
-				},
-				HoldersMany: true, State: &ok, ServiceName: &service, Purpose: &purpose, Registered: &yes,
-			},
-			{
-				Proto: "udp", Family: "ipv4", Address: "10.0.0.1", Port: 81, Scope: "private", Netns: "blue green",
-				ReceiveQueueBytes: &waiting, Holders: []jsonHolder{{Process: "-"}},
-			},
-		},
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("JSON (-want +got):\n%s", diff)
-	}
-}
+var update = flag.Bool("update", false, "write testdata from what the package writes")
 
-func TestTheJSONJudges(t *testing.T) {
-	code, stdout, stderr := program.Run(t, "list", "--format=json", "--path.procfs="+program.NewProcfs(t), "--registry.file="+program.WriteFile(t, "ports.yml", commandRegistry))
-	var got jsonList
-	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != 0 {
-		t.Fatalf("exit code %d, %v: %s", code, err, stderr)
+// Programs read the texts in testdata: look at each of their changes.
+func TestTheJSONIsWhatIsInTestdata(t *testing.T) {
+	judged := hostile()
+	judged.Source = "netlink"
+	for _, l := range []inventory.Listener{
+		{Verdict: inventory.Verdict{Reason: inventory.ReasonBind, Service: "ssh", Purpose: `the "shell"`, Declared: "loopback"}},
+		{Verdict: inventory.Verdict{Reason: inventory.ReasonReserved, Service: "alpha"}},
+		{Verdict: inventory.Verdict{Reason: inventory.ReasonUnregistered}, Key: inventory.Key{Range: inventory.RangeEphemeral}, Detailed: true, IPv6Only: true},
+	} {
+		l.Proto, l.Addr, l.Sockets, l.Judged = inventory.UDP, netip.MustParseAddrPort("[::]:40000"), 2, true
+		judged.Listeners = append(judged.Listeners, l)
 	}
-	if diff := cmp.Diff([]jsonReserved{{"alpha", 1000, 1}}, got.Registry.Reserved); diff != "" {
-		t.Errorf("reserved ranges (-want +got):\n%s", diff)
+	judged.Compliance = &inventory.Compliance{
+		Services: []inventory.ServiceState{{Service: &inventory.Service{Name: "ssh", Purpose: `the "shell"`, Proto: inventory.TCP, Port: 22}, Up: true}},
+		Reserved: []inventory.TeamUse{{Team: "alpha", Size: 1000, Used: 1}},
 	}
-	services := []jsonService{
-		{"ssh", "administration", "tcp", 22, false, false},
-		{"dns", "", "udp", 53, true, false},
-		{"mail", `the "queue"`, "tcp", 25, false, false},
-		{"web", "", "tcp", 443, true, false},
+	failed := &inventory.Snapshot{
+		Source: "procfs", Omitted: 3, Compliance: new(inventory.Compliance),
+		Reads: []inventory.Read{{Collector: inventory.TCP}, {Collector: inventory.UDP, Err: errors.New("refused")}},
 	}
-	if diff := cmp.Diff(services, got.Services); diff != "" {
-		t.Errorf("services (-want +got):\n%s", diff)
-	}
-	verdicts := make(map[uint16]string)
-	for _, l := range got.Listeners {
-		switch {
-		case l.Registered == nil:
-			verdicts[l.Port] = "not judged"
-		case *l.Registered != (l.Violation == nil):
-			t.Errorf("port %d is registered and has a violation, or neither", l.Port)
-		case *l.Registered:
-			verdicts[l.Port] = "as declared by " + *l.ServiceName
-		default:
-			verdicts[l.Port] = l.Violation.Reason + " " + l.Violation.ServiceName
-			if l.Violation.Declared != nil {
-				verdicts[l.Port] += ", which declares " + *l.Violation.Declared
+	now := time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("CET", 3600))
+	for file, snapshot := range map[string]*inventory.Snapshot{"testdata/judged.json": judged, "testdata/failed.json": failed} {
+		var out bytes.Buffer
+		if err := writeJSON(&out, inventory.Options{RegistryHost: "web-1", RegistryFile: "ports.yml"}, snapshot, now); err != nil {
+			t.Fatal(err)
+		}
+		if strings.ContainsAny(out.String(), "\x1b\u009b\u202e") {
+			t.Errorf("characters that do something to a terminal:\n%q", &out)
+		}
+		if *update {
+			if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
+				t.Fatal(err)
 			}
 		}
-	}
-	want := map[uint16]string{
-		22: "bind ssh, which declares loopback", 53: "as declared by dns", 443: "as declared by web", 546: "unregistered ", 8080: "reserved alpha", 40000: "not judged",
-	}
-	if diff := cmp.Diff(want, verdicts); diff != "" {
-		t.Errorf("verdicts (-want +got):\n%s", diff)
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), out.String()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", file, diff)
+		}
 	}
 }

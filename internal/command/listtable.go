@@ -20,11 +20,11 @@ const (
 
 // listTable returns the list as a table. No cell is empty or contains a space, so that programs can split lines at spaces.
 func listTable(all []entry, netns bool) table {
-	t := table{shrinkable: []shrinkable{{holderColumn, 12}, {serviceColumn, 12}}}
+	t := table{shrinkable: []int{holderColumn, serviceColumn}}
 	header := []string{"PROTO", "ADDRESS", "PORT", "SCOPE", "SERVICE", "STATE", "HOLDER", "QUEUE"}
 	if netns {
 		header = append(header, "NETNS")
-		t.shrinkable = slices.Insert(t.shrinkable, 0, shrinkable{netnsColumn, 12})
+		t.shrinkable = slices.Insert(t.shrinkable, 0, netnsColumn)
 	}
 	var line []cell
 	for i, text := range header {

@@ -11,11 +11,11 @@ import (
 // libraries cannot shrink some columns before others to fit a terminal.
 type table struct {
 	lines [][]cell // the first one is the header
-	// shrinkable are the columns that may be cut to fit the terminal, in this order.
-	shrinkable []shrinkable
+	// shrinkable are the columns that may be cut to fit the terminal, in this order, down to leastWidth.
+	shrinkable []int
 }
 
-type shrinkable struct{ column, least int }
+const leastWidth = 12
 
 // cell is the text of one column of a line.
 type cell struct {
@@ -75,9 +75,9 @@ func (t table) widths(s screen) []int {
 	for _, width := range widths {
 		excess += width
 	}
-	for _, c := range t.shrinkable {
-		if cut := min(excess, widths[c.column]-c.least); cut > 0 {
-			widths[c.column] -= cut
+	for _, column := range t.shrinkable {
+		if cut := min(excess, widths[column]-leastWidth); cut > 0 {
+			widths[column] -= cut
 			excess -= cut
 		}
 	}

@@ -3,8 +3,8 @@ package server
 import (
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -32,19 +32,9 @@ func BenchmarkScrape(b *testing.B) {
 			}
 			o := defaults()
 			o.Snapshot = ports.Snapshot
-			server, err := New(o, Logs{Kit: log.NewNopLogger(), Plain: log.NewNopLogger()})
-			if err != nil {
-				b.Fatal(err)
-			}
-			listener, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				b.Fatal(err)
-			}
-			httpServer := server.httpServer()
-			go func() { _ = httpServer.Serve(listener) }()
-			b.Cleanup(func() { _ = httpServer.Close() })
-
-			url := "http://" + listener.Addr().String() + o.TelemetryPath
+			server := httptest.NewServer(newServer(b, o, io.Discard).handler)
+			b.Cleanup(server.Close)
+			url := server.URL + o.TelemetryPath
 			size := scrapeOnce(b, url)
 			b.ReportAllocs()
 			for b.Loop() {
