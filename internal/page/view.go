@@ -231,9 +231,6 @@ func missingServices(s *inventory.Snapshot) (list []missing, more int) {
 	if len(down) > maxMissing {
 		down, more = down[:maxMissing], len(down)-maxMissing
 	}
-	if len(down) == 0 {
-		return nil, 0
-	}
 	type place struct {
 		proto string
 		port  uint16

@@ -63,23 +63,24 @@ type Verdict struct {
 func (t *Table) Judge(l Listener) Verdict {
 	port := l.Addr.Port()
 	addr := l.Addr.Addr().Unmap().WithZone("")
-	var first *entry
+	// The first entry of the file counts that declares the port, and the first that allows the address as well.
+	var declared, allowed *entry
 	for e := range t.claims(protoOf(l.Proto), port) {
-		switch {
-		case !permits(e.bind, addr):
-			if first == nil {
-				first = e
-			}
-			continue
-		case !l.Own && !e.holds(&l):
-			return Verdict{Reason: ReasonProcess, Service: e.name, Purpose: e.purpose, Declared: e.holder()}
+		if declared == nil || e.order < declared.order {
+			declared = e
 		}
-		return Verdict{Service: e.name, Purpose: e.purpose}
+		if (allowed == nil || e.order < allowed.order) && permits(e.bind, addr) {
+			allowed = e
+		}
 	}
-	if first != nil {
-		return Verdict{Reason: ReasonBind, Service: first.name, Purpose: first.purpose, Declared: first.boundTo}
-	}
-	if l.Own {
+	switch {
+	case allowed != nil && !l.Own && !allowed.holds(&l):
+		return Verdict{Reason: ReasonProcess, Service: allowed.name, Purpose: allowed.purpose, Declared: allowed.holder()}
+	case allowed != nil:
+		return Verdict{Service: allowed.name, Purpose: allowed.purpose}
+	case declared != nil:
+		return Verdict{Reason: ReasonBind, Service: declared.name, Purpose: declared.purpose, Declared: declared.boundTo}
+	case l.Own:
 		return Verdict{}
 	}
 	if reserved, ok := t.registry.RangeOf(port); ok {

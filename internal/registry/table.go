@@ -11,7 +11,7 @@ import (
 type Table struct {
 	registry *Registry
 	services int
-	// The entries by port, in the order of the file: those that name a port, and those with a range.
+	// The entries by port: those that name a port, and those with a range.
 	byPort map[portKey][]*entry
 	ranges [protocols][]rangeEntry
 	rows   []Service // as Services returns them
@@ -90,29 +90,19 @@ func (e *entry) row(proto int, port uint16) int {
 	return -1
 }
 
-// claims returns the entries that declare a port, in the order of the file.
+// claims returns the entries that declare a port, in no particular order.
 func (t *Table) claims(proto int, port uint16) iter.Seq[*entry] {
 	return func(yield func(*entry) bool) {
 		if proto < 0 {
 			return
 		}
-		named := t.byPort[portKey{proto, port}]
-		for _, r := range t.ranges[proto] {
-			if !r.Contains(port) {
-				continue
-			}
-			for len(named) > 0 && named[0].order < r.order {
-				if !yield(named[0]) {
-					return
-				}
-				named = named[1:]
-			}
-			if !yield(r.entry) {
+		for _, e := range t.byPort[portKey{proto, port}] {
+			if !yield(e) {
 				return
 			}
 		}
-		for _, e := range named {
-			if !yield(e) {
+		for _, r := range t.ranges[proto] {
+			if r.Contains(port) && !yield(r.entry) {
 				return
 			}
 		}
