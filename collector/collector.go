@@ -114,23 +114,23 @@ func perHost(s *inventory.Snapshot) []*dto.MetricFamily {
 		"Whether the collector's last read succeeded. While it is 0, the series that depend on the collector are absent.")
 	duration := gauges("host_listen_collector_duration_seconds", "Duration of the collector's last read.")
 	for _, read := range s.Reads {
-		success.add(boolean(read.Err == nil), "collector", read.Collector)
-		duration.add(read.Duration.Seconds(), "collector", read.Collector)
+		success.add(pairs("collector", read.Collector), boolean(read.Err == nil))
+		duration.add(pairs("collector", read.Collector), read.Duration.Seconds())
 	}
 	source := gauges("host_listen_source_info", "How the kernel is asked for its sockets: netlink or procfs. Always 1.")
-	source.add(1, "source", s.Source)
+	source.add(pairs("source", s.Source), 1)
 	omitted := gauges("host_listen_ports_omitted", "Listeners that are not exported because there are more than --collector.max-ports.")
-	omitted.add(float64(s.Omitted))
+	omitted.add(nil, float64(s.Omitted))
 	unattributed := gauges("host_listen_ports_unattributed", "Listeners whose holder is not known.")
 	if s.Succeeded(inventory.CollectorHolder) {
-		unattributed.add(float64(s.Unattributed))
+		unattributed.add(nil, float64(s.Unattributed))
 	}
 	namespaces := gauges("host_listen_namespaces", "Network namespaces that were found, including the main one.")
 	namespacesOmitted := gauges("host_listen_namespaces_omitted",
 		"Network namespaces that were not read for this scrape. Their listeners are those of their last read, if there was one.")
 	if s.Asked(inventory.CollectorNetns) {
-		namespaces.add(float64(s.Namespaces))
-		namespacesOmitted.add(float64(s.NamespacesOmitted))
+		namespaces.add(nil, float64(s.Namespaces))
+		namespacesOmitted.add(nil, float64(s.NamespacesOmitted))
 	}
 	families := []*dto.MetricFamily{
 		&success.MetricFamily, &duration.MetricFamily, &omitted.MetricFamily, &source.MetricFamily,
@@ -153,13 +153,13 @@ func aboutRegistry(r *inventory.Compliance) []*dto.MetricFamily {
 	size := gauges("host_listen_reserved_ports", "Ports that the registry reserves for the team.")
 	used := gauges("host_listen_reserved_ports_used", "Ports reserved for the team on which something listens.")
 	for _, team := range r.Reserved {
-		size.add(float64(team.Size), "team", team.Team)
-		used.add(float64(team.Used), "team", team.Team)
+		size.add(pairs("team", team.Team), float64(team.Size))
+		used.add(pairs("team", team.Team), float64(team.Used))
 	}
 	reloaded := gauges("host_listen_registry_last_reload_successful", "Whether the last load of the registry file was successful.")
-	reloaded.add(boolean(r.Reloaded))
+	reloaded.add(nil, boolean(r.Reloaded))
 	at := gauges("host_listen_registry_last_reload_success_timestamp_seconds", "Unix time of the last successful load of the registry file.")
-	at.add(float64(r.ReloadedAt.UnixMilli()) / float64(time.Second/time.Millisecond))
+	at.add(nil, float64(r.ReloadedAt.UnixMilli())/float64(time.Second/time.Millisecond))
 	return []*dto.MetricFamily{&size.MetricFamily, &used.MetricFamily, &reloaded.MetricFamily, &at.MetricFamily}
 }
 
@@ -196,19 +196,4 @@ func boolean(b bool) float64 {
 	return 0
 }
 
-// family is a metric family with a few gauges.
-type family struct{ dto.MetricFamily }
-
-func gauges(name, help string) *family {
-	kind := dto.MetricType_GAUGE
-	return &family{dto.MetricFamily{Name: &name, Help: &help, Type: &kind}}
-}
-
-// add appends a sample with labels, each a name and a value.
-func (f *family) add(value float64, labels ...string) {
-	sample := &dto.Metric{Gauge: &dto.Gauge{Value: &value}}
-	for pair := range slices.Chunk(labels, 2) {
-		sample.Label = append(sample.Label, &dto.LabelPair{Name: &pair[0], Value: &pair[1]})
-	}
-	f.Metric = append(f.Metric, sample)
-}
+func gauges(name, help string) *sampledFamily { return newFamily(name, help, dto.MetricType_GAUGE) }

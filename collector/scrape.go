@@ -131,9 +131,7 @@ func (s *scrape) fillServices(r *inventory.Compliance) {
 	if !slices.EqualFunc(s.serviceRows, r.Services, func(a, b inventory.ServiceState) bool { return a.Service == b.Service }) {
 		s.servicePairs = s.servicePairs[:0]
 		for _, row := range r.Services {
-			s.servicePairs = append(s.servicePairs, []*dto.LabelPair{
-				label("port", strconv.Itoa(int(row.Port))), label("proto", row.Proto), label("service_name", row.Name),
-			})
+			s.servicePairs = append(s.servicePairs, pairs("port", strconv.Itoa(int(row.Port)), "proto", row.Proto, "service_name", row.Name))
 		}
 	}
 	s.serviceRows = r.Services
@@ -178,19 +176,8 @@ func (s *scrape) appendLabels(dst [][]*dto.LabelPair, listeners []inventory.List
 
 // labelPairs returns the labels that every metric of a listener has, sorted by name.
 func labelPairs(k inventory.Key) []*dto.LabelPair {
-	pairs := []*dto.LabelPair{label("address", k.Addr.Addr().String())}
-	if k.Device != "" {
-		pairs = append(pairs, label("device", k.Device))
-	}
-	pairs = append(pairs, label("family", k.Family()))
-	if k.Netns != "" {
-		pairs = append(pairs, label("netns", k.Netns))
-	}
-	return append(pairs,
-		label("port", strconv.Itoa(int(k.Addr.Port()))),
-		label("proto", k.Proto),
-		label("range", string(k.Range)),
-		label("scope", string(k.Scope)))
+	return pairs("address", k.Addr.Addr().String(), "device", k.Device, "family", k.Family(), "netns", k.Netns,
+		"port", strconv.Itoa(int(k.Addr.Port())), "proto", k.Proto, "range", string(k.Range), "scope", string(k.Scope))
 }
 
 // ofHolders returns the label pairs of a listener's holder series.
@@ -218,16 +205,20 @@ func (l *listenerLabels) ofVerdict(v inventory.Verdict) []*dto.LabelPair {
 	return l.verdictPairs
 }
 
-// with returns the listener's labels and more, given as names and values, sorted by name. It leaves out empty values.
+// with returns the listener's labels and more, sorted by name.
 func (l *listenerLabels) with(more ...string) []*dto.LabelPair {
-	pairs := slices.Clone(l.pairs)
-	for pair := range slices.Chunk(more, 2) {
-		if pair[1] != "" {
-			pairs = append(pairs, label(pair[0], pair[1]))
-		}
-	}
-	slices.SortFunc(pairs, func(a, b *dto.LabelPair) int { return strings.Compare(a.GetName(), b.GetName()) })
-	return pairs
+	all := append(slices.Clone(l.pairs), pairs(more...)...)
+	slices.SortFunc(all, func(a, b *dto.LabelPair) int { return strings.Compare(a.GetName(), b.GetName()) })
+	return all
 }
 
-func label(name, value string) *dto.LabelPair { return &dto.LabelPair{Name: &name, Value: &value} }
+// pairs returns labels, given as names and values. It leaves out empty values.
+func pairs(labels ...string) []*dto.LabelPair {
+	var all []*dto.LabelPair
+	for pair := range slices.Chunk(labels, 2) {
+		if pair[1] != "" {
+			all = append(all, &dto.LabelPair{Name: &pair[0], Value: &pair[1]})
+		}
+	}
+	return all
+}

@@ -47,17 +47,12 @@ func (a *attribution) attribute(input uint64, l *listing) (version uint64, _ Rea
 		listener.holders, listener.Exact = nil, false
 		if a.known {
 			listener.holders = a.holdersOf(listener.sockets)
-			listener.Exact = a.areExact(listener.sockets)
+			listener.Exact = !slices.ContainsFunc(listener.sockets, func(s holder.Socket) bool { return !a.finder.Exact(s) })
 		}
 		listener.ManyHolders = len(listener.holders) > maxHolders
 		listener.Holders = listener.holders[:min(len(listener.holders), maxHolders)]
 	}
 	return input + a.changes, read
-}
-
-// areExact reports whether the processes that hold sockets are known for certain.
-func (a *attribution) areExact(sockets []holder.Socket) bool {
-	return !slices.ContainsFunc(sockets, func(s holder.Socket) bool { return !a.finder.Exact(s) })
 }
 
 // holdersOf returns the holders of a listener's sockets, each once.
@@ -67,12 +62,8 @@ func (a *attribution) holdersOf(sockets []holder.Socket) []holder.Holder {
 	}
 	var holders []holder.Holder
 	for _, s := range sockets {
-		for _, h := range a.finder.Holders(s) {
-			if !slices.Contains(holders, h) {
-				holders = append(holders, h)
-			}
-		}
+		holders = append(holders, a.finder.Holders(s)...)
 	}
 	slices.SortFunc(holders, holder.Compare)
-	return holders
+	return slices.Compact(holders)
 }

@@ -13,9 +13,6 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
-// allNamespaces is the value of Options.Netns that asks for every network namespace.
-const allNamespaces = "all"
-
 // Inventory makes snapshots. Several goroutines may use it; those that overlap share one read.
 type Inventory struct {
 	flight singleflight.Group
@@ -48,7 +45,7 @@ func Open(o Options, logger log.Logger) (*Inventory, error) {
 	level.Info(logger).Log("msg", "observing a network namespace",
 		"netns", o.Netns, "seen_through", observed.Dir, "own", observed.Own, "source", source.Name())
 	sources := sources{main: source}
-	if o.Netns == allNamespaces {
+	if o.Netns == "all" {
 		others, notEntered := socket.OpenNamespaces(config)
 		if notEntered != nil {
 			level.Warn(logger).Log("msg", "the other network namespaces cannot be entered: reading procfs, whose cost grows with all their sockets", "err", notEntered)
@@ -78,7 +75,7 @@ func newInventory(s sources, o Options, logger log.Logger, now func() time.Time)
 		main:      newNamespace("", s.main, &o, now),
 		others:    new(roundResult),
 		selection: selection{options: &o, logger: logger},
-		troubles:  newTroubles(logger),
+		troubles:  troubles{logger: logger, last: make(map[string]string)},
 	}
 	if s.others != nil {
 		i.rounds = newRounds(s.others, &o, now)
@@ -91,7 +88,7 @@ func newInventory(s sources, o Options, logger log.Logger, now func() time.Time)
 		if i.judge, err = newJudge(&o, logger); err != nil {
 			return nil, err
 		}
-		i.main.declares = i.judge.declares
+		i.main.declares = func(proto string, port uint16) bool { return i.judge.table.Declares(proto, port) }
 	}
 	return i, nil
 }
@@ -114,56 +111,43 @@ func (i *Inventory) ReloadRegistry() error {
 // another one than the last time: where nothing changed, nothing is computed. Versions only grow, so the sum of two changes
 // when either does.
 func (i *Inventory) read() *Snapshot {
-	snapshot := &Snapshot{Source: i.main.source.Name(), Reads: make([]Read, 0, 5)}
+	snapshot := &Snapshot{Source: i.main.source.Name()}
 
 	// Observe: read the sockets of the main namespace, and take what the last round read of the others.
-	i.observe(snapshot)
+	var rangesErr error
+	snapshot.Reads, rangesErr = i.main.observe(make([]Read, 0, 5))
+	i.troubles.report("port ranges (the kernel's defaults are used)", rangesErr)
+	if i.rounds != nil {
+		i.others = i.rounds.observe()
+		snapshot.Reads = append(snapshot.Reads, i.others.read)
+		snapshot.Namespaces, snapshot.NamespacesOmitted = i.others.namespaces, i.others.omitted
+	}
 	version := i.main.version + i.others.version
 
 	// Gather: list the listeners of all namespaces.
 	i.listing.gather(version, i.main, i.others)
 
 	// Attribute: find the holders of each listener.
+	var read Read
 	if i.attribution != nil {
-		var read Read
 		version, read = i.attribution.attribute(version, &i.listing)
-		i.note(snapshot, read)
+		snapshot.Reads = append(snapshot.Reads, read)
 	}
 
 	// Judge: compare the listeners with the registry.
 	if i.judge != nil {
-		var read Read
-		version, read = i.judge.judge(version, &i.listing, i.main)
-		i.note(snapshot, read)
-		snapshot.Compliance = i.judge.compliance()
+		version, snapshot.Compliance, read = i.judge.judge(version, &i.listing, i.main)
+		snapshot.Reads = append(snapshot.Reads, read)
 	}
 
 	// Cut: leave out what the filters exclude, and what is too much.
 	i.selection.cut(version, &i.listing)
 
+	for _, read := range snapshot.Reads {
+		i.troubles.report(subjects[read.Collector], read.Err)
+	}
 	snapshot.Gone = i.listing.gone
 	snapshot.Listeners, snapshot.Omitted = i.selection.listeners, i.selection.omitted
 	snapshot.Unattributed = i.selection.unattributed
 	return snapshot
-}
-
-// observe reads the main namespace, and takes what the last round read of the others.
-func (i *Inventory) observe(snapshot *Snapshot) {
-	var rangesErr error
-	snapshot.Reads, rangesErr = i.main.observe(snapshot.Reads)
-	i.troubles.report("port ranges (the kernel's defaults are used)", rangesErr)
-	for _, read := range snapshot.Reads {
-		i.troubles.reportRead(read)
-	}
-	if i.rounds != nil {
-		i.others = i.rounds.observe()
-		i.note(snapshot, i.others.read)
-		snapshot.Namespaces, snapshot.NamespacesOmitted = i.others.namespaces, i.others.omitted
-	}
-}
-
-// note adds a read to a snapshot, and logs if it failed.
-func (i *Inventory) note(snapshot *Snapshot, read Read) {
-	snapshot.Reads = append(snapshot.Reads, read)
-	i.troubles.reportRead(read)
 }

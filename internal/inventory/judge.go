@@ -59,31 +59,24 @@ func (j *judge) adopt() bool {
 	return true
 }
 
-// declares reports whether a service of the registry declares a port.
-func (j *judge) declares(proto string, port uint16) bool { return j.table.Declares(proto, port) }
-
-// judge fills in the verdicts on the listeners of the main namespace. input is the version of the listing without verdicts; it
-// returns the version of the listing with them.
-func (j *judge) judge(input uint64, l *listing, main *namespace) (version uint64, _ Read) {
+// judge adopts the registry of a file that has changed, and fills in the verdicts on the listeners of the main namespace. input is the
+// version of the listing without verdicts; it returns the version of the listing with them.
+func (j *judge) judge(input uint64, l *listing, main *namespace) (version uint64, _ *Compliance, _ Read) {
 	start := time.Now()
-	j.refresh(start)
-	if version = input + j.tables; version != j.version {
-		j.version = version
-		j.judgeAll(l, main)
-	}
-	return version, Read{Collector: CollectorRegistry, Duration: time.Since(start)}
-}
-
-// refresh adopts the registry of a file that has changed.
-func (j *judge) refresh(now time.Time) {
-	if _, err := j.watcher.Check(now); err != nil { // once for each fault
+	if _, err := j.watcher.Check(start); err != nil { // once for each fault
 		LogEach(j.logger, BadRegistry, err)
 	}
-	good, _ := j.watcher.LastReload()
+	good, at := j.watcher.LastReload()
 	if changed := j.adopt(); !changed && good && j.bad {
 		level.Info(j.logger).Log("msg", "the registry's file is good again, with the same content as before", "file", j.registry.File())
 	}
 	j.bad = !good
+	if version = input + j.tables; version != j.version {
+		j.version = version
+		j.judgeAll(l, main)
+	}
+	compliance := &Compliance{Services: j.services, Reserved: j.reserved, Reloaded: good, ReloadedAt: at}
+	return version, compliance, Read{Collector: CollectorRegistry, Duration: time.Since(start)}
 }
 
 // judgeAll judges the listeners of the main namespace.
@@ -96,7 +89,7 @@ func (j *judge) judgeAll(l *listing, main *namespace) {
 			continue
 		}
 		input := listener.Input()
-		input.Own = isOwn(listener.sockets, own)
+		input.Own = slices.ContainsFunc(listener.sockets, func(s holder.Socket) bool { _, is := own[s.Inode]; return is })
 		listener.Verdict, listener.Judged = j.table.Judge(input), true
 		j.input = append(j.input, input)
 	}
@@ -117,17 +110,6 @@ func (j *judge) judgeAll(l *listing, main *namespace) {
 	if !failed {
 		j.reserved = j.table.Reserved(j.input)
 	}
-}
-
-// compliance returns what the registry says about the main namespace as a whole.
-func (j *judge) compliance() *Compliance {
-	reloaded, at := j.watcher.LastReload()
-	return &Compliance{Services: j.services, Reserved: j.reserved, Reloaded: reloaded, ReloadedAt: at}
-}
-
-// isOwn reports whether one of the sockets is the exporter's own. own has the inodes of those.
-func isOwn(sockets []holder.Socket, own map[uint64]struct{}) bool {
-	return slices.ContainsFunc(sockets, func(s holder.Socket) bool { _, is := own[s.Inode]; return is && s.Inode != 0 })
 }
 
 // BadRegistry is the log message for a registry that cannot be loaded again.

@@ -140,13 +140,19 @@ func (l *ledger) absorb(rows []socket.Socket, now time.Time) {
 	}
 }
 
-// doubtful reports whether the update needs another read before it can be settled. The first update does: there is nothing to
-// compare it with. A later one does if sockets are missing that the last snapshot reported.
-func (l *ledger) doubtful(missing []socket.Socket) bool {
-	if !l.settled {
-		return l.reads-l.before < goneAfter
+// doubtful reports whether the update needs another read before it can be settled, and has time for it. The first update does: there
+// is nothing to compare it with. It has at least two reads, and brief limits it to them. A later one does if sockets are missing
+// that the last snapshot reported.
+func (l *ledger) doubtful(missing []socket.Socket, took time.Duration, brief bool) bool {
+	reads := l.reads - l.before
+	switch {
+	case l.settled:
+		return len(missing) > 0 && took <= confirmTime
+	case reads < 2:
+		return true
+	default:
+		return !brief && reads < goneAfter && took <= confirmTime
 	}
-	return len(missing) > 0
 }
 
 // missing appends the sockets that may be gone.
@@ -261,7 +267,7 @@ func (of *listener) count(m *member, reads uint64) {
 	of.queueLimit += m.row.QueueLimit
 	of.ipv6Only = of.ipv6Only && m.row.IPv6Only
 	if m.row.ID != 0 { // otherwise the count may be another socket's
-		of.drops += risen(m.counted, m.row.Drops)
+		of.drops += uint64(m.row.Drops - m.counted) // as the kernel's counter, of 32 bits, it may wrap
 		m.counted = m.row.Drops
 	}
 	if m.since.Before(of.opened) {
@@ -270,9 +276,4 @@ func (of *listener) count(m *member, reads uint64) {
 	of.atStart = of.atStart || m.atStart
 	of.sticky = of.sticky || of.reported && m.listener == of
 	m.listener = of
-}
-
-// risen returns by how much a socket's drop count rose. The kernel's counter is 32 bits wide and may wrap.
-func risen(from, to uint32) uint64 {
-	return uint64(to - from)
 }

@@ -16,9 +16,6 @@ type namespace struct {
 	// declares reports whether the registry declares a port. Such a port is reported at once. It is nil without a registry.
 	declares func(proto string, port uint16) bool
 	now      func() time.Time
-	// brief limits the first observation to two reads of a protocol. With many namespaces more would take too long: a read
-	// through procfs takes some milliseconds however little there is to read.
-	brief bool
 
 	ledgers []*ledger
 	missing []socket.Socket // the buffer of all confirmations
@@ -74,13 +71,10 @@ func (n *namespace) update(l *ledger) (changed bool, err error) {
 	l.begin()
 	l.absorb(sockets, n.now())
 	n.missing = l.missing(n.missing[:0])
-	mayGoOn := func() bool {
-		if !l.settled && (n.brief || l.reads-l.before < 2) {
-			return l.reads-l.before < 2
-		}
-		return n.now().Sub(start) <= confirmTime
-	}
-	for l.doubtful(n.missing) && mayGoOn() {
+	// With many namespaces a longer first update would take too long: a read through procfs takes some milliseconds however little
+	// there is to read.
+	brief := n.name != ""
+	for l.doubtful(n.missing, n.now().Sub(start), brief) {
 		if sockets, err = n.source.Confirm(l.proto, n.missing); err != nil {
 			return true, err
 		}

@@ -23,7 +23,7 @@ const (
 	ScopeLoopback  Scope = "loopback"   // 127.0.0.0/8 and ::1
 )
 
-var scopes = []Scope{ScopeAny, ScopePublic, ScopeMulticast, ScopePrivate, ScopeLinkLocal, ScopeLoopback}
+var scopes = ScopeSet{ScopeAny, ScopePublic, ScopeMulticast, ScopePrivate, ScopeLinkLocal, ScopeLoopback}
 
 var (
 	sharedAddressSpace = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
@@ -50,40 +50,36 @@ func scopeOf(addr netip.Addr) Scope {
 }
 
 // ScopeSet is a set of scopes, written as a list such as "loopback,link-local". It is a flag value: each Set adds to it.
-type ScopeSet struct {
-	scopes []Scope
-}
+type ScopeSet []Scope
 
 // Set adds a list of scopes to the set.
 func (s *ScopeSet) Set(list string) error {
-	var added []Scope
+	var added ScopeSet
 	for item := range strings.SplitSeq(list, ",") {
 		scope := Scope(strings.TrimSpace(item))
 		if !slices.Contains(scopes, scope) {
-			return fmt.Errorf("%q is not a scope: want one of %s", item, joinScopes(scopes))
+			return fmt.Errorf("%q is not a scope: want one of %s", item, scopes.String())
 		}
 		added = append(added, scope)
 	}
-	s.scopes = append(s.scopes, added...)
+	*s = append(*s, added...)
 	return nil
 }
 
 // String returns the list that makes the set.
-func (s *ScopeSet) String() string { return joinScopes(s.scopes) }
+func (s *ScopeSet) String() string {
+	var names []string
+	for _, scope := range *s {
+		names = append(names, string(scope))
+	}
+	return strings.Join(names, ",")
+}
 
 // IsCumulative reports to the flag parser that the flag may be given more than once.
 func (s *ScopeSet) IsCumulative() bool { return true }
 
 // Contains reports whether scope is in the set.
-func (s *ScopeSet) Contains(scope Scope) bool { return slices.Contains(s.scopes, scope) }
-
-func joinScopes(scopes []Scope) string {
-	names := make([]string, len(scopes))
-	for i, scope := range scopes {
-		names[i] = string(scope)
-	}
-	return strings.Join(names, ",")
-}
+func (s ScopeSet) Contains(scope Scope) bool { return slices.Contains(s, scope) }
 
 // Range is which part of the port numbers a port lies in: the value of the range label.
 type Range string

@@ -80,11 +80,9 @@ func (r *rounds) observe() *roundResult {
 	}
 	r.mu.Unlock()
 
-	timer := time.NewTimer(patience)
-	defer timer.Stop()
 	select {
 	case <-end:
-	case <-timer.C:
+	case <-time.After(patience):
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -197,11 +195,11 @@ func (r *rounds) admit(found []socket.Namespace) (changed bool) {
 		}
 		changed, taken[name] = true, true
 		if s != nil {
-			s.rename(name)
+			s.name, s.nameless = name, false
+			s.collect()
 			continue
 		}
 		s = &scheduled{namespace: newNamespace(name, f.Source, r.options, r.now), found: f, firstRound: r.count, nameless: nameless}
-		s.brief = true
 		for _, l := range s.ledgers {
 			l.settled = r.count > 1 // the listeners of a new namespace are new
 		}

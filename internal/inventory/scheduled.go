@@ -35,12 +35,6 @@ func (s *scheduled) mayBeNamed(round int) bool {
 	return s.nameless && s.found.Young && round-s.firstRound <= renameRounds
 }
 
-// rename gives the namespace its name.
-func (s *scheduled) rename(name string) {
-	s.name, s.nameless = name, false
-	s.collect()
-}
-
 // waitsSince returns the round since which the namespace waits for its turn: the one that last read it, or the one before it was
 // found. A new namespace does not overtake those that wait longer: otherwise whoever makes new ones all the time would keep
 // them waiting for ever.

@@ -78,20 +78,13 @@ func (s *Snapshot) Missing() []ServiceState {
 	if s.Compliance == nil {
 		return nil
 	}
-	var missing []ServiceState
-	for _, state := range s.Compliance.Services {
-		if !state.Up {
-			missing = append(missing, state)
-		}
-	}
-	return missing
+	return slices.DeleteFunc(slices.Clone(s.Compliance.Services), func(state ServiceState) bool { return state.Up })
 }
 
-// Holder is who holds a listener. What is not known is empty.
-type Holder = holder.Holder
-
-// The types of a registry's verdicts. With these names, code that shows a snapshot need not import the registry.
+// The types of holders and of a registry's verdicts. With these names, code that shows a snapshot need not import either.
 type (
+	// Holder is who holds a listener. What is not known is empty.
+	Holder = holder.Holder
 	// Verdict is the registry's verdict on a listener.
 	Verdict = registry.Verdict
 	// Service is a required port.

@@ -20,13 +20,6 @@ type troubles struct {
 	last   map[string]string // the error of each subject; empty if there is none
 }
 
-func newTroubles(logger log.Logger) troubles {
-	return troubles{logger: logger, last: make(map[string]string)}
-}
-
-// reportRead logs whether a read failed, if that is news.
-func (t *troubles) reportRead(read Read) { t.report(subjects[read.Collector], read.Err) }
-
 // report logs whether a subject cannot be read, if that is news.
 func (t *troubles) report(subject string, err error) {
 	trouble := ""
