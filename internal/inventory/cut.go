@@ -42,7 +42,7 @@ func (s *selection) cut(version uint64, l *listing) {
 	}
 	switch {
 	case s.omitted > 0 && omittedBefore == 0:
-		level.Warn(s.logger).Log("msg", "more listeners than --collector.max-ports: the highest ports are left out",
+		level.Warn(s.logger).Log("msg", "more listeners than --collector.max-ports: some are left out",
 			"max_ports", s.options.MaxPorts, "omitted", s.omitted)
 	case s.omitted == 0 && omittedBefore > 0:
 		level.Info(s.logger).Log("msg", "no listener is left out any more")
