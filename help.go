@@ -28,7 +28,7 @@ Flags:
 Args:
 {{.Args|ArgsToTwoColumns|FormatTwoColumns -}}
 {{end}}
-Flags of all commands:
+Common flags:
 {{shared .Name $.App.Flags|FlagsToTwoColumns|FormatTwoColumns -}}
 {{else -}}
 usage: {{.App.Name}} [<flags>] [<command> [<args> ...]]
