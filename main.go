@@ -1,4 +1,4 @@
-// Command listen_exporter tells Prometheus which TCP and UDP ports this host listens on.
+// Command listen_exporter exports to Prometheus the TCP and UDP ports that a host listens on.
 package main
 
 import (

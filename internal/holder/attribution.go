@@ -74,5 +74,5 @@ const (
 	maxDelays   = 10 // retryAfter<<10 is more than retryAtMost
 )
 
-// delay returns how long to wait after so many searches in vain.
+// delay returns how long to wait after a number of searches that found nothing.
 func delay(searches int) time.Duration { return min(retryAfter<<min(searches, maxDelays), retryAtMost) }

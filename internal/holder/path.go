@@ -76,7 +76,7 @@ func components(path string) []string {
 	return names
 }
 
-// systemUnit returns the system manager's unit: the first name that is no slice. The names below it were given by whoever runs in
+// systemUnit returns the system manager's unit: the first name that is not a slice. What runs in the unit chose the names below
 // it. Of those, only a user's units are shown, after the user's own unit.
 func systemUnit(names []string) string {
 	name, below := firstInSlices(names)

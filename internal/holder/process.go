@@ -88,7 +88,7 @@ func (f *Finder) comm(pid int) (name string, err error) {
 	if err != nil {
 		return "", err
 	}
-	// A name may end in a newline of its own, and be no text at all.
+	// A name may itself end in a newline, and need not be UTF-8.
 	return strings.ToValidUTF8(strings.TrimSuffix(string(text), "\n"), "\uFFFD"), nil
 }
 

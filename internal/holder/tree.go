@@ -22,7 +22,7 @@ const (
 	namesAtOnce = 1024
 )
 
-// errUnfinished says that something is not known yet: the next Find goes on.
+// errUnfinished means that something is not known yet, and that the next Find goes on looking for it.
 var errUnfinished = errors.New("not found in time")
 
 // tree finds cgroups by their IDs. The kernel reports the ID of a socket's cgroup, which is the inode number of its directory.

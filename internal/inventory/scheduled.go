@@ -21,7 +21,7 @@ type scheduled struct {
 	*namespace
 	found      socket.Namespace
 	firstRound int  // the round that found it
-	nameless   bool // it is called after its number, for want of a name
+	nameless   bool // it has no name of its own, and is called after its number
 	lastRound  int  // the round that last read it; 0 if none did
 	cost       time.Duration
 	err        error

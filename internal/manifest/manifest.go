@@ -23,7 +23,7 @@ const maxSize = 10 << 20
 
 // Check checks the Kubernetes manifests in dir and in the directories below it: files called *.yaml, *.yml or *.json, each with
 // any number of documents. It knows Pod, Deployment, DaemonSet, StatefulSet, ReplicaSet, ReplicationController, Job, CronJob,
-// Service, Namespace and lists of them. Other kinds are passed over.
+// Service, Namespace and lists of them. Other kinds are ignored.
 //
 // A host port that two workloads take is a finding at the later one, in the order of files and lines. With host networking each
 // containerPort is a host port, and a hostPort must be the same. A hostIP of 0.0.0.0, :: or none overlaps every other. Protocols

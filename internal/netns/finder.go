@@ -13,7 +13,7 @@ import (
 const (
 	// keptNamespaces is how many namespaces are kept at most: a few times the number of pods that a host can run.
 	keptNamespaces = 1024
-	// descriptorShare is the part of the process's descriptors that witnesses may take: one in so many.
+	// descriptorShare limits witnesses to one in so many of the descriptors that this process may open.
 	descriptorShare = 2
 )
 

@@ -19,8 +19,8 @@ import (
 // include/asm-generic/param.h).
 const userHZ = 100
 
-// maxWitnesses is how many processes of a namespace are held on to. If all of them die between two calls of [Finder.Find], a
-// namespace that other processes keep alive begins another life here.
+// maxWitnesses is how many processes of a namespace are watched. If all of them die between two calls of [Finder.Find], a
+// namespace that other processes keep alive counts as a new one.
 const maxWitnesses = 3
 
 // tcpTable is the file whose inode number identifies a network namespace. The number is the namespace's, whichever process or

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// newRounds is in how many rounds a process counts as new. Whoever starts a container forks, then makes the namespace, and
+	// newRounds is for how many rounds a process counts as new. Whoever starts a container forks, then makes the namespace, and
 	// then runs the program: in its first round a process may still be in its parent's namespace.
 	newRounds = 3
 	// maxKnown is about how many processes that are not new are looked at in a round. A look costs 4 to 6 µs, most of it for an

@@ -13,7 +13,7 @@ import (
 const (
 	headerLength  = unix.SizeofNlMsghdr // struct nlmsghdr, include/uapi/linux/netlink.h
 	requestLength = 56                  // struct inet_diag_req_v2, include/uapi/linux/inet_diag.h
-	replyLength   = 72                  // struct inet_diag_msg, ditto
+	replyLength   = 72                  // struct inet_diag_msg, include/uapi/linux/inet_diag.h
 	attrLength    = unix.SizeofNlAttr   // struct nlattr
 	memInfoLength = 4 * unix.SK_MEMINFO_VARS
 )

@@ -15,7 +15,7 @@ import (
 // rowForm is the form of a row of a socket table. It finds the line that the library could not read, whose number the library
 // does not give. Only the columns that the library reads have a form.
 type rowForm struct {
-	columns int // at least so many
+	columns int // at least
 	form    *regexp.Regexp
 }
 
