@@ -21,7 +21,8 @@ const rootCgroup = 1
 // initScope is the unit in which systemd itself runs.
 const initScope = "init.scope"
 
-// findCgroup2 returns where the cgroup2 hierarchy is mounted below sysfs, without version 1 or with it (hybrid).
+// findCgroup2 returns where the cgroup2 hierarchy is mounted below sysfs, without version 1 or with it (hybrid), or "" and why it is
+// not in view.
 func findCgroup2(procfsPath, sysfs string) (string, error) {
 	mounts, err := mountsOf(procfsPath)
 	if err != nil {
@@ -72,7 +73,7 @@ func (f *Finder) membersOf(id uint64) (members, error) {
 		return m, nil
 	}
 	var m members
-	if f.cgroups != nil && id != rootCgroup {
+	if id != rootCgroup {
 		at, err := f.cgroups.path(id)
 		if err == nil && at != "" {
 			m, err = f.readMembers(f.cgroups.root + at + "/cgroup.procs")
@@ -88,9 +89,6 @@ func (f *Finder) membersOf(id uint64) (members, error) {
 // serviceOf returns the processes of the service that a socket unit starts, if id is the cgroup of a socket unit. By systemd's
 // default the two have the same name (Service=, systemd.socket(5)).
 func (f *Finder) serviceOf(id uint64) ([]int, error) {
-	if f.cgroups == nil {
-		return nil, nil
-	}
 	path, err := f.cgroups.path(id)
 	if err != nil {
 		return nil, err

@@ -56,7 +56,7 @@ const (
 // processes (process.go), and then combines what is known (here). These steps share the Finder.
 type Finder struct {
 	processes
-	cgroups *tree // nil if there is no cgroup2 hierarchy in view
+	cgroups *tree
 	now     func() time.Time
 
 	known       map[Socket]*attribution
@@ -76,11 +76,9 @@ type Finder struct {
 // hierarchy in view it finds only processes. Then the error says why, and the finder works all the same.
 func New(procfs, sysfs string) (*Finder, error) {
 	root, err := findCgroup2(procfs, sysfs)
-	f := &Finder{processes: newProcesses(procfs, root), known: make(map[Socket]*attribution), now: time.Now}
-	if err == nil {
-		f.cgroups = newTree(root)
-	}
-	return f, err
+	return &Finder{
+		processes: newProcesses(procfs, root), cgroups: newTree(root), known: make(map[Socket]*attribution), now: time.Now,
+	}, err
 }
 
 // Find brings the finder up to date with the present sockets. same says that they are those of the last call. changed reports
@@ -100,9 +98,7 @@ func (f *Finder) Find(sockets []Socket, same bool) (changed bool, err error) {
 	}
 	half, deadline := start.Add(limit/2), start.Add(limit)
 	f.members = make(map[uint64]members)
-	if f.cgroups != nil {
-		f.cgroups.begin(f.now, half)
-	}
+	f.cgroups.begin(f.now, half)
 	isOf := func(s Socket, a *attribution) bool { return s == a.socket }
 	if !f.ran || !same && !slices.EqualFunc(sockets, f.order, isOf) {
 		changed = f.setSockets(sockets)
@@ -151,7 +147,7 @@ func (f *Finder) setSockets(sockets []Socket) (changed bool) {
 		order = append(order, a)
 	}
 	changed = changed || len(next) != len(f.known)
-	if changed && f.cgroups != nil {
+	if changed {
 		ids := make(map[uint64]struct{})
 		for _, a := range order {
 			if a.socket.Cgroup != 0 {
@@ -257,9 +253,6 @@ func (f *Finder) holdersOf(a *attribution) ([]Holder, error) {
 
 // originOfCgroup returns what the path of the cgroup with an ID says. The result is empty if the cgroup is not known.
 func (f *Finder) originOfCgroup(id uint64) (origin, error) {
-	if f.cgroups == nil {
-		return origin{}, nil
-	}
 	at, err := f.cgroups.path(id)
 	if err != nil {
 		return origin{}, err

@@ -8,10 +8,7 @@ type Namer struct{ processes }
 
 // NewNamer returns a namer for the processes under the procfs mounted at procfs, and the cgroups under sysfs.
 func NewNamer(procfs, sysfs string) *Namer {
-	root, err := findCgroup2(procfs, sysfs)
-	if err != nil {
-		root = "" // then pods are known only outside of a cgroup namespace
-	}
+	root, _ := findCgroup2(procfs, sysfs) // without it pods are known only outside of a cgroup namespace
 	return &Namer{newProcesses(procfs, root)}
 }
 

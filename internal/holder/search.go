@@ -133,9 +133,6 @@ func (f *Finder) foundAll(s *search) bool {
 
 // isKnownCgroup reports whether the path of the cgroup with an ID is known.
 func (f *Finder) isKnownCgroup(id uint64) bool {
-	if f.cgroups == nil {
-		return false
-	}
 	at, err := f.cgroups.path(id)
 	return err == nil && at != ""
 }

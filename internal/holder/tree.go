@@ -30,7 +30,7 @@ var errUnfinished = errors.New("not found in time")
 // A walk that does not end in time goes on at the next Find. This pays where somebody has made a hundred thousand cgroups: a
 // walk that began again each time would never get past them, and the units of all others' sockets would stay unknown.
 type tree struct {
-	root    string
+	root    string              // empty if there is no hierarchy in view
 	wanted  map[uint64]struct{} // the IDs that may be asked for: no others are remembered
 	paths   map[uint64]string   // by ID, from the root of the hierarchy
 	removed map[uint64]struct{} // IDs that a whole walk did not find: the kernel never gives out an ID twice
@@ -79,7 +79,7 @@ func has(ids map[uint64]struct{}, id uint64) bool {
 // path returns the path of a wanted cgroup from the root of the hierarchy, or "" if it was removed. An error says that it is not
 // known.
 func (t *tree) path(id uint64) (string, error) {
-	if id == 0 {
+	if id == 0 || t.root == "" {
 		return "", nil
 	}
 	if _, known := t.paths[id]; known && !t.exists(id) {

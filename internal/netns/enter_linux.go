@@ -96,15 +96,10 @@ func onOwnThread(run func()) {
 			run()
 			return
 		}
-		// While this goroutine holds the first thread, another one gets another thread.
-		locked := make(chan struct{})
-		go func() {
-			runtime.LockOSThread()
-			close(locked)
-			run()
-		}()
-		<-locked
-		runtime.UnlockOSThread()
+		defer runtime.UnlockOSThread()
+		started := make(chan struct{})
+		onOwnThread(func() { close(started); run() }) // on another thread, as this goroutine holds the first
+		<-started
 	}()
 }
 

@@ -168,10 +168,7 @@ func TestProcfsFailsOnHostileTables(t *testing.T) {
 
 // A file of the kernel is a table: to look at its header costs as much as to read it.
 func TestFilesOfTheKernelAreNotLookedInto(t *testing.T) {
-	if err := checkHeader("/proc/self/status"); err == nil {
-		t.Error("a file that is no table has its header")
-	}
-	if err := checkTable("/proc/self/status"); err != nil {
+	if err := checkTable("/proc/self/status"); err != nil { // it has another header
 		t.Errorf("a file of the kernel was looked into: %v", err)
 	}
 }

@@ -3,7 +3,6 @@ package socket
 import (
 	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -52,22 +51,16 @@ func checkTable(path string) error {
 	if on.Type == unix.PROC_SUPER_MAGIC {
 		return nil
 	}
-	return checkHeader(path)
-}
-
-// checkHeader fails if the file at path does not begin as a socket table does.
-func checkHeader(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	start := make([]byte, 16)
-	n, err := io.ReadFull(f, start)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+	start, err := io.ReadAll(io.LimitReader(f, 16))
+	if err != nil {
 		return err
 	}
-	if start = start[:n]; !bytes.HasPrefix(bytes.TrimLeft(start, " "), []byte(headerStart)) {
+	if !bytes.HasPrefix(bytes.TrimLeft(start, " "), []byte(headerStart)) {
 		return fmt.Errorf("line 1: %q is not the header of a socket table", start)
 	}
 	return nil

@@ -82,10 +82,7 @@ func (r *portRangeReader) values() (values []int, err error) {
 // BindV6Only reports whether an IPv6 wildcard socket does not accept IPv4 unless it asks for it (net.ipv6.bindv6only), in the
 // reader's own network namespace. It returns false, the kernel's default, if that cannot be read.
 func BindV6Only(procfs string) bool {
-	text, err := os.ReadFile(filepath.Join(procfs, "sys/net/ipv6/bindv6only"))
-	if err != nil {
-		return false
-	}
+	text, _ := os.ReadFile(filepath.Join(procfs, "sys/net/ipv6/bindv6only"))
 	value, err := strconv.Atoi(strings.TrimSpace(string(text)))
 	return err == nil && value != 0
 }

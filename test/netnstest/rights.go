@@ -71,14 +71,10 @@ func OnOwnThread(do func()) {
 			do()
 			return // locked: the thread ends
 		}
-		locked := make(chan struct{})
-		go func() {
-			runtime.LockOSThread() // of another thread, as long as this one waits
-			close(locked)
-			do()
-		}()
-		<-locked
-		runtime.UnlockOSThread()
+		defer runtime.UnlockOSThread()
+		started := make(chan struct{})
+		OnOwnThread(func() { close(started); do() }) // on another thread, as this goroutine holds the first
+		<-started
 	}()
 }
 
