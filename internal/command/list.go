@@ -28,7 +28,7 @@ type ListOptions struct {
 	// Inventory says what is read. MaxPorts may be 0 for no limit.
 	Inventory inventory.Options
 	Format    string
-	// OwnAddress is the exporter's --web.listen-address, or empty if it has none. A registry declares it.
+	// OwnAddress is the exporter's --web.listen-address, or empty if it has none. FormatRegistry declares it.
 	OwnAddress string
 }
 

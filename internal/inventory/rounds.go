@@ -18,7 +18,7 @@ import (
 const (
 	// perRound is how many namespaces a round reads. The first round reads all of them.
 	perRound = 64
-	// roundTime is how long a round begins to read further namespaces, and how long a snapshot waits for the round's end.
+	// roundTime is the time within which a round may begin to read a namespace, and how long a snapshot waits for the round's end.
 	roundTime = 200 * time.Millisecond
 	// firstRoundTime is the same for the first round.
 	firstRoundTime = 5 * time.Second

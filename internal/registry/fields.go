@@ -106,7 +106,7 @@ func (r *report) bind(n *yaml.Node) (bind []netip.Prefix, written string) {
 	return bind, written
 }
 
-// holder returns the name of a process or unit that check finds nothing wrong with, or nothing.
+// holder returns the name of a process or unit, or nothing if check finds something wrong with it.
 func (r *report) holder(n *yaml.Node, key, example string, check func(string) string) string {
 	name, ok := r.name(n, key, example)
 	if !ok {

@@ -63,7 +63,7 @@ type Verdict struct {
 func (t *Table) Judge(l Listener) Verdict {
 	port := l.Addr.Port()
 	addr := l.Addr.Addr().Unmap().WithZone("")
-	// The first entry of the file counts that declares the port, and the first that allows the address as well.
+	// If several entries declare the port, the first one in the file that allows the address counts, or else the first one.
 	var declared, allowed *entry
 	for e := range t.claims(protoOf(l.Proto), port) {
 		if declared == nil || e.order < declared.order {

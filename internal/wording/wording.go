@@ -41,7 +41,7 @@ func Path(name string) string {
 	return name
 }
 
-// Quoted returns text in quotes, and cut if it is long, as errors show foreign text.
+// Quoted returns text in quotes, cut if it is long. Errors show foreign text in this form.
 func Quoted(text string) string {
 	const longest = 60 // characters
 	characters := 0
@@ -57,7 +57,8 @@ func Quoted(text string) string {
 
 var usualName = regexp.MustCompile(`^[-.:0-9A-Za-z]{1,60}$`)
 
-// Name returns a name as it is, or as Quoted returns it if it is long or has more than ASCII letters, digits and -.: in it.
+// Name returns a name as it is, or as Quoted returns it if the name is empty, long, or has other characters than ASCII letters,
+// digits, '-', '.' and ':'.
 func Name(name string) string {
 	if usualName.MatchString(name) {
 		return name
@@ -76,7 +77,7 @@ func Count(n int, noun string) string {
 	return strconv.Itoa(n) + " " + Plural(n, noun)
 }
 
-// Plural returns a noun in the form that a number asks for.
+// Plural returns the form of a noun that goes with n: "listener" or "listeners".
 func Plural(n int, noun string) string {
 	if n == 1 {
 		return noun
