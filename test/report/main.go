@@ -35,7 +35,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	r := report{out: stdout, tests: make(map[string]*test), packages: make(map[string]bool), reasons: make(map[string][]string)}
+	r := report{
+		out: stdout, output: make(map[string]*strings.Builder), packages: make(map[string]bool), reasons: make(map[string][]string),
+	}
 	if *maySkip != "" {
 		text, err := os.ReadFile(*maySkip)
 		if err != nil {
@@ -72,17 +74,11 @@ type event struct {
 	Elapsed                                   float64
 }
 
-// test is a running test, or a package.
-type test struct {
-	started         time.Time
-	output          strings.Builder
-	passed, skipped int // tests of a package
-}
-
 type report struct {
 	out      io.Writer
-	tests    map[string]*test // by package and name
-	packages map[string]bool  // packages in which a test failed
+	output   map[string]*strings.Builder // of running tests and packages, by package and name
+	running  string                      // the test that started last, or what it is a part of
+	packages map[string]bool             // packages in which a test failed
 	printed  time.Time
 
 	passed, failed []string
@@ -126,7 +122,7 @@ func (r *report) read(in io.Reader) {
 			r.add(e)
 		case <-tick.C:
 			if time.Since(r.printed) > quietTime {
-				r.printf("...  running: %s\n", cmp.Or(strings.Join(r.running(), ", "), "the compiler"))
+				r.printf("...  running: %s\n", cmp.Or(r.running, "the compiler"))
 			}
 		}
 	}
@@ -135,43 +131,43 @@ func (r *report) read(in io.Reader) {
 // add handles one event. A test's name is that of its package and its own, as TestX of internal/y is in "internal/y.TestX".
 func (r *report) add(e event) {
 	name := strings.Trim(e.Package+"."+e.Test, ".")
-	one := r.tests[name]
-	if one == nil {
-		one = &test{started: time.Now()}
-		r.tests[name] = one
+	if r.output[name] == nil {
+		r.output[name] = new(strings.Builder)
 	}
-	whole := r.tests[e.Package]
 	switch e.Action {
 	case "build-output":
 		r.printf("%s", e.Output)
+	case "run":
+		r.running = name
 	case "output":
-		one.output.WriteString(e.Output)
+		r.output[name].WriteString(e.Output)
 	case "pass", "fail", "skip":
-		delete(r.tests, name)
+		output := r.output[name].String()
+		delete(r.output, name)
 		if e.Test == "" {
-			r.endPackage(e, one)
+			r.running = ""
+			r.endPackage(e, output)
 			return
 		}
-		r.endTest(e, name, one, whole)
+		r.running = name[:max(strings.LastIndexByte(name, '/'), len(e.Package))]
+		r.endTest(e, name, output)
 	}
 }
 
-func (r *report) endTest(e event, name string, one, whole *test) {
+func (r *report) endTest(e event, name, output string) {
 	switch e.Action {
 	case "pass":
 		r.passed = append(r.passed, name)
-		whole.passed++
 	case "skip":
-		reason := reasonOf(one.output.String())
+		reason := reasonOf(output)
 		r.reasons[reason] = append(r.reasons[reason], name)
 		r.skipped++
-		whole.skipped++
 		// Such a test belongs to another target, which runs it where it can.
 		if r.strict && !slices.Contains(r.maySkip, name) && !strings.HasPrefix(reason, "make test-") {
 			r.fail(e.Package, name, "skipped, and must not be: "+reason+"\n")
 		}
 	default:
-		r.fail(e.Package, name, one.output.String())
+		r.fail(e.Package, name, output)
 	}
 }
 
@@ -181,15 +177,15 @@ func (r *report) fail(pkg, name, output string) {
 	r.printf("FAIL %s\n%s", name, output)
 }
 
-func (r *report) endPackage(e event, one *test) {
+func (r *report) endPackage(e event, output string) {
 	switch {
 	case e.Action == "fail" && !r.packages[e.Package]: // it did not build, or ended before its tests did
-		r.fail(e.Package, e.Package, one.output.String())
+		r.fail(e.Package, e.Package, output)
 	case e.Action == "skip": // no test files
 	case r.packages[e.Package]:
 		r.printf("FAIL %s  %.1f s\n", e.Package, e.Elapsed)
 	default:
-		r.printf("ok   %s  %.1f s, %d passed, %d skipped\n", e.Package, e.Elapsed, one.passed, one.skipped)
+		r.printf("ok   %s  %.1f s\n", e.Package, e.Elapsed)
 	}
 }
 
@@ -197,30 +193,13 @@ var logged = regexp.MustCompile(`(?m)^[ |]*\S+\.go:\d+: (.*)$`)
 
 // reasonOf returns why a test was skipped: its last words, or those of the test that it ran in another process.
 func reasonOf(output string) string {
-	lines := logged.FindAllStringSubmatch(output, -1)
-	if len(lines) == 0 {
-		return "no reason given"
-	}
-	for _, line := range slices.Backward(lines) {
+	reason := "no reason given"
+	for _, line := range logged.FindAllStringSubmatch(output, -1) {
 		if !strings.Contains(line[1], "another process") {
-			return line[1]
+			reason = line[1]
 		}
 	}
-	return lines[len(lines)-1][1]
-}
-
-// running returns the innermost tests that take long.
-func (r *report) running() []string {
-	var names []string
-	all := slices.Sorted(maps.Keys(r.tests))
-	for n, name := range all {
-		took := time.Since(r.tests[name].started)
-		outer := n+1 < len(all) && strings.HasPrefix(all[n+1], name)
-		if took > quietTime/2 && !outer && name != "" {
-			names = append(names, fmt.Sprintf("%s for %d s", name, int(took.Seconds())))
-		}
-	}
-	return names
+	return reason
 }
 
 // finish prints what came of all, and returns the exit code. err is how `go test` ended.
@@ -229,9 +208,7 @@ func (r *report) finish(err error) int {
 		r.fail("", "go test", err.Error()+"\n")
 	}
 	const shown = 3
-	for _, reason := range slices.SortedFunc(maps.Keys(r.reasons), func(a, b string) int {
-		return cmp.Or(cmp.Compare(len(r.reasons[b]), len(r.reasons[a])), cmp.Compare(a, b))
-	}) {
+	for _, reason := range slices.Sorted(maps.Keys(r.reasons)) {
 		names := r.reasons[reason]
 		more := ""
 		if len(names) > shown {
