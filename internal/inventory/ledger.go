@@ -191,35 +191,35 @@ func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duratio
 			}
 		}
 		at := placeOf(m.row)
-		of := l.listeners[at]
-		if of == nil {
-			of = new(listener)
-			l.listeners[at] = of
+		ln := l.listeners[at]
+		if ln == nil {
+			ln = new(listener)
+			l.listeners[at] = ln
 		}
-		of.count(m, l.reads)
+		ln.count(m, l.reads)
 	}
 	gone := make(map[place]time.Time)
-	for at, of := range l.listeners {
-		open := of.lastRead == l.reads && (of.sticky || !young(at.addr.Port(), now.Sub(of.opened)))
+	for at, ln := range l.listeners {
+		open := ln.lastRead == l.reads && (ln.sticky || !young(at.addr.Port(), now.Sub(ln.opened)))
 		switch {
-		case open && !of.reported:
-			of.reported = true
-			of.firstSeen = time.Time{}
-			if !of.atStart {
-				of.firstSeen = of.opened
+		case open && !ln.reported:
+			ln.reported = true
+			ln.firstSeen = time.Time{}
+			if !ln.atStart {
+				ln.firstSeen = ln.opened
 			}
-		case !open && of.reported:
-			of.reported = false
-			of.gone = now
+		case !open && ln.reported:
+			ln.reported = false
+			ln.gone = now
 		}
-		if of.lastRead != l.reads { // no socket is left
-			if !l.keeps(of, now) {
+		if ln.lastRead != l.reads { // no socket is left
+			if !l.keeps(ln, now) {
 				delete(l.listeners, at)
 				continue
 			}
-			gone[at] = of.gone
+			gone[at] = ln.gone
 		}
-		stable = stable && of.reported
+		stable = stable && ln.reported
 	}
 	// Whoever opens and closes ports without end must not fill the memory.
 	for _, at := range oldest(gone, l.maxGone, func(at time.Time) time.Time { return at }) {
@@ -245,35 +245,35 @@ func oldest[K comparable, V any](gone map[K]V, limit int, when func(V) time.Time
 func (c closedSocket) holds(now time.Time) bool { return now.Sub(c.at) < goneKept }
 
 // keeps reports whether the drop count of a listener that is not reported must be kept. A count of 0 need not be.
-func (l *ledger) keeps(of *listener, now time.Time) bool {
-	return of.drops > 0 && !of.gone.IsZero() && now.Sub(of.gone) < goneKept
+func (l *ledger) keeps(ln *listener, now time.Time) bool {
+	return ln.drops > 0 && !ln.gone.IsZero() && now.Sub(ln.gone) < goneKept
 }
 
 // count adds a socket that is there.
-func (of *listener) count(m *member, reads uint64) {
-	if of.lastRead != reads {
-		of.lastRead = reads
-		of.sockets, of.queue, of.queueLimit = 0, 0, 0
-		of.fullest, of.ipv6Only = m.row, true
-		of.held = of.held[:0]
-		of.opened, of.atStart, of.sticky = m.since, false, false
+func (ln *listener) count(m *member, reads uint64) {
+	if ln.lastRead != reads {
+		ln.lastRead = reads
+		ln.sockets, ln.queue, ln.queueLimit = 0, 0, 0
+		ln.fullest, ln.ipv6Only = m.row, true
+		ln.held = ln.held[:0]
+		ln.opened, ln.atStart, ln.sticky = m.since, false, false
 	}
-	of.sockets++
-	of.held = append(of.held, holder.Socket{ID: m.row.ID, Inode: m.row.Inode, Cgroup: m.row.Cgroup, UID: m.row.UID})
-	if m.row.Queue*(of.fullest.QueueLimit+1) > of.fullest.Queue*(m.row.QueueLimit+1) {
-		of.fullest = m.row
+	ln.sockets++
+	ln.held = append(ln.held, holder.Socket{ID: m.row.ID, Inode: m.row.Inode, Cgroup: m.row.Cgroup, UID: m.row.UID})
+	if m.row.Queue*(ln.fullest.QueueLimit+1) > ln.fullest.Queue*(m.row.QueueLimit+1) {
+		ln.fullest = m.row
 	}
-	of.queue += m.row.Queue
-	of.queueLimit += m.row.QueueLimit
-	of.ipv6Only = of.ipv6Only && m.row.IPv6Only
+	ln.queue += m.row.Queue
+	ln.queueLimit += m.row.QueueLimit
+	ln.ipv6Only = ln.ipv6Only && m.row.IPv6Only
 	if m.row.ID != 0 { // otherwise the count may be another socket's
-		of.drops += uint64(m.row.Drops - m.counted) // as the kernel's counter, of 32 bits, it may wrap
+		ln.drops += uint64(m.row.Drops - m.counted) // as the kernel's counter, of 32 bits, it may wrap
 		m.counted = m.row.Drops
 	}
-	if m.since.Before(of.opened) {
-		of.opened = m.since
+	if m.since.Before(ln.opened) {
+		ln.opened = m.since
 	}
-	of.atStart = of.atStart || m.atStart
-	of.sticky = of.sticky || of.reported && m.listener == of
-	m.listener = of
+	ln.atStart = ln.atStart || m.atStart
+	ln.sticky = ln.sticky || ln.reported && m.listener == ln
+	m.listener = ln
 }

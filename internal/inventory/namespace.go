@@ -102,24 +102,24 @@ func (n *namespace) appendListeners(open []openListener, gone []Listener) ([]ope
 		if l.failed {
 			continue
 		}
-		for at, of := range l.listeners {
+		for at, ln := range l.listeners {
 			key := Key{
 				Proto: l.proto.String(), Addr: at.addr, Device: at.device, Netns: n.name,
 				Scope: scopeOf(at.addr.Addr()), Range: rangeOf(at.addr.Port(), n.ranges),
 			}
-			listener := Listener{Key: key, Drops: of.drops, Detailed: n.source.Detailed()}
+			listener := Listener{Key: key, Drops: ln.drops, Detailed: n.source.Detailed()}
 			switch {
-			case of.reported:
-				listener.Sockets = of.sockets
-				listener.IPv6Only = of.ipv6Only
-				listener.FirstSeen = of.firstSeen
+			case ln.reported:
+				listener.Sockets = ln.sockets
+				listener.IPv6Only = ln.ipv6Only
+				listener.FirstSeen = ln.firstSeen
 				if l.proto == socket.TCP {
-					listener.AcceptQueueLength, listener.AcceptQueueLimit = of.fullest.Queue, of.fullest.QueueLimit
+					listener.AcceptQueueLength, listener.AcceptQueueLimit = ln.fullest.Queue, ln.fullest.QueueLimit
 				} else {
-					listener.ReceiveQueueBytes, listener.ReceiveBufferLimitBytes = of.queue, of.queueLimit
+					listener.ReceiveQueueBytes, listener.ReceiveBufferLimitBytes = ln.queue, ln.queueLimit
 				}
-				open = append(open, openListener{listener, of.held})
-			case l.keeps(of, n.now()):
+				open = append(open, openListener{listener, ln.held})
+			case l.keeps(ln, n.now()):
 				gone = append(gone, listener)
 			}
 		}
