@@ -10,7 +10,8 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-// slot is what only one workload can have on a node. Each claim is in two slots: that of its address, and that of all.
+// slot is what only one workload can have on a node. Each claim is in two slots: the one of its address, and the one of all
+// addresses.
 type slot struct {
 	protocol string
 	port     uint16
@@ -118,7 +119,7 @@ func (s slot) String() string {
 	return host + ":" + port
 }
 
-// addressOf returns the one form of a hostIP, if it is an address.
+// addressOf returns the normal form of a hostIP, if it is an address.
 func addressOf(hostIP string) (address string, ok bool) {
 	if hostIP == "" {
 		return wildcard, true

@@ -15,7 +15,7 @@ type row struct {
 	Purpose string
 	Proto   string
 	Address string
-	// Note adds to the address: its device, whether it takes IPv4, how many sockets share it.
+	// Note adds to the address: its device, whether it takes IPv4, how many sockets share it, and since when it is open.
 	Note    string
 	Port    uint16
 	Scope   string
@@ -38,7 +38,7 @@ const (
 
 // The levels of a row, which are colours too.
 const (
-	levelBad  = "bad"  // a violation
+	levelBad  = "bad"  // a violation or a full queue
 	levelWarn = "warn" // a queue that fills
 	levelGood = "good"
 	levelNone = "none" // nothing to see
