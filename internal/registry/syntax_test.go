@@ -23,7 +23,7 @@ func checkFaults(t *testing.T, tests []faultCase) {
 				t.Fatalf("got registry %v and error %v, want only faults", r, err)
 			}
 			faults, ok := errors.AsType[Faults](err)
-			if !ok || len(faults.Unwrap()) != len(test.want) || faults.Unwrap()[0] != faults[0] {
+			if !ok || len(faults.Unwrap()) != len(test.want) || faults.Unwrap()[0].Error() != faults[0].Error() {
 				t.Fatalf("got %T of %d errors, want Faults, an error each", err, len(faults))
 			}
 			got := strings.Split(strings.ReplaceAll(err.Error(), "ports.yml:", ""), "\n")

@@ -200,7 +200,7 @@ func TestAFileThatComesBackIsGoodAgain(t *testing.T) {
 	if err := w.Reload(); err != nil || w.Current() != before {
 		t.Errorf("a reload of the same content: got %v, want the same registry", err)
 	}
-	if ok, success := w.LastReload(); !ok || success == now {
+	if ok, success := w.LastReload(); !ok || success.Equal(now) {
 		t.Errorf("got last reload %t, %s, want the time of that reload", ok, success)
 	}
 }
