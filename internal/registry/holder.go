@@ -33,7 +33,8 @@ func isUnit(unit, declared string) bool {
 	return isService && isSocket && service == socket
 }
 
-// activator is the name of the process that holds the sockets of a socket unit until its service takes them: PID 1.
+// activator is the name of the process that holds the sockets of a socket unit until its service takes them: systemd, as PID 1,
+// which is never an exact holder, or as a user's manager.
 const activator = "systemd"
 
 // heldBy reports whether the service declares a holder. Unknown parts of the holder are not judged.
