@@ -105,6 +105,6 @@ func beService() error {
 			return err
 		}
 	}
-	fmt.Println("ready")
+	fmt.Println(host.Ready)
 	return unix.Pause()
 }

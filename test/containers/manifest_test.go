@@ -1,7 +1,6 @@
 package containers
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,32 +15,25 @@ import (
 	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
-// pod is all of a pod's spec that the overlays use. A field of type any makes no difference here: it is for the kubelet, or a
-// probe or a memory limit, which the tests leave out. A key that pod does not have is an error, because it would be ignored.
+// pod is what matters here of a pod's spec: not what is for the kubelet, nor probes and limits. The tests of examples list all
+// keys that there may be.
 type pod struct {
-	AutomountServiceAccountToken, EnableServiceLinks, NodeSelector, PriorityClassName any
-	ServiceAccountName, Tolerations, DNSPolicy                                        any
-	HostNetwork, HostPID                                                              bool
-	SecurityContext                                                                   struct {
+	HostNetwork, HostPID bool
+	SecurityContext      struct {
 		RunAsGroup, RunAsUser int
-		RunAsNonRoot          any
 		SeccompProfile        struct{ Type string }
 	}
 	Volumes []struct {
 		Name      string
-		HostPath  struct{ Path, Type string }
-		ConfigMap struct {
-			Name     string
-			Optional any
-		}
+		HostPath  struct{ Path string }
+		ConfigMap struct{ Name string }
 	}
 	Containers []container
 }
 
 type container struct {
-	Name, Image, ImagePullPolicy, LivenessProbe, ReadinessProbe, Ports, Resources any
-	Args                                                                          []string
-	Env                                                                           []struct {
+	Args []string
+	Env  []struct {
 		Name, Value string
 		ValueFrom   struct{ FieldRef struct{ FieldPath string } }
 	}
@@ -61,29 +53,26 @@ type container struct {
 func readOverlay(manifest string) (p pod, registry string, err error) {
 	documents := yaml.NewDecoder(strings.NewReader(manifest))
 	for {
+		var document any
+		if err := documents.Decode(&document); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return pod{}, "", err
+		}
 		var object struct {
 			Kind string
 			Data map[string]string
-			Spec struct{ Template struct{ Spec any } }
+			Spec struct{ Template struct{ Spec pod } }
 		}
-		if err := documents.Decode(&object); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
+		text, err := json.Marshal(document) // whose names have any case
+		if err = errors.Join(err, json.Unmarshal(text, &object)); err != nil {
 			return pod{}, "", err
 		}
 		switch object.Kind {
 		case "ConfigMap":
 			registry = object.Data["ports.yml"]
 		case "DaemonSet":
-			text, err := json.Marshal(object.Spec.Template.Spec)
-			if err != nil {
-				return pod{}, "", err
-			}
-			decoder := json.NewDecoder(bytes.NewReader(text))
-			decoder.DisallowUnknownFields()
-			if err := decoder.Decode(&p); err != nil {
-				return pod{}, "", err
-			}
+			p = object.Spec.Template.Spec
 		}
 	}
 	if len(p.Containers) != 1 || !p.HostNetwork || !p.HostPID || p.SecurityContext.SeccompProfile.Type != "RuntimeDefault" {

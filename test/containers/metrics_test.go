@@ -8,14 +8,12 @@ import (
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
 // own returns [host.Page.Rows] of the node's own network namespace, and others those of the pods' networks.
 func (n *node) own(metric string, labels ...string) []string {
-	rows := []string{}
+	var rows []string
 	for _, row := range n.page.Rows(metric, append([]string{"netns"}, labels...)...) {
 		if row, ok := strings.CutPrefix(row, "- "); ok {
 			rows = append(rows, row)
@@ -62,9 +60,9 @@ func (n *node) inventory() []host.Check {
 		{Name: "the listeners are those that ss shows", Run: host.Same(listeners(false), n.own("host_listen_port", "proto", "address", "port"))},
 		{Name: "the holders are those of the host", Run: host.Same(holders,
 			n.own("host_listen_port_holder_info", "proto", "address", "port", "process", "unit", "container_id", "pod_uid", "uid"))},
-		{Name: "the listeners in the networks of pods have the uid of their pod", Run: sameRows(inPods,
+		{Name: "the listeners in the networks of pods have the uid of their pod", Run: host.Same(inPods,
 			n.others("host_listen_port", "proto", "address", "port"))},
-		{Name: "and the holders that the program may see", Run: sameRows(theirHolders,
+		{Name: "and the holders that the program may see", Run: host.Same(theirHolders,
 			n.others("host_listen_port_holder_info", "process", "container_id", "pod_uid"))},
 		{Name: fmt.Sprintf("%d listeners are without a holder", unattributed), Run: host.Same([]string{fmt.Sprint(unattributed)},
 			n.page.Rows("host_listen_ports_unattributed"))},
@@ -74,11 +72,6 @@ func (n *node) inventory() []host.Check {
 			n.own("host_listen_port_holder_info", "proto", "address", "port", "process"))})
 	}
 	return checks
-}
-
-// sameRows is [host.Same], to which no rows and nil are the same.
-func sameRows(want, got []string) func() error {
-	return host.Same(append([]string{}, want...), append([]string{}, got...))
 }
 
 // verdicts returns the violations.
@@ -92,8 +85,8 @@ func (n *node) serviceStates() []string {
 }
 
 // checkRegistries gives the ConfigMap one registry after the other, and checks what the program makes of each.
-func (n *node) checkRegistries(shipped string) {
-	n.Check(n.byShipped(shipped)...)
+func (n *node) checkRegistries() {
+	n.Check(host.Check{Name: "the registry of the overlay is in force", Run: n.reload("1")})
 	n.change("a registry that knows the node, with a fault of each kind", `
 services:
   - {name: demo, port: [8080, 8081], process: demo-server, unit: demo.service}
@@ -140,8 +133,8 @@ reserved:
 	n.change("the generated registry", generated)
 	down := slices.DeleteFunc(n.serviceStates(), func(row string) bool { return strings.HasSuffix(row, " 1") })
 	n.Check([]host.Check{
-		{Name: "has no violation", Run: host.Same([]string{}, n.verdicts())},
-		{Name: "and no service that is down", Run: sameRows(nil, down)},
+		{Name: "has no violation", Run: host.Same(nil, n.verdicts())},
+		{Name: "and no service that is down", Run: host.Same(nil, down)},
 		{Name: "which audit finds too", Run: func() error { _, err := n.inPod("audit"); return err }},
 		{Name: "and the reload gauge is 1 again", Run: n.reload("1")},
 	}...)
@@ -162,45 +155,6 @@ func (n *node) change(name, registry string) {
 
 func (n *node) reload(want string) func() error {
 	return host.Same([]string{want}, n.page.Rows("host_listen_registry_last_reload_successful"))
-}
-
-// byShipped checks the registry that ships: of what runs here, it declares only the program itself.
-func (n *node) byShipped(text string) []host.Check {
-	var registry struct {
-		Services []struct {
-			Name     string
-			Port     any
-			Required *bool
-			Hosts    any
-		}
-	}
-	err := yaml.Unmarshal([]byte(text), &registry)
-	up := map[string]bool{"listen_exporter": true}
-	for _, s := range registry.Services {
-		required := !strings.Contains(fmt.Sprint(s.Port), "-") // a range is optional unless it says otherwise
-		if s.Required != nil {
-			required = *s.Required
-		}
-		if required && s.Hosts == nil && s.Name != "listen_exporter" {
-			up[s.Name] = false
-		}
-	}
-	var want, verdicts []string
-	for name, isUp := range up {
-		want = append(want, fmt.Sprintf("%s %d", name, map[bool]int{true: 1}[isUp]))
-	}
-	slices.Sort(want)
-	for _, row := range n.own("host_listen_port", "proto", "address", "port") {
-		if row = strings.TrimSuffix(row, " 1"); !strings.HasSuffix(row, " 10190") {
-			verdicts = append(verdicts, row+" unregistered - 1")
-		}
-	}
-	return []host.Check{
-		{Name: "by the registry that ships, each listener but the program's own is unregistered", Run: host.Same(verdicts, n.verdicts())},
-		{Name: "of its services the program itself is up, and every other of this node is down", Run: func() error {
-			return errors.Join(err, sameRows(want, slices.Compact(n.page.Rows("host_listen_service_up", "service_name")))())
-		}},
-	}
 }
 
 // inPod runs a command of the program in its container, with the words that examples/README.md has a user type.

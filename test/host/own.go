@@ -102,10 +102,7 @@ func Own(t *testing.T, role string, limit time.Duration, cgroups bool, environme
 // newSlice makes a slice for a host, which the test's end removes, and returns the directory of the first cgroup in it.
 func newSlice(t *testing.T, cmd *exec.Cmd) (scope string) {
 	t.Helper()
-	root, err := cgroupRoot()
-	if err != nil {
-		t.Skip(err)
-	}
+	root := CgroupRoot(t)
 	control := filepath.Join(root, "cgroup.subtree_control")
 	before, err := os.ReadFile(control)
 	if err != nil {
@@ -135,21 +132,23 @@ func newSlice(t *testing.T, cmd *exec.Cmd) (scope string) {
 	return scope
 }
 
-// cgroupRoot returns where the cgroup2 hierarchy is mounted.
-func cgroupRoot() (string, error) {
-	self, err := procfs.Self()
+// CgroupRoot returns where the whole cgroup2 hierarchy is mounted. The test is skipped if that is nowhere, or unless it runs as root.
+func CgroupRoot(tb testing.TB) string {
+	tb.Helper()
+	NeedRoot(tb)
+	mounts, err := procfs.GetMounts()
 	if err != nil {
-		return "", err
+		tb.Fatal(err)
 	}
-	mounts, err := self.MountInfo()
 	for _, m := range mounts {
 		var stat unix.Stat_t
 		// The inode is 1 only at the root of the hierarchy. In a cgroup namespace another cgroup looks like the root.
 		if m.FSType == "cgroup2" && unix.Stat(m.MountPoint, &stat) == nil && stat.Ino == 1 {
-			return m.MountPoint, nil
+			return m.MountPoint
 		}
 	}
-	return "", errors.Join(errors.New("needs the whole cgroup2 hierarchy, not that of a cgroup namespace"), err)
+	tb.Skip("needs the whole cgroup2 hierarchy, not that of a cgroup namespace")
+	return ""
 }
 
 // removeCgroups removes a cgroup and all below it. It fails while a process that was killed is still on its way out.

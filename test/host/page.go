@@ -26,7 +26,7 @@ func Scrape(url string) (Page, error) {
 
 // Rows returns a sorted line for each series of a metric: the values of these labels, - for an empty one, and its own value.
 func (p Page) Rows(metric string, labels ...string) []string {
-	rows := []string{}
+	var rows []string
 	for _, m := range p[metric].GetMetric() {
 		var row []string
 		for _, name := range labels {
@@ -62,7 +62,7 @@ func Listeners(process bool) ([]string, error) {
 		arguments += "p"
 	}
 	output, err := Output(limit, "ss", arguments)
-	rows := []string{}
+	var rows []string
 	for line := range strings.Lines(output) {
 		fields := strings.Fields(line)
 		if len(fields) < 6 || !strings.HasSuffix(fields[5], ":*") {

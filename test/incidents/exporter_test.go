@@ -26,7 +26,7 @@ type exporter struct {
 	flags    []string // of this exporter only
 	// sandboxed is true if it may not use netlink, because a filter of its unit or of its container's runtime refuses it.
 	sandboxed bool
-	process   *process
+	process   *host.Process
 }
 
 // file is the host's registry.
@@ -55,14 +55,16 @@ func (e *exporter) start(flags ...string) error {
 	if !e.root {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	}
-	if err := e.host.inside(cmd.Start); err != nil {
+	if err := e.host.inside(func() (err error) {
+		e.process, err = host.Start(cmd)
+		return err
+	}); err != nil {
 		return fmt.Errorf("start the exporter on %s: %w", e.host.name, err)
 	}
-	process := watched(cmd, nil)
-	e.process = process
+	process := e.process
 	return await("the exporter on "+e.host.name+" is ready", func() (bool, error) {
 		_, err := host.Get("http://" + e.host.address() + ":10190/-/ready")
-		return err == nil, process.hasEnded()
+		return err == nil, process.Ended()
 	})
 }
 
@@ -92,7 +94,7 @@ func beSandbox() error {
 }
 
 func (e *exporter) stop() error {
-	err := e.process.terminate()
+	err := e.process.Terminate()
 	e.process = nil
 	return err
 }

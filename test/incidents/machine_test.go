@@ -1,8 +1,6 @@
 package incidents
 
 import (
-	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,15 +20,12 @@ import (
 // nameVariable has the name of a host.
 const nameVariable = "LISTEN_EXPORTER_INCIDENTS_HOST"
 
-// ready is what a process prints when it is ready.
-const ready = "ready"
-
 // machine is a host that is watched.
 type machine struct {
 	world    *world
 	name     string
 	number   int // of its network
-	init     *process
+	init     *host.Process
 	services []*service
 	exporter *exporter
 }
@@ -47,13 +41,13 @@ func (h *machine) boot() error {
 		Cloneflags:   syscall.CLONE_NEWPID,
 		Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS,
 	}
-	init, err := start(cmd)
+	init, err := host.StartReady(cmd)
 	if err != nil {
 		return fmt.Errorf("boot %s: %w", h.name, err)
 	}
 	h.init = init
 	if err := ip(fmt.Sprintf("link add %[1]s type veth peer name eth0 netns %[2]d\naddr add 10.77.%[3]d.1/30 dev %[1]s\nlink set %[1]s up\n",
-		h.name, init.cmd.Process.Pid, h.number)); err != nil {
+		h.name, init.Cmd.Process.Pid, h.number)); err != nil {
 		return err
 	}
 	if err := h.inside(func() error {
@@ -71,7 +65,7 @@ func (h *machine) boot() error {
 
 // die ends the host at once, with all its processes.
 func (h *machine) die() error {
-	h.init.kill()
+	h.init.Kill()
 	h.exporter.process = nil
 	for _, s := range h.services {
 		s.process = nil
@@ -91,7 +85,7 @@ func beHost() error {
 	if err := unix.Sethostname([]byte(os.Getenv(nameVariable))); err != nil {
 		return fmt.Errorf("set the host's name: %w", err)
 	}
-	fmt.Println(ready)
+	fmt.Println(host.Ready)
 	_, err := io.Copy(io.Discard, os.Stdin)
 	return err
 }
@@ -109,7 +103,7 @@ func (h *machine) inside(do func() error) error {
 			result <- h.inside(do)
 			return
 		}
-		err := enter(h.init.cmd.Process.Pid)
+		err := enter(h.init.Cmd.Process.Pid)
 		if err == nil {
 			err = do()
 		}
@@ -148,88 +142,4 @@ func ip(lines string) error {
 		return fmt.Errorf("ip -batch: %w\n%s%s", err, lines, output)
 	}
 	return nil
-}
-
-// process is a running process that the test has started.
-type process struct {
-	cmd   *exec.Cmd
-	input io.WriteCloser
-	ended chan struct{} // is closed
-	err   error         // from Wait
-}
-
-// start starts a process and waits until it prints that it is ready.
-func start(cmd *exec.Cmd) (*process, error) {
-	input, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	output, said, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer output.Close()
-	cmd.Stdout = said
-	if cmd.Stderr == nil {
-		cmd.Stderr = os.Stderr
-	}
-	err = cmd.Start()
-	_ = said.Close()
-	if err != nil {
-		return nil, err
-	}
-	p := watched(cmd, input)
-	if line, err := bufio.NewReader(output).ReadString('\n'); err != nil || line != ready+"\n" {
-		p.kill()
-		return nil, fmt.Errorf("%s said %q, and not that it is ready", filepath.Base(cmd.Path), line)
-	}
-	return p, nil
-}
-
-// watched returns the process of a command that has been started.
-func watched(cmd *exec.Cmd, input io.WriteCloser) *process {
-	p := &process{cmd: cmd, input: input, ended: make(chan struct{})}
-	go func() {
-		p.err = cmd.Wait()
-		close(p.ended)
-	}()
-	return p
-}
-
-// hasEnded returns an error once the process has ended.
-func (p *process) hasEnded() error {
-	select {
-	case <-p.ended:
-		return fmt.Errorf("%s has ended: %w", filepath.Base(p.cmd.Path), errors.Join(errors.New("it must run"), p.err))
-	default:
-		return nil
-	}
-}
-
-// kill ends the process at once, if there is one.
-func (p *process) kill() {
-	if p != nil {
-		_ = p.cmd.Process.Kill()
-		<-p.ended
-	}
-}
-
-// terminate sends SIGTERM, on which the process must end with status 0.
-func (p *process) terminate() error {
-	if p == nil {
-		return errors.New("it does not run")
-	}
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return fmt.Errorf("end %s: %w", p.cmd, err)
-	}
-	select {
-	case <-p.ended:
-		if p.err != nil {
-			return fmt.Errorf("%s: %w", p.cmd, p.err)
-		}
-		return nil
-	case <-time.After(patience):
-		p.kill()
-		return errors.New(p.cmd.String() + " does not end on SIGTERM")
-	}
 }

@@ -51,7 +51,7 @@ receivers:
 type monitoring struct {
 	dir      string // of configurations and logs
 	targets  []*machine
-	programs []*process
+	programs []*host.Process
 }
 
 // start starts both.
@@ -90,14 +90,14 @@ func (w *monitoring) run(program, address string, arguments ...string) error {
 	defer log.Close()
 	cmd := exec.Command(program, arguments...)
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
+	p, err := host.Start(cmd)
+	if err != nil {
 		return err
 	}
-	p := watched(cmd, nil)
 	w.programs = append(w.programs, p)
 	return await(program+" is ready", func() (bool, error) {
 		_, err := host.Get(address + "/-/ready")
-		return err == nil, p.hasEnded()
+		return err == nil, p.Ended()
 	})
 }
 
@@ -105,7 +105,7 @@ func (w *monitoring) run(program, address string, arguments ...string) error {
 func (w *monitoring) stop() error {
 	var all error
 	for _, p := range w.programs {
-		all = errors.Join(all, p.terminate())
+		all = errors.Join(all, p.Terminate())
 	}
 	return all
 }

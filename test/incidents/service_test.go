@@ -24,7 +24,7 @@ type service struct {
 	host    *machine
 	program string   // the name of its process
 	sockets []string // such as tcp/0.0.0.0:80
-	process *process
+	process *host.Process
 }
 
 func (s *service) start() error { return s.startOn(s.sockets...) }
@@ -42,7 +42,7 @@ func (s *service) startAs(program string, sockets ...string) error {
 		return err
 	}
 	return s.host.inside(func() error {
-		process, err := start(host.Again(roleService, path, sockets...))
+		process, err := host.StartReady(host.Again(roleService, path, sockets...))
 		if err != nil {
 			return fmt.Errorf("start %s on %s: %w", program, s.host.name, err)
 		}
@@ -53,7 +53,7 @@ func (s *service) startAs(program string, sockets ...string) error {
 
 // stop ends the program as a crash does.
 func (s *service) stop() error {
-	s.process.kill()
+	s.process.Kill()
 	s.process = nil
 	return nil
 }
@@ -65,7 +65,7 @@ func (s *service) moveTo(sockets ...string) error {
 
 // serve makes a deaf program serve.
 func (s *service) serve() error {
-	_, err := io.WriteString(s.process.input, "serve\n")
+	_, err := io.WriteString(s.process.Input, "serve\n")
 	return err
 }
 
@@ -101,7 +101,7 @@ func beService(arguments []string) error {
 	if !isDeaf {
 		hear()
 	}
-	fmt.Println(ready)
+	fmt.Println(host.Ready)
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		hear()
 	}

@@ -146,7 +146,6 @@ func (g *guest) checkUDPDrops() error {
 	if dropped == 0 || dropped == sent {
 		return fmt.Errorf("%d of %d packets were dropped: this shows nothing", dropped, sent)
 	}
-	g.fact("UDP drops %d", dropped)
 	return counted(float64(dropped))
 }
 
@@ -165,8 +164,6 @@ func (g *guest) checkTCPDrops() error {
 			return nil
 		case err == nil && value < 1:
 			return errors.New("no drop is counted")
-		case p.source == "netlink":
-			g.fact("TCP drops %v", value)
 		}
 		return err
 	})
@@ -226,7 +223,9 @@ func (g *guest) checkDevice() error {
 func (g *guest) endPrograms() error {
 	var errs []error
 	for _, p := range g.programs {
-		errs = append(errs, p.end())
+		if err := p.Terminate(); err != nil {
+			errs = append(errs, fmt.Errorf("%w\n%s", err, p.logged()))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,14 +28,8 @@ const (
 type guest struct {
 	host.Report
 	modules  bool // those of sock_diag are loaded or built in
-	mptcp    bool // the kernel has MPTCP
 	table    *table
 	programs []*program // started by the first check, ended by the last
-	facts    []string   // what the kernel gives
-}
-
-func (g *guest) fact(format string, values ...any) {
-	g.facts = append(g.facts, fmt.Sprintf(format, values...))
 }
 
 // beGuest is the init of a machine: it opens the table of listeners, has the program read it, and reports on the console.
@@ -51,7 +44,7 @@ func beGuest(modules bool) error {
 	if err := unix.Uname(&uname); err != nil {
 		return fmt.Errorf("uname: %w", err)
 	}
-	g.Note("Linux %s: %s", unix.ByteSliceToString(uname.Release[:]), strings.Join(g.facts, ", "))
+	g.Note("Linux %s", unix.ByteSliceToString(uname.Release[:]))
 	g.End()
 	return nil
 }
@@ -86,14 +79,13 @@ func (g *guest) prepare() error {
 			return err
 		}
 	}
-	g.mptcp = hasMPTCP()
-	g.fact("MPTCP: %t", g.mptcp)
+	mptcp := hasMPTCP()
 	// A kernel that has the module has the protocol: MPTCP is not left out by mistake.
-	if _, err := os.Stat(filepath.Join(moduleDir, "mptcp_diag.ko")); err == nil && !g.mptcp {
+	if _, err := os.Stat(filepath.Join(moduleDir, "mptcp_diag.ko")); err == nil && !mptcp {
 		return errors.New("the kernel has the module mptcp_diag, but opens no MPTCP socket")
 	}
 	var err error
-	g.table, err = openTable(g.mptcp)
+	g.table, err = openTable(mptcp)
 	return err
 }
 

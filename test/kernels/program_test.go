@@ -26,31 +26,28 @@ const nobody = 65534
 type program struct {
 	source string // --collector.source
 	port   int    // where it serves, on 127.0.0.1
-	cmd    *exec.Cmd
 	log    string // the file with its stderr
-	exited chan error
+	*host.Process
 }
 
 // startProgram starts the program and waits until it has read the sockets for the first time.
 func startProgram(source string, port int) (*program, error) {
-	p := &program{source: source, port: port, exited: make(chan error, 1)}
-	p.log = filepath.Join("/tmp", source+".log")
+	p := &program{source: source, port: port, log: filepath.Join("/tmp", source+".log")}
 	stderr, err := os.Create(p.log)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = stderr.Close() }()
-	p.cmd = command("--collector.source="+source, "--web.listen-address=127.0.0.1:"+strconv.Itoa(port))
-	p.cmd.Stderr = stderr
-	if err := p.cmd.Start(); err != nil {
+	cmd := command("--collector.source="+source, "--web.listen-address=127.0.0.1:"+strconv.Itoa(port))
+	cmd.Stderr = stderr
+	if p.Process, err = host.Start(cmd); err != nil {
 		return nil, err
 	}
-	go func() { p.exited <- p.cmd.Wait() }()
 	if err := host.Await(patience, func() error {
 		_, err := host.Get(p.url() + "/-/ready")
 		return err
 	}); err != nil {
-		_ = p.cmd.Process.Kill()
+		p.Kill()
 		return nil, fmt.Errorf("the program with the source %s does not become ready: %w\n%s", source, err, p.logged())
 	}
 	return p, nil
@@ -86,23 +83,6 @@ func (p *program) url() string { return "http://127.0.0.1:" + strconv.Itoa(p.por
 func (p *program) scrape() (page, error) {
 	scraped, err := host.Scrape(p.url() + "/metrics")
 	return page{scraped}, err
-}
-
-// end sends SIGTERM, on which the program must end with status 0.
-func (p *program) end() error {
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
-	select {
-	case err := <-p.exited:
-		if err != nil {
-			return fmt.Errorf("the program with the source %s: %w\n%s", p.source, err, p.logged())
-		}
-		return nil
-	case <-time.After(patience):
-		_ = p.cmd.Process.Kill()
-		return fmt.Errorf("the program with the source %s does not end on SIGTERM", p.source)
-	}
 }
 
 // runToEnd runs the program, which must end by itself, and returns its exit status and stderr.

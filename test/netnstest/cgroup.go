@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
+
+	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
 // Cgroup is a cgroup of the test's own.
@@ -29,7 +31,7 @@ type Cgroup struct {
 // If there is no such hierarchy, or only a part of it is in view, the test is skipped.
 func NewCgroup(tb testing.TB, path string) *Cgroup {
 	tb.Helper()
-	mount := wholeHierarchy(tb)
+	mount := host.CgroupRoot(tb)
 	dir := filepath.Join(mount, path)
 	if !strings.HasPrefix(path, "/") {
 		slice, err := os.MkdirTemp(mount, "listen_exporter_test*.slice")
@@ -152,26 +154,6 @@ func ownCgroup(tb testing.TB) string {
 		}
 	}
 	tb.Fatalf("/proc/self/cgroup names no cgroup of the cgroup2 hierarchy: %+v", groups)
-	return ""
-}
-
-// wholeHierarchy returns where the whole cgroup2 hierarchy is mounted.
-func wholeHierarchy(tb testing.TB) string {
-	tb.Helper()
-	if os.Geteuid() != 0 {
-		tb.Skip("needs root to make a cgroup")
-	}
-	mounts, err := procfs.GetMounts()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for _, mount := range mounts {
-		// In a cgroup namespace the root is / too, but has another number.
-		if mount.FSType == "cgroup2" && mount.Root == "/" && inode(tb, mount.MountPoint) == 1 {
-			return mount.MountPoint
-		}
-	}
-	tb.Skip("needs a cgroup2 hierarchy with its root in view")
 	return ""
 }
 
