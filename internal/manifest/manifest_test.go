@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -282,18 +281,14 @@ func TestABombOfAliasesTakesBoundedWork(t *testing.T) {
 		[]string{"deploy/b.yaml:1: is not YAML: document contains excessive aliasing"})
 }
 
-// It would take minutes if the time grew with the square of the number of keys.
-func TestAFileOfManyKeysTakesLittleTime(t *testing.T) {
+// The test takes minutes instead of a second if the time grows with the square of the number of keys.
+func TestAFileMayHaveManyKeys(t *testing.T) {
 	content := strings.Builder{}
 	content.WriteString("apiVersion: v1\nkind: Pod\nspec:\n")
 	for i := range 100_000 {
 		fmt.Fprintf(&content, "  k%d: 1\n", i)
 	}
-	start := time.Now()
-	findings, _ := checkAll(t, "", files{"a.yaml": content.String()})
-	if took := time.Since(start); took > 40*time.Second || findings != nil {
-		t.Errorf("%q after %s", findings, took)
-	}
+	expect(t, "", files{"a.yaml": content.String()}, nil, nil)
 }
 
 func TestTheReportOfAFileIsBounded(t *testing.T) {
