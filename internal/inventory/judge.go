@@ -50,7 +50,7 @@ func (j *judge) adopt() bool {
 	j.registry, j.table, j.states = current, current.For(j.options.RegistryHost), nil
 	j.tables++
 	services := j.table.ServiceCount()
-	level.Info(j.logger).Log("msg", "judging by a registry", "file", current.File(), "host", j.options.RegistryHost,
+	level.Info(j.logger).Log("msg", "comparing listeners with the registry", "file", current.File(), "host", j.options.RegistryHost,
 		"services", services, "for_other_hosts", current.ServiceCount()-services)
 	if services == 0 {
 		level.Warn(j.logger).Log("msg", "no service of the registry is for this host, so no listener is declared: compare the host's name with hosts in the file, or set --registry.host",

@@ -16,14 +16,14 @@ var errNoRegistry = errors.New("no registry configured: start with --registry.fi
 // the operator reads the log and may not have asked for the reload. by says what asked for it, such as "SIGHUP".
 func (s *Server) Reload(by string) error {
 	if s.options.Reload == nil {
-		level.Warn(s.logs.Kit).Log("msg", "cannot reload", "by", by, "err", errNoRegistry)
+		level.Warn(s.logs.Kit).Log("msg", "cannot reload the registry", "by", by, "err", errNoRegistry)
 		return errNoRegistry
 	}
 	if err := s.options.Reload(); err != nil {
 		inventory.LogEach(s.logs.Kit, inventory.BadRegistry, err)
 		return err
 	}
-	level.Info(s.logs.Kit).Log("msg", "reloaded", "by", by)
+	level.Info(s.logs.Kit).Log("msg", "reloaded the registry", "by", by)
 	return nil
 }
 

@@ -144,7 +144,7 @@ func TestAReloadTakesAPostAndARegistry(t *testing.T) {
 		code      int
 		body, log string
 	}{
-		{"good", func() error { return nil }, http.MethodPost, 200, "The registry was reloaded.\n", "level=info msg=reloaded by=POST\n"},
+		{"good", func() error { return nil }, http.MethodPost, 200, "The registry was reloaded.\n", `level=info msg="reloaded the registry" by=POST` + "\n"},
 		{
 			"bad", func() error { return bad }, http.MethodPost, 500, inventory.BadRegistry + "\nports.yml:1:2: one\n",
 			`level=error msg="` + inventory.BadRegistry + `" err="ports.yml:1:2: one"` + "\n",
@@ -167,7 +167,7 @@ func TestAReloadTakesAPostAndARegistry(t *testing.T) {
 	}
 	var logged strings.Builder
 	_ = newServer(t, defaults(), &logged).Reload("SIGHUP")
-	if want := `level=warn msg="cannot reload" by=SIGHUP err="no registry configured: start with --registry.file"` + "\n"; logged.String() != want {
+	if want := `level=warn msg="cannot reload the registry" by=SIGHUP err="no registry configured: start with --registry.file"` + "\n"; logged.String() != want {
 		t.Errorf("SIGHUP without a registry: logged %q, want %q", &logged, want)
 	}
 }

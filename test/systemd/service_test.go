@@ -215,7 +215,7 @@ func (m *machine) reloads() []host.Check {
 		{Name: "with a registry, the demo is as declared", Run: steps(m.declare(8081), m.options("--registry.file="+registry),
 			m.run("systemctl", "restart", unit), m.demoIs(1, 1), m.keepPID(&pid))},
 		{Name: "systemctl reload succeeds", Run: steps(m.declare(8082), reload)},
-		{Name: "the registry is read again, and the journal says so", Run: m.logs("msg=reloaded by=SIGHUP")},
+		{Name: "the registry is read again, and the journal says so", Run: m.logs("reloaded the registry. by=SIGHUP")},
 		{Name: "the demo is judged by the new content", Run: steps(m.demoIs(0, 1), func() error {
 			return host.Same(true, slices.Contains(m.page.Rows("host_listen_port_violation", "port", "reason"), "8081 unregistered 1"))()
 		})},
