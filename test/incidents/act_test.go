@@ -48,26 +48,6 @@ const (
 	firstClientPort = 32768
 )
 
-// expected returns the alerts that must have been received by the end of the act.
-func (i *incident) expected() []string {
-	all := []string{}
-	for _, name := range i.want {
-		all = append(all, name+", resolved")
-	}
-	slices.Sort(all)
-	return all
-}
-
-// received returns the alerts that were.
-func (i *incident) received() []string {
-	all := []string{}
-	for _, a := range i.got {
-		all = append(all, a.String())
-	}
-	slices.Sort(all)
-	return all
-}
-
 // act begins incidents at the same time, ends them at the same time, and stores for each of them which alerts came. It returns
 // the alerts that none of them brings.
 func (w *world) act(number int, incidents []*incident) (stray []alert) {
@@ -134,12 +114,12 @@ func atOnce(incidents []*incident, part func(*incident) func() error) {
 	group.Wait()
 }
 
-// awaitPending waits until Prometheus has seen a fault of a port, and an alert is pending.
-func (h *machine) awaitPending(name, at string) error {
-	return await(fmt.Sprintf("%s of %s on %s is pending", name, at, h.name), func() (bool, error) {
+// awaitAlert waits until Prometheus has seen a fault of a port, and an alert is pending, or fires if it must.
+func (h *machine) awaitAlert(name, at string, fires bool) error {
+	return await(fmt.Sprintf("%s of %s on %s is there, and fires: %t", name, at, h.name, fires), func() (bool, error) {
 		_, alerts, err := rules()
 		return slices.ContainsFunc(alerts, func(a alert) bool {
-			return a.Labels["alertname"] == name && a.Labels["instance"] == h.name && a.at() == at
+			return a.Labels["alertname"] == name && a.Labels["instance"] == h.name && a.at() == at && (isFiring(a) || !fires)
 		}), err
 	})
 }
@@ -169,15 +149,14 @@ func (i *incident) check() host.Check {
 	if len(i.want) > 0 {
 		name += ": " + strings.Join(i.want, ", ")
 	}
-	return host.Check{Name: name, Run: func() error { return errors.Join(i.err, host.Same(i.expected(), i.received())()) }}
-}
-
-// awaitFired waits until an alert of the host fires.
-func (h *machine) awaitFired(name string) error {
-	return await(fmt.Sprintf("%s on %s fires", name, h.name), func() (bool, error) {
-		_, alerts, err := rules()
-		return slices.ContainsFunc(alerts, func(a alert) bool {
-			return isFiring(a) && a.Labels["alertname"] == name && a.Labels["instance"] == h.name
-		}), err
-	})
+	var want, got []string
+	for _, name := range i.want {
+		want = append(want, name+", resolved")
+	}
+	for _, a := range i.got {
+		got = append(got, a.String())
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	return host.Check{Name: name, Run: func() error { return errors.Join(i.err, host.Same(want, got)()) }}
 }

@@ -33,13 +33,9 @@ func (s *script) ofPorts() []*incident {
 		web.service("grafana").moves("tcp/[::]:3000"),
 		web.service("legacyd").moves("tcp/[::]:3001", "ListenerExposed legacy"),
 
-		db.on("the exporter is upgraded, and its new sandbox forbids netlink", func() error {
-			db.exporter.sandboxed = true
-			return errors.Join(db.exporter.upgrade(), db.awaitSource("procfs"))
-		}, func() error {
-			db.exporter.sandboxed = false
-			return errors.Join(db.exporter.upgrade(), db.awaitSource("netlink"))
-		}),
+		db.on("the exporter is upgraded, and reads procfs from then on", func() error {
+			return errors.Join(db.exporter.upgrade("--collector.source=procfs"), db.awaitSource("procfs"))
+		}, func() error { return errors.Join(db.exporter.upgrade(), db.awaitSource("netlink")) }),
 		db.service("named").stops("PortGoneMissing dns"),
 		db.appears("a rogue listener on the TCP port of the same number", "resolver", []string{"tcp/0.0.0.0:53"}, "UnregisteredListener"),
 		db.service("ntpd").dropsFor("UDP packets are dropped for a minute", time.Minute/speed),
@@ -67,7 +63,7 @@ func (s *script) ofHosts() []*incident {
 	web, db, plain := s.web, s.db, s.plain
 	unwatched := web.service("apid")
 	unseen := unwatched.incident("a service stops while the exporter is down, and is still gone afterwards", unwatched.stop, func() error {
-		return errors.Join(web.awaitPending("PortGoneMissing", unwatched.port()), web.awaitFired("PortGoneMissing"), unwatched.start())
+		return errors.Join(web.awaitAlert("PortGoneMissing", unwatched.port(), true), unwatched.start())
 	}, []string{"PortGoneMissing api"})
 	unseen.late = true
 	return []*incident{

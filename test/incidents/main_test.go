@@ -23,13 +23,11 @@ const (
 	roleWorld   = "world"   // Prometheus' host, which plays the incidents
 	roleHost    = "host"    // PID 1 of one of the other hosts
 	roleService = "service" // a program that listens
-	roleSandbox = "sandbox" // runs a program that may not use netlink
 )
 
 func TestMain(m *testing.M) {
 	host.Main(m, map[string]func() error{
-		roleWorld: play, roleHost: beHost, roleSandbox: beSandbox,
-		roleService: func() error { return beService(os.Args[1:]) },
+		roleWorld: play, roleHost: beHost, roleService: func() error { return beService(os.Args[1:]) },
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -105,28 +104,7 @@ func (w *world) playAll() (err error) {
 			w.note(fmt.Errorf("an alert that no incident of act %d brings: %s %s: %s", n+1, a.Labels["instance"], a.at(), a))
 		}
 	}
-	w.compareWithPrometheus()
-	w.failed = append(w.failed, w.receiver.faults...)
-	return nil
-}
-
-// compareWithPrometheus finds alerts that fired in Prometheus and did not reach the receiver.
-func (w *world) compareWithPrometheus() {
-	fired, err := query(`count without (alertstate) (max_over_time(ALERTS{alertstate="firing"}[1h]))`)
-	w.note(err)
-	var want, got []string
-	for _, s := range fired {
-		delete(s.labels, "__name__")
-		want = append(want, fmt.Sprint(s.labels))
-	}
-	for _, a := range w.receiver.since(0) {
-		got = append(got, fmt.Sprint(a.Labels))
-	}
-	slices.Sort(want)
-	slices.Sort(got)
-	if err := host.Same(want, slices.Compact(got))(); err != nil {
-		w.note(fmt.Errorf("alerts that fired in Prometheus, and those that Alertmanager sent: %w", err))
-	}
+	return w.receiver.err
 }
 
 // showLogs reports the ends of all logs.

@@ -62,7 +62,7 @@ func (w *monitoring) start() error {
 	}
 	var targets strings.Builder
 	for _, h := range w.targets {
-		fmt.Fprintf(&targets, "      - {targets: [%q], labels: {instance: %s, env: incidents}}\n", h.address()+":10190", h.name)
+		fmt.Fprintf(&targets, "      - {targets: [%q], labels: {instance: %s}}\n", h.address()+":10190", h.name)
 	}
 	for name, text := range map[string]string{
 		"rules.yml":        quicken(string(rules)),

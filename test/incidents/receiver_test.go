@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -16,9 +15,9 @@ const receiverAddress = "127.0.0.1:9099"
 
 // alert is an alert as Alertmanager sends it, from its start to its end.
 type alert struct {
-	Status              string
-	Labels, Annotations map[string]string
-	StartsAt            time.Time
+	Status   string
+	Labels   map[string]string
+	StartsAt time.Time
 }
 
 // String returns the name of the alert, the service that it names, and its state.
@@ -41,27 +40,12 @@ func (a alert) at() string {
 	return a.Labels["proto"] + "/" + a.Labels["port"]
 }
 
-// fault returns an error if a label is missing or a text was not expanded.
-func (a alert) fault() error {
-	if a.Labels["env"] != "incidents" || a.Labels["severity"] == "" || a.Annotations["runbook_url"] == "" {
-		return fmt.Errorf("%s: the labels are %v, the annotations %v", a, a.Labels, a.Annotations)
-	}
-	for _, name := range []string{"summary", "description"} {
-		text := a.Annotations[name]
-		if !strings.Contains(text, a.Labels["instance"]) || strings.Contains(text, "error expanding") ||
-			strings.Contains(text, "<no value>") || strings.Contains(text, "%!") || strings.Contains(text, "{{") {
-			return fmt.Errorf("%s: its %s is %q", a, name, text)
-		}
-	}
-	return nil
-}
-
 // receiver is a webhook to which Alertmanager sends alerts.
 type receiver struct {
 	server http.Server
 	mutex  sync.Mutex
 	alerts []alert // in the order in which they came; a later message changes the status
-	faults []error
+	err    error
 }
 
 // listen receives alerts until the process ends.
@@ -83,7 +67,7 @@ func (r *receiver) ServeHTTP(_ http.ResponseWriter, request *http.Request) {
 	r.mutex.Lock()
 	defer r.mutex.Unlock()
 	if err != nil {
-		r.faults = append(r.faults, fmt.Errorf("read what Alertmanager sends: %w", err))
+		r.err = fmt.Errorf("read what Alertmanager sends: %w", err)
 		return
 	}
 	for _, got := range message.Alerts {
@@ -100,9 +84,6 @@ func (r *receiver) take(got alert) {
 		}
 	}
 	r.alerts = append(r.alerts, got)
-	if err := got.fault(); err != nil {
-		r.faults = append(r.faults, err)
-	}
 }
 
 // since returns all alerts after the first ones.

@@ -105,7 +105,7 @@ func (s *service) stops(want ...string) *incident {
 // restarts starts a service again as soon as an alert is pending.
 func (s *service) restarts(waiting string) *incident {
 	return s.incident("a service restarts within its grace", func() error {
-		return errors.Join(s.stop(), s.host.awaitPending(waiting, s.port()), s.start())
+		return errors.Join(s.stop(), s.host.awaitAlert(waiting, s.port(), false), s.start())
 	}, nil, nil)
 }
 
