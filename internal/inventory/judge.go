@@ -26,8 +26,7 @@ type judge struct {
 
 	version  uint64              // of the listing and the table that the verdicts are for
 	input    []registry.Listener // the buffer of all judging
-	states   []ServiceState      // of all services
-	services []ServiceState      // states, without those of protocols that were not read
+	services []ServiceState      // of the protocols that were read
 	reserved []TeamUse
 }
 
@@ -47,7 +46,7 @@ func (j *judge) adopt() bool {
 	if current == j.registry {
 		return false
 	}
-	j.registry, j.table, j.states = current, current.For(j.options.RegistryHost), nil
+	j.registry, j.table = current, current.For(j.options.RegistryHost)
 	j.tables++
 	services := j.table.ServiceCount()
 	level.Info(j.logger).Log("msg", "comparing listeners with the registry", "file", current.File(), "host", j.options.RegistryHost,
@@ -93,21 +92,14 @@ func (j *judge) judgeAll(l *listing, main *namespace) {
 		listener.Verdict, listener.Judged = j.table.Judge(input), true
 		j.input = append(j.input, input)
 	}
-	// Services of a protocol that was not read are not judged.
-	unread := map[string]bool{TCP: !j.options.TCP, UDP: !j.options.UDP}
-	failed := false
+	read := make(map[string]bool) // protocols
 	for _, l := range main.ledgers {
-		if l.failed {
-			unread[l.proto.String()], failed = true, true
-		}
+		read[l.proto.String()] = !l.failed
 	}
-	j.states = j.table.Up(j.input, socket.BindV6Only(j.options.Procfs))
-	j.services = j.states
-	if unread[TCP] || unread[UDP] {
-		j.services = slices.DeleteFunc(slices.Clone(j.states), func(s ServiceState) bool { return unread[s.Proto] })
-	}
+	states := j.table.Up(j.input, socket.BindV6Only(j.options.Procfs))
+	j.services = slices.DeleteFunc(states, func(s ServiceState) bool { return !read[s.Proto] })
 	j.reserved = nil
-	if !failed {
+	if main.whole {
 		j.reserved = j.table.Reserved(j.input)
 	}
 }
