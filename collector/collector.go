@@ -95,18 +95,28 @@ var perListener = []struct {
 	},
 }
 
-// The series of a listener's holders: one for each holder, and one more if there are too many.
-const (
-	holderName  = "host_listen_port_holder_info"
-	holderHelp  = "Holder of the listener: its process, systemd unit, container and pod, as far as they are known, and the user who owns the socket. Always 1."
-	manyHolders = "(many)"
-)
-
-// The series of a listener that violates the registry.
-const (
-	violationName = "host_listen_port_violation"
-	violationHelp = "Why the listener violates the registry: unregistered, reserved (for the team in service_name), bind or process. Always 1."
-)
+// newScrape returns a scrape with the families whose samples and labels it reuses.
+func newScrape() *scrape {
+	s := &scrape{
+		labels: make(map[inventory.Key]*listenerLabels),
+		// One series for each holder, and one more if there are too many.
+		holders: gauges("host_listen_port_holder_info",
+			"Holder of the listener: its process, systemd unit, container and pod, as far as they are known, and the user who owns the socket. Always 1."),
+		violated: gauges("host_listen_port_violation",
+			"Why the listener violates the registry: unregistered, reserved (for the team in service_name), bind or process. Always 1."),
+		// One series for each port and protocol.
+		services: gauges("host_listen_service_up", "Whether the registry's required service listens as declared (1) or not (0)."),
+	}
+	for _, m := range perListener {
+		f := gauges(m.name, m.help)
+		if m.counter {
+			f.Type = dto.MetricType_COUNTER.Enum()
+		}
+		s.families = append(s.families, f)
+	}
+	s.families = append(s.families, s.holders, s.violated, s.services)
+	return s
+}
 
 // perHost returns the families about the host as a whole: its reads, its namespaces and its registry.
 func perHost(s *inventory.Snapshot) []*dto.MetricFamily {
@@ -141,12 +151,6 @@ func perHost(s *inventory.Snapshot) []*dto.MetricFamily {
 	}
 	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 })
 }
-
-// The series of the registry's required services: one for each port and protocol.
-const (
-	serviceUpName = "host_listen_service_up"
-	serviceUpHelp = "Whether the registry's required service listens as declared (1) or not (0)."
-)
 
 // aboutRegistry returns the families about the registry as a whole.
 func aboutRegistry(r *inventory.Compliance) []*dto.MetricFamily {
@@ -196,4 +200,6 @@ func boolean(b bool) float64 {
 	return 0
 }
 
-func gauges(name, help string) *sampledFamily { return newFamily(name, help, dto.MetricType_GAUGE) }
+func gauges(name, help string) *sampledFamily {
+	return &sampledFamily{MetricFamily: dto.MetricFamily{Name: &name, Help: &help, Type: dto.MetricType_GAUGE.Enum()}}
+}

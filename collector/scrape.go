@@ -53,27 +53,6 @@ type sample struct {
 	value   float64
 }
 
-func newScrape() *scrape {
-	s := &scrape{labels: make(map[inventory.Key]*listenerLabels)}
-	for n := range perListener {
-		m := &perListener[n]
-		kind := dto.MetricType_GAUGE
-		if m.counter {
-			kind = dto.MetricType_COUNTER
-		}
-		s.families = append(s.families, newFamily(m.name, m.help, kind))
-	}
-	s.holders = newFamily(holderName, holderHelp, dto.MetricType_GAUGE)
-	s.violated = newFamily(violationName, violationHelp, dto.MetricType_GAUGE)
-	s.services = newFamily(serviceUpName, serviceUpHelp, dto.MetricType_GAUGE)
-	s.families = append(s.families, s.holders, s.violated, s.services)
-	return s
-}
-
-func newFamily(name, help string, kind dto.MetricType) *sampledFamily {
-	return &sampledFamily{MetricFamily: dto.MetricFamily{Name: &name, Help: &help, Type: &kind}}
-}
-
 // fill returns the families of a snapshot. They are valid until the next call.
 func (s *scrape) fill(snapshot *inventory.Snapshot) []*dto.MetricFamily {
 	s.count++
@@ -192,7 +171,7 @@ func (l *listenerLabels) ofHolders(of *inventory.Listener) [][]*dto.LabelPair {
 			"uid", strconv.FormatUint(uint64(h.UID), 10), "unit", h.Unit))
 	}
 	if of.ManyHolders {
-		l.holderPairs = append(l.holderPairs, l.with("process", manyHolders))
+		l.holderPairs = append(l.holderPairs, l.with("process", "(many)"))
 	}
 	return l.holderPairs
 }
