@@ -25,7 +25,6 @@ type attribution struct {
 	finder  holderFinder
 	input   uint64 // the version of the listing whose holders are known
 	changes uint64 // how often a search changed the holders
-	known   bool   // whether the last search succeeded
 }
 
 // attribute fills in the holders of each listener. input is the version of the listing without holders; it returns the version of
@@ -35,17 +34,17 @@ func (a *attribution) attribute(input uint64, l *listing) (version uint64, _ Rea
 	same := a.input == input
 	changed, err := a.finder.Find(l.sockets, same)
 	read := Read{Collector: CollectorHolder, Err: err, Duration: time.Since(start)}
-	if known := err == nil; changed || known != a.known {
-		a.known = known
+	if known := err == nil; changed || known != l.attributed {
+		l.attributed = known
 		a.changes++
 	} else if same {
 		return input + a.changes, read
 	}
-	a.input, l.attributed = input, a.known
+	a.input = input
 	for n := range l.open {
 		listener := &l.open[n]
 		listener.holders, listener.Exact = nil, false
-		if a.known {
+		if l.attributed {
 			listener.holders = a.holdersOf(listener.sockets)
 			listener.Exact = !slices.ContainsFunc(listener.sockets, func(s holder.Socket) bool { return !a.finder.Exact(s) })
 		}
