@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"slices"
 	"time"
 
 	"github.com/listen-exporter/listen_exporter/internal/ports"
@@ -52,5 +53,5 @@ func (o *Options) passes(k Key) bool {
 	port := k.Addr.Port()
 	return (len(o.PortInclude) == 0 || o.PortInclude.Contains(port)) &&
 		!o.PortExclude.Contains(port) &&
-		!o.ScopeExclude.Contains(k.Scope)
+		!slices.Contains(o.ScopeExclude, k.Scope)
 }

@@ -54,15 +54,13 @@ type ScopeSet []Scope
 
 // Set adds a list of scopes to the set.
 func (s *ScopeSet) Set(list string) error {
-	var added ScopeSet
 	for item := range strings.SplitSeq(list, ",") {
 		scope := Scope(strings.TrimSpace(item))
 		if !slices.Contains(scopes, scope) {
 			return fmt.Errorf("%q is not a scope: want one of %s", item, scopes.String())
 		}
-		added = append(added, scope)
+		*s = append(*s, scope)
 	}
-	*s = append(*s, added...)
 	return nil
 }
 
@@ -77,9 +75,6 @@ func (s *ScopeSet) String() string {
 
 // IsCumulative reports to the flag parser that the flag may be given more than once.
 func (s *ScopeSet) IsCumulative() bool { return true }
-
-// Contains reports whether scope is in the set.
-func (s ScopeSet) Contains(scope Scope) bool { return slices.Contains(s, scope) }
 
 // Range is which part of the port numbers a port lies in: the value of the range label.
 type Range string
