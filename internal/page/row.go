@@ -59,9 +59,6 @@ type queue struct {
 	HasBar bool
 }
 
-// unknown is shown for what is not known.
-const unknown = "–"
-
 // barWidth is the width of a queue's bar, in CSS pixels.
 const barWidth = 48
 
@@ -75,7 +72,7 @@ func newRow(l *inventory.Listener) row {
 		Many:    l.ManyHolders,
 		Queue:   queueOf(l),
 		Netns:   "main",
-		Drops:   unknown,
+		Drops:   "–", // not known
 		Rank:    rankRest,
 	}
 	if l.Netns != "" {
@@ -99,8 +96,12 @@ func newRow(l *inventory.Listener) row {
 	}
 	r.Note = strings.Join(notes, ", ")
 	for _, h := range l.Holders {
-		if text := printable(h); text != (inventory.Holder{}) {
-			r.Holders = append(r.Holders, text)
+		shown := inventory.Holder{
+			Process: wording.Printable(h.Process), Unit: wording.Printable(h.Unit),
+			ContainerID: wording.Printable(h.ContainerID), PodUID: wording.Printable(h.PodUID),
+		}
+		if shown != (inventory.Holder{}) {
+			r.Holders = append(r.Holders, shown)
 		}
 	}
 	if l.Proto == inventory.UDP || l.Detailed {
@@ -169,12 +170,4 @@ func inUnit(largest uint64) (write func(n uint64) string, unit string) {
 	return func(n uint64) string {
 		return strings.TrimSuffix(strconv.FormatFloat(float64(n)/float64(size), 'f', 1, 64), ".0")
 	}, units[0]
-}
-
-// printable returns what is shown of a holder.
-func printable(h inventory.Holder) inventory.Holder {
-	return inventory.Holder{
-		Process: wording.Printable(h.Process), Unit: wording.Printable(h.Unit),
-		ContainerID: wording.Printable(h.ContainerID), PodUID: wording.Printable(h.PodUID),
-	}
 }

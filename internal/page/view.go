@@ -281,8 +281,5 @@ func remarks(s *inventory.Snapshot) []string {
 		list = append(list, "Only listeners of the main network namespace are judged and counted as reachable from outside. "+
 			"This host has "+wording.Count(s.Namespaces, "namespace")+".")
 	}
-	if s.Source != "" {
-		list = append(list, "Sockets are read by "+s.Source+".")
-	}
-	return list
+	return append(list, "Sockets are read by "+s.Source+".")
 }
