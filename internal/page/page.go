@@ -38,10 +38,6 @@ type handler struct {
 
 // New returns the handler of the page. It calls snapshot once for each page.
 func New(snapshot func() *inventory.Snapshot, o Options) (http.Handler, error) {
-	return newHandler(snapshot, o, time.Now)
-}
-
-func newHandler(snapshot func() *inventory.Snapshot, o Options, now func() time.Time) (*handler, error) {
 	parsed, err := template.New("page").Funcs(template.FuncMap{
 		"container": wording.ShortContainer,
 		"count":     wording.Count,
@@ -54,7 +50,7 @@ func newHandler(snapshot func() *inventory.Snapshot, o Options, now func() time.
 		return nil, fmt.Errorf("parse the template of the page: %w", err)
 	}
 	return &handler{
-		snapshot: snapshot, options: o, template: parsed, now: now,
+		snapshot: snapshot, options: o, template: parsed, now: time.Now,
 		policy: "default-src 'none'; style-src " + source(styles) + "; script-src " + source(script) +
 			"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 		turn: make(chan struct{}, 1),

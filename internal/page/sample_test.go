@@ -115,10 +115,12 @@ func many(n int) *inventory.Snapshot {
 // pageOf returns the handler of a page that shows a snapshot.
 func pageOf(t testing.TB, s *inventory.Snapshot, o Options) *handler {
 	t.Helper()
-	h, err := newHandler(func() *inventory.Snapshot { return s }, o, func() time.Time { return sampleTime })
+	served, err := New(func() *inventory.Snapshot { return s }, o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	h := served.(*handler)
+	h.now = func() time.Time { return sampleTime }
 	return h
 }
 
