@@ -18,7 +18,6 @@ type namespace struct {
 	now      func() time.Time
 
 	ledgers []*ledger
-	missing []socket.Socket // the buffer of all confirmations
 	ranges  socket.PortRanges
 	whole   bool   // the last observation read every protocol
 	version uint64 // grows with each observation that may have changed the listeners
@@ -70,16 +69,16 @@ func (n *namespace) update(l *ledger) (changed bool, err error) {
 	}
 	l.begin()
 	l.absorb(sockets, n.now())
-	n.missing = l.missing(n.missing[:0])
+	missing := l.missing(nil)
 	// With many namespaces a longer first update would take too long: a read through procfs takes some milliseconds however little
 	// there is to read.
 	brief := n.name != ""
-	for l.doubtful(n.missing, n.now().Sub(start), brief) {
-		if sockets, err = n.source.Confirm(l.proto, n.missing); err != nil {
+	for l.doubtful(missing, n.now().Sub(start), brief) {
+		if sockets, err = n.source.Confirm(l.proto, missing); err != nil {
 			return true, err
 		}
 		l.absorb(sockets, n.now())
-		n.missing = l.missing(n.missing[:0])
+		missing = l.missing(missing[:0])
 	}
 	l.ranges = n.ranges
 	l.settle(n.now(), func(port uint16, open time.Duration) bool {
