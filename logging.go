@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -40,23 +41,18 @@ func newLogs(w io.Writer, minimum, format string) server.Logs {
 		allowed := level.Allow(level.ParseDefault(minimum, level.InfoValue()))
 		return level.NewFilter(log.With(base, keyvals...), allowed)
 	}
-	plain := with("ts", log.DefaultTimestampUTC)
 	return server.Logs{
 		Kit:     with("ts", log.DefaultTimestampUTC, "caller", log.Caller(callerDepth)),
-		Plain:   plain,
-		Toolkit: slog.New(sloggokit.NewGoKitHandler(withoutTime(plain), slog.LevelDebug)),
+		Toolkit: slog.New(sloggokit.NewGoKitHandler(withoutTime(with("ts", log.DefaultTimestampUTC)), slog.LevelDebug)),
 	}
 }
 
 // withoutTime removes the timestamp that the slog bridge adds: the log has its own.
 func withoutTime(next log.Logger) log.Logger {
 	return log.LoggerFunc(func(keyvals ...any) error {
-		kept := make([]any, 0, len(keyvals))
-		for i := 0; i+1 < len(keyvals); i += 2 {
-			if keyvals[i] != slog.TimeKey {
-				kept = append(kept, keyvals[i], keyvals[i+1])
-			}
+		if i := slices.Index(keyvals, any(slog.TimeKey)); i >= 0 {
+			keyvals = slices.Delete(keyvals, i, i+2)
 		}
-		return next.Log(kept...)
+		return next.Log(keyvals...)
 	})
 }

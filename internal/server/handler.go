@@ -14,10 +14,7 @@ import (
 // newHandler returns the handler of all requests.
 func (s *Server) newHandler() (http.Handler, error) {
 	o := s.options
-	metrics, err := newMetricsHandler(o, scrapeLogger{s.logs.Plain})
-	if err != nil {
-		return nil, err
-	}
+	metrics := newMetricsHandler(o, scrapeLogger{s.logs.Toolkit.Handler()})
 	mux := http.NewServeMux()
 	pattern := "GET " + o.TelemetryPath
 	if o.TelemetryPath == "/" {

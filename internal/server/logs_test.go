@@ -4,22 +4,22 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/go-kit/log"
 )
 
-// logged returns the one line that is logged in logfmt.
-func logged(t *testing.T, do func(Logs)) string {
+// logged returns the one line that is logged, without its time.
+func logged(t *testing.T, do func(slog.Handler)) string {
 	t.Helper()
 	var text bytes.Buffer
-	do(Logs{Plain: log.NewLogfmtLogger(&text)})
+	do(slog.NewTextHandler(&text, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if strings.Count(text.String(), "\n") != 1 {
 		t.Errorf("want one line:\n%s", &text)
 	}
-	return strings.TrimSuffix(text.String(), "\n")
+	_, line, _ := strings.Cut(strings.TrimSuffix(text.String(), "\n"), " ")
+	return line
 }
 
 func TestErrorsOfTheHTTPServerAreLoggedAsTheyAre(t *testing.T) {
@@ -27,8 +27,8 @@ func TestErrorsOfTheHTTPServerAreLoggedAsTheyAre(t *testing.T) {
 		"http: TLS handshake error from 127.0.0.1:40000: EOF",
 		"http: panic serving 127.0.0.1:1: boom\ngoroutine 1 [running]:\nmain.f()\n\t/src/main.go:12 +0x1d",
 	} {
-		got := logged(t, func(l Logs) { l.forHTTP().Print(message) })
-		if want := fmt.Sprintf("level=error msg=%q", message); got != want {
+		got := logged(t, func(h slog.Handler) { (&Server{logs: Logs{Toolkit: slog.New(h)}}).httpServer().ErrorLog.Print(message) })
+		if want := fmt.Sprintf("level=ERROR msg=%q", message); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
@@ -39,11 +39,11 @@ func TestAClientThatHangsUpIsNoError(t *testing.T) {
 		err  error
 		want string
 	}{
-		{fmt.Errorf("write: %w", syscall.EPIPE), "debug"},
-		{fmt.Errorf("write: %w", syscall.ECONNRESET), "debug"},
-		{errors.New("inconsistent label names"), "error"},
+		{fmt.Errorf("write: %w", syscall.EPIPE), "DEBUG"},
+		{fmt.Errorf("write: %w", syscall.ECONNRESET), "DEBUG"},
+		{errors.New("inconsistent label names"), "ERROR"},
 	} {
-		got := logged(t, func(l Logs) { scrapeLogger{l.Plain}.Println("error encoding and sending metric family:", test.err) })
+		got := logged(t, func(h slog.Handler) { scrapeLogger{h}.Println("error encoding and sending metric family:", test.err) })
 		if want := fmt.Sprintf(`level=%s msg="error encoding and sending metric family: %v"`, test.want, test.err); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}

@@ -2,7 +2,6 @@ package server
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -18,48 +17,36 @@ import (
 )
 
 // newMetricsHandler returns the handler of scrapes.
-func newMetricsHandler(o Options, errorLog promhttp.Logger) (http.Handler, error) {
+func newMetricsHandler(o Options, errorLog promhttp.Logger) http.Handler {
 	registry := prometheus.NewRegistry()
-	if err := registry.Register(versioncollector.NewCollector(wording.Program)); err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
-	}
+	registry.MustRegister(versioncollector.NewCollector(wording.Program))
 	options := promhttp.HandlerOpts{
 		ErrorLog:            errorLog,
 		ErrorHandling:       promhttp.ContinueOnError, // one bad family must not blank the page
 		MaxRequestsInFlight: o.MaxRequests,
 		DisableCompression:  true, // compressed does it in a fifth of the time
 	}
-	metrics := gatherers{collector.New(o.Snapshot), prometheus.ToTransactionalGatherer(registry)}
+	metrics := gatherers{collector.New(o.Snapshot), registry}
 	if o.DisableExporterMetrics {
-		return promhttp.HandlerForTransactional(metrics, options), nil
+		return promhttp.HandlerForTransactional(metrics, options)
 	}
-	if err := errors.Join(
-		registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
-		registry.Register(collectors.NewGoCollector()),
-	); err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
-	}
+	registry.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
 	options.Registry = registry
-	return promhttp.InstrumentMetricHandler(registry, promhttp.HandlerForTransactional(metrics, options)), nil
+	return promhttp.InstrumentMetricHandler(registry, promhttp.HandlerForTransactional(metrics, options))
 }
 
-// gatherers joins the families of several gatherers, sorted by name. The gatherers share no family: prometheus.Gatherers would
-// check that again in each scrape, sample by sample.
-type gatherers []prometheus.TransactionalGatherer
+// gatherers joins the families of the listeners and of the exporter itself, sorted by name. They share no family:
+// prometheus.Gatherers would check that again in each scrape, sample by sample.
+type gatherers struct {
+	listeners prometheus.TransactionalGatherer
+	exporter  prometheus.Gatherer
+}
 
 // Gather implements prometheus.TransactionalGatherer.
 func (g gatherers) Gather() (families []*dto.MetricFamily, done func(), err error) {
-	var dones []func()
-	for _, one := range g {
-		more, doneOne, errOne := one.Gather()
-		families = append(families, more...)
-		dones = append(dones, doneOne)
-		err = errors.Join(err, errOne)
-	}
+	listeners, done, err := g.listeners.Gather()
+	exporter, exporterErr := g.exporter.Gather()
+	families = slices.Concat(listeners, exporter)
 	slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
-	return families, func() {
-		for _, doneOne := range dones {
-			doneOne()
-		}
-	}, err
+	return families, done, errors.Join(err, exporterErr)
 }

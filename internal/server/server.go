@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -80,6 +81,6 @@ func (s *Server) httpServer() *http.Server {
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
-		ErrorLog:          s.logs.forHTTP(),
+		ErrorLog:          slog.NewLogLogger(s.logs.Toolkit.Handler(), slog.LevelError),
 	}
 }

@@ -38,7 +38,7 @@ func defaults() Options {
 func newServer(t testing.TB, o Options, w io.Writer) *Server {
 	t.Helper()
 	logger := log.NewLogfmtLogger(w)
-	s, err := New(o, Logs{Kit: logger, Plain: logger, Toolkit: slog.New(slog.DiscardHandler)})
+	s, err := New(o, Logs{Kit: logger, Toolkit: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
