@@ -65,7 +65,10 @@ func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
 		switch end := recover().(type) {
 		case nil:
 		case ended:
-			c, done, err = nil, true, end.err()
+			done = true
+			if end != 0 {
+				err = errors.New("no such command")
+			}
 		default:
 			panic(end)
 		}
@@ -176,13 +179,6 @@ func asksForText(context *kingpin.ParseContext) bool {
 // ended is an exit code. Terminate panics with it to unwind kingpin, which expects its exit function not to return.
 type ended int
 
-func (e ended) err() error {
-	if e == 0 {
-		return nil
-	}
-	return errors.New("no such command")
-}
-
 // nameFlag adds the name of the flag to the error of a bad value: kingpin leaves it out.
 func nameFlag(app *kingpin.Application, args []string, err error) error {
 	context, parseErr := app.ParseContext(args)
@@ -214,13 +210,12 @@ func (c *config) validate() error {
 	return nil
 }
 
-// number is a flag value: a whole number. kingpin's integers accept fractions and cut them off.
+// number is a kingpin.Value: a whole number. kingpin's integers accept fractions and cut them off.
 type number struct {
 	value *int
 	least int
 }
 
-// Set implements kingpin.Value.
 func (n *number) Set(text string) error {
 	parsed, err := strconv.ParseInt(text, 10, 32)
 	if err != nil || int(parsed) < n.least {
@@ -230,13 +225,11 @@ func (n *number) Set(text string) error {
 	return nil
 }
 
-// String implements kingpin.Value.
 func (n *number) String() string { return strconv.Itoa(*n.value) }
 
-// duration is a flag value in Prometheus's form of durations.
+// duration is a kingpin.Value in Prometheus's form of durations.
 type duration model.Duration
 
-// Set implements kingpin.Value.
 func (d *duration) Set(text string) error {
 	parsed, err := model.ParseDuration(text)
 	if err != nil {
@@ -246,5 +239,4 @@ func (d *duration) Set(text string) error {
 	return nil
 }
 
-// String implements kingpin.Value.
 func (d *duration) String() string { return model.Duration(*d).String() }

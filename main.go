@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"runtime"
@@ -60,7 +61,7 @@ func runCommand(c *config, stdout, stderr io.Writer) int {
 	defer signal.Reset(syscall.SIGPIPE)
 	options := c.inventory
 	if !c.maxPortsSet {
-		options.MaxPorts = 0 // the default limits what Prometheus stores
+		options.MaxPorts = math.MaxInt32 // the default limits what Prometheus stores
 	}
 	streams := command.Streams{Out: stdout, Err: stderr, Logger: newCommandLogger(c, stderr)}
 	switch c.command {

@@ -9,7 +9,7 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-// Audit compares the current listeners with the registry and returns the exit code. o.MaxPorts may be 0 for no limit.
+// Audit compares the current listeners with the registry and returns the exit code.
 func Audit(o inventory.Options, s Streams) int {
 	var out bytes.Buffer
 	found, err := audit(o, &out, s)
@@ -33,7 +33,11 @@ func audit(o inventory.Options, out *bytes.Buffer, s Streams) (found bool, err e
 		switch e.state {
 		case "", stateOK, stateEphemeral:
 		case stateMissing:
-			fmt.Fprintf(out, "%s %d: missing: %s does not listen as declared%s\n", e.proto, e.port, serviceName(e.service.Name, e.service.Purpose), assumption(e.service))
+			assumption := ""
+			if e.service.Assumed {
+				assumption = " (assumed: something listens on ::, which is assumed not to accept IPv4 because net.ipv6.bindv6only is 1)"
+			}
+			fmt.Fprintf(out, "%s %d: missing: %s does not listen as declared%s\n", e.proto, e.port, serviceName(e.service.Name, e.service.Purpose), assumption)
 		default:
 			fmt.Fprintf(out, "%s %s: %s: %s\n", e.proto, addressAndPort(e.listener), e.state, violation(e.listener))
 		}
@@ -73,12 +77,4 @@ func serviceName(name, purpose string) string {
 		return wording.Printable(name)
 	}
 	return fmt.Sprintf("%s (%s)", wording.Printable(name), wording.Printable(purpose))
-}
-
-// assumption returns why a missing service may be up after all.
-func assumption(s inventory.ServiceState) string {
-	if !s.Assumed {
-		return ""
-	}
-	return " (assumed: something listens on ::, which is assumed not to accept IPv4 because net.ipv6.bindv6only is 1)"
 }

@@ -168,14 +168,12 @@ func known[T any](value T, isKnown bool) *T {
 // change the values.
 func writePrintable(out *bytes.Buffer, text string) {
 	for _, r := range text {
-		switch {
-		case r == '\n' || strconv.IsPrint(r):
+		if r == '\n' || strconv.IsPrint(r) {
 			out.WriteRune(r)
-		case r > 0xffff:
-			high, low := utf16.EncodeRune(r)
-			fmt.Fprintf(out, `\u%04x\u%04x`, high, low)
-		default:
-			fmt.Fprintf(out, `\u%04x`, r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			fmt.Fprintf(out, `\u%04x`, unit)
 		}
 	}
 }

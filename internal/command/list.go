@@ -25,8 +25,7 @@ const (
 
 // ListOptions are the options of list.
 type ListOptions struct {
-	// Inventory says what is read. MaxPorts may be 0 for no limit.
-	Inventory inventory.Options
+	Inventory inventory.Options // what is read
 	Format    string
 	// OwnAddress is the exporter's --web.listen-address, or empty if it has none. FormatRegistry declares it.
 	OwnAddress string

@@ -3,7 +3,6 @@ package command
 import (
 	"errors"
 	"fmt"
-	"math"
 	"strings"
 
 	"github.com/go-kit/log"
@@ -11,12 +10,9 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
-// read reads the current listeners once. o.MaxPorts may be 0 for no limit.
+// read reads the current listeners once.
 func read(o inventory.Options, logger log.Logger) (*inventory.Snapshot, error) {
 	o.EphemeralMinAge = 0 // a single read cannot tell how old a socket is
-	if o.MaxPorts == 0 {
-		o.MaxPorts = math.MaxInt32
-	}
 	listeners, err := inventory.Open(o, logger)
 	if err != nil {
 		return nil, err

@@ -20,15 +20,11 @@ func screenOf(w io.Writer) screen {
 	if !ok {
 		return screen{}
 	}
-	descriptor := int(file.Fd())
-	if _, err := unix.IoctlGetTermios(descriptor, unix.TCGETS); err != nil {
+	size, err := unix.IoctlGetWinsize(int(file.Fd()), unix.TIOCGWINSZ)
+	if err != nil { // not a terminal
 		return screen{}
 	}
-	s := screen{terminal: true}
-	if size, err := unix.IoctlGetWinsize(descriptor, unix.TIOCGWINSZ); err == nil {
-		s.width = int(size.Col)
-	}
 	term := os.Getenv("TERM")
-	s.colour = os.Getenv("NO_COLOR") == "" && term != "" && term != "dumb" // no-color.org
-	return s
+	colour := os.Getenv("NO_COLOR") == "" && term != "" && term != "dumb" // no-color.org
+	return screen{terminal: true, width: int(size.Col), colour: colour}
 }
