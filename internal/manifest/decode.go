@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"errors"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -101,21 +100,10 @@ func (v value) isTrue() bool {
 	return false
 }
 
-// decode returns the fields of a document. A field of another type than expected is left out. before is how many lines of the
-// file come before what was parsed. template is the line of the file at which the document is a template, or 0.
-func decode(document *yaml.Node, before int) (o object, template int, err error) {
-	if template := prepare(document, before); template > 0 {
-		return object{}, template, nil
-	}
-	if err := document.Decode(&o); err != nil && !errors.As(err, new(*yaml.TypeError)) {
-		return object{}, 0, err
-	}
-	return o, 0, nil
-}
-
-// prepare makes the lines of nodes those of the file, and removes keys that are not decoded: the time of yaml.Node.Decode grows
-// with the square of the number of keys. Of several values of a key it keeps the last, which counts in Kubernetes; Decode would
-// leave the whole mapping out. It returns the line of the first template, which YAML reads as a mapping with a mapping as a key.
+// prepare adds before to the lines of nodes, so that they are those of the file. It removes keys that are not decoded: the time of
+// yaml.Node.Decode grows with the square of the number of keys. Of several values of a key it keeps the last, which counts in
+// Kubernetes; Decode would leave the whole mapping out. It returns the line of the first template, which YAML reads as a mapping
+// with a mapping as a key.
 func prepare(n *yaml.Node, before int) (template int) {
 	n.Line += before
 	for i, child := range n.Content {

@@ -165,9 +165,13 @@ func (c chunk) read() (objects []object, template int, err error) {
 		case err != nil:
 			return nil, c.markLine(), err
 		}
-		o, templateAt, err := decode(&document, c.before)
-		if templateAt > 0 || err != nil {
-			return nil, templateAt, err
+		if template := prepare(&document, c.before); template > 0 {
+			return nil, template, nil
+		}
+		var o object
+		// A TypeError leaves out the fields of another type than expected.
+		if err := document.Decode(&o); err != nil && !errors.As(err, new(*yaml.TypeError)) {
+			return nil, 0, err
 		}
 		objects = append(objects, o)
 	}

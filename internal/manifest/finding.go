@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/listen-exporter/listen_exporter/internal/registry"
-	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
 // Skipped is a file, or a value in one, that was not checked.
@@ -29,8 +28,6 @@ type report struct {
 	findings []registry.Fault
 	skipped  []Skipped
 }
-
-func newReport(file string) *report { return &report{file: wording.Path(file)} }
 
 // find adds a finding. The last one says that there are more.
 func (r *report) find(at place, format string, args ...any) {

@@ -95,7 +95,7 @@ func isManifest(name string) bool {
 
 // entry checks an entry of a directory.
 func (d *directory) entry(name string, entry fs.DirEntry) error {
-	r := newReport(d.path(name))
+	r := &report{file: wording.Path(d.path(name))}
 	defer func() { d.findings, d.skipped = append(d.findings, r.findings...), append(d.skipped, r.skipped...) }()
 	mode := entry.Type()
 	switch {
@@ -110,11 +110,15 @@ func (d *directory) entry(name string, entry fs.DirEntry) error {
 		r.skip(1, "is not a regular file")
 		return nil
 	}
-	data, tooLarge, err := d.read(name)
+	data, err := d.read(name)
 	switch {
 	case err != nil:
+		// The name in it is relative to the directory.
+		if at, ok := errors.AsType[*fs.PathError](err); ok {
+			return at.Err
+		}
 		return err
-	case tooLarge:
+	case len(data) > maxSize:
 		r.skip(1, "is larger than %d MiB: want it in smaller files", maxSize>>20)
 	case tooManyValues(data):
 		r.skip(1, "has more than %d values: want it in smaller files", maxValues)
@@ -138,23 +142,12 @@ func (d *directory) leadsOut(name string) bool {
 	return isManifest(name) || err == nil && target.IsDir()
 }
 
-// read returns the content of a file, unless it is too large.
-func (d *directory) read(name string) (data []byte, tooLarge bool, err error) {
+// read returns the content of a file, up to one byte more than a file may have.
+func (d *directory) read(name string) ([]byte, error) {
 	f, err := d.Open(name)
 	if err != nil {
-		return nil, false, reason(err)
+		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	if data, err = io.ReadAll(io.LimitReader(f, maxSize+1)); err != nil {
-		return nil, false, reason(err)
-	}
-	return data, len(data) > maxSize, nil
-}
-
-// reason returns an error without the name of the file, which is relative to the directory.
-func reason(err error) error {
-	if at, ok := errors.AsType[*fs.PathError](err); ok {
-		return at.Err
-	}
-	return err
+	return io.ReadAll(io.LimitReader(f, maxSize+1))
 }
