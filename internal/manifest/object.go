@@ -54,7 +54,7 @@ func (c *checker) object(r *report, o *object, kind, version string) {
 		return
 	}
 	owner := &owner{kind: kind, namespace: cmp.Or(o.Metadata.Namespace.text, "default"), name: o.Metadata.Name.text}
-	if owner.templated = filledIn(owner.namespace); owner.templated {
+	if filledIn(owner.namespace) {
 		r.skip(o.Metadata.Namespace.line, "the ranges of %s: its namespace comes from a template", owner)
 	}
 	switch kind {
@@ -153,11 +153,7 @@ func readPort(r *report, o *owner, v value, key string) (port uint16, ok bool) {
 }
 
 // owner is an object that has ports.
-type owner struct {
-	kind, namespace, name string
-	// templated reports whether a template fills in the namespace.
-	templated bool
-}
+type owner struct{ kind, namespace, name string }
 
 // String returns "Deployment team-alpha/web".
 func (o *owner) String() string {

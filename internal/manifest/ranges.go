@@ -1,7 +1,9 @@
 package manifest
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/listen-exporter/listen_exporter/internal/ports"
@@ -28,11 +30,11 @@ func (r *ranges) of(namespace string) reservation {
 	if known {
 		return reserved
 	}
-	for i, its := range r.registry.RangesFor(namespace) {
-		if i == 0 {
-			reserved.place = placeOf(its)
+	for _, its := range r.registry.Ranges() {
+		if slices.Contains(its.Namespaces, namespace) {
+			reserved.place = cmp.Or(reserved.place, placeOf(its))
+			reserved.ports = append(reserved.ports, its.Range)
 		}
-		reserved.ports = append(reserved.ports, ports.Range{First: its.First, Last: its.Last})
 	}
 	r.byNamespace[namespace] = reserved
 	return reserved
@@ -44,7 +46,7 @@ func placeOf(r registry.Range) string {
 
 // check finds whether a port is reserved for others, or is not among those reserved for its namespace.
 func (r *ranges) check(to *report, o *owner, at value, key string, port uint16) {
-	if r.registry == nil || o.templated {
+	if r.registry == nil || filledIn(o.namespace) {
 		return
 	}
 	own := r.of(o.namespace)

@@ -96,17 +96,6 @@ func (r *Registry) ServiceCount() int { return len(r.services) }
 // Ranges returns all reserved ranges, lowest port first.
 func (r *Registry) Ranges() []Range { return slices.Clone(r.ranges) }
 
-// RangesFor returns the reserved ranges that a Kubernetes namespace may use, lowest port first.
-func (r *Registry) RangesFor(namespace string) []Range {
-	var ranges []Range
-	for _, candidate := range r.ranges {
-		if slices.Contains(candidate.Namespaces, namespace) {
-			ranges = append(ranges, candidate)
-		}
-	}
-	return ranges
-}
-
 // RangeOf returns the first reserved range that contains a port. Only ranges of the same team can overlap.
 func (r *Registry) RangeOf(port uint16) (Range, bool) {
 	if i := slices.IndexFunc(r.ranges, func(candidate Range) bool { return candidate.Contains(port) }); i >= 0 {

@@ -131,15 +131,6 @@ func TestPortsAreReservedForTeamsAndNamespaces(t *testing.T) {
 	if diff := cmp.Diff(want, r.Ranges()); diff != "" {
 		t.Errorf("all (-want +got)\n%s", diff)
 	}
-	if diff := cmp.Diff(want[:4], r.RangesFor("shared")); diff != "" {
-		t.Errorf("shared (-want +got)\n%s", diff)
-	}
-	if diff := cmp.Diff(want[3:4], r.RangesFor("team-beta")); diff != "" {
-		t.Errorf("team-beta (-want +got)\n%s", diff)
-	}
-	if got := r.RangesFor("default"); got != nil {
-		t.Errorf("default: got %v", got)
-	}
 	if got, ok := r.RangeOf(30019); !ok || got.Team != "alpha" || got.First != 30010 {
 		t.Errorf("range of port 30019: got %v, %t", got, ok)
 	}
