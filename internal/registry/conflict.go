@@ -16,14 +16,8 @@ const maxWork = 1 << 27
 // conflictsOn returns the conflicts between the services of a host, as Faults.
 func (r *Registry) conflictsOn(host string) error {
 	host = strings.ToLower(host)
-	var here []*service
-	for _, s := range r.services {
-		if s.isFor(host) {
-			here = append(here, s)
-		}
-	}
 	found := report{file: r.file}
-	found.conflicts(here, " for host "+wording.Quoted(host), func(*service, *service, *int) bool { return true })
+	found.conflicts(r.servicesFor(host), " for host "+wording.Quoted(host), func(*service, *service, *int) bool { return true })
 	return found.err()
 }
 

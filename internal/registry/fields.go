@@ -129,7 +129,7 @@ func (r *report) hosts(n *yaml.Node) (globs []glob) {
 			r.at(item, "glob %s %s", wording.Quoted(text), problem)
 			continue
 		}
-		globs = append(globs, newGlob(text))
+		globs = append(globs, glob{pattern: strings.ToLower(text), name: !strings.ContainsAny(text, `*?[\`)})
 	}
 	return globs
 }

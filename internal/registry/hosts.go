@@ -16,10 +16,6 @@ type glob struct {
 	name bool
 }
 
-func newGlob(text string) glob {
-	return glob{pattern: strings.ToLower(text), name: !strings.ContainsAny(text, `*?[\`)}
-}
-
 // checkGlob returns what is wrong with a glob, or nothing.
 func checkGlob(text string) string {
 	switch {
@@ -38,14 +34,13 @@ func checkGlob(text string) string {
 
 // matches reports whether the glob matches a host name in lower case.
 func (g glob) matches(host string) bool {
-	if g.name {
-		return g.pattern == host
-	}
-	matched, err := path.Match(g.pattern, host)
-	return err == nil && matched
+	matched, _ := path.Match(g.pattern, host) // checkGlob found no error
+	return matched
 }
 
-// isFor reports whether the service is declared for a host, whose name is in lower case.
-func (s *service) isFor(host string) bool {
-	return len(s.hosts) == 0 || slices.ContainsFunc(s.hosts, func(g glob) bool { return g.matches(host) })
+// servicesFor returns the services that are declared for a host, whose name is in lower case.
+func (r *Registry) servicesFor(host string) []*service {
+	return slices.DeleteFunc(slices.Clone(r.services), func(s *service) bool {
+		return len(s.hosts) > 0 && !slices.ContainsFunc(s.hosts, func(g glob) bool { return g.matches(host) })
+	})
 }

@@ -45,14 +45,10 @@ type Service struct {
 
 // For returns what the registry declares for a host. Host names are compared without regard to case.
 func (r *Registry) For(host string) *Table {
-	host = strings.ToLower(host)
-	t := &Table{registry: r, byPort: make(map[portKey][]*entry)}
-	for _, s := range r.services {
-		if !s.isFor(host) {
-			continue
-		}
-		e := &entry{service: s, order: t.services}
-		t.services++
+	services := r.servicesFor(strings.ToLower(host))
+	t := &Table{registry: r, services: len(services), byPort: make(map[portKey][]*entry)}
+	for order, s := range services {
+		e := &entry{service: s, order: order}
 		for proto, declared := range s.protos {
 			if declared {
 				t.index(e, proto)
