@@ -58,9 +58,6 @@ func (r Range) String() string {
 // Contains reports whether port is in the range.
 func (r Range) Contains(port uint16) bool { return r.First <= port && port <= r.Last }
 
-// Overlaps reports whether a port is in both ranges.
-func (r Range) Overlaps(o Range) bool { return r.First <= o.Last && o.First <= r.Last }
-
 // Size returns the number of ports in the range.
 func (r Range) Size() int { return int(r.Last) - int(r.First) + 1 }
 

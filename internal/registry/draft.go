@@ -40,17 +40,13 @@ type draft struct {
 
 // draftsOf returns the services that declare the candidates, in the order of their ports.
 func draftsOf(candidates []Candidate) []draft {
-	type key struct {
-		port  uint16
-		proto int
-	}
-	byPort := make(map[key][]Candidate)
+	byPort := make(map[portKey][]Candidate)
 	for _, c := range candidates {
-		if k := (key{c.Addr.Port(), protoOf(c.Proto)}); k.port != 0 && k.proto >= 0 && c.Addr.IsValid() {
+		if k := (portKey{protoOf(c.Proto), c.Addr.Port()}); k.port != 0 && k.proto >= 0 && c.Addr.IsValid() {
 			byPort[k] = append(byPort[k], c)
 		}
 	}
-	keys := slices.SortedFunc(maps.Keys(byPort), func(a, b key) int {
+	keys := slices.SortedFunc(maps.Keys(byPort), func(a, b portKey) int {
 		return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(a.proto, b.proto))
 	})
 	var drafts []draft

@@ -31,7 +31,7 @@ func (r *report) ports(n *yaml.Node, key string) []portRange {
 	slices.SortStableFunc(found, func(a, b portRange) int { return cmp.Compare(a.First, b.First) })
 	var kept []portRange
 	for _, p := range found {
-		if len(kept) == 0 || !p.Overlaps(kept[len(kept)-1].Range) {
+		if len(kept) == 0 || p.First > kept[len(kept)-1].Last {
 			kept = append(kept, p)
 			continue
 		}
@@ -147,8 +147,8 @@ func (r *report) required(n *yaml.Node, of []portRange) bool {
 	if n == nil {
 		return !ranges
 	}
-	required, ok := r.boolean(n, "required")
-	if ok && required && size > maxRequired {
+	required := r.boolean(n, "required")
+	if required && size > maxRequired {
 		r.at(n, "required: true over %d ports, each of which would be a series: want at most %d, or required: false", size, maxRequired)
 	}
 	return required

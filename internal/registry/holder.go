@@ -25,12 +25,8 @@ func isProcess(process, declared string) bool {
 
 // isUnit reports whether a unit is the declared one, or the socket unit that listens for it until it is first needed.
 func isUnit(unit, declared string) bool {
-	if unit == declared {
-		return true
-	}
-	service, isService := strings.CutSuffix(declared, ".service")
 	socket, isSocket := strings.CutSuffix(unit, ".socket")
-	return isService && isSocket && service == socket
+	return unit == declared || isSocket && socket+".service" == declared
 }
 
 // activator is the name of the process that holds the sockets of a socket unit until its service takes them: systemd, as PID 1,

@@ -191,9 +191,9 @@ func (r *report) prose(n *yaml.Node, key, example string) string {
 	return strings.TrimSpace(text) // a block of text ends with a newline
 }
 
-func (r *report) boolean(n *yaml.Node, key string) (value, ok bool) {
+func (r *report) boolean(n *yaml.Node, key string) bool {
 	if isAlias(n) {
-		return false, false
+		return false
 	}
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" {
 		found := kindOf(n)
@@ -201,9 +201,9 @@ func (r *report) boolean(n *yaml.Node, key string) (value, ok bool) {
 			found = wording.Quoted(n.Value)
 		}
 		r.at(n, "%s is %s: want true or false", key, found)
-		return false, false
+		return false
 	}
-	return strings.EqualFold(n.Value, "true"), true
+	return strings.EqualFold(n.Value, "true")
 }
 
 // maxName is how many bytes a name may have: it becomes the value of a label.

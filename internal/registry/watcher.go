@@ -70,8 +70,7 @@ func (w *Watcher) Reload() error {
 }
 
 // Check reads the file, and reports whether there is a new registry. If the file is bad, the registry stays. Each error is returned
-// once. A file that is missing or has Faults is not an error before it has been so for a second: it may be half-written, or moved
-// away for a moment.
+// once. A file that is missing or has Faults is not an error before it has been so for a second.
 func (w *Watcher) Check(now time.Time) (changed bool, err error) {
 	if !w.mu.TryLock() {
 		return false, nil // another goroutine is reading
