@@ -140,19 +140,18 @@ func (t *Table) Reserved(listeners []Listener) []TeamUse {
 	if len(t.registry.teams) == 0 {
 		return nil
 	}
-	used := make(map[string]map[uint16]bool)
+	used := make(map[string]int)
+	counted := make(map[uint16]bool)
 	for i := range listeners {
 		port := listeners[i].Addr.Port()
-		if reserved, ok := t.registry.RangeOf(port); ok {
-			if used[reserved.Team] == nil {
-				used[reserved.Team] = make(map[uint16]bool)
-			}
-			used[reserved.Team][port] = true
+		if reserved, ok := t.registry.RangeOf(port); ok && !counted[port] {
+			counted[port] = true
+			used[reserved.Team]++
 		}
 	}
 	uses := slices.Clone(t.registry.teams)
 	for i := range uses {
-		uses[i].Used = len(used[uses[i].Team])
+		uses[i].Used = used[uses[i].Team]
 	}
 	return uses
 }
