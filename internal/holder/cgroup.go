@@ -194,7 +194,7 @@ func newProcesses(procfsPath, root string) processes {
 			continue
 		}
 		if id, err := inode(mount.MountPoint); err == nil {
-			whole.setWanted(map[uint64]struct{}{id: {}})
+			whole.setWanted(map[uint64]bool{id: true})
 			whole.begin(time.Now, deadline)
 			if p.base, _ = whole.path(id); p.base != "" {
 				return p

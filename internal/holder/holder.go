@@ -148,10 +148,10 @@ func (f *Finder) setSockets(sockets []Socket) (changed bool) {
 	}
 	changed = changed || len(next) != len(f.known)
 	if changed {
-		ids := make(map[uint64]struct{})
+		ids := make(map[uint64]bool)
 		for _, a := range order {
 			if a.socket.Cgroup != 0 {
-				ids[a.socket.Cgroup] = struct{}{}
+				ids[a.socket.Cgroup] = true
 			}
 		}
 		f.cgroups.setWanted(ids)
@@ -212,10 +212,11 @@ func (f *Finder) update(a *attribution) (changed bool, err error) {
 
 // holdersOf returns the holders of a socket by what is known.
 func (f *Finder) holdersOf(a *attribution) ([]Holder, error) {
-	of, err := f.originOfCgroup(a.socket.Cgroup)
+	at, err := f.cgroups.path(a.socket.Cgroup)
 	if err != nil {
 		return nil, err
 	}
+	of := parsePath(at)
 	// PID 1 opens sockets for others: its cgroup says nothing of who serves them.
 	a.byCgroup = of != origin{} && of.unit != initScope
 	witnesses := a.witnesses
@@ -249,13 +250,4 @@ func (f *Finder) holdersOf(a *attribution) ([]Holder, error) {
 	}
 	slices.SortFunc(holders, Compare)
 	return holders, nil
-}
-
-// originOfCgroup returns what the path of the cgroup with an ID says. The result is empty if the cgroup is not known.
-func (f *Finder) originOfCgroup(id uint64) (origin, error) {
-	at, err := f.cgroups.path(id)
-	if err != nil {
-		return origin{}, err
-	}
-	return parsePath(at), nil
 }

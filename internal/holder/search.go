@@ -25,14 +25,14 @@ type search struct {
 // and whether each showed its descriptors.
 func (f *Finder) searchCgroups(sockets []*attribution, deadline time.Time) (searched map[int]bool, err error) {
 	wanted := make(map[uint64]*attribution)
-	groups := make(map[uint64]struct{})
+	groups := make(map[uint64]bool)
 	for _, a := range sockets {
 		if a.socket.Inode != 0 {
 			wanted[a.socket.Inode] = a
-			groups[a.socket.Cgroup] = struct{}{}
+			groups[a.socket.Cgroup] = true
 		}
 	}
-	pids := make(map[int]struct{})
+	pids := make(map[int]bool)
 	for id := range groups {
 		if f.now().After(deadline) {
 			break
@@ -46,7 +46,7 @@ func (f *Finder) searchCgroups(sockets []*attribution, deadline time.Time) (sear
 			return nil, err
 		}
 		for _, pid := range append(service, all.pids...) {
-			pids[pid] = struct{}{}
+			pids[pid] = true
 		}
 	}
 	searched = make(map[int]bool, len(pids))
@@ -124,17 +124,17 @@ func (s *search) found() (found []*attribution) {
 // first, and one that serves the socket is enough. Otherwise only the whole search finds all of the names.
 func (f *Finder) foundAll(s *search) bool {
 	for _, a := range s.wanted {
-		if f.known[a.socket] == a && (!a.served() || !f.isKnownCgroup(a.socket.Cgroup)) {
+		if f.known[a.socket] != a {
+			continue
+		}
+		if !a.served() {
+			return false
+		}
+		if at, err := f.cgroups.path(a.socket.Cgroup); err != nil || at == "" {
 			return false
 		}
 	}
 	return true
-}
-
-// isKnownCgroup reports whether the path of the cgroup with an ID is known.
-func (f *Finder) isKnownCgroup(id uint64) bool {
-	at, err := f.cgroups.path(id)
-	return err == nil && at != ""
 }
 
 // beginSearch returns a search for what is wanted now, or nil if nothing is. It leaves out the processes in searched, unless a

@@ -30,14 +30,14 @@ var errUnfinished = errors.New("not found in time")
 // A walk that does not end in time goes on at the next Find. This pays where somebody has made a hundred thousand cgroups: a
 // walk that began again each time would never get past them, and the units of all others' sockets would stay unknown.
 type tree struct {
-	root    string              // empty if there is no hierarchy in view
-	wanted  map[uint64]struct{} // the IDs that may be asked for: no others are remembered
-	paths   map[uint64]string   // by ID, from the root of the hierarchy
-	removed map[uint64]struct{} // IDs that a whole walk did not find: the kernel never gives out an ID twice
+	root    string            // empty if there is no hierarchy in view
+	wanted  map[uint64]bool   // the IDs that may be asked for: no others are remembered
+	paths   map[uint64]string // by ID, from the root of the hierarchy
+	removed map[uint64]bool   // IDs that a whole walk did not find: the kernel never gives out an ID twice
 
 	// The walk under way.
 	levels []level
-	sought map[uint64]struct{} // IDs that were wanted when it began, and are not found yet
+	sought map[uint64]bool // IDs that were wanted when it began, and are not found yet
 
 	// The present Find.
 	now      func() time.Time
@@ -54,7 +54,7 @@ type level struct {
 }
 
 func newTree(root string) *tree {
-	return &tree{root: root, paths: make(map[uint64]string), removed: make(map[uint64]struct{})}
+	return &tree{root: root, paths: make(map[uint64]string), removed: make(map[uint64]bool)}
 }
 
 // begin starts a Find. In each, at most one walk begins, and it goes on until the deadline.
@@ -63,17 +63,12 @@ func (t *tree) begin(now func() time.Time, deadline time.Time) {
 }
 
 // setWanted sets the IDs that will be asked for, and forgets others.
-func (t *tree) setWanted(ids map[uint64]struct{}) {
+func (t *tree) setWanted(ids map[uint64]bool) {
 	t.wanted = ids
-	maps.DeleteFunc(t.paths, func(id uint64, _ string) bool { return !has(ids, id) })
-	for _, known := range []map[uint64]struct{}{t.removed, t.sought} {
-		maps.DeleteFunc(known, func(id uint64, _ struct{}) bool { return !has(ids, id) })
+	maps.DeleteFunc(t.paths, func(id uint64, _ string) bool { return !ids[id] })
+	for _, known := range []map[uint64]bool{t.removed, t.sought} {
+		maps.DeleteFunc(known, func(id uint64, _ bool) bool { return !ids[id] })
 	}
-}
-
-func has(ids map[uint64]struct{}, id uint64) bool {
-	_, ok := ids[id]
-	return ok
 }
 
 // path returns the path of a wanted cgroup from the root of the hierarchy, or "" if it was removed. An error says that it is not
@@ -82,14 +77,14 @@ func (t *tree) path(id uint64) (string, error) {
 	if id == 0 || t.root == "" {
 		return "", nil
 	}
-	if _, known := t.paths[id]; known && !t.exists(id) {
+	if !t.exists(id) {
 		delete(t.paths, id)
 	}
 	for {
 		if at, ok := t.paths[id]; ok {
 			return at, nil
 		}
-		if has(t.removed, id) {
+		if t.removed[id] {
 			return "", nil
 		}
 		if t.err == nil {
@@ -119,7 +114,7 @@ func (t *tree) walk() error {
 		}
 		t.began = true
 		t.sought = maps.Clone(t.wanted)
-		maps.DeleteFunc(t.sought, func(id uint64, _ struct{}) bool { return t.paths[id] != "" || has(t.removed, id) })
+		maps.DeleteFunc(t.sought, func(id uint64, _ bool) bool { return t.paths[id] != "" || t.removed[id] })
 		if err := t.enter("/"); err != nil {
 			return fmt.Errorf("look for cgroups: %w", err)
 		}
@@ -173,7 +168,7 @@ func (t *tree) enter(at string) error {
 	if err != nil {
 		return err
 	}
-	if has(t.sought, id) {
+	if t.sought[id] {
 		t.paths[id] = at
 		delete(t.sought, id)
 	}
