@@ -11,16 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mode is whose network namespace is observed: a value of --collector.netns.
-type Mode string
-
-const (
-	// Host is the namespace of PID 1 under the procfs that is read.
-	Host Mode = "host"
-	// Self is the exporter's own namespace.
-	Self Mode = "self"
-)
-
 const (
 	// ownProcfs is where the exporter's own procfs is mounted on every Linux host and in every container.
 	ownProcfs = "/proc"
@@ -39,15 +29,15 @@ type Main struct {
 	Warnings []string
 }
 
-// Find returns the namespace that mode names, in the procfs mounted at procfs. Every mode except Self means the host's.
+// Find returns the exporter's own namespace if self is true, and otherwise the host's: that of PID 1 in the procfs mounted at procfs.
 //
 // It fails only if procfs is not a directory. A process that cannot be seen is an error of each read: that may change while the
 // exporter runs.
-func Find(procfs string, mode Mode) (Main, error) {
-	return find(procfs, ownProcfs, mode)
+func Find(procfs string, self bool) (Main, error) {
+	return find(procfs, ownProcfs, self)
 }
 
-func find(procfs, own string, mode Mode) (Main, error) {
+func find(procfs, own string, self bool) (Main, error) {
 	info, err := os.Stat(procfs)
 	if err != nil {
 		return Main{}, fmt.Errorf("find a network namespace: %w", err)
@@ -56,18 +46,18 @@ func find(procfs, own string, mode Mode) (Main, error) {
 		return Main{}, fmt.Errorf("find a network namespace: %s is not a directory", procfs)
 	}
 
-	self := Main{Dir: filepath.Join(procfs, "self")}
-	self.Own = same(self.Dir, filepath.Join(own, "self"))
-	if mode == Self {
-		return self, nil
+	exporter := Main{Dir: filepath.Join(procfs, "self")}
+	exporter.Own = same(exporter.Dir, filepath.Join(own, "self"))
+	if self {
+		return exporter, nil
 	}
 
 	host := Main{Dir: filepath.Join(procfs, "1")}
-	if isOwn := filepath.Clean(procfs) == own; isOwn {
+	if filepath.Clean(procfs) == own {
 		if _, err := inode(host.Dir); errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-			self.Warnings = append(self.Warnings, fmt.Sprintf(
+			exporter.Warnings = append(exporter.Warnings, fmt.Sprintf(
 				"PID 1 cannot be seen in %s (hidepid, ProtectProc=invisible): observing the exporter's own network namespace instead of the host's", procfs))
-			return self, nil
+			return exporter, nil
 		}
 		if link, err := os.Readlink(filepath.Join(own, "self/ns/pid")); err == nil && link != initialPIDNamespace {
 			host.Warnings = append(host.Warnings, fmt.Sprintf(

@@ -40,22 +40,22 @@ func TestFindNamesTheObservedNamespace(t *testing.T) {
 
 	for name, test := range map[string]struct {
 		procfs, own string
-		mode        Mode
+		self        bool
 		wantPID     string
 		wantOwn     bool
 		wantWarning string
 	}{
-		"host on a host":                      {onHost, onHost, Host, "1", true, ""},
-		"self on a host":                      {onHost, onHost, Self, "self", true, ""},
-		"host from another network namespace": {inNamespace, inNamespace, Host, "1", false, "not the exporter's own"},
-		"self in another network namespace":   {inNamespace, inNamespace, Self, "self", true, ""},
-		"host in a container":                 {inContainer, inContainer, Host, "1", true, `"host" is this container`},
-		"host where PID 1 is hidden":          {pid1Hidden, pid1Hidden, Host, "self", true, "PID 1 cannot be seen"},
-		"the host's procfs elsewhere":         {elsewhere, inContainer, Host, "1", false, "not the exporter's own"},
-		"PID 1 hidden elsewhere":              {pid1Hidden, inContainer, Host, "1", false, "nothing can be read until it can"},
+		"host on a host":                      {onHost, onHost, false, "1", true, ""},
+		"self on a host":                      {onHost, onHost, true, "self", true, ""},
+		"host from another network namespace": {inNamespace, inNamespace, false, "1", false, "not the exporter's own"},
+		"self in another network namespace":   {inNamespace, inNamespace, true, "self", true, ""},
+		"host in a container":                 {inContainer, inContainer, false, "1", true, `"host" is this container`},
+		"host where PID 1 is hidden":          {pid1Hidden, pid1Hidden, false, "self", true, "PID 1 cannot be seen"},
+		"the host's procfs elsewhere":         {elsewhere, inContainer, false, "1", false, "not the exporter's own"},
+		"PID 1 hidden elsewhere":              {pid1Hidden, inContainer, false, "1", false, "nothing can be read until it can"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := find(test.procfs, test.own, test.mode)
+			got, err := find(test.procfs, test.own, test.self)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -79,14 +79,14 @@ func TestFindFailsWhereThereIsNoProcfs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, procfs := range []string{filepath.Join(t.TempDir(), "missing"), file} {
-		if _, err := Find(procfs, Host); err == nil || !strings.Contains(err.Error(), procfs) {
+		if _, err := Find(procfs, false); err == nil || !strings.Contains(err.Error(), procfs) {
 			t.Errorf("%s: got %v", procfs, err)
 		}
 	}
 }
 
 func TestFindKnowsTheRealHost(t *testing.T) {
-	self, err := Find("/proc", Self)
+	self, err := Find("/proc", true)
 	if err != nil {
 		t.Fatal(err)
 	}

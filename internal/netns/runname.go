@@ -32,10 +32,7 @@ func RunNamesDir(procfs string) string {
 // alphabetical order counts.
 func ReadRunNames(procfs, dir string) RunNames {
 	names := make(RunNames)
-	entries, err := os.ReadDir(dir) // sorted
-	if err != nil {
-		return names
-	}
+	entries, _ := os.ReadDir(dir) // sorted; none if it cannot be read
 	for _, entry := range entries {
 		path := filepath.Join(dir, entry.Name())
 		if entry.Type()&os.ModeSymlink != 0 {

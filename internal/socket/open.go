@@ -21,14 +21,9 @@ type Config struct {
 
 // Observed says what a source reads, for the log.
 type Observed struct {
-	// Dir is the directory of the process through which the namespace is seen.
-	Dir string
-	// Own reports whether it is the exporter's own network namespace.
-	Own bool
+	netns.Main
 	// NotNetlink is why auto did not choose netlink in the exporter's own namespace, or nil.
 	NotNetlink error
-	// Warnings say why it may not be the namespace that the user means.
-	Warnings []string
 }
 
 // errOtherNamespace is why netlink cannot be used: a netlink socket sees only the namespace in which it was opened.
@@ -37,11 +32,11 @@ var errOtherNamespace = errors.New("the observed network namespace is not the ex
 // Open finds the namespace and returns the source that reads it, which never changes afterwards. It fails if c names nothing
 // that could ever be read, or a source that does not work here.
 func Open(c Config) (Source, Observed, error) {
-	namespace, err := netns.Find(c.Procfs, netns.Mode(c.Netns))
+	namespace, err := netns.Find(c.Procfs, c.Netns == "self")
 	if err != nil {
 		return nil, Observed{}, fmt.Errorf("--path.procfs: %w", err)
 	}
-	observed := Observed{Dir: namespace.Dir, Own: namespace.Own, Warnings: namespace.Warnings}
+	observed := Observed{Main: namespace}
 	if c.Source != "procfs" {
 		err := errOtherNamespace
 		if namespace.Own {
