@@ -110,9 +110,7 @@ func (f *Finder) readMembers(file string) (members, error) {
 	if isShortage(err) {
 		return members{}, err
 	}
-	if err != nil { // it was removed, or is a threaded one
-		return members{}, nil
-	}
+	// A cgroup that was removed, or is a threaded one, has no pids.
 	if len(pids) > maxNamed {
 		return members{pids: pids}, nil
 	}

@@ -104,14 +104,12 @@ func (f *Finder) Find(sockets []Socket, same bool) (changed bool, err error) {
 		changed = f.setSockets(sockets)
 	}
 	rechecked, err := f.recheck(start)
-	changed = changed || rechecked
+	attributed := false
 	if err == nil {
-		var attributed bool
 		attributed, err = f.attribute(half, deadline)
-		changed = changed || attributed
 	}
 	f.ran = true
-	return changed, err
+	return changed || rechecked || attributed, err
 }
 
 // Holders returns the holders of a socket that the last Find was given, each once. There are none if nothing is known. The

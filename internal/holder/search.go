@@ -103,7 +103,7 @@ func (f *Finder) searchAll(deadline time.Time, searched map[int]bool) (found []*
 		a.wanted = !a.served()
 		if a.wanted {
 			a.due = f.now().Add(delay(a.searches))
-			a.searches = min(a.searches+1, maxDelays)
+			a.searches++
 		}
 		found = append(found, a)
 	}

@@ -69,14 +69,10 @@ func (w *wire) open() error {
 		return fmt.Errorf("open a netlink socket: %w", err)
 	}
 	address, err := unix.Getsockname(fd)
-	if err != nil {
+	own, ok := address.(*unix.SockaddrNetlink)
+	if !ok { // there is no address
 		w.close()
 		return fmt.Errorf("open a netlink socket: %w", err)
-	}
-	own, ok := address.(*unix.SockaddrNetlink)
-	if !ok {
-		w.close()
-		return fmt.Errorf("open a netlink socket: its address is a %T", address)
 	}
 	w.port = own.Pid
 	return nil
