@@ -37,9 +37,14 @@ var tables = map[Protocol][]table{
 	},
 }
 
-// rowsOf gives all tables one type.
+// rowsOf gives all tables one type. The library panics on rows that are shorter than it expects; that is a failed read.
 func rowsOf[T procfs.NetTCP | procfs.NetUDP](read func(procfs.FS) (T, error)) func(procfs.FS) (procfs.NetIPSocket, error) {
-	return func(fs procfs.FS) (procfs.NetIPSocket, error) {
+	return func(fs procfs.FS) (_ procfs.NetIPSocket, err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				err = fmt.Errorf("the procfs library panicked: %v", r)
+			}
+		}()
 		rows, err := read(fs)
 		return procfs.NetIPSocket(rows), err
 	}
@@ -125,7 +130,7 @@ func (p *Procfs) appendTable(dst []Socket, dir string, t table) ([]Socket, error
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	rows, err := t.readGuarded(proc)
+	rows, err := t.read(proc)
 	if err != nil {
 		if onPath := new(fs.PathError); errors.As(err, &onPath) {
 			return nil, fmt.Errorf("read %s: %w", path, onPath.Err)
@@ -154,16 +159,6 @@ func (p *Procfs) appendTable(dst []Socket, dir string, t table) ([]Socket, error
 		dst = append(dst, s)
 	}
 	return dst, nil
-}
-
-// readGuarded reads the table. The library panics on rows that are shorter than it expects; that is a failed read.
-func (t table) readGuarded(proc procfs.FS) (rows procfs.NetIPSocket, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("the procfs library panicked: %v", r)
-		}
-	}()
-	return t.read(proc)
 }
 
 // address converts the address of a row. The kernel prints each 32-bit word of an address as a number in its own byte order. The
