@@ -126,7 +126,7 @@ func TestAFileHasOneDocument(t *testing.T) {
 		}},
 		{"too large", strings.Repeat("#", maxSize+1), []string{"1:1: is larger than 10 MiB: want a shorter file"}},
 		{"too many values", strings.Repeat("-\n", maxValues+1), []string{
-			"1000001:1: more than 1000000 values: want a shorter file",
+			"2000001:1: more than 2000000 values: want a shorter file",
 		}},
 		{"too many faults", "services:\n" + strings.Repeat("  - 3\n", maxFaults+3), append(
 			numbered(maxFaults, 2, `5: a service is a number: want "name: ssh" and "port: 22"`),

@@ -15,9 +15,9 @@ import (
 const (
 	// maxSize is how many bytes a file may have.
 	maxSize = 10 << 20
-	// maxValues limits the memory for a file: the parser needs some 200 bytes for each value. 65 535 services with five keys
-	// each have 700 000.
-	maxValues = 1_000_000
+	// maxValues limits the memory for a file: the parser needs some 200 bytes for each value. 65 535 services with every key
+	// and some hosts each have 1 300 000 (see tooManyValues).
+	maxValues = 2_000_000
 )
 
 const noServices = "has no services: want at least services: or reserved:"
