@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/listen-exporter/listen_exporter/collector"
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 	"github.com/listen-exporter/listen_exporter/test/docflags"
@@ -53,6 +55,28 @@ func TestTheReadmeNamesEveryFlag(t *testing.T) {
 		if !strings.Contains(readme, "--"+name) && !strings.Contains(readme, "--[no-]"+name) && !slices.Contains(hiddenFlags, flag) {
 			t.Errorf("README.md does not name %s", flag)
 		}
+	}
+}
+
+// Flags that are on or off have no default in --help.
+func TestTheReadmeHasTheDefaultOfEachFlag(t *testing.T) {
+	_, help, _ := program.Run(t, "serve", "--help")
+	want := make(map[string]string)
+	for _, flag := range regexp.MustCompile(`(?m)^ +(--[a-z.-]+)=(\S+)`).FindAllStringSubmatch(help, -1) {
+		// A flag without a default has nothing there, or a name in capitals.
+		if value := strings.Trim(flag[2], `"`); !regexp.MustCompile(`^[A-Z]*$`).MatchString(value) {
+			want[flag[1]] = value
+		}
+	}
+	got := make(map[string]string)
+	for _, row := range regexp.MustCompile(`(?m)^\| (\x60--[^|]*) \| ([^|]*) \|`).FindAllStringSubmatch(read(t, "README.md"), -1) {
+		flags := codeSpan.FindAllStringSubmatch(row[1], -1)
+		for n, value := range codeSpan.FindAllStringSubmatch(row[2], -1) {
+			got[flags[n][1]] = value[1]
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("defaults (-program +README.md):\n%s", diff)
 	}
 }
 
