@@ -48,6 +48,9 @@ func TestEveryAlertHasASeverityTextsAndARunbook(t *testing.T) {
 				if !slices.Contains(headings, anchor) {
 					t.Errorf("README.md has no heading for #%s, only %q", anchor, headings)
 				}
+				if link := "\n| [`" + r.Alert + "`](alerts/README.md#" + anchor + ") | "; file == mainRules && !strings.Contains(tools.Read(t, "../README.md"), link) {
+					t.Errorf("README.md at the top has no row of a table that begins with %q", link)
+				}
 				if r.For == "" {
 					t.Error("it fires at once: it has no for")
 				}
