@@ -2,7 +2,9 @@ package packaging
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -75,5 +77,39 @@ func TestThePackagesBringWhatTheUnitReloadsWith(t *testing.T) {
 		if diff := cmp.Diff(want, recipe.Overrides[packager].Depends); diff != "" {
 			t.Errorf("the %s depends on (-want +got):\n%s", packager, diff)
 		}
+	}
+}
+
+// TestTheRPMLeavesItToThePresetsWhetherTheServiceRuns runs the scripts with a systemctl that only notes how it was called.
+func TestTheRPMLeavesItToThePresetsWhetherTheServiceRuns(t *testing.T) {
+	for _, test := range []struct {
+		name, script, left string // left is how many versions are there afterwards
+		want               []string
+	}{
+		{"installation", "post", "1", []string{"--no-reload preset listen_exporter.service"}},
+		{"upgrade", "post", "2", nil},
+		{"upgrade, the old version", "preun", "1", nil},
+		{"removal", "preun", "0", []string{"--no-reload disable listen_exporter.socket listen_exporter.service"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			calls := filepath.Join(t.TempDir(), "calls")
+			systemctl := "#!/bin/sh\necho \"$*\" >>'" + calls + "'\n"
+			if err := os.WriteFile(filepath.Join(filepath.Dir(calls), "systemctl"), []byte(systemctl), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.Command("/bin/sh", filepath.Join("rpm", test.script), test.left)
+			cmd.Env = []string{"PATH=" + filepath.Dir(calls)}
+			if output, err := cmd.CombinedOutput(); err != nil || len(output) > 0 {
+				t.Errorf("%v: %s", err, output)
+			}
+			text, _ := os.ReadFile(calls) // which is not there without a call
+			got := strings.Split(strings.TrimSpace(string(text)), "\n")
+			got = slices.DeleteFunc(got, func(call string) bool { // only where systemd runs
+				return call == "" || call == "daemon-reload" || test.script == "preun" && strings.HasPrefix(call, "stop ")
+			})
+			if !slices.Equal(got, test.want) {
+				t.Errorf("systemctl is called with %q, want %q", got, test.want)
+			}
+		})
 	}
 }
