@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -156,6 +157,21 @@ func TestAChangedFileJudgesAnewAndABadOneDoesNot(t *testing.T) {
 	}
 	if got := verdicts(first)["tcp 0.0.0.0:8080"]; got != "true unregistered " {
 		t.Errorf("the first snapshot says now: %q", got)
+	}
+}
+
+func TestTheLogSaysHowManyServicesAreForThisHost(t *testing.T) {
+	b, file := newJudgedBench(t, "services: [{name: ssh, port: 22}, {name: web, port: 80, hosts: [web-*]}]\n")
+	const warning = `level=warn msg="no service of the registry is for this host`
+	if err := os.WriteFile(file, []byte("services: [{name: ssh, port: 22, hosts: [db-*]}]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b.Snapshot()
+	b.Snapshot()
+	for _, want := range []string{"host=web-1 services=2 for_other_hosts=0\n", "host=web-1 services=0 for_other_hosts=1\n" + warning} {
+		if log := b.log.String(); strings.Count(log, want) != 1 {
+			t.Errorf("want %q once: %s", want, log)
+		}
 	}
 }
 
