@@ -2,10 +2,14 @@ package registry
 
 import (
 	"net/netip"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/listen-exporter/listen_exporter/internal/wording"
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
 func parse(t testing.TB, lines ...string) *Registry {
@@ -74,6 +78,29 @@ func TestEveryListenerHasOneVerdict(t *testing.T) {
 	} {
 		if diff := cmp.Diff(test.want, table.Judge(test.l)); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", test.name, diff)
+		}
+	}
+}
+
+func TestHostsAreMatchedAgainstTheWholeName(t *testing.T) {
+	r := parse(t, "services:", "  - {name: exact, port: 1, hosts: [Web-1]}", "  - {name: glob, port: 2, hosts: ['web-1*']}", "  - {name: every, port: 3}")
+	for host, want := range map[string]int{"web-1": 3, "WEB-1": 3, "web-1.example.org": 2, "web-10": 2, "my-web-1": 1, "": 1} {
+		if got := r.For(host).ServiceCount(); got != want {
+			t.Errorf("%q: %d services are for it, want %d", host, got, want)
+		}
+	}
+}
+
+// TestEachReasonIsExplained finds the reasons where they are declared, so that a new one is noticed.
+func TestEachReasonIsExplained(t *testing.T) {
+	reasons := regexp.MustCompile(`(?m)^\tReason\w+ += "(\w+)"$`).FindAllStringSubmatch(tools.Read(t, "judge.go"), -1)
+	if len(reasons) < 4 {
+		t.Errorf("found the reasons %q, want all", reasons)
+	}
+	for _, reason := range reasons {
+		hasRow := strings.Contains(tools.Read(t, "../../README.md"), "\n| `"+reason[1]+"` | ")
+		if sentence := wording.Violation(reason[1], "", ""); !hasRow || sentence == reason[1] {
+			t.Errorf("%s has a row in README.md: %t; its sentence in wording is %q", reason[1], hasRow, sentence)
 		}
 	}
 }
