@@ -231,7 +231,7 @@ func TestTheFirstSnapshotIsMadeWhenEveryPortIsOpen(t *testing.T) {
 
 func TestTheServerWaitsForNobodyWithoutAnEnd(t *testing.T) {
 	s := newServer(t, defaults(), io.Discard).httpServer()
-	if least := min(s.ReadHeaderTimeout, s.ReadTimeout, s.WriteTimeout, s.IdleTimeout); least <= 0 {
-		t.Errorf("a time limit is %s: none", least)
+	if least := min(s.ReadHeaderTimeout, s.ReadTimeout, s.WriteTimeout, s.IdleTimeout); least <= 0 || s.IdleTimeout != 5*time.Minute { // as SECURITY.md says
+		t.Errorf("the least time limit is %s, and that of an idle connection %s", least, s.IdleTimeout)
 	}
 }
