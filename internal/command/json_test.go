@@ -2,8 +2,10 @@ package command
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -13,9 +15,33 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/test/program"
 )
 
 var update = flag.Bool("update", false, "write testdata from what the package writes")
+
+func TestTheJSONHasWhatTheTableHas(t *testing.T) {
+	file := program.WriteFile(t, "ports.yml", commandRegistry)
+	code, stdout, stderr := program.Run(t, "list", "--format=json", "--path.procfs="+program.NewProcfs(t), "--registry.file="+file, "--registry.host=web-1")
+	var list jsonList
+	if err := json.Unmarshal([]byte(stdout), &list); err != nil || code != ExitOK {
+		t.Fatalf("exit code %d, %v: %s", code, err, stderr)
+	}
+	got := []string{list.Host, list.Registry.File}
+	for _, l := range list.Listeners {
+		got = append(got, fmt.Sprintf("%s %d %s", l.Proto, l.Port, *l.State))
+	}
+	for _, s := range list.Services {
+		got = append(got, fmt.Sprintf("%s %d %t", s.ServiceName, s.Port, s.Up))
+	}
+	want := []string{
+		"web-1", file, "tcp 22 bind", "udp 53 ok", "tcp 443 ok", "udp 546 unregistered", "tcp 8080 reserved", "udp 40000 ephemeral",
+		"ssh 22 false", "dns 53 true", "mail 25 false", "web 443 true",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("JSON (-want +got):\n%s", diff)
+	}
+}
 
 // Programs read the texts in testdata: look at each of their changes.
 func TestTheJSONIsWhatIsInTestdata(t *testing.T) {

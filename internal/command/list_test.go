@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -71,6 +72,20 @@ func TestListOfAnIdleHostIsOnlyTheHeader(t *testing.T) {
 	code, stdout, stderr = program.Run(t, "list", "--format=registry", "--path.procfs="+procfs, "--web.listen-address=unix:/run/socket")
 	if code != 2 || !strings.Contains(stderr, "nothing listens") || !strings.Contains(stdout, "services: []") {
 		t.Errorf("exit code %d, want 2; a registry without services:\n%s%s", code, stdout, stderr)
+	}
+}
+
+func TestACommandCoversEveryListener(t *testing.T) {
+	const listeners = 20_010
+	procfs, table := program.NewProcfs(t), strings.Builder{}
+	table.WriteString(program.TCPHeader)
+	for n := range listeners {
+		fmt.Fprintf(&table, "   0: 0100007F:%04X 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 %d 1 0000000000000000 100 0 0 10 0\n", 1+n, 2000+n)
+	}
+	program.WriteTable(t, procfs, "tcp", table.String())
+	_, stdout, stderr := program.Run(t, "list", "--path.procfs="+procfs)
+	if got := strings.Count(stdout, "127.0.0.1"); got != listeners {
+		t.Errorf("%d listeners, want %d: %s", got, listeners, stderr)
 	}
 }
 
