@@ -18,6 +18,7 @@ import (
 	"github.com/listen-exporter/listen_exporter/collector"
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 	"github.com/listen-exporter/listen_exporter/test/docflags"
+	"github.com/listen-exporter/listen_exporter/test/host"
 	"github.com/listen-exporter/listen_exporter/test/program"
 	"github.com/listen-exporter/listen_exporter/test/tools"
 )
@@ -30,7 +31,7 @@ var documents = []string{"README.md", "alerts/README.md", "CHANGELOG.md", "BENCH
 // read returns the text of a file of the repository.
 func read(t *testing.T, name string) string {
 	t.Helper()
-	return tools.Read(t, filepath.Join(program.Root, name))
+	return tools.Read(t, filepath.Join(host.Root, name))
 }
 
 // hiddenFlags are real, but kingpin leaves them out of --help.
@@ -170,7 +171,7 @@ func TestEveryPathThatADocumentNamesExists(t *testing.T) {
 				if target.Path != "" {
 					file = path.Join(path.Dir(document), target.Path)
 				}
-				if _, err := os.Stat(filepath.Join(program.Root, file)); err != nil {
+				if _, err := os.Stat(filepath.Join(host.Root, file)); err != nil {
 					t.Errorf("the link %s: %v", link[1], err)
 					continue
 				}
@@ -183,7 +184,7 @@ func TestEveryPathThatADocumentNamesExists(t *testing.T) {
 				if !pathForm.MatchString(span[1]) && !topForm.MatchString(span[1]) || slices.Contains(madeByMake, first) {
 					continue
 				}
-				if _, err := os.Stat(filepath.Join(program.Root, span[1])); err != nil {
+				if _, err := os.Stat(filepath.Join(host.Root, span[1])); err != nil {
 					t.Errorf("the path %s: %v", span[1], err)
 				}
 			}

@@ -54,7 +54,7 @@ func placeOf(s socket.Socket) place { return place{s.Addr, s.Device} }
 // identity identifies a socket: by its ID, wherever it moves.
 type identity struct {
 	id uint64
-	// Two rows with the ID 0 are always two sockets. They are told apart by their place, and by counting those of one read.
+	// Two rows with the ID 0 are always two sockets. Their place tells them apart, and a count of those of one read.
 	at       place
 	nameless int
 }

@@ -49,7 +49,7 @@ func TestEachOverlay(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	overlays, err := filepath.Glob(filepath.Join(host.Root(), "examples/kubernetes/overlays/*/"))
+	overlays, err := filepath.Glob(filepath.Join(host.Root, "examples/kubernetes/overlays/*/"))
 	if err != nil || len(overlays) == 0 {
 		t.Fatalf("no overlays: %v", err)
 	}
@@ -81,9 +81,9 @@ func buildImage(t *testing.T, program, scratch string) {
 		t.Fatal(err)
 	}
 	for from, to := range map[string]string{
-		program:                                  binary,
-		filepath.Join(host.Root(), "LICENSE"):    filepath.Join(context, "LICENSE"),
-		filepath.Join(host.Root(), "Dockerfile"): filepath.Join(context, "Dockerfile"),
+		program:                                binary,
+		filepath.Join(host.Root, "LICENSE"):    filepath.Join(context, "LICENSE"),
+		filepath.Join(host.Root, "Dockerfile"): filepath.Join(context, "Dockerfile"),
 	} {
 		if err := host.Install(from, to); err != nil {
 			t.Fatal(err)

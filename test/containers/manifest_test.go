@@ -83,7 +83,7 @@ func readOverlay(manifest string) (p pod, registry string, err error) {
 
 // offered returns the arguments in the comments of the base that an overlay with a registry may add.
 func offered() ([]string, error) {
-	text, err := os.ReadFile(filepath.Join(host.Root(), "examples/kubernetes/base/daemonset.yaml"))
+	text, err := os.ReadFile(filepath.Join(host.Root, "examples/kubernetes/base/daemonset.yaml"))
 	var arguments []string
 	for _, found := range regexp.MustCompile(`(?m)^ +# - (--\S+)$`).FindAllSubmatch(text, -1) {
 		if argument := string(found[1]); !strings.HasPrefix(argument, "--registry.file=") {

@@ -159,7 +159,7 @@ func (n *node) reload(want string) func() error {
 
 // inPod runs a command of the program in its container, with the words that examples/README.md has a user type.
 func (n *node) inPod(command string) (string, error) {
-	text, err := os.ReadFile(filepath.Join(host.Root(), "examples/README.md"))
+	text, err := os.ReadFile(filepath.Join(host.Root, "examples/README.md"))
 	if err != nil {
 		return "", err
 	}

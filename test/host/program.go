@@ -49,13 +49,22 @@ func NeedTools(tb testing.TB, names ...string) {
 	}
 }
 
-// Root returns the root directory of the repository. A test runs in the directory of its package.
-func Root() string {
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		panic(err)
+// Root is the root directory of the repository, found from the directory in which the test binary starts, as a test may change
+// that. It is empty outside the repository, such as in the guest of test/kernels.
+var Root = findRoot()
+
+func findRoot() string {
+	dir, err := os.Getwd()
+	for err == nil {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+		dir = filepath.Dir(dir)
 	}
-	return root
+	return ""
 }
 
 // Output runs a command for at most the limit and returns what it writes to stdout. An error has all that it wrote.

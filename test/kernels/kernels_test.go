@@ -139,7 +139,7 @@ func boot(t *testing.T, kernelDir, initramfs, modules string) string {
 
 // fetch returns the directory with the kernel, vmlinuz, and its modules.
 func (k kernel) fetch() (dir string, err error) {
-	dir = filepath.Join(host.Root(), ".tools/kernels", k.suite)
+	dir = filepath.Join(host.Root, ".tools/kernels", k.suite)
 	if _, err := os.Stat(filepath.Join(dir, "vmlinuz")); err == nil {
 		return dir, nil
 	}
@@ -169,7 +169,7 @@ func (k kernel) fetch() (dir string, err error) {
 
 // download unpacks the packages of the kernel.
 func (k kernel) download(scratch string) (tree string, err error) {
-	mirror, err := host.Output(time.Minute, filepath.Join(host.Root(), ".ci/debian-mirror"))
+	mirror, err := host.Output(time.Minute, filepath.Join(host.Root, ".ci/debian-mirror"))
 	if err != nil {
 		return "", err
 	}

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
 // The environment variables with the path of the program, for the processes that netnstest makes of a test. The second one is
@@ -68,27 +70,10 @@ func build(tb testing.TB, variable, name, environment string, flags ...string) s
 	}
 	path := filepath.Join(built.dir, name)
 	cmd := exec.Command("go", append(append([]string{"build"}, flags...), "-o", path, ".")...)
-	cmd.Dir, cmd.Env = Root, append(os.Environ(), environment)
+	cmd.Dir, cmd.Env = host.Root, append(os.Environ(), environment)
 	if output, err := cmd.CombinedOutput(); err != nil {
 		tb.Fatalf("%s: %v\n%s", cmd, err, output)
 	}
 	_ = os.Setenv(variable, path) // for this process and those that it starts
 	return path
-}
-
-// Root is the top directory of the repository.
-var Root = findRoot()
-
-func findRoot() string {
-	dir, err := os.Getwd()
-	for err == nil {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-		if dir == filepath.Dir(dir) {
-			break
-		}
-		dir = filepath.Dir(dir)
-	}
-	panic("the tests do not run inside the repository")
 }

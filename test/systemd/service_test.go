@@ -169,7 +169,7 @@ func (m *machine) dropIns() []host.Check {
 func (m *machine) prepareTLS() error {
 	etc := filepath.Join(m.tree, "etc/listen_exporter")
 	return errors.Join(
-		host.Install(filepath.Join(host.Root(), "examples/web-config/web-config.yml"), filepath.Join(etc, "web-config.yml")),
+		host.Install(filepath.Join(host.Root, "examples/web-config/web-config.yml"), filepath.Join(etc, "web-config.yml")),
 		runs("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
 			"-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
 			"-keyout", filepath.Join(etc, "listen_exporter.key"), "-out", filepath.Join(etc, "listen_exporter.crt"))(),

@@ -45,12 +45,12 @@ func TestFetch(t *testing.T) {
 func fetch(t *testing.T) string {
 	t.Helper()
 	host.NeedRoot(t)
-	file := filepath.Join(host.Root(), ".tools/systemd", suite+".tar")
+	file := filepath.Join(host.Root, ".tools/systemd", suite+".tar")
 	if _, err := os.Stat(file); err == nil {
 		return file
 	}
 	host.NeedTools(t, "debootstrap", "tar")
-	mirror, err := host.Output(minute, filepath.Join(host.Root(), ".ci/debian-mirror"))
+	mirror, err := host.Output(minute, filepath.Join(host.Root, ".ci/debian-mirror"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func packages(t *testing.T) (deb, rpm string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(host.Root(), ".build/packages")
+	dir := filepath.Join(host.Root, ".build/packages")
 	deb = filepath.Join(dir, fmt.Sprintf("listen-exporter_%s_%s.deb", version, strings.TrimSpace(arch)))
 	rpm = filepath.Join(dir, fmt.Sprintf("listen-exporter-%s-1.%s.rpm", version, strings.TrimSpace(machine)))
 	for _, file := range []string{deb, rpm} {
@@ -112,7 +112,7 @@ func TestPackages(t *testing.T) {
 				return err
 			}
 			build := "umask 077 && rm " + deb + " " + rpm + " && packaging/build $(go env GOARCH) >&2 && sha256sum " + deb + " " + rpm
-			return host.Want(before, func() (string, error) { return host.Output(minute, "sh", "-c", "cd "+host.Root()+" && "+build) })()
+			return host.Want(before, func() (string, error) { return host.Output(minute, "sh", "-c", "cd "+host.Root+" && "+build) })()
 		}},
 	} {
 		t.Run(c.Name, func(t *testing.T) {
