@@ -36,7 +36,7 @@ type Netlink struct {
 type netlinkTable struct {
 	readings [len(families)]*reading
 	sockets  []Socket // of all families
-	devices  map[uint32]string
+	devices  map[uint32]device // to which they are bound, by index
 	behind   bool // a read failed halfway: the readings may be newer than sockets
 }
 
@@ -82,7 +82,7 @@ func (n *Netlink) try(protocols []Protocol) error {
 		return nil
 	}
 	// There may be no socket that is bound to an interface yet. The index 1 is the loopback's; it need not exist.
-	_, err := n.deviceName(1)
+	_, err := n.device(1)
 	return err
 }
 
@@ -116,12 +116,12 @@ func (n *Netlink) Read(proto Protocol) (sockets []Socket, same bool, err error) 
 			table.sockets = append(table.sockets, r.last.sockets...)
 		}
 	}
-	renamed, err := n.nameDevices(table, same)
+	changed, err := n.fillDevices(table, same)
 	if err != nil {
 		return nil, false, err
 	}
 	table.behind = false
-	return table.sockets, same && !renamed, nil
+	return table.sockets, same && !changed, nil
 }
 
 // Confirm implements Source. It looks up each socket if that is exact and cheap, and otherwise dumps a second time.
@@ -138,8 +138,12 @@ func (n *Netlink) Confirm(proto Protocol, missing []Socket) ([]Socket, error) {
 				// A UDP socket that was once connected may keep the remote address. Then no lookup finds it.
 				unsure = unsure || proto == UDP
 			case found.ID == s.ID:
-				if found.Device, err = n.deviceName(found.Interface); err != nil {
-					return nil, err
+				if found.Interface != 0 {
+					on, err := n.device(found.Interface)
+					if err != nil {
+						return nil, err
+					}
+					found.Device, found.Loopback = on.name, on.loopback
 				}
 				there = append(there, found)
 			default:
@@ -156,30 +160,30 @@ func (n *Netlink) Confirm(proto Protocol, missing []Socket) ([]Socket, error) {
 	return append(there, sockets...), err
 }
 
-// nameDevices fills in the names of the interfaces that sockets are bound to, and reports whether one changed. Interfaces are
-// renamed, and their indexes reused: a name is good for one read.
-func (n *Netlink) nameDevices(table *netlinkTable, same bool) (renamed bool, err error) {
+// fillDevices fills in what is known of the interfaces that sockets are bound to, and reports whether that changed. Interfaces
+// are renamed, and their indexes reused: the answer is good for one read.
+func (n *Netlink) fillDevices(table *netlinkTable, same bool) (changed bool, err error) {
 	if same && len(table.devices) == 0 {
 		return false, nil
 	}
-	names := make(map[uint32]string)
+	devices := make(map[uint32]device)
 	for i := range table.sockets {
 		s := &table.sockets[i]
 		if s.Interface == 0 {
 			continue
 		}
-		name, known := names[s.Interface]
+		on, known := devices[s.Interface]
 		if !known {
-			if name, err = n.deviceName(s.Interface); err != nil {
+			if on, err = n.device(s.Interface); err != nil {
 				return false, err
 			}
-			names[s.Interface] = name
+			devices[s.Interface] = on
 		}
-		s.Device = name
+		s.Device, s.Loopback = on.name, on.loopback
 	}
-	renamed = !maps.Equal(names, table.devices)
-	table.devices = names
-	return renamed, nil
+	changed = !maps.Equal(devices, table.devices)
+	table.devices = devices
+	return changed, nil
 }
 
 // dump reads the listening sockets of one family. It discards an interrupted dump.

@@ -259,6 +259,10 @@ func TestNamesOfInterfacesAreUTF8AndStayDistinct(t *testing.T) {
 	for name, want := range map[string]string{
 		"eth0":           "eth0",
 		"":               "",
+		"7":              "7",
+		DeviceGone:       `\x28gone)`,
+		`\x28gone)`:      `\x5cx28gone)`,
+		"(gone":          "(gone",
 		"büro":           "büro",
 		"a\ufffdb":       "a\ufffdb",
 		"\xff":           `\xff`,
@@ -277,12 +281,12 @@ func TestNamesOfInterfacesAreUTF8AndStayDistinct(t *testing.T) {
 
 // FuzzNamesOfInterfaces shows that a name can be read back from how it is written, so that no two are written alike.
 func FuzzNamesOfInterfaces(f *testing.F) {
-	for _, name := range []string{"eth0", "\xff", `\xff`, "\\\xff", `\\x`, "büro"} {
+	for _, name := range []string{"eth0", "\xff", `\xff`, "\\\xff", `\\x`, "büro", DeviceGone, `\x28gone)`} {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
 		written := escaped(name)
-		if strings.ToValidUTF8(written, "?") != written {
+		if strings.ToValidUTF8(written, "?") != written || written == DeviceGone {
 			t.Errorf("%q is written %q", name, written)
 		}
 		if got := unescaped(t, written); got != name {

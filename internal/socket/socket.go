@@ -59,12 +59,21 @@ type Socket struct {
 	QueueLimit uint64
 	// IPv6Only reports whether an IPv6 socket does not accept IPv4.
 	IPv6Only bool
-	// Interface is the index of the interface that the socket is bound to, or 0; Device is that interface's name.
+	// Loopback reports whether the socket is bound to an interface that reaches only this host: one with the flag IFF_LOOPBACK, or
+	// one that is gone.
+	Loopback bool
+	// Interface is the index of the interface that the socket is bound to, or 0; Device is that interface's name, or [DeviceGone].
 	Interface uint32
 	Device    string
 	// Cgroup is the ID of the cgroup in which the socket was made, or 0: the inode of a directory of the cgroup2 hierarchy.
 	Cgroup uint64
 }
+
+// DeviceGone is the Device of a socket that is bound to an interface which no longer exists: nothing reaches it. An interface that
+// is called so has another Device: \x28gone).
+//
+// The kernel may give the index of the interface to a later one. Then the socket is bound to that.
+const DeviceGone = "(gone)"
 
 // Source reads the listening sockets of one network namespace. It is used by one goroutine at a time.
 type Source interface {

@@ -3,7 +3,6 @@ package socket
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -14,6 +13,9 @@ import (
 
 // receiveTimeout ends a read that the kernel never answers. A dump is answered within the call that asks for it.
 const receiveTimeout = 5 * time.Second
+
+// deviceAttempts is how often an interface is asked for that goes or is renamed between the two requests.
+const deviceAttempts = 3
 
 // wire is a netlink socket that is opened when it is needed. It is written by hand, and fuzzed, because mdlayher/netlink allocates
 // for each message: with 10 000 listeners a snapshot would take megabytes, not hundreds of bytes.
@@ -86,30 +88,42 @@ func (w *wire) close() {
 	}
 }
 
-// deviceName returns an interface's name: none for the index 0, and the index itself if the interface is gone. A socket stays
-// bound to an interface that is gone. The wire must be open.
-func (w *wire) deviceName(index uint32) (string, error) {
-	if index == 0 {
-		return "", nil
-	}
-	request, err := unix.NewIfreq("")
-	if err != nil {
-		return "", err
-	}
-	request.SetUint32(index)
-	switch err := unix.IoctlIfreq(w.fd, unix.SIOCGIFNAME, request); {
-	case errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
-		return strconv.FormatUint(uint64(index), 10), nil
-	case err != nil:
-		return "", fmt.Errorf("ask for the name of network interface %d: %w", index, err)
-	}
-	return escaped(request.Name()), nil
+// device is what is known of an interface that sockets are bound to.
+type device struct {
+	name     string
+	loopback bool // nothing but this host reaches it
 }
 
-// escaped returns an interface's name, which may be any bytes, as valid UTF-8. It writes a byte that is not UTF-8 as \xNN, and
-// likewise the backslash of a text that looks like that, so that different names stay different. wording.Printable does not
-// promise that: here the name is a label.
+// device returns the interface with an index, which is not 0. A socket stays bound to an interface that is gone. The wire must be
+// open.
+func (w *wire) device(index uint32) (device, error) {
+	request, err := unix.NewIfreq("")
+	if err != nil {
+		return device{}, err
+	}
+	for range deviceAttempts {
+		request.SetUint32(index)
+		err = unix.IoctlIfreq(w.fd, unix.SIOCGIFNAME, request) // writes the name into the request
+		if errors.Is(err, unix.ENODEV) {
+			return device{name: DeviceGone, loopback: true}, nil
+		}
+		if err == nil {
+			err = unix.IoctlIfreq(w.fd, unix.SIOCGIFFLAGS, request)
+		}
+		if err == nil {
+			return device{name: escaped(request.Name()), loopback: request.Uint16()&unix.IFF_LOOPBACK != 0}, nil
+		}
+	}
+	return device{}, fmt.Errorf("ask for network interface %d: %w", index, err)
+}
+
+// escaped returns an interface's name, which may be any bytes, as valid UTF-8 that is not [DeviceGone]. It writes a byte that is
+// not UTF-8 as \xNN, and likewise the backslash of a text that looks like that, so that different names stay different.
+// wording.Printable does not promise that: here the name is a label.
 func escaped(name string) string {
+	if name == DeviceGone {
+		return `\x28` + name[1:]
+	}
 	if utf8.ValidString(name) && !strings.Contains(name, `\x`) {
 		return name
 	}
