@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/common/version"
@@ -96,7 +97,12 @@ func serve(c *config, logs server.Logs) error {
 		return err
 	}
 	options := c.server
-	options.Host, options.RegistryFile, options.Snapshot = c.inventory.RegistryHost, c.inventory.RegistryFile, listeners.Snapshot
+	options.Host, options.RegistryFile = c.inventory.RegistryHost, c.inventory.RegistryFile
+	options.Snapshot = func() *inventory.Snapshot {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		return listeners.Snapshot(ctx)
+	}
 	if options.RegistryFile != "" {
 		options.Reload = listeners.ReloadRegistry
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -32,7 +33,7 @@ func openInventory() (*inventory.Inventory, error) {
 func snapshotOf(ports *inventory.Inventory, listeners int) func() (time.Duration, error) {
 	return func() (time.Duration, error) {
 		start := time.Now()
-		snapshot := ports.Snapshot()
+		snapshot := ports.Snapshot(context.Background())
 		took := time.Since(start)
 		if got := len(snapshot.Listeners); got != listeners {
 			return 0, fmt.Errorf("%d listeners, want %d: %+v", got, listeners, snapshot.Reads)

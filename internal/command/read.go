@@ -1,14 +1,20 @@
 package command
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/go-kit/log"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
+
+// patience is how long a command waits for a read: beside a million sockets one takes seconds. One that hangs must not hang the
+// command.
+const patience = 20 * time.Second
 
 // read reads the current listeners once.
 func read(o inventory.Options, logger log.Logger) (*inventory.Snapshot, error) {
@@ -17,7 +23,9 @@ func read(o inventory.Options, logger log.Logger) (*inventory.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return listeners.Snapshot(), nil
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return listeners.Snapshot(ctx), nil
 }
 
 // mainNamespace returns o without the other network namespaces: the registry is only about the main one.

@@ -1,6 +1,8 @@
 package inventory
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -22,22 +24,29 @@ type holderFinder interface {
 
 // attribution finds the holders of listeners.
 type attribution struct {
-	finder  holderFinder
-	input   uint64 // the version of the listing whose holders are known
-	changes uint64 // how often a search changed the holders
+	finder holderFinder
+	search background
+	sought uint64 // the version of the listing whose holders were last searched for
+	found  bool   // a search since the last attribution changed the holders
+
+	input   uint64 // the version of the listing whose holders are filled in
+	changes uint64 // how often the holders have changed
 }
 
 // attribute fills in the holders of each listener. input is the version of the listing without holders; it returns the version of
 // the listing with them.
-func (a *attribution) attribute(input uint64, l *listing) (version uint64, _ Read) {
+func (a *attribution) attribute(ctx context.Context, input uint64, l *listing) (version uint64, _ Read) {
 	start := time.Now()
-	same := a.input == input
-	changed, err := a.finder.Find(l.sockets, same)
+	err := a.find(ctx, input, l.sockets)
 	read := Read{Collector: CollectorHolder, Err: err, Duration: time.Since(start)}
+	changed := false
+	if !errors.Is(err, errStillReading) {
+		changed, a.found = a.found, false
+	}
 	if known := err == nil; changed || known != l.attributed {
 		l.attributed = known
 		a.changes++
-	} else if same {
+	} else if a.input == input {
 		return input + a.changes, read
 	}
 	a.input = input
@@ -52,6 +61,21 @@ func (a *attribution) attribute(input uint64, l *listing) (version uint64, _ Rea
 		listener.Holders = listener.holders[:min(len(listener.holders), maxHolders)]
 	}
 	return input + a.changes, read
+}
+
+// find searches for the holders of the listing's sockets.
+func (a *attribution) find(ctx context.Context, input uint64, sockets []holder.Socket) error {
+	// A search that an earlier snapshot did not wait for was for other sockets. Only whether it ended counts.
+	if err := a.search.wait(ctx); errors.Is(err, errStillReading) {
+		return err
+	}
+	same := a.sought == input
+	a.sought = input
+	return a.search.do(ctx, func() error {
+		changed, err := a.finder.Find(sockets, same)
+		a.found = a.found || changed
+		return err
+	})
 }
 
 // holdersOf returns the holders of a listener's sockets, each once.

@@ -40,14 +40,14 @@ func TestHoldersAreThoseOfTheLastSearchAndNoneIfItFailed(t *testing.T) {
 	source.say(socket.TCP, has(at("0.0.0.0:22", 1)), unchanged(at("0.0.0.0:22", 1)))
 	source.say(socket.UDP, has(), unchanged())
 	o := Options{TCP: true, UDP: true, MaxPorts: 100}
-	i, err := newInventory(sources{main: source, holders: holders}, o, log.NewNopLogger(), time.Now)
+	i, err := newInventory(sources{main: bothFrom(source), holders: holders}, o, log.NewNopLogger(), time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range goneAfter {
-		i.Snapshot()
+		i.Snapshot(t.Context())
 	}
-	last := i.Snapshot()
+	last := i.Snapshot(t.Context())
 	refused := errors.New("permission denied")
 	for _, step := range []struct {
 		name         string
@@ -64,7 +64,7 @@ func TestHoldersAreThoseOfTheLastSearchAndNoneIfItFailed(t *testing.T) {
 		{"none", scriptedHolders{changed: true}, nil, 1, false},
 	} {
 		*holders = step.say
-		s := i.Snapshot()
+		s := i.Snapshot(t.Context())
 		l := only(t, s)
 		if diff := cmp.Diff(step.want, l.Holders, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s: holders (-want +got):\n%s", step.name, diff)

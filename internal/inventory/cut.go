@@ -23,7 +23,7 @@ func (s *selection) cut(version uint64, l *listing) {
 	if s.version == version {
 		return
 	}
-	s.version = version
+	s.version = 0                                 // until it is whole
 	listeners := make([]Listener, 0, len(l.open)) // snapshots keep it
 	for n := range l.open {
 		if s.options.passes(l.open[n].Key) {
@@ -40,6 +40,7 @@ func (s *selection) cut(version uint64, l *listing) {
 			}
 		}
 	}
+	s.version = version
 	switch {
 	case s.omitted > 0 && omittedBefore == 0:
 		level.Warn(s.logger).Log("msg", "more listeners than --collector.max-ports: some are left out",
@@ -76,7 +77,7 @@ func cutTo(limit int, listeners []Listener) (_ []Listener, omitted int) {
 // rank orders listeners by how much it matters that they are reported.
 func rank(l *Listener) int {
 	switch {
-	case l.Judged && l.Verdict.Reason != ReasonUnregistered && l.Verdict.Reason != ReasonReserved: // declared
+	case l.Declared():
 		return 0
 	case l.Netns == "" && l.Scope != ScopeLoopback:
 		return 1

@@ -21,7 +21,7 @@ func (l *listing) gather(version uint64, main *namespace, others *roundResult) {
 	if l.version == version {
 		return
 	}
-	l.version = version
+	l.version = 0       // until it is whole
 	var gone []Listener // snapshots keep it
 	l.open, gone = main.appendListeners(l.open[:0], nil)
 	l.open, gone = append(l.open, others.open...), append(gone, others.gone...)
@@ -29,8 +29,9 @@ func (l *listing) gather(version uint64, main *namespace, others *roundResult) {
 	gone = slices.DeleteFunc(gone, func(l Listener) bool { return !main.options.passes(l.Key) })
 	slices.SortFunc(gone, func(a, b Listener) int { return byPort(&a, &b) })
 	l.gone = gone
-	l.sockets = l.sockets[:0]
+	l.sockets = nil // a search may still read the last ones
 	for n := range l.open {
 		l.sockets = append(l.sockets, l.open[n].sockets...)
 	}
+	l.version = version
 }

@@ -3,6 +3,7 @@
 package inventory
 
 import (
+	"context"
 	"time"
 
 	"github.com/go-kit/log"
@@ -16,6 +17,9 @@ import (
 // Inventory makes snapshots. Several goroutines may use it; those that overlap share one read.
 type Inventory struct {
 	flight singleflight.Group
+
+	source  string // of Snapshot.Source
+	options Options
 
 	// Only the flight uses the rest. The stages are in the order in which read runs them.
 	main        *namespace
@@ -32,7 +36,7 @@ type Inventory struct {
 // snapshot yet.
 func Open(o Options, logger log.Logger) (*Inventory, error) {
 	config := socket.Config{Procfs: o.Procfs, Netns: o.Netns, Source: o.Source, Protocols: o.protocols()}
-	source, observed, err := socket.Open(config)
+	main, observed, err := socket.Open(config)
 	if err != nil {
 		return nil, err
 	}
@@ -43,8 +47,8 @@ func Open(o Options, logger log.Logger) (*Inventory, error) {
 		level.Warn(logger).Log("msg", "netlink cannot be used: reading procfs, whose cost grows with all sockets of the host", "err", observed.NotNetlink)
 	}
 	level.Info(logger).Log("msg", "observing a network namespace",
-		"netns", o.Netns, "seen_through", observed.Dir, "own", observed.Own, "source", source.Name())
-	sources := sources{main: source}
+		"netns", o.Netns, "seen_through", observed.Dir, "own", observed.Own, "source", main.Name())
+	sources := sources{main: main}
 	if o.Netns == "all" {
 		others, notEntered := socket.OpenNamespaces(config)
 		if notEntered != nil {
@@ -64,7 +68,7 @@ func Open(o Options, logger log.Logger) (*Inventory, error) {
 
 // sources are what an inventory reads.
 type sources struct {
-	main    socket.Source
+	main    socket.Sources
 	others  namespaceFinder // nil unless all network namespaces are observed
 	holders holderFinder    // nil unless holders are asked for
 }
@@ -72,31 +76,87 @@ type sources struct {
 // newInventory returns an inventory of sources, at the time that now returns.
 func newInventory(s sources, o Options, logger log.Logger, now func() time.Time) (*Inventory, error) {
 	i := &Inventory{
-		main:      newNamespace("", s.main, &o, now),
+		source:    s.main.Name(),
+		options:   o,
 		others:    new(roundResult),
 		selection: selection{options: &o, logger: logger},
 		troubles:  troubles{logger: logger, last: make(map[string]string)},
 	}
+	i.main = newNamespace("", func(proto socket.Protocol) socket.Source { return s.main[proto] }, &i.options, now)
 	if s.others != nil {
-		i.rounds = newRounds(s.others, &o, now)
+		i.rounds = newRounds(s.others, &i.options, now)
 	}
 	if s.holders != nil {
 		i.attribution = &attribution{finder: s.holders}
 	}
 	if o.RegistryFile != "" {
 		var err error
-		if i.judge, err = newJudge(&o, logger); err != nil {
+		if i.judge, err = newJudge(&i.options, logger); err != nil {
 			return nil, err
 		}
-		i.main.declares = func(proto string, port uint16) bool { return i.judge.table.Declares(proto, port) }
 	}
 	return i, nil
 }
 
-// Snapshot reads what listens now. A read that fails is in Snapshot.Reads and logged; it does not affect what else is read.
-func (i *Inventory) Snapshot() *Snapshot {
-	snapshot, _, _ := i.flight.Do("", func() (any, error) { return i.read(), nil })
-	return snapshot.(*Snapshot)
+// grace is how much longer than until its deadline a snapshot may take: at the deadline it stops waiting for reads, and joins
+// what it has.
+const grace = 200 * time.Millisecond
+
+// Snapshot reads what listens now. A read that fails is in Snapshot.Reads and logged; it does not affect what else is read. So is one
+// that has not ended by ctx's deadline: it goes on, and a later snapshot has its result.
+func (i *Inventory) Snapshot(ctx context.Context) *Snapshot {
+	flight := i.flight.DoChan("", func() (any, error) {
+		shared := context.Background() // others may wait for the read when this caller no longer does
+		if deadline, has := ctx.Deadline(); has {
+			var cancel context.CancelFunc
+			shared, cancel = context.WithDeadline(shared, deadline)
+			defer cancel()
+		}
+		snapshot := &Snapshot{Source: i.source}
+		err := guarded(func() error { i.read(shared, snapshot); return nil })
+		i.troubles.report("what listens", err)
+		if err != nil {
+			snapshot = i.failed(err)
+		}
+		return snapshot, nil
+	})
+	select {
+	case result := <-flight:
+		return result.Val.(*Snapshot)
+	case <-ctx.Done():
+	}
+	select {
+	case result := <-flight:
+		return result.Val.(*Snapshot)
+	case <-time.After(grace): // the read is another caller's, who has more time
+		return i.failed(errStillReading)
+	}
+}
+
+// observingTime returns a context for the first stage. Even if a read hangs, it leaves a quarter of ctx's time to the stages after it.
+func observingTime(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, has := ctx.Deadline()
+	if !has {
+		return context.WithCancel(ctx)
+	}
+	return context.WithDeadline(ctx, deadline.Add(-time.Until(deadline)/4))
+}
+
+// failed returns a snapshot of which nothing could be read.
+func (i *Inventory) failed(err error) *Snapshot {
+	snapshot := &Snapshot{Source: i.source}
+	for _, proto := range i.options.protocols() {
+		snapshot.Reads = append(snapshot.Reads, Read{Collector: proto.String(), Err: err})
+	}
+	for _, other := range []struct {
+		collector string
+		asked     bool
+	}{{CollectorNetns, i.rounds != nil}, {CollectorHolder, i.attribution != nil}, {CollectorRegistry, i.judge != nil}} {
+		if other.asked {
+			snapshot.Reads = append(snapshot.Reads, Read{Collector: other.collector, Err: err})
+		}
+	}
+	return snapshot
 }
 
 // ReloadRegistry reads the registry's file again. A bad file leaves the registry as it was.
@@ -107,18 +167,21 @@ func (i *Inventory) ReloadRegistry() error {
 	return i.judge.watcher.Reload()
 }
 
-// read makes a snapshot in five stages. Each stage keeps its result, and works again only if the version of its input is
+// read fills in a snapshot in five stages. Each stage keeps its result, and works again only if the version of its input is
 // another one than the last time: where nothing changed, nothing is computed. Versions only grow, so the sum of two changes
 // when either does.
-func (i *Inventory) read() *Snapshot {
-	snapshot := &Snapshot{Source: i.main.source.Name()}
-
+func (i *Inventory) read(ctx context.Context, snapshot *Snapshot) {
 	// Observe: read the sockets of the main namespace, and take what the last round read of the others.
-	var rangesErr error
-	snapshot.Reads, rangesErr = i.main.observe(make([]Read, 0, 5))
-	i.troubles.report("port ranges (the kernel's defaults are used)", rangesErr)
+	var declares declaration
+	if i.judge != nil {
+		declares = i.judge.table.Declares
+	}
+	observing, stop := observingTime(ctx)
+	defer stop()
+	snapshot.Reads = i.main.observe(observing, declares, make([]Read, 0, 5))
+	i.troubles.report("port ranges (the last known or the kernel's defaults are used)", i.main.rangesErr())
 	if i.rounds != nil {
-		i.others = i.rounds.observe()
+		i.others = i.rounds.observe(observing)
 		snapshot.Reads = append(snapshot.Reads, i.others.read)
 		snapshot.Namespaces, snapshot.NamespacesOmitted = i.others.namespaces, i.others.omitted
 	}
@@ -130,13 +193,13 @@ func (i *Inventory) read() *Snapshot {
 	// Attribute: find the holders of each listener.
 	var read Read
 	if i.attribution != nil {
-		version, read = i.attribution.attribute(version, &i.listing)
+		version, read = i.attribution.attribute(ctx, version, &i.listing)
 		snapshot.Reads = append(snapshot.Reads, read)
 	}
 
 	// Judge: compare the listeners with the registry.
 	if i.judge != nil {
-		version, snapshot.Compliance, read = i.judge.judge(version, &i.listing, i.main)
+		version, snapshot.Compliance, read = i.judge.judge(ctx, version, &i.listing, i.main)
 		snapshot.Reads = append(snapshot.Reads, read)
 	}
 
@@ -149,5 +212,4 @@ func (i *Inventory) read() *Snapshot {
 	snapshot.Gone = i.listing.gone
 	snapshot.Listeners, snapshot.Omitted = i.selection.listeners, i.selection.omitted
 	snapshot.Unattributed = i.selection.unattributed
-	return snapshot
 }

@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"time"
@@ -18,6 +19,7 @@ type judge struct {
 	options *Options
 	logger  log.Logger
 	watcher *registry.Watcher
+	check   background
 	bad     bool // the file was bad at the last check
 
 	registry *registry.Registry // table is its part for this host
@@ -58,11 +60,23 @@ func (j *judge) adopt() bool {
 	return true
 }
 
+// checkTime is how long a snapshot waits for the look at the registry's file, which may be on a network.
+const checkTime = 200 * time.Millisecond
+
 // judge adopts the registry of a file that has changed, and fills in the verdicts on the listeners of the main namespace. input is the
-// version of the listing without verdicts; it returns the version of the listing with them.
-func (j *judge) judge(input uint64, l *listing, main *namespace) (version uint64, _ *Compliance, _ Read) {
+// version of the listing without verdicts; it returns the version of the listing with them. While the file cannot be looked at, the
+// registry stays.
+func (j *judge) judge(ctx context.Context, input uint64, l *listing, main *namespace) (version uint64, _ *Compliance, _ Read) {
 	start := time.Now()
-	if _, err := j.watcher.Check(start); err != nil { // once for each fault
+	ctx, cancel := context.WithTimeout(ctx, checkTime)
+	defer cancel()
+	read := Read{Collector: CollectorRegistry}
+	if err := j.check.do(ctx, func() error {
+		_, err := j.watcher.Check(start)
+		return err
+	}); errors.Is(err, errStillReading) {
+		read.Err = err
+	} else if err != nil { // once for each fault
 		LogEach(j.logger, BadRegistry, err)
 	}
 	good, at := j.watcher.LastReload()
@@ -72,14 +86,27 @@ func (j *judge) judge(input uint64, l *listing, main *namespace) (version uint64
 	j.bad = !good
 	if version = input + j.tables; version != j.version {
 		j.version = version
-		j.judgeAll(l, main)
+		if err := guarded(func() error { j.judgeAll(l, main); return nil }); err != nil {
+			read.Err = err
+			l.forgetVerdicts()
+			j.tables++ // to judge and to cut again
+		}
 	}
 	compliance := &Compliance{Services: j.services, Reserved: j.reserved, Reloaded: good, ReloadedAt: at}
-	return version, compliance, Read{Collector: CollectorRegistry, Duration: time.Since(start)}
+	read.Duration = time.Since(start)
+	return version, compliance, read
+}
+
+// forgetVerdicts removes the verdicts on all listeners.
+func (l *listing) forgetVerdicts() {
+	for n := range l.open {
+		l.open[n].Verdict, l.open[n].Judged = Verdict{}, false
+	}
 }
 
 // judgeAll judges the listeners of the main namespace.
 func (j *judge) judgeAll(l *listing, main *namespace) {
+	j.services, j.reserved = nil, nil
 	own := holder.OwnSockets()
 	j.input = j.input[:0]
 	for n := range l.open {
@@ -90,6 +117,9 @@ func (j *judge) judgeAll(l *listing, main *namespace) {
 		input := listener.Input()
 		input.Own = slices.ContainsFunc(listener.sockets, func(s holder.Socket) bool { _, is := own[s.Inode]; return is })
 		listener.Verdict, listener.Judged = j.table.Judge(input), true
+		if listener.Client = isClient(listener.Proto, listener.Range) && !listener.Declared(); listener.Client {
+			listener.Verdict, listener.Judged = Verdict{}, false
+		}
 		j.input = append(j.input, input)
 	}
 	read := make(map[string]bool) // protocols
@@ -98,7 +128,6 @@ func (j *judge) judgeAll(l *listing, main *namespace) {
 	}
 	states := j.table.Up(j.input, socket.BindV6Only(j.options.Procfs))
 	j.services = slices.DeleteFunc(states, func(s ServiceState) bool { return !read[s.Proto] })
-	j.reserved = nil
 	if main.whole {
 		j.reserved = j.table.Reserved(j.input)
 	}

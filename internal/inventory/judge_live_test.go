@@ -143,7 +143,7 @@ func testLiveVerdicts(t *testing.T, file, source string, rights netnstest.Rights
 		}); err != nil {
 			return
 		}
-		snapshot = i.Snapshot()
+		snapshot = i.Snapshot(t.Context())
 	})
 	if err != nil {
 		t.Fatal(err)

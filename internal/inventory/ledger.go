@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/listen-exporter/listen_exporter/internal/holder"
@@ -30,6 +31,7 @@ const confirmTime = time.Second
 // listens (settle).
 type ledger struct {
 	proto     socket.Protocol
+	source    socket.Source
 	maxGone   int // how many listeners that went are kept at most
 	sockets   map[identity]*member
 	listeners map[place]*listener
@@ -38,9 +40,16 @@ type ledger struct {
 	before    uint64                  // the value of reads when the current update began
 	settled   bool                    // a first update was settled: what appears from now on is new
 
-	ranges socket.PortRanges // by which the last update was settled
-	stable bool              // the last update saw every socket, in one read, and no listener waits for a time to pass
-	failed bool              // the last update failed
+	stable bool // the last update saw every socket, in one read, and no listener waits for a time to pass
+
+	ranges    socket.PortRanges // as last read, for a new listener
+	rangesErr error             // why they could not be read then
+	ranged    bool              // they were read once
+
+	// Only the goroutine that waits for updates uses the rest.
+	updates background
+	changed bool // the last update may have changed the listeners
+	failed  bool // it failed, or has not ended
 }
 
 // place is where a listener is.
@@ -78,15 +87,18 @@ type closedSocket struct {
 
 // listener is the sockets on one address and port, taken together.
 type listener struct {
-	lastRead          uint64 // the value of ledger.reads when it last had sockets
-	sockets           int
-	fullest           socket.Socket   // the one whose queue is the longest for its limit
-	queue, queueLimit uint64          // summed
-	ipv6Only          bool            // every one of its sockets is
-	held              []holder.Socket // its sockets, as their holders are asked for
-	opened            time.Time       // when its oldest socket was first read
-	atStart           bool            // one of its sockets was there in the first update
-	sticky            bool            // one of its sockets has been reported before
+	lastRead uint64 // the value of ledger.reads when it last had sockets
+	sockets  int
+	fullest  socket.Socket   // the one whose queue is the longest for its limit
+	ipv6Only bool            // every one of its sockets is
+	held     []holder.Socket // its sockets, as their holders are asked for
+	opened   time.Time       // when its oldest socket was first read
+	atStart  bool            // one of its sockets was there in the first update
+	sticky   bool            // one of its sockets has been reported before
+
+	// portRange is the range of its port when its first socket was read. It stays: an edit of a sysctl does not make a service a
+	// client, nor a client a service.
+	portRange Range
 
 	reported  bool      // it is in the snapshot
 	firstSeen time.Time // when it began to be, or zero
@@ -94,9 +106,10 @@ type listener struct {
 	gone      time.Time // when it last left the snapshot; zero if it never did
 }
 
-func newLedger(proto socket.Protocol, maxGone int) *ledger {
+func newLedger(proto socket.Protocol, source socket.Source, maxGone int) *ledger {
 	return &ledger{
 		proto:     proto,
+		source:    source,
 		maxGone:   maxGone,
 		sockets:   make(map[identity]*member),
 		listeners: make(map[place]*listener),
@@ -171,9 +184,10 @@ func (l *ledger) mayBeGone(m *member) bool {
 }
 
 // settle ends an update: it drops the sockets that are gone and brings the listeners up to date. young reports whether a port that
-// has been open for that long is still too young to be reported.
-func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duration) bool) {
+// lies in that range, and has been open for that long, is still too young to be reported.
+func (l *ledger) settle(now time.Time, young func(port uint16, in Range, open time.Duration) bool) {
 	stable := l.reads == l.before+1
+	ranges := sync.OnceValue(l.readRanges)
 	for id, m := range l.sockets {
 		if m.lastRead > l.before {
 			// A confirmation does not ask for the sockets that the read before it had, so it says nothing against them.
@@ -196,11 +210,14 @@ func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duratio
 			ln = new(listener)
 			l.listeners[at] = ln
 		}
+		if ln.sockets == 0 {
+			ln.portRange = rangeOf(at.addr.Port(), ranges())
+		}
 		ln.count(m, l.reads)
 	}
 	gone := make(map[place]time.Time)
 	for at, ln := range l.listeners {
-		open := ln.lastRead == l.reads && (ln.sticky || !young(at.addr.Port(), now.Sub(ln.opened)))
+		open := ln.lastRead == l.reads && (ln.sticky || !young(at.addr.Port(), ln.portRange, now.Sub(ln.opened)))
 		switch {
 		case open && !ln.reported:
 			ln.reported = true
@@ -218,6 +235,7 @@ func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duratio
 				continue
 			}
 			gone[at] = ln.gone
+			ln.sockets = 0
 		}
 		stable = stable && ln.reported
 	}
@@ -230,6 +248,16 @@ func (l *ledger) settle(now time.Time, young func(port uint16, open time.Duratio
 		delete(l.closed, id)
 	}
 	l.settled, l.stable = true, stable
+}
+
+// readRanges returns the port ranges: the last that could be read, or else the kernel's defaults.
+func (l *ledger) readRanges() socket.PortRanges {
+	ranges, err := l.source.PortRanges()
+	if err == nil || !l.ranged {
+		l.ranges = ranges
+	}
+	l.rangesErr, l.ranged = err, l.ranged || err == nil
+	return l.ranges
 }
 
 // oldest returns the keys of what went first, as many as there are above limit.
@@ -253,7 +281,7 @@ func (l *ledger) keeps(ln *listener, now time.Time) bool {
 func (ln *listener) count(m *member, reads uint64) {
 	if ln.lastRead != reads {
 		ln.lastRead = reads
-		ln.sockets, ln.queue, ln.queueLimit = 0, 0, 0
+		ln.sockets = 0
 		ln.fullest, ln.ipv6Only = m.row, true
 		ln.held = ln.held[:0]
 		ln.opened, ln.atStart, ln.sticky = m.since, false, false
@@ -263,11 +291,12 @@ func (ln *listener) count(m *member, reads uint64) {
 	if m.row.Queue*(ln.fullest.QueueLimit+1) > ln.fullest.Queue*(m.row.QueueLimit+1) {
 		ln.fullest = m.row
 	}
-	ln.queue += m.row.Queue
-	ln.queueLimit += m.row.QueueLimit
 	ln.ipv6Only = ln.ipv6Only && m.row.IPv6Only
 	if m.row.ID != 0 { // otherwise the count may be another socket's
-		ln.drops += uint64(m.row.Drops - m.counted) // as the kernel's counter, of 32 bits, it may wrap
+		if m.row.Drops < m.counted {
+			m.counted = 0 // another socket has the ID now
+		}
+		ln.drops += uint64(m.row.Drops - m.counted)
 		m.counted = m.row.Drops
 	}
 	if m.since.Before(ln.opened) {

@@ -16,7 +16,7 @@ type dropLedger struct {
 }
 
 func newDropLedger(maxGone int) *dropLedger {
-	return &dropLedger{newLedger(socket.UDP, maxGone), time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)}
+	return &dropLedger{newLedger(socket.UDP, newScripted(), maxGone), time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)}
 }
 
 func (l *dropLedger) round(rows ...socket.Socket) {
@@ -24,7 +24,7 @@ func (l *dropLedger) round(rows ...socket.Socket) {
 	for range goneAfter {
 		l.absorb(rows, l.clock)
 	}
-	l.settle(l.clock, func(uint16, time.Duration) bool { return false })
+	l.settle(l.clock, func(uint16, Range, time.Duration) bool { return false })
 }
 
 // wantDrops checks the count of the listener on an address.

@@ -1,6 +1,7 @@
 package inventory_test
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
@@ -63,7 +64,7 @@ func openHolders(v view) (*inventory.Inventory, error) {
 func (w *watcher) snapshot(t *testing.T) *inventory.Snapshot {
 	t.Helper()
 	var s *inventory.Snapshot
-	w.reader.Do(func() { s = w.inventory.Snapshot() })
+	w.reader.Do(func() { s = w.inventory.Snapshot(context.Background()) })
 	for _, r := range s.Reads {
 		if r.Err != nil {
 			t.Fatal(r.Err)

@@ -45,7 +45,7 @@ func open(t *testing.T, source string, edit ...func(*inventory.Options)) *invent
 // read returns a snapshot of which no read failed and in which no listener is twice, and its listeners by key.
 func read(t *testing.T, i *inventory.Inventory) (*inventory.Snapshot, map[inventory.Key]inventory.Listener) {
 	t.Helper()
-	snapshot := i.Snapshot()
+	snapshot := i.Snapshot(t.Context())
 	for _, r := range snapshot.Reads {
 		if r.Err != nil {
 			t.Fatal(r.Err)

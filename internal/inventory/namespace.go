@@ -1,71 +1,99 @@
 package inventory
 
 import (
-	"fmt"
+	"context"
+	"errors"
 	"time"
 
 	"github.com/listen-exporter/listen_exporter/internal/holder"
 	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
-// namespace is one network namespace: the source that reads it, and what is remembered about it.
+// namespace is one network namespace, and what is remembered about it.
 type namespace struct {
 	name    string // empty for the main one
-	source  socket.Source
 	options *Options
-	// declares reports whether the registry declares a port. Such a port is reported at once. It is nil without a registry.
-	declares func(proto string, port uint16) bool
-	now      func() time.Time
+	now     func() time.Time
 
 	ledgers []*ledger
-	ranges  socket.PortRanges
 	whole   bool   // the last observation read every protocol
 	version uint64 // grows with each observation that may have changed the listeners
 }
 
-func newNamespace(name string, source socket.Source, o *Options, now func() time.Time) *namespace {
-	n := &namespace{name: name, source: source, options: o, now: now}
+// newNamespace returns a namespace. source returns the source that reads a protocol.
+func newNamespace(name string, source func(socket.Protocol) socket.Source, o *Options, now func() time.Time) *namespace {
+	n := &namespace{name: name, options: o, now: now}
 	for _, proto := range o.protocols() {
-		n.ledgers = append(n.ledgers, newLedger(proto, o.MaxPorts))
+		n.ledgers = append(n.ledgers, newLedger(proto, source(proto), o.MaxPorts))
 	}
 	return n
 }
 
-// observe reads every protocol, and appends how that went. A failure of one does not affect the others. rangesErr is why the
-// kernel's default port ranges are used.
-func (n *namespace) observe(reads []Read) (_ []Read, rangesErr error) {
-	ranges, rangesErr := n.source.PortRanges()
-	changed := !n.whole || ranges != n.ranges
-	n.ranges, n.whole = ranges, true
+// declaration reports whether the registry declares a port. Such a port is reported at once. It is nil without a registry.
+type declaration func(proto string, port uint16) bool
+
+// observe reads all protocols at the same time, each from a source of its own, and appends how that went. A failure of one does not
+// affect the others. When ctx is done, what has not ended is a failed read, which goes on.
+func (n *namespace) observe(ctx context.Context, declares declaration, reads []Read) []Read {
+	start := time.Now()
 	for _, l := range n.ledgers {
+		l.updates.start(func() error { return n.update(l, declares) })
+	}
+	return n.note(reads, func(l *ledger) Read {
+		err := l.updates.wait(ctx)
+		return Read{Err: err, Duration: time.Since(start)}
+	})
+}
+
+// observeInTurn reads one protocol after the other, as they share a source, and appends how that went.
+func (n *namespace) observeInTurn(reads []Read) []Read {
+	return n.note(reads, func(l *ledger) Read {
 		start := time.Now()
-		ledgerChanged, err := n.update(l)
-		reads = append(reads, Read{Collector: l.proto.String(), Err: err, Duration: time.Since(start)})
-		l.failed = err != nil
+		err := guarded(func() error { return n.update(l, nil) })
+		return Read{Err: err, Duration: time.Since(start)}
+	})
+}
+
+// note notes how the read of each ledger went, and whether the listeners may have changed.
+func (n *namespace) note(reads []Read, result func(*ledger) Read) []Read {
+	changed := !n.whole
+	n.whole = true
+	for _, l := range n.ledgers {
+		read := result(l)
+		read.Collector = l.proto.String()
+		reads = append(reads, read)
+		l.failed = read.Err != nil
 		n.whole = n.whole && !l.failed
-		changed = changed || ledgerChanged
+		changed = changed || l.failed || l.changed
 	}
 	if changed {
 		n.version++
 	}
-	return reads, rangesErr
+	return reads
 }
 
-// update brings a ledger up to date, and reports whether that may have changed it. A panic is a failed read: otherwise it would
-// end the snapshot, and with it the success gauge that shows the failure.
-func (n *namespace) update(l *ledger) (changed bool, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			changed, err = true, fmt.Errorf("read %s sockets: panic: %v", l.proto, r)
+// rangesErr returns why the port ranges could not be read when a listener last appeared.
+func (n *namespace) rangesErr() error {
+	var errs []error
+	for _, l := range n.ledgers {
+		if !l.failed {
+			errs = append(errs, l.rangesErr)
 		}
-	}()
-	start := n.now()
-	sockets, same, err := n.source.Read(l.proto)
-	if err != nil {
-		return true, err
 	}
-	if same && l.stable && n.ranges == l.ranges {
-		return false, nil
+	return errors.Join(errs...)
+}
+
+// update brings a ledger up to date.
+func (n *namespace) update(l *ledger, declares declaration) error {
+	start := n.now()
+	l.changed = true // unless all goes well
+	sockets, same, err := l.source.Read(l.proto)
+	if err != nil {
+		return err
+	}
+	if same && l.stable {
+		l.changed = false
+		return nil
 	}
 	l.begin()
 	l.absorb(sockets, n.now())
@@ -74,19 +102,20 @@ func (n *namespace) update(l *ledger) (changed bool, err error) {
 	// there is to read.
 	brief := n.name != ""
 	for l.doubtful(missing, n.now().Sub(start), brief) {
-		if sockets, err = n.source.Confirm(l.proto, missing); err != nil {
-			return true, err
+		if sockets, err = l.source.Confirm(l.proto, missing); err != nil {
+			return err
 		}
 		l.absorb(sockets, n.now())
 		missing = l.missing(missing[:0])
 	}
-	l.ranges = n.ranges
-	l.settle(n.now(), func(port uint16, open time.Duration) bool {
-		return l.proto == socket.UDP && open < n.options.EphemeralMinAge && rangeOf(port, n.ranges) == RangeEphemeral &&
-			(n.declares == nil || !n.declares(l.proto.String(), port))
+	l.settle(n.now(), func(port uint16, in Range, open time.Duration) bool {
+		return isClient(l.proto.String(), in) && open < n.options.EphemeralMinAge && (declares == nil || !declares(l.proto.String(), port))
 	})
-	return true, nil
+	return nil
 }
+
+// isClient reports whether a socket is most often a client, unless the registry declares its port.
+func isClient(proto string, in Range) bool { return proto == UDP && in == RangeEphemeral }
 
 // openListener is a listener with its sockets, whose holders are asked for.
 type openListener struct {
@@ -104,9 +133,9 @@ func (n *namespace) appendListeners(open []openListener, gone []Listener) ([]ope
 		for at, ln := range l.listeners {
 			key := Key{
 				Proto: l.proto.String(), Addr: at.addr, Device: at.device, Netns: n.name,
-				Scope: scopeOf(at.addr.Addr()), Range: rangeOf(at.addr.Port(), n.ranges),
+				Scope: scopeOf(at.addr.Addr()), Range: ln.portRange,
 			}
-			listener := Listener{Key: key, Drops: ln.drops, Detailed: n.source.Detailed()}
+			listener := Listener{Key: key, Drops: ln.drops, Detailed: l.source.Detailed(), Client: isClient(key.Proto, key.Range)}
 			switch {
 			case ln.reported:
 				listener.Sockets = ln.sockets
@@ -115,7 +144,7 @@ func (n *namespace) appendListeners(open []openListener, gone []Listener) ([]ope
 				if l.proto == socket.TCP {
 					listener.AcceptQueueLength, listener.AcceptQueueLimit = ln.fullest.Queue, ln.fullest.QueueLimit
 				} else {
-					listener.ReceiveQueueBytes, listener.ReceiveBufferLimitBytes = ln.queue, ln.queueLimit
+					listener.ReceiveQueueBytes, listener.ReceiveBufferLimitBytes = ln.fullest.Queue, ln.fullest.QueueLimit
 				}
 				open = append(open, openListener{listener, ln.held})
 			case l.keeps(ln, n.now()):

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -64,11 +65,11 @@ func newRounds(f namespaceFinder, o *Options, now func() time.Time) *rounds {
 	}
 }
 
-var errFirstRound = errors.New("initial scan still in progress")
+var errFirstRound = errStillReading
 
 // observe starts a round, unless one is under way, and waits a short time for its end. It returns the result of the last round
 // that has ended.
-func (r *rounds) observe() *roundResult {
+func (r *rounds) observe(ctx context.Context) *roundResult {
 	r.mu.Lock()
 	if r.end == nil {
 		r.end = make(chan struct{})
@@ -83,6 +84,7 @@ func (r *rounds) observe() *roundResult {
 	select {
 	case <-end:
 	case <-time.After(patience):
+	case <-ctx.Done():
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -199,7 +201,7 @@ func (r *rounds) admit(found []socket.Namespace) (changed bool) {
 			s.collect()
 			continue
 		}
-		s = &scheduled{namespace: newNamespace(name, f.Source, r.options, r.now), found: f, firstRound: r.count, nameless: nameless}
+		s = &scheduled{namespace: newNamespace(name, func(socket.Protocol) socket.Source { return f.Source }, r.options, r.now), found: f, firstRound: r.count, nameless: nameless}
 		for _, l := range s.ledgers {
 			l.settled = r.count > 1 // the listeners of a new namespace are new
 		}

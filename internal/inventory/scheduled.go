@@ -50,7 +50,7 @@ func (s *scheduled) read(round int) (changed bool) {
 	start := s.now()
 	defer s.found.Leave()
 	before := s.version
-	reads, _ := s.observe(nil)
+	reads := s.observeInTurn(nil)
 	hadErr := s.err != nil
 	s.lastRound, s.err = round, nil
 	for _, read := range reads {

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -119,9 +120,17 @@ func (b *bench) open(t *testing.T, others namespaceFinder, now func() time.Time,
 		f(&o)
 	}
 	var err error
-	if b.Inventory, err = newInventory(sources{main: b.source, others: others}, o, log.NewLogfmtLogger(&b.log), now); err != nil {
+	if b.Inventory, err = newInventory(sources{main: bothFrom(b.source), others: others}, o, log.NewLogfmtLogger(&b.log), now); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Snapshot waits for every read.
+func (b *bench) Snapshot() *Snapshot { return b.Inventory.Snapshot(context.Background()) }
+
+// bothFrom reads both protocols from one source, which must bear that.
+func bothFrom(source socket.Source) socket.Sources {
+	return socket.Sources{socket.TCP: source, socket.UDP: source}
 }
 
 // at makes a socket on an address.

@@ -134,8 +134,8 @@ type Listener struct {
 	// AcceptQueueLength counts the connections that wait for accept() at the socket whose queue is nearest to its limit, and
 	// AcceptQueueLimit is the backlog of that socket. TCP only.
 	AcceptQueueLength, AcceptQueueLimit uint64
-	// ReceiveQueueBytes is the buffer memory of packets that wait to be read, and ReceiveBufferLimitBytes its limit. Both are
-	// sums over the sockets. UDP only.
+	// ReceiveQueueBytes is the buffer memory of packets that wait to be read at the socket whose queue is nearest to its limit, and
+	// ReceiveBufferLimitBytes is that limit. UDP only.
 	ReceiveQueueBytes, ReceiveBufferLimitBytes uint64
 	// Drops counts the packets discarded at this listener since the exporter started. For TCP only a detailed source counts them.
 	Drops uint64
@@ -154,6 +154,35 @@ type Listener struct {
 	// Verdict is the registry's verdict on the listener, if it is Judged.
 	Verdict Verdict
 	Judged  bool
+	// Client reports whether this is most often a client, not a service: a UDP socket on an ephemeral port that no service declares.
+	// It is not Judged.
+	Client bool
+}
+
+// Declared reports whether a service of the registry declares the listener's protocol and port.
+func (l *Listener) Declared() bool {
+	return l.Judged && l.Verdict.Reason != ReasonUnregistered && l.Verdict.Reason != ReasonReserved
+}
+
+// The states of a listener other than the reasons of a violation.
+const (
+	StateOK     = "ok"        // as the registry says
+	StateClient = "ephemeral" // a Client
+)
+
+// State returns what there is to say about a listener, wherever it is shown: StateClient, StateOK, the reason for which it violates the
+// registry, or nothing where there is no registry to judge it.
+func (l *Listener) State() string {
+	switch {
+	case l.Client:
+		return StateClient
+	case !l.Judged:
+		return ""
+	case l.Verdict.Reason == "":
+		return StateOK
+	default:
+		return l.Verdict.Reason
+	}
 }
 
 // Full reports whether the kernel refuses connections to the listener: its accept queue takes one more than the limit says

@@ -22,15 +22,16 @@ func BenchmarkSnapshot(b *testing.B) {
 		b.Run(fmt.Sprintf("listeners=%d,connections=%d", load.listeners, load.connections), func(b *testing.B) {
 			procfs := netnstest.HoldMany(b, load.listeners, load.connections)
 			// With the sysctls that are read on a host, though these are not that namespace's own.
-			source := socket.NewProcfs(filepath.Join(procfs, "1"), "/proc")
+			dir := filepath.Join(procfs, "1")
+			source := socket.Sources{socket.TCP: socket.NewProcfs(dir, "/proc"), socket.UDP: socket.NewProcfs(dir, "/proc")}
 			options := Options{TCP: true, UDP: true, EphemeralMinAge: time.Minute, MaxPorts: 20_000}
 			i, _ := newInventory(sources{main: source}, options, log.NewNopLogger(), time.Now)
-			if got := len(i.Snapshot().Listeners); got < load.listeners {
+			if got := len(i.Snapshot(b.Context()).Listeners); got < load.listeners {
 				b.Fatalf("%d listeners, want %d", got, load.listeners)
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				i.Snapshot()
+				i.Snapshot(b.Context())
 			}
 		})
 	}

@@ -1,6 +1,8 @@
 package inventory
 
 import (
+	"errors"
+
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 )
@@ -20,6 +22,9 @@ type troubles struct {
 	last   map[string]string // the error of each subject; empty if there is none
 }
 
+// maxStack is how many bytes of a panic's stack are logged: those of its last calls.
+const maxStack = 4096
+
 // report logs whether a subject cannot be read, if that is news.
 func (t *troubles) report(subject string, err error) {
 	trouble := ""
@@ -35,4 +40,7 @@ func (t *troubles) report(subject string, err error) {
 		return
 	}
 	level.Error(t.logger).Log("msg", "cannot read "+subject, "err", err)
+	if p := (*panicked)(nil); errors.As(err, &p) {
+		level.Error(t.logger).Log("msg", "this is a bug of the exporter: please report it", "stack", string(p.stack[:min(len(p.stack), maxStack)]))
+	}
 }

@@ -29,9 +29,21 @@ type Observed struct {
 // errOtherNamespace is why netlink cannot be used: a netlink socket sees only the namespace in which it was opened.
 var errOtherNamespace = errors.New("the observed network namespace is not the exporter's own")
 
-// Open finds the namespace and returns the source that reads it, which never changes afterwards. It fails if c names nothing
+// Sources has a source for each protocol of one namespace. They are of one kind, and share nothing: a goroutine may use one while
+// another uses the next.
+type Sources map[Protocol]Source
+
+// Name is how all of them ask the kernel: the value of the source label.
+func (s Sources) Name() string {
+	for _, source := range s {
+		return source.Name()
+	}
+	return ""
+}
+
+// Open finds the namespace and returns the sources that read it, which never change afterwards. It fails if c names nothing
 // that could ever be read, or a source that does not work here.
-func Open(c Config) (Source, Observed, error) {
+func Open(c Config) (Sources, Observed, error) {
 	namespace, err := netns.Find(c.Procfs, c.Netns == "self")
 	if err != nil {
 		return nil, Observed{}, fmt.Errorf("--path.procfs: %w", err)
@@ -40,9 +52,9 @@ func Open(c Config) (Source, Observed, error) {
 	if c.Source != "procfs" {
 		err := errOtherNamespace
 		if namespace.Own {
-			var source Source
-			if source, err = OpenNetlink(c.Procfs, c.Protocols...); err == nil {
-				return source, observed, nil
+			var sources Sources
+			if sources, err = openNetlinks(c); err == nil {
+				return sources, observed, nil
 			}
 		}
 		if c.Source == "netlink" {
@@ -56,5 +68,25 @@ func Open(c Config) (Source, Observed, error) {
 	if namespace.Own {
 		sysctls = c.Procfs
 	}
-	return NewProcfs(namespace.Dir, sysctls), observed, nil
+	sources := make(Sources)
+	for _, proto := range c.Protocols {
+		sources[proto] = NewProcfs(namespace.Dir, sysctls)
+	}
+	return sources, observed, nil
+}
+
+// openNetlinks opens a source for each protocol, or none.
+func openNetlinks(c Config) (Sources, error) {
+	sources := make(Sources)
+	for _, proto := range c.Protocols {
+		source, err := OpenNetlink(c.Procfs, proto)
+		if err != nil {
+			for _, opened := range sources {
+				opened.(*Netlink).close()
+			}
+			return nil, err
+		}
+		sources[proto] = source
+	}
+	return sources, nil
 }

@@ -1,0 +1,73 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+)
+
+// background runs one read at a time, in a goroutine of its own. A read that hangs or takes long does not hold up whoever waits for
+// it. The zero value is ready to use, by one goroutine at a time.
+type background struct {
+	end chan struct{} // closed when the read under way has ended; nil if there is none
+	err error         // of the read that has ended
+}
+
+// errStillReading is why nothing is known of what a read reads: it has not ended. Its data must not be touched.
+var errStillReading = errors.New("still being read")
+
+// start starts a read, unless an earlier one is under way or its result was not waited for yet.
+func (b *background) start(read func() error) {
+	if b.end != nil {
+		return
+	}
+	end := make(chan struct{})
+	b.end = end
+	go func() {
+		defer close(end)
+		b.err = guarded(read)
+	}()
+}
+
+// wait waits until the read has ended or ctx is done. It returns the read's error, errStillReading, or nil if none was started.
+func (b *background) wait(ctx context.Context) error {
+	if b.end == nil {
+		return nil
+	}
+	select {
+	case <-b.end:
+	case <-ctx.Done():
+		select {
+		case <-b.end: // at the same time
+		default:
+			return errStillReading
+		}
+	}
+	b.end = nil
+	return b.err
+}
+
+// do starts a read as start does, and waits for it.
+func (b *background) do(ctx context.Context, read func() error) error {
+	b.start(read)
+	return b.wait(ctx)
+}
+
+// panicked is the error of a read that panicked.
+type panicked struct {
+	value any
+	stack []byte
+}
+
+func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
+
+// guarded runs read. A panic is an error: otherwise it would end the program, and again after each restart.
+func guarded(read func() error) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = &panicked{value, debug.Stack()}
+		}
+	}()
+	return read()
+}
