@@ -285,24 +285,37 @@ func TestTheOldestOfSeveralSocketsDecidesTheAge(t *testing.T) {
 	}
 }
 
-func TestAnEditedSysctlHidesNothingThatWasReported(t *testing.T) {
+func TestAListenerKeepsTheRangeThatItWasFirstSeenWith(t *testing.T) {
 	b := newBench(t)
-	b.source.say(socket.UDP, has(at("0.0.0.0:4789", 1)))
-	if got := only(t, b.Snapshot()).Range; got != RangeUser {
-		t.Errorf("range %s", got)
-	}
-	b.source.ranges.EphemeralFirst = 4000
-	for range 2 {
-		if got := only(t, b.Snapshot()).Range; got != RangeEphemeral {
-			t.Errorf("range %s", got)
+	wantRange := func(want Range, client bool, rows ...socket.Socket) {
+		t.Helper()
+		b.source.say(socket.UDP, has(rows...))
+		for range goneAfter { // one is surely gone, and another there
+			b.Snapshot()
+		}
+		if got := only(t, b.Snapshot()); got.Range != want || got.Client != client {
+			t.Errorf("range %s, client %t, want %s, %t", got.Range, got.Client, want, client)
 		}
 	}
+	vxlan := at("0.0.0.0:4789", 1)
+	wantRange(RangeUser, false, vxlan)
+	b.source.ranges.EphemeralFirst = 4000 // now the port is a client's, but not this one
+	wantRange(RangeUser, false, vxlan)
+	wantRange(RangeUser, false, vxlan, at("0.0.0.0:4789", 2)) // nor one that shares it
+	b.source.say(socket.UDP, has())
+	b.Snapshot()
+	wantPorts(t, b.Snapshot())
+	b.source.say(socket.UDP, has(at("0.0.0.0:4789", 3)))
+	b.Snapshot()
+	b.clock = b.clock.Add(time.Minute)
+	wantRange(RangeEphemeral, true, at("0.0.0.0:4789", 3))
 }
 
 func TestPortRangesThatCannotBeReadAreLoggedOnce(t *testing.T) {
 	b := newBench(t)
 	b.source.rangesErr = errors.New("no such file")
-	for range 3 {
+	for n := range 3 {
+		b.source.say(socket.UDP, has(at(fmt.Sprintf("0.0.0.0:%d", 53+n), 1)))
 		b.Snapshot()
 	}
 	if got := strings.Count(b.log.String(), "cannot read port ranges"); got != 1 {
@@ -317,13 +330,14 @@ func TestDropsCountFromTheStartAndFromTheBirthOfLaterSockets(t *testing.T) {
 		say  answer
 		want uint64
 	}{
-		{has(dropping(first, 100)), 0},                         // there at the start
-		{has(dropping(first, 105)), 5},                         // rises
-		{has(dropping(first, 105), dropping(second, 7)), 12},   // a second worker, with its drops since birth
-		{has(dropping(second, 8)), 13},                         // the first one closes and takes nothing back
-		{has(dropping(second, 8), dropping(second, 8)), 13},    // a duplicate row
-		{has(dropping(second, 1<<32-3)), 13 + 1<<32 - 3 - 8},   // nearly at the end of 32 bits
-		{has(dropping(second, 2)), 13 + 1<<32 - 3 - 8 + 3 + 2}, // and beyond
+		{has(dropping(first, 100)), 0},                       // there at the start
+		{has(dropping(first, 105)), 5},                       // rises
+		{has(dropping(first, 105), dropping(second, 7)), 12}, // a second worker, with its drops since birth
+		{has(dropping(second, 8)), 13},                       // the first one closes and takes nothing back
+		{has(dropping(second, 8), dropping(second, 8)), 13},  // a duplicate row
+		{has(dropping(second, 1)), 13 + 1},                   // another socket has its ID
+		{has(dropping(second, 1<<32-3)), 14 + 1<<32 - 3 - 1}, // nearly at the end of 32 bits
+		{has(dropping(second, 2)), 14 + 1<<32 - 3 - 1 + 2},   // a counter that wraps is taken for another socket
 	} {
 		b.source.say(socket.UDP, test.say)
 		if got := only(t, b.Snapshot()).Drops; got != test.want {
@@ -450,7 +464,7 @@ func TestAConfirmationSaysNothingAgainstWhatTheReadHad(t *testing.T) {
 	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22")
 }
 
-func TestTheAcceptQueueIsThatOfTheFullestSocketAndUDPQueuesAreSums(t *testing.T) {
+func TestQueuesAreThoseOfTheFullestSocket(t *testing.T) {
 	queued := func(id, queue, limit uint64) socket.Socket {
 		s := at("0.0.0.0:80", id)
 		s.Queue, s.QueueLimit = queue, limit
@@ -459,12 +473,11 @@ func TestTheAcceptQueueIsThatOfTheFullestSocketAndUDPQueuesAreSums(t *testing.T)
 	for name, test := range map[string]struct {
 		rows          []socket.Socket
 		length, limit uint64 // of the one nearest to its limit
-		sum           uint64
 	}{
-		"one stuck among large ones": {[]socket.Socket{queued(1, 200, 4096), queued(2, 129, 128), queued(3, 0, 4096)}, 129, 128, 329},
-		"listen(0), idle":            {[]socket.Socket{queued(1, 0, 0), queued(2, 1, 128)}, 1, 128, 1},
-		"listen(0), full":            {[]socket.Socket{queued(1, 1, 0), queued(2, 128, 128)}, 1, 0, 129},
-		"no limits known":            {[]socket.Socket{queued(1, 3, 0), queued(2, 7, 0), queued(3, 0, 0)}, 7, 0, 10},
+		"one stuck among large ones": {[]socket.Socket{queued(1, 200, 4096), queued(2, 129, 128), queued(3, 0, 4096)}, 129, 128},
+		"listen(0), idle":            {[]socket.Socket{queued(1, 0, 0), queued(2, 1, 128)}, 1, 128},
+		"listen(0), full":            {[]socket.Socket{queued(1, 1, 0), queued(2, 128, 128)}, 1, 0},
+		"no limits known":            {[]socket.Socket{queued(1, 3, 0), queued(2, 7, 0), queued(3, 0, 0)}, 7, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
@@ -474,8 +487,8 @@ func TestTheAcceptQueueIsThatOfTheFullestSocketAndUDPQueuesAreSums(t *testing.T)
 			if tcp := s.Listeners[0]; tcp.AcceptQueueLength != test.length || tcp.AcceptQueueLimit != test.limit || tcp.ReceiveQueueBytes != 0 {
 				t.Errorf("tcp: %d of %d, want %d of %d", tcp.AcceptQueueLength, tcp.AcceptQueueLimit, test.length, test.limit)
 			}
-			if udp := s.Listeners[1]; udp.ReceiveQueueBytes != test.sum || udp.AcceptQueueLength != 0 {
-				t.Errorf("udp: %d bytes, want %d", udp.ReceiveQueueBytes, test.sum)
+			if udp := s.Listeners[1]; udp.ReceiveQueueBytes != test.length || udp.ReceiveBufferLimitBytes != test.limit || udp.AcceptQueueLength != 0 {
+				t.Errorf("udp: %d of %d bytes, want %d of %d", udp.ReceiveQueueBytes, udp.ReceiveBufferLimitBytes, test.length, test.limit)
 			}
 		})
 	}

@@ -166,7 +166,7 @@ func TestUDPNumbersAreThoseThatSSShows(t *testing.T) {
 			i := open(t, source)
 			read(t, i)
 			sender := bind(t, "udp", "127.0.0.1:8124")
-			for range 3 { // that share the port: the numbers are sums
+			for range 3 { // that share the port: the packets of one sender all go to one of them
 				fd := worker(t, address)
 				defer func() { _ = unix.Close(fd) }()
 			}
@@ -176,18 +176,18 @@ func TestUDPNumbersAreThoseThatSSShows(t *testing.T) {
 				t.Fatal("the kernel dropped nothing")
 			}
 			l, shown := besideSS(t, i, key)
-			var sum shownBySS
+			var fullest shownBySS
 			for _, s := range shown {
-				sum.ReceiveQueue += s.ReceiveQueue
-				sum.ReceiveBuffer += s.ReceiveBuffer
-				sum.Drops += s.Drops
+				fullest.ReceiveQueue = max(fullest.ReceiveQueue, s.ReceiveQueue)
+				fullest.ReceiveBuffer = s.ReceiveBuffer // all have the same
+				fullest.Drops += s.Drops
 			}
 			want := shownBySS{ReceiveQueue: l.ReceiveQueueBytes, ReceiveBuffer: l.ReceiveBufferLimitBytes, Drops: l.Drops}
 			if source == "procfs" {
-				want.ReceiveBuffer = sum.ReceiveBuffer // which it does not know
+				want.ReceiveBuffer = fullest.ReceiveBuffer // which it does not know
 			}
-			if diff := cmp.Diff(want, sum); diff != "" || l.Sockets != len(shown) {
-				t.Errorf("%d sockets, ss shows %d; sums (-snapshot +ss):\n%s", l.Sockets, len(shown), diff)
+			if diff := cmp.Diff(want, fullest); diff != "" || l.Sockets != len(shown) {
+				t.Errorf("%d sockets, ss shows %d; of the fullest (-snapshot +ss):\n%s", l.Sockets, len(shown), diff)
 			}
 		})
 	})

@@ -86,7 +86,7 @@ func (h *host) add(ports ...int) *pod {
 	defer h.mu.Unlock()
 	h.serial++
 	p := &pod{scripted: newScripted(), host: h, rows: make(map[socket.Protocol][]socket.Socket)}
-	p.detailed, p.onRanges = true, p.begin
+	p.detailed, p.onReading = true, p.begin
 	p.found = socket.Namespace{
 		Serial: h.serial, Inode: 4026532000 + h.serial, Source: p.scripted, Members: func() []int { return []int{int(p.found.Serial)} },
 		Lives: func() bool {

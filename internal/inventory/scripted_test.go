@@ -34,7 +34,7 @@ type scripted struct {
 	rangesErr error
 	detailed  bool
 	onRead    func()
-	onRanges  func()        // at the start of each reading
+	onReading func()        // at the start of each reading of both protocols
 	hold      chan struct{} // if not nil, reads wait until it is closed
 }
 
@@ -45,20 +45,25 @@ func newScripted() *scripted {
 func (s *scripted) Detailed() bool { return s.detailed }
 
 func (s *scripted) Confirm(proto socket.Protocol, _ []socket.Socket) ([]socket.Socket, error) {
-	sockets, _, err := s.Read(proto)
+	sockets, _, err := s.answer(proto)
 	return sockets, err
 }
 
 func (s *scripted) Name() string { return "scripted" }
 
 func (s *scripted) PortRanges() (socket.PortRanges, error) {
-	if s.onRanges != nil {
-		s.onRanges()
-	}
 	return s.ranges, s.rangesErr
 }
 
 func (s *scripted) Read(proto socket.Protocol) (sockets []socket.Socket, same bool, err error) {
+	if s.onReading != nil && proto == socket.TCP { // the first
+		s.onReading()
+	}
+	return s.answer(proto)
+}
+
+// answer gives the next answer.
+func (s *scripted) answer(proto socket.Protocol) (sockets []socket.Socket, same bool, err error) {
 	if s.hold != nil {
 		<-s.hold
 	}

@@ -39,8 +39,9 @@ func (t *troubles) report(subject string, err error) {
 		level.Info(t.logger).Log("msg", "can read "+subject+" again")
 		return
 	}
-	level.Error(t.logger).Log("msg", "cannot read "+subject, "err", err)
+	logger := level.Error(t.logger)
 	if p := (*panicked)(nil); errors.As(err, &p) {
-		level.Error(t.logger).Log("msg", "this is a bug of the exporter: please report it", "stack", string(p.stack[:min(len(p.stack), maxStack)]))
+		logger = log.With(logger, "stack", string(p.stack[:min(len(p.stack), maxStack)]))
 	}
+	logger.Log("msg", "cannot read "+subject, "err", err)
 }
