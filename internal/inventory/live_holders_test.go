@@ -48,11 +48,12 @@ var holdings = []struct {
 		want: held("foo", "foo.socket"), byCgroup: held("", "foo.socket"),
 	},
 	{
-		// Those of the socket's own cgroup come first: if they hold it nobody else is looked for.
+		// Each has the unit that it runs in, and not that of who made the socket.
 		name: "a program and one of another cgroup", open: func(t *testing.T, group *netnstest.Cgroup, port uint16) {
-			serve(t, "first", group, port).PassOn(t, netnstest.Program{Name: "second", UID: serviceUser})
+			other := netnstest.NewCgroup(t, "other.service")
+			serve(t, "first", group, port).PassOn(t, netnstest.Program{Name: "second", Cgroup: other, UID: serviceUser})
 		},
-		want: held("first", "demo.service"), byCgroup: held("first", "demo.service"),
+		want: held("first", "demo.service", "second", "other.service"), byCgroup: held("first", "demo.service"),
 	},
 	{
 		name: "five programs with a socket each", open: func(t *testing.T, group *netnstest.Cgroup, port uint16) {
@@ -151,12 +152,13 @@ var changes = []struct {
 		// To nobody the one process of the cgroup is the holder: which sockets it has open only more rights would show.
 		name: "it closes the socket and another has it", begin: func(t *testing.T, group *netnstest.Cgroup) func() {
 			before := serve(t, "before", group, 8000)
+			other := netnstest.NewCgroup(t, "other.service")
 			return func() {
-				before.PassOn(t, netnstest.Program{Name: "after", UID: serviceUser})
+				before.PassOn(t, netnstest.Program{Name: "after", Cgroup: other, UID: serviceUser})
 				before.CloseSocket(t, 0)
 			}
 		},
-		want: held("after", "demo.service"), byCgroup: held("before", "demo.service"),
+		want: held("after", "other.service"), byCgroup: held("before", "demo.service"),
 	},
 	{
 		name: "it moves to another cgroup", begin: func(t *testing.T, group *netnstest.Cgroup) func() {
@@ -164,7 +166,7 @@ var changes = []struct {
 			before := serve(t, "before", group, 8000)
 			return func() { other.Add(t, before.PID) }
 		},
-		want: held("before", "demo.service"), byCgroup: held("", "demo.service"),
+		want: held("before", "other.service"), byCgroup: held("", "demo.service"),
 	},
 	{
 		name: "it moves, and its cgroup is replaced by another", begin: func(t *testing.T, group *netnstest.Cgroup) func() {
