@@ -45,7 +45,7 @@ func audit(o inventory.Options, out *bytes.Buffer, s Streams) (found bool, err e
 	declared, violations, _, missing := tally(all)
 	for _, state := range snapshot.Compliance.Services {
 		if state.Up && state.Assumed {
-			fmt.Fprintf(out, "%s %d: assumed: %s listens only on ::, which is assumed to accept IPv4 because net.ipv6.bindv6only is 0\n",
+			fmt.Fprintf(out, "%s %d: assumed: %s listens only on ::, which is assumed to accept IPv4 (net.ipv6.bindv6only is 0 or not known)\n",
 				state.Proto, state.Port, wording.Printable(state.Name))
 		}
 	}

@@ -65,11 +65,11 @@ type jsonListener struct {
 }
 
 type jsonHolder struct {
-	Process     string  `json:"process"`
-	Unit        string  `json:"unit"`
-	ContainerID string  `json:"container_id"`
-	PodUID      string  `json:"pod_uid"`
-	UID         *uint32 `json:"uid"`
+	Process     string `json:"process"`
+	Unit        string `json:"unit"`
+	ContainerID string `json:"container_id"`
+	PodUID      string `json:"pod_uid"`
+	UID         uint32 `json:"uid"`
 }
 
 type jsonViolation struct {
@@ -148,7 +148,7 @@ func jsonOf(l *inventory.Listener) jsonListener {
 		Registered:  known(verdict.Reason == "", judged),
 	}
 	for _, h := range l.Holders {
-		j.Holders = append(j.Holders, jsonHolder{h.Process, h.Unit, h.ContainerID, h.PodUID, known(h.UID, !h.UIDUnknown)})
+		j.Holders = append(j.Holders, jsonHolder(h))
 	}
 	if judged && verdict.Reason != "" {
 		j.Violation = &jsonViolation{verdict.Reason, verdict.Service, known(verdict.Declared, verdict.Declared != "")}

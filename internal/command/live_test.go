@@ -34,6 +34,31 @@ func runAs(t *testing.T, user string, args ...string) (code int, stdout, stderr 
 	return e.Wait(), e.Stdout.String(), e.Stderr.String()
 }
 
+func TestAuditSaysWhatItAssumesOfItsOwnNamespace(t *testing.T) {
+	program.Path(t) // before the test enters its namespace
+	netnstest.Run(t, func(t *testing.T) {
+		file := filepath.Join(host.OpenDir(t), "ports.yml")
+		if err := os.WriteFile(file, []byte(`services: [{name: web, port: 443, bind: 0.0.0.0}]`), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for _, test := range []struct{ bindV6Only, want string }{
+			{"0", "tcp 443: assumed: web " + assumedUp}, {"1", "tcp 443: missing: web " + assumedDown},
+		} {
+			if err := os.WriteFile("/proc/sys/net/ipv6/bindv6only", []byte(test.bindV6Only), 0); err != nil {
+				t.Fatal(err)
+			}
+			closeNow := program.Listen(t, "tcp", "[::]:443")
+			for _, user := range []string{"root", "nobody"} {
+				code, stdout, stderr := runAs(t, user, "audit", "--collector.source=procfs", "--registry.file="+file)
+				if code != 1 || !strings.Contains(stdout, test.want) {
+					t.Errorf("bindv6only %s, as %s: exit code %d, want 1, and %q in:\n%s%s", test.bindV6Only, user, code, test.want, stdout, stderr)
+				}
+			}
+			closeNow()
+		}
+	})
+}
+
 func testFromListToAudit(t *testing.T) {
 	users := []string{"root", "nobody"}
 	for _, l := range []struct{ proto, address string }{

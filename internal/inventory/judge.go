@@ -11,7 +11,6 @@ import (
 
 	"github.com/listen-exporter/listen_exporter/internal/holder"
 	"github.com/listen-exporter/listen_exporter/internal/registry"
-	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
 // judge compares listeners with the part of the registry that is for this host.
@@ -115,8 +114,7 @@ func (j *judge) judgeAll(l *listing, main *namespace) {
 			continue
 		}
 		input := listener.Input()
-		input.Own = listener.Proto == TCP && slices.Contains(j.options.OwnPorts, listener.Addr.Port()) ||
-			slices.ContainsFunc(listener.sockets, func(s holder.Socket) bool { _, is := own[s.Inode]; return is })
+		input.Own = slices.ContainsFunc(listener.sockets, func(s holder.Socket) bool { _, is := own[s.Inode]; return is })
 		listener.Verdict, listener.Judged = j.table.Judge(input), true
 		if listener.Client = isClient(listener.Proto, listener.Range) && !listener.Declared(); listener.Client {
 			listener.Verdict, listener.Judged = Verdict{}, false
@@ -127,7 +125,7 @@ func (j *judge) judgeAll(l *listing, main *namespace) {
 	for _, l := range main.ledgers {
 		read[l.proto.String()] = !l.failed
 	}
-	states := j.table.Up(j.input, socket.BindV6Only(j.options.Procfs))
+	states := j.table.Up(j.input, main.ledgers[0].source.BindV6Only())
 	j.services = slices.DeleteFunc(states, func(s ServiceState) bool { return !read[s.Proto] })
 	if main.whole {
 		j.reserved = j.table.Reserved(j.input)

@@ -21,8 +21,8 @@ func eachSource(t *testing.T, body func(t *testing.T, source string)) {
 	}
 }
 
-// optionsOf returns options for the test's own network namespace, unless edit makes it another one.
-func optionsOf(source string, edit ...func(*inventory.Options)) inventory.Options {
+// tryOpen returns an inventory of the test's own network namespace, unless edit makes it another one.
+func tryOpen(source string, edit ...func(*inventory.Options)) (*inventory.Inventory, error) {
 	o := inventory.Options{
 		Procfs: "/proc", Sysfs: "/sys", Netns: "self", Source: source, TCP: true, UDP: true,
 		EphemeralMinAge: time.Hour, MaxPorts: 100_000,
@@ -30,12 +30,12 @@ func optionsOf(source string, edit ...func(*inventory.Options)) inventory.Option
 	for _, f := range edit {
 		f(&o)
 	}
-	return o
+	return inventory.Open(o, log.NewNopLogger())
 }
 
 func open(t *testing.T, source string, edit ...func(*inventory.Options)) *inventory.Inventory {
 	t.Helper()
-	i, err := inventory.Open(optionsOf(source, edit...), log.NewNopLogger())
+	i, err := tryOpen(source, edit...)
 	if err != nil {
 		t.Fatal(err)
 	}

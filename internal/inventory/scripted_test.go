@@ -51,6 +51,8 @@ func (s *scripted) Confirm(proto socket.Protocol, _ []socket.Socket) ([]socket.S
 
 func (s *scripted) Name() string { return "scripted" }
 
+func (s *scripted) BindV6Only() bool { return false }
+
 func (s *scripted) PortRanges() (socket.PortRanges, error) {
 	return s.ranges, s.rangesErr
 }

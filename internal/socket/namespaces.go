@@ -98,7 +98,7 @@ func (n *Namespaces) open(live *netns.Namespace) Namespace {
 		return namespace
 	}
 	// The right to open the namespace of one process says nothing about the next, so it is tried in each.
-	source := newNetlink("", n.dialer(live), n.buffer, n.protocols...)
+	source := newNetlink(n.procfs, n.inside(live), n.buffer, n.protocols...)
 	err := source.try(n.protocols)
 	source.close()
 	if err == nil {
@@ -107,19 +107,15 @@ func (n *Namespaces) open(live *netns.Namespace) Namespace {
 	return namespace
 }
 
-// dialer returns a function that opens a netlink socket in a namespace.
-func (n *Namespaces) dialer(live *netns.Namespace) func() (int, error) {
-	return func() (fd int, err error) {
+// inside returns a function that calls another with the calling thread in a namespace.
+func (n *Namespaces) inside(live *netns.Namespace) func(do func() error) error {
+	return func(do func() error) error {
 		namespace, err := live.OpenNS()
 		if err != nil {
-			return -1, err
+			return err
 		}
 		defer func() { _ = unix.Close(namespace) }()
-		err = n.thread.In(namespace, func() (err error) {
-			fd, err = dialSockDiag()
-			return err
-		})
-		return fd, err
+		return n.thread.In(namespace, do)
 	}
 }
 

@@ -19,11 +19,16 @@ type resident struct {
 	input io.WriteCloser
 }
 
-// settle starts a process in a fresh network namespace, which listens on a TCP port there.
-func settle(t *testing.T, port int, command string) *resident {
+// settle starts a process in a fresh network namespace, which listens on a TCP port there, after what prepares the namespace.
+func settle(t *testing.T, port int, command string, prepare ...func() error) *resident {
 	t.Helper()
 	r := &resident{Cmd: exec.Command("sh", "-c", "read go; "+command)}
 	if err := netnstest.Elsewhere("", func() error {
+		for _, do := range prepare {
+			if err := do(); err != nil {
+				return err
+			}
+		}
 		fd, err := netnstest.Listen("tcp", fmt.Sprintf("0.0.0.0:%d", port))
 		if err != nil {
 			return err

@@ -25,7 +25,7 @@ var families = [...]uint8{unix.AF_INET, unix.AF_INET6}
 // grows only with the namespace's listeners, that of a UDP dump with its UDP sockets.
 type Netlink struct {
 	wire
-	ranges   portRangeReader
+	sysctls  sysctls
 	sequence uint32
 	request  []byte
 	buffer   []byte
@@ -35,9 +35,9 @@ type Netlink struct {
 // netlinkTable has the last dumps of one protocol.
 type netlinkTable struct {
 	readings [len(families)]*reading
-	sockets  []Socket // of all families
+	sockets  []Socket          // of all families
 	devices  map[uint32]device // to which they are bound, by index
-	behind   bool // a read failed halfway: the readings may be newer than sockets
+	behind   bool              // a read failed halfway: the readings may be newer than sockets
 }
 
 var _ Source = (*Netlink)(nil)
@@ -45,7 +45,7 @@ var _ Source = (*Netlink)(nil)
 // OpenNetlink returns a source of the exporter's own network namespace, and tries it: an error means that the kernel has no
 // sock_diag for one of the protocols, or that a part of it is forbidden here. procfs is where the procfs is mounted.
 func OpenNetlink(procfs string, protocols ...Protocol) (*Netlink, error) {
-	n := newNetlink(procfs, dialSockDiag, make([]byte, receiveBuffer), protocols...)
+	n := newNetlink(procfs, here, make([]byte, receiveBuffer), protocols...)
 	if err := n.try(protocols); err != nil {
 		n.close()
 		return nil, err
@@ -53,23 +53,32 @@ func OpenNetlink(procfs string, protocols ...Protocol) (*Netlink, error) {
 	return n, nil
 }
 
-// newNetlink returns a source that has not been tried. dial opens its sockets in the network namespace that it reads. Sources
-// that take turns can share the buffer, which has receiveBuffer bytes. procfs is empty if its sysctls are those of another
-// namespace.
+// newNetlink returns a source that has not been tried. inside calls a function with the calling thread in the network namespace that
+// it reads. Sources that take turns can share the buffer, which has receiveBuffer bytes.
 //
 // The source may be closed after each Read and Confirm: it opens itself again.
-func newNetlink(procfs string, dial func() (fd int, err error), buffer []byte, protocols ...Protocol) *Netlink {
+func newNetlink(procfs string, inside func(do func() error) error, buffer []byte, protocols ...Protocol) *Netlink {
+	dial := func() (fd int, err error) {
+		err = inside(func() (err error) {
+			fd, err = dialSockDiag()
+			return err
+		})
+		return fd, err
+	}
 	n := &Netlink{
-		wire:   wire{dial: dial, send: unix.Write, receive: receive, fd: -1},
-		ranges: portRangeReader{procfs: procfs},
-		buffer: buffer,
-		tables: make(map[Protocol]*netlinkTable),
+		wire:    wire{dial: dial, send: unix.Write, receive: receive, fd: -1},
+		sysctls: sysctls{procfs: procfs, inside: inside},
+		buffer:  buffer,
+		tables:  make(map[Protocol]*netlinkTable),
 	}
 	for _, proto := range protocols {
 		n.tables[proto] = &netlinkTable{readings: [...]*reading{newReading(), newReading()}}
 	}
 	return n
 }
+
+// here calls a function on any thread of the exporter's own network namespace.
+func here(do func() error) error { return do() }
 
 // try does once everything that a Read may do.
 func (n *Netlink) try(protocols []Protocol) error {
@@ -92,8 +101,11 @@ func (n *Netlink) Name() string { return "netlink" }
 // Detailed returns true.
 func (n *Netlink) Detailed() bool { return true }
 
-// PortRanges returns the namespace's port ranges.
-func (n *Netlink) PortRanges() (PortRanges, error) { return n.ranges.read() }
+// BindV6Only returns false: each socket has its own IPv6Only.
+func (n *Netlink) BindV6Only() bool { return false }
+
+// PortRanges implements Source.
+func (n *Netlink) PortRanges() (PortRanges, error) { return n.sysctls.portRanges() }
 
 // Read implements Source.
 func (n *Netlink) Read(proto Protocol) (sockets []Socket, same bool, err error) {

@@ -35,10 +35,10 @@ type script struct {
 
 // source returns a source that the script answers.
 func (s *script) source() *Netlink {
-	n := newNetlink("", func() (int, error) {
+	n := newNetlink("", func(do func() error) error {
 		s.dialled++
 		s.queue = nil // what was on its way was closed with the last socket
-		return dialSockDiag()
+		return do()
 	}, make([]byte, receiveBuffer), TCP)
 	n.send, n.receive = s.send, s.receive
 	s.t.Cleanup(n.close)
@@ -244,7 +244,7 @@ func TestASourceThatIsClosedAfterEachReadGoesOnWithWhatItKnows(t *testing.T) {
 }
 
 func TestAFailureToOpenASocketIsAFailedRead(t *testing.T) {
-	n := newNetlink("", func() (int, error) { return -1, unix.ESRCH }, make([]byte, receiveBuffer), TCP)
+	n := newNetlink("", func(func() error) error { return unix.ESRCH }, make([]byte, receiveBuffer), TCP)
 	for range 2 {
 		if sockets, _, err := n.Read(TCP); !errors.Is(err, unix.ESRCH) || sockets != nil {
 			t.Errorf("got %v, %v, want %v", sockets, err, unix.ESRCH)

@@ -56,16 +56,16 @@ func rowsOf[T procfs.NetTCP | procfs.NetUDP](read func(procfs.FS) (T, error)) fu
 type Procfs struct {
 	dir string // /proc/<pid>
 	// via is another path of the same directory, which is read instead of dir unless it is empty.
-	via    string
-	ranges portRangeReader
+	via     string
+	sysctls sysctls
 }
 
 var _ Source = (*Procfs)(nil)
 
-// NewProcfs returns a source that reads the tables of the process with the directory dir. sysctls is the procfs mount whose
+// NewProcfs returns a source that reads the tables of the process with the directory dir. procfs is the procfs mount whose
 // sys/net shows the same namespace, or empty if there is none.
-func NewProcfs(dir, sysctls string) *Procfs {
-	return &Procfs{dir: dir, ranges: portRangeReader{procfs: sysctls}}
+func NewProcfs(dir, procfs string) *Procfs {
+	return &Procfs{dir: dir, sysctls: sysctls{procfs: procfs, inside: here}}
 }
 
 // Name returns "procfs".
@@ -80,8 +80,11 @@ func (p *Procfs) Confirm(proto Protocol, _ []Socket) ([]Socket, error) {
 	return sockets, err
 }
 
+// BindV6Only implements Source.
+func (p *Procfs) BindV6Only() bool { return p.sysctls.bindV6Only() }
+
 // PortRanges returns the namespace's port ranges, or the kernel's defaults if its sysctls cannot be seen.
-func (p *Procfs) PortRanges() (PortRanges, error) { return p.ranges.read() }
+func (p *Procfs) PortRanges() (PortRanges, error) { return p.sysctls.portRanges() }
 
 // Read implements Source. It never reports that nothing changed.
 func (p *Procfs) Read(proto Protocol) (sockets []Socket, same bool, err error) {

@@ -87,6 +87,9 @@ type Source interface {
 	// Confirm asks again for sockets that an earlier Read returned and the last one did not. It returns those that are there after
 	// all, and may return others that listen. Without missing sockets it is Read.
 	Confirm(proto Protocol, missing []Socket) ([]Socket, error)
+	// BindV6Only reports whether an IPv6 wildcard socket whose IPv6Only is not known refuses IPv4 unless it asked for it
+	// (net.ipv6.bindv6only). It returns false, the kernel's default, if it cannot be read. It may be called during a Read.
+	BindV6Only() bool
 	// PortRanges returns the namespace's port ranges. With an error it returns the kernel's defaults.
 	PortRanges() (PortRanges, error)
 }
