@@ -6,12 +6,12 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/cpu"
+	"golang.org/x/sys/unix"
 )
 
 // table is one of the kernel's socket tables.
@@ -113,38 +113,55 @@ func (p *Procfs) open() (dir string, closeDir func(), err error) {
 	if !strings.Contains(p.dir, "udp") {
 		return p.dir, func() {}, nil
 	}
-	f, err := os.Open(p.dir)
+	fd, err := unix.Open(p.dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return "", nil, fmt.Errorf("read %s: %w", p.dir, withoutPath(err))
+		return "", nil, fmt.Errorf("read %s: %w", p.dir, err)
 	}
-	return fmt.Sprintf("/proc/self/fd/%d", f.Fd()), func() { _ = f.Close() }, nil
+	return fmt.Sprintf("/proc/self/fd/%d", fd), func() { _ = unix.Close(fd) }, nil
 }
 
 // appendTable reads the table t below dir. In errors it has the path that the user knows.
 func (p *Procfs) appendTable(dst []Socket, dir string, t table) ([]Socket, error) {
-	path := filepath.Join(p.dir, "net", t.file)
-	if err := checkTable(filepath.Join(dir, "net", t.file)); err != nil {
+	dst, err := t.appendSockets(dst, dir)
+	if onPath := new(fs.PathError); errors.As(err, &onPath) {
+		err = onPath.Err
+	}
+	if err != nil {
+		return nil, at("read "+filepath.Join(p.dir, "net", t.file), err)
+	}
+	return dst, nil
+}
+
+// appendSockets reads the table below dir.
+func (t table) appendSockets(dst []Socket, dir string) ([]Socket, error) {
+	path := filepath.Join(dir, "net", t.file)
+	if err := checkTable(path); err != nil {
 		if t.ipv6 && errors.Is(err, fs.ErrNotExist) {
 			return dst, nil
 		}
-		return nil, fmt.Errorf("read %s: %w", path, withoutPath(err))
+		return nil, err
 	}
 	proc, err := procfs.NewFS(dir)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
+		return nil, err
 	}
 	rows, err := t.read(proc)
+	if onPath := new(fs.PathError); errors.As(err, &onPath) {
+		return nil, err
+	}
 	if err != nil {
-		if onPath := new(fs.PathError); errors.As(err, &onPath) {
-			return nil, fmt.Errorf("read %s: %w", path, onPath.Err)
+		what, row := locateBadRow(path, t.rows)
+		if row != nil {
+			err = fmt.Errorf("%q: %w", shortened(row), err)
 		}
-		return nil, fmt.Errorf("read %s: %s: %w", path, locateBadRow(filepath.Join(dir, "net", t.file), t.rows), err)
+		return nil, &foreignError{what, err}
 	}
 	for i, row := range rows {
 		addr, ok := address(row.LocalAddr, cpu.IsBigEndian)
 		if !ok || addr.Is4() == t.ipv6 || row.LocalPort > 65535 {
 			// The header is line 1.
-			return nil, fmt.Errorf("read %s: line %d: local address %s port %d does not belong in this table", path, i+2, row.LocalAddr, row.LocalPort)
+			what := fmt.Sprintf("line %d: a local address that does not belong in this table", i+2)
+			return nil, &foreignError{what, fmt.Errorf("%s port %d", row.LocalAddr, row.LocalPort)}
 		}
 		if row.St != t.state {
 			continue
@@ -174,12 +191,4 @@ func address(ip net.IP, bigEndian bool) (netip.Addr, bool) {
 		}
 	}
 	return netip.AddrFromSlice(ip)
-}
-
-// withoutPath removes the path from an error of package os, for a message that has it already.
-func withoutPath(err error) error {
-	if onPath := new(fs.PathError); errors.As(err, &onPath) {
-		return onPath.Err
-	}
-	return err
 }

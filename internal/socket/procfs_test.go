@@ -2,16 +2,19 @@ package socket
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -126,14 +129,14 @@ var hostileTables = map[string]struct {
 	"non_hex_address":       {"tcp", tcpHeader + strings.Replace(tcpListen, "00000000:0016", "0000000G:0016", 1), `net/tcp: line 2: malformed: "0: 0000000G:0016`},
 	"odd_address":           {"tcp", tcpHeader + strings.Replace(tcpListen, "00000000:0016", "00000000000:0016", 1), `net/tcp: line 2: malformed`},
 	"address_without_port":  {"tcp", tcpHeader + strings.Replace(tcpListen, "00000000:0016", "00000000", 1), `net/tcp: line 2: malformed`},
-	"port_too_large":        {"tcp", tcpHeader + strings.Replace(tcpListen, "00000000:0016", "00000000:10016", 1), `net/tcp: line 2: local address 0.0.0.0 port 65558 does not belong in this table`},
-	"ipv6_row_in_tcp":       {"tcp", tcpHeader + tcpListen + tcp6Listen, `net/tcp: line 3: local address :: port 22 does not belong in this table`},
-	"ipv4_row_in_tcp6":      {"tcp6", tcpHeader + tcpListen, `net/tcp6: line 2: local address 0.0.0.0 port 22 does not belong in this table`},
+	"port_too_large":        {"tcp", tcpHeader + strings.Replace(tcpListen, "00000000:0016", "00000000:10016", 1), `net/tcp: line 2: a local address that does not belong in this table: 0.0.0.0 port 65558`},
+	"ipv6_row_in_tcp":       {"tcp", tcpHeader + tcpListen + tcp6Listen, `net/tcp: line 3: a local address that does not belong in this table: :: port 22`},
+	"ipv4_row_in_tcp6":      {"tcp6", tcpHeader + tcpListen, `net/tcp6: line 2: a local address that does not belong in this table: 0.0.0.0 port 22`},
 	"state_of_three_digits": {"tcp", tcpHeader + strings.Replace(tcpListen, " 0A ", " 0AA ", 1), ""},
 	"drops_not_a_number":    {"udp", udpHeader + strings.Replace(udpBound, " 5  ", " x  ", 1), `net/udp: line 2: malformed`},
-	"empty_file":            {"tcp", "", `net/tcp: line 1: "" is not the header of a socket table`},
-	"empty_ipv6_file":       {"udp6", "", `net/udp6: line 1: "" is not the header of a socket table`},
-	"no_header":             {"tcp", tcpListen, `net/tcp: line 1: "   0: 00000000:0" is not the header of a socket table`},
+	"empty_file":            {"tcp", "", `net/tcp: line 1: not the header of a socket table: ""`},
+	"empty_ipv6_file":       {"udp6", "", `net/udp6: line 1: not the header of a socket table: ""`},
+	"no_header":             {"tcp", tcpListen, `net/tcp: line 1: not the header of a socket table: "   0: 00000000:0"`},
 	"blank_row":             {"tcp", tcpHeader + "\n" + tcpListen, `net/tcp: line 2: 0 columns`},
 	"binary_garbage":        {"udp", udpHeader + "\x00\xff\xfe\x00\n", `net/udp: line 2: 1 columns`},
 	"line_of_4_mb":          {"tcp", tcpHeader + tcpListen + strings.Repeat("7", 4<<20) + "\n", `net/tcp: line 3: longer than 65536 bytes: "777`},
@@ -159,11 +162,27 @@ func TestProcfsFailsOnHostileTables(t *testing.T) {
 				t.Fatalf("no error, but %v", got)
 			} else if want := "read " + dir + "/"; !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), hostile.want) {
 				t.Errorf("error %q\nwants the prefix %q and %q", err, want, hostile.want)
+			} else if public := publicText(t, err); !publicForm.MatchString(strings.TrimPrefix(public, "read "+dir)) {
+				t.Errorf("the network is shown %q of %q", public, err)
 			} else if len(err.Error()) > 1000 || strings.Contains(err.Error(), "\n") {
 				t.Errorf("the error is no short line: %d bytes", len(err.Error()))
 			}
 		})
 	}
+}
+
+// publicForm is what of an error may be shown to the network: a place and a kind.
+var publicForm = regexp.MustCompile(`^/net/(tcp|udp)6?: line \d+: (malformed|longer than 65536 bytes|\d+ columns, want at least 1[03]|` +
+	`not the header of a socket table|a local address that does not belong in this table)$`)
+
+// publicText returns what of an error is shown to the network.
+func publicText(t *testing.T, err error) string {
+	t.Helper()
+	var public interface{ Public() string }
+	if !errors.As(err, &public) {
+		t.Fatalf("all of %q is shown to the network", err)
+	}
+	return public.Public()
 }
 
 // A file of the kernel is a table: to look at its header costs as much as to read it.
@@ -273,4 +292,40 @@ func FuzzTable(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestATableThatIsNoRegularFileIsAFailedReadThatNeverWaits(t *testing.T) {
+	for name, make := range map[string]func(path string) error{
+		"fifo": func(path string) error { return unix.Mkfifo(path, 0o644) },
+		"fifo_by_link": func(path string) error {
+			return errors.Join(unix.Mkfifo(path+".fifo", 0o644), os.Symlink(path+".fifo", path))
+		},
+		"directory": func(path string) error { return os.Mkdir(path, 0o755) },
+		"device":    func(path string) error { return os.Symlink("/dev/zero", path) },
+		"socket": func(path string) error {
+			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			t.Cleanup(func() { _ = unix.Close(fd) })
+			return errors.Join(err, unix.Bind(fd, &unix.SockaddrUnix{Name: path}))
+		},
+	} {
+		for _, file := range []string{"tcp", "tcp6", "udp", "udp6"} {
+			t.Run(name+"_"+file, func(t *testing.T) {
+				tables := goodTables()
+				delete(tables, file)
+				dir := processDir(t, tables)
+				path := filepath.Join(dir, "net", file)
+				if err := make(path); err != nil {
+					t.Fatal(err)
+				}
+				proto := TCP
+				if strings.HasPrefix(file, "udp") {
+					proto = UDP
+				}
+				_, _, err := NewProcfs(dir, "").Read(proto)
+				if want := "read " + path + ": not a regular file"; err == nil || err.Error() != want {
+					t.Errorf("got %v, want %s", err, want)
+				}
+			})
+		}
+	}
 }

@@ -51,6 +51,9 @@ func checkTable(path string) error {
 	if on.Type == unix.PROC_SUPER_MAGIC {
 		return nil
 	}
+	if err := checkRegular(path); err != nil {
+		return err
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -61,32 +64,33 @@ func checkTable(path string) error {
 		return err
 	}
 	if !bytes.HasPrefix(bytes.TrimLeft(start, " "), []byte(headerStart)) {
-		return fmt.Errorf("line 1: %q is not the header of a socket table", start)
+		return &foreignError{"line 1: not the header of a socket table", fmt.Errorf("%q", start)}
 	}
 	return nil
 }
 
-// locateBadRow returns the line number and the text of the first row of the table at path that is not in its form, for the error of a
+// locateBadRow returns what is wrong with the first row of the table at path that is not in its form, and the row, for the error of a
 // read that failed. The table of a live kernel may have changed since then.
-func locateBadRow(path string, form rowForm) string {
+func locateBadRow(path string, form rowForm) (what string, row []byte) {
 	table, err := os.Open(path)
 	if err != nil {
-		return "bad row"
+		return "bad row", nil
 	}
 	defer func() { _ = table.Close() }()
 	lines := bufio.NewReaderSize(table, maxRow)
 	for number := 1; ; number++ {
 		row, more, err := lines.ReadLine()
+		columns := len(bytes.Fields(row))
 		switch {
 		case err != nil:
-			return "bad row, gone when looked for"
+			return "bad row, gone when looked for", nil
 		case more:
-			return fmt.Sprintf("line %d: longer than %d bytes: %q", number, maxRow, shortened(row))
+			return fmt.Sprintf("line %d: longer than %d bytes", number, maxRow), row
 		case number == 1: // the header
-		case len(bytes.Fields(row)) < form.columns:
-			return fmt.Sprintf("line %d: %d columns, want at least %d: %q", number, len(bytes.Fields(row)), form.columns, shortened(row))
+		case columns < form.columns:
+			return fmt.Sprintf("line %d: %d columns, want at least %d", number, columns, form.columns), row
 		case !form.form.Match(row):
-			return fmt.Sprintf("line %d: malformed: %q", number, shortened(row))
+			return fmt.Sprintf("line %d: malformed", number), row
 		}
 	}
 }

@@ -1,14 +1,12 @@
 package program
 
 import (
-	"errors"
-	"io"
 	"os"
 	"path/filepath"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The headers of the kernel's socket tables.
@@ -70,57 +68,41 @@ func WriteTable(t testing.TB, procfs, name, table string) {
 	}
 }
 
-// Gate holds up whoever reads the table of TCP.
+// Gate holds up whoever reads the table of TCP: it has a lease on the file, so that the kernel lets nobody open it
+// (F_SETLEASE in fcntl(2)), for 45 s at most.
 type Gate struct {
-	t            testing.TB
-	procfs, fifo string
-	table        string
+	t     testing.TB
+	table *os.File
 }
 
-// CloseGate puts a FIFO in the place of 1/net/tcp, so that the next read hangs.
+// CloseGate makes the next read of 1/net/tcp hang.
 func CloseGate(t testing.TB, procfs string) *Gate {
 	t.Helper()
-	place, inPlace := TablePath(procfs, "tcp"), filepath.Join(procfs, "tcp.fifo")
-	table, err := os.ReadFile(place)
-	g := &Gate{t: t, procfs: procfs, fifo: filepath.Join(procfs, "fifo"), table: string(table)}
-	for _, step := range []func() error{
-		func() error { return err },
-		func() error { return syscall.Mkfifo(g.fifo, 0o644) },
-		func() error { return os.Link(g.fifo, inPlace) },
-		func() error { return os.Rename(inPlace, place) },
-	} {
-		if err := step(); err != nil {
-			t.Fatal(err)
-		}
+	table, err := os.Open(TablePath(procfs, "tcp"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return g
+	t.Cleanup(func() { _ = table.Close() })
+	if _, err := unix.FcntlInt(table.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Skipf("the file system gives no lease on a file: %v", err)
+	}
+	return &Gate{t, table}
 }
 
 // Await waits until a reader hangs, and returns a function that gives that reader the table, and later ones too.
 func (g *Gate) Await() (open func()) {
 	g.t.Helper()
-	deadline := time.Now().Add(Patience)
-	for {
-		// Without O_NONBLOCK a reader that never comes would hang the test.
-		w, err := os.OpenFile(g.fifo, os.O_WRONLY|syscall.O_NONBLOCK, 0)
-		if err == nil {
-			return sync.OnceFunc(func() { g.release(w) })
+	for deadline := time.Now().Add(Patience); ; time.Sleep(5 * time.Millisecond) {
+		lease, err := unix.FcntlInt(g.table.Fd(), unix.F_GETLEASE, 0)
+		if err != nil {
+			g.t.Fatal(err)
 		}
-		if !errors.Is(err, syscall.ENXIO) || time.Now().After(deadline) {
-			g.t.Fatalf("no reader came: %v", err)
+		if lease != unix.F_WRLCK { // it is what the reader wants
+			return func() { _ = g.table.Close() }
 		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-func (g *Gate) release(w *os.File) {
-	g.t.Helper()
-	WriteTable(g.t, g.procfs, "tcp", g.table)
-	if _, err := io.WriteString(w, g.table); err != nil && !errors.Is(err, syscall.EPIPE) {
-		g.t.Errorf("write into the FIFO: %v", err)
-	}
-	if err := errors.Join(w.Close(), os.Remove(g.fifo)); err != nil {
-		g.t.Error(err)
+		if time.Now().After(deadline) {
+			g.t.Fatal("no reader came")
+		}
 	}
 }
 
