@@ -35,6 +35,9 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // run runs the program and returns its exit code.
 func run(args []string, stdout, stderr io.Writer) int {
+	// Without this, a pipe whose reader has gone would end the program: a command without an error, and the server with its log.
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
 	c, done, err := parse(args, stdout)
 	if err != nil {
 		// The error may quote several lines of the user's.
@@ -47,7 +50,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if c.command != serveCommand {
 		return runCommand(c, stdout, stderr)
 	}
-	logs := newLogs(stderr, c.logLevel, c.logFormat)
+	logs, written := newServerLogs(stderr, c.logLevel, c.logFormat)
+	defer written.Flush(time.Second)
 	if err := serve(c, logs); err != nil {
 		inventory.LogEach(logs.Kit, "cannot serve", err)
 		return exitFailure
@@ -57,9 +61,6 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // runCommand runs list, audit or check.
 func runCommand(c *config, stdout, stderr io.Writer) int {
-	// Without this, a closed pipe would end the program without an error.
-	signal.Ignore(syscall.SIGPIPE)
-	defer signal.Reset(syscall.SIGPIPE)
 	options := c.inventory
 	if !c.maxPortsSet {
 		options.MaxPorts = math.MaxInt32 // the default limits what Prometheus stores
@@ -83,40 +84,56 @@ func runCommand(c *config, stdout, stderr io.Writer) int {
 	}
 }
 
-// serve serves until SIGTERM or SIGINT.
+// serve serves until SIGTERM or SIGINT. A second one ends the program at once.
 func serve(c *config, logs server.Logs) error {
-	// A service manager may ask for a reload at once, however long the registry takes to load: the signal must not end the
-	// program.
+	// Signals count from here on: whatever hangs below, the program ends, and a reload that a service manager asks for at once,
+	// however long the registry takes to load, does not end it.
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	context.AfterFunc(ctx, stop)
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 
 	level.Info(logs.Kit).Log("msg", "starting "+wording.Program, "version", version.Info(), "build_context", version.BuildContext())
 	runtime.GOMAXPROCS(c.gomaxprocs)
-	listeners, err := inventory.Open(c.inventory, logs.Kit)
-	if err != nil {
-		return err
-	}
-	options := c.server
-	options.Host, options.RegistryFile = c.inventory.RegistryHost, c.inventory.RegistryFile
-	options.Snapshot = func() *inventory.Snapshot {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		return listeners.Snapshot(ctx)
-	}
-	if options.RegistryFile != "" {
-		options.Reload = listeners.ReloadRegistry
-	}
-	s, err := server.New(options, logs)
-	if err != nil {
-		return err
+	var s *server.Server
+	started := make(chan error, 1)
+	go func() {
+		var err error
+		s, err = start(c, logs)
+		started <- err
+	}()
+	select {
+	case err := <-started:
+		if err != nil {
+			return err
+		}
+	case <-ctx.Done():
+		level.Info(logs.Kit).Log("msg", "shutting down: the start had not ended")
+		return nil
 	}
 	go func() {
 		for range hangups {
 			_ = s.Reload("SIGHUP") // which logs its error
 		}
 	}()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	return s.Run(ctx)
+}
+
+// start opens what is observed, and then the ports of the server.
+func start(c *config, logs server.Logs) (*server.Server, error) {
+	listeners, err := inventory.Open(c.inventory, logs.Kit)
+	if err != nil {
+		return nil, err
+	}
+	options := c.server
+	options.Host, options.RegistryFile, options.Snapshot = c.inventory.RegistryHost, c.inventory.RegistryFile, listeners.Snapshot
+	if options.RegistryFile != "" {
+		options.Reload = listeners.ReloadRegistry
+	}
+	s, err := server.New(options, logs)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.Listen()
 }

@@ -3,11 +3,11 @@
 package collector
 
 import (
+	"context"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
@@ -108,11 +108,11 @@ func newScrape() *scrape {
 		services: gauges("host_listen_service_up", "Whether the registry's required service listens as declared (1) or not (0)."),
 	}
 	for _, m := range perListener {
-		f := gauges(m.name, m.help)
+		family := gauges
 		if m.counter {
-			f.Type = dto.MetricType_COUNTER.Enum()
+			family = counters
 		}
-		s.families = append(s.families, f)
+		s.families = append(s.families, family(m.name, m.help))
 	}
 	s.families = append(s.families, s.holders, s.violated, s.services)
 	return s
@@ -169,28 +169,35 @@ func aboutRegistry(r *inventory.Compliance) []*dto.MetricFamily {
 
 // Collector exports a snapshot of the listening ports at each scrape.
 //
-// It is a gatherer, not a prometheus.Collector: a Prometheus registry checks, hashes and sorts every sample at each scrape. With
-// 10 000 listeners that takes more than half of the time.
+// It is no prometheus.Collector: a Prometheus registry checks, hashes and sorts every sample at each scrape. With 10 000 listeners
+// that takes more than half of the time.
 type Collector struct {
-	snapshot func() *inventory.Snapshot
-	scrapes  sync.Pool // of *scrape, which no two Gathers use at the same time
+	snapshot        func(context.Context) *inventory.Snapshot
+	logLinesDropped func() uint64
+	scrapes         sync.Pool // of *scrape, which no two Gathers use at the same time
 }
 
-var _ prometheus.TransactionalGatherer = (*Collector)(nil)
-
-// New returns a collector that calls snapshot once at each scrape. snapshot must be safe for concurrent use.
-func New(snapshot func() *inventory.Snapshot) *Collector {
+// New returns a collector that calls snapshot once at each scrape. logLinesDropped returns how many lines of the exporter's log
+// were dropped; it is nil if none ever is. Both must be safe for concurrent use.
+func New(snapshot func(context.Context) *inventory.Snapshot, logLinesDropped func() uint64) *Collector {
 	return &Collector{
-		snapshot: snapshot,
-		scrapes:  sync.Pool{New: func() any { return newScrape() }},
+		snapshot:        snapshot,
+		logLinesDropped: logLinesDropped,
+		scrapes:         sync.Pool{New: func() any { return newScrape() }},
 	}
 }
 
-// Gather implements prometheus.TransactionalGatherer. The families are valid until done is called.
-func (c *Collector) Gather() (_ []*dto.MetricFamily, done func(), _ error) {
+// Gather returns the families of a snapshot, whose time ctx limits. They are valid until done is called.
+func (c *Collector) Gather(ctx context.Context) (families []*dto.MetricFamily, done func()) {
+	snapshot := c.snapshot(ctx)
 	s := c.scrapes.Get().(*scrape)
-	families := s.fill(c.snapshot())
-	return families, func() { c.scrapes.Put(s) }, nil
+	families = s.fill(snapshot)
+	if c.logLinesDropped != nil {
+		f := counters("host_listen_log_lines_dropped_total", "Lines of the exporter's log that were dropped, because nobody read the log or it could not be written.")
+		f.add(nil, float64(c.logLinesDropped()))
+		families = append(families, &f.MetricFamily)
+	}
+	return families, func() { c.scrapes.Put(s) }
 }
 
 func boolean(b bool) float64 {
@@ -202,4 +209,8 @@ func boolean(b bool) float64 {
 
 func gauges(name, help string) *sampledFamily {
 	return &sampledFamily{MetricFamily: dto.MetricFamily{Name: &name, Help: &help, Type: dto.MetricType_GAUGE.Enum()}}
+}
+
+func counters(name, help string) *sampledFamily {
+	return &sampledFamily{MetricFamily: dto.MetricFamily{Name: &name, Help: &help, Type: dto.MetricType_COUNTER.Enum()}}
 }

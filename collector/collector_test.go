@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -149,22 +150,27 @@ host_listen_ports_unattributed 2
 host_listen_source_info{source="netlink"} 1
 `
 
+// newCollector returns a collector of a snapshot that takes no time.
+func newCollector(snapshot func() *inventory.Snapshot) *Collector {
+	return New(func(context.Context) *inventory.Snapshot { return snapshot() }, nil)
+}
+
 // gatherer makes a plain gatherer of a collector, as the test functions of client_golang want it. It checks and sorts the
 // samples as a registry would.
 func gatherer(c *Collector) prometheus.Gatherer {
 	return prometheus.Gatherers{prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
-		families, done, err := c.Gather()
+		families, done := c.Gather(context.Background())
 		defer done()
 		copies := make([]*dto.MetricFamily, len(families))
 		for i, family := range families {
 			copies[i] = proto.Clone(family).(*dto.MetricFamily)
 		}
-		return copies, err
+		return copies, nil
 	})}
 }
 
 func TestASnapshotBecomesMetrics(t *testing.T) {
-	c := New(example)
+	c := newCollector(example)
 	for range 2 { // the second scrape uses the memory of the first
 		if err := testutil.GatherAndCompare(gatherer(c), strings.NewReader(exampleText)); err != nil {
 			t.Error(err)
@@ -173,7 +179,7 @@ func TestASnapshotBecomesMetrics(t *testing.T) {
 }
 
 func TestMetricsAreFreeOfLint(t *testing.T) {
-	problems, err := testutil.GatherAndLint(gatherer(New(example)))
+	problems, err := testutil.GatherAndLint(gatherer(newCollector(example)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +190,7 @@ func TestMetricsAreFreeOfLint(t *testing.T) {
 
 func TestAFailedReadIsAGaugeOfZeroAndNoSeries(t *testing.T) {
 	snapshot := example()
-	c := New(func() *inventory.Snapshot { return snapshot })
+	c := newCollector(func() *inventory.Snapshot { return snapshot })
 	if _, err := gatherer(c).Gather(); err != nil {
 		t.Fatal(err)
 	}
@@ -253,14 +259,11 @@ func TestScrapesMayOverlap(t *testing.T) {
 			{Key: key("tcp", fmt.Sprintf("127.0.0.1:%d", n%7+1), inventory.ScopeLoopback, inventory.RangePrivileged), Sockets: n%7 + 1},
 		}}
 	}
-	c := New(func() *inventory.Snapshot { return <-snapshots })
+	c := newCollector(func() *inventory.Snapshot { return <-snapshots })
 	var scrapes sync.WaitGroup
 	for range count {
 		scrapes.Go(func() {
-			families, done, err := c.Gather()
-			if err != nil {
-				t.Error(err)
-			}
+			families, done := c.Gather(t.Context())
 			defer done()
 			for _, family := range families {
 				if family.GetName() != "host_listen_port_sockets" {

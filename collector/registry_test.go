@@ -81,7 +81,7 @@ host_listen_service_up{port="6379",proto="tcp",service_name="redis"} 0
 `
 
 func TestVerdictsBecomeMetrics(t *testing.T) {
-	c := New(judgedExample)
+	c := newCollector(judgedExample)
 	for range 2 { // the second scrape uses the memory of the first
 		if err := testutil.GatherAndCompare(gatherer(c), strings.NewReader(judgedText),
 			"host_listen_collector_success",
@@ -100,7 +100,7 @@ func TestVerdictsBecomeMetrics(t *testing.T) {
 
 func TestAChangedVerdictOrRegistryChangesTheSeries(t *testing.T) {
 	snapshot := judgedExample()
-	c := New(func() *inventory.Snapshot { return snapshot })
+	c := newCollector(func() *inventory.Snapshot { return snapshot })
 	if _, err := gatherer(c).Gather(); err != nil {
 		t.Fatal(err)
 	}

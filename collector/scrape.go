@@ -167,13 +167,25 @@ func (l *listenerLabels) ofHolders(of *inventory.Listener) [][]*dto.LabelPair {
 	l.many, l.holders, l.holderPairs = of.ManyHolders, of.Holders, nil
 	for _, h := range of.Holders {
 		l.holderPairs = append(l.holderPairs, l.with(
-			"container_id", h.ContainerID, "pod_uid", h.PodUID, "process", h.Process,
+			"container_id", h.ContainerID, "pod_uid", h.PodUID, "process", processLabel(h.Process),
 			"uid", strconv.FormatUint(uint64(h.UID), 10), "unit", h.Unit))
 	}
 	if of.ManyHolders {
-		l.holderPairs = append(l.holderPairs, l.with("process", "(many)"))
+		l.holderPairs = append(l.holderPairs, l.with("process", manyHolders))
 	}
 	return l.holderPairs
+}
+
+// manyHolders is the process label of the series for all holders that are not shown.
+const manyHolders = "(many)"
+
+// processLabel returns the process label of a process. One that calls itself (many) is in quotes, and one that calls itself so in
+// more of them: no two names have the same label.
+func processLabel(name string) string {
+	if strings.Trim(name, `"`) == manyHolders {
+		return `"` + name + `"`
+	}
+	return name
 }
 
 // ofVerdict returns the label pairs of a listener's violation series.

@@ -2,6 +2,7 @@
 package docs
 
 import (
+	"context"
 	"net/netip"
 	"net/url"
 	"os"
@@ -94,7 +95,7 @@ func exportedMetrics(t *testing.T) []string {
 			Verdict:   inventory.Verdict{Reason: inventory.ReasonUnregistered},
 		}
 	}
-	families, done, err := collector.New(func() *inventory.Snapshot {
+	families, done := collector.New(func(context.Context) *inventory.Snapshot {
 		return &inventory.Snapshot{
 			Reads:     []inventory.Read{{Collector: inventory.TCP}, {Collector: inventory.CollectorHolder}, {Collector: inventory.CollectorNetns}},
 			Listeners: []inventory.Listener{listener(inventory.TCP), listener(inventory.UDP)},
@@ -103,10 +104,7 @@ func exportedMetrics(t *testing.T) []string {
 				Reserved: make([]inventory.TeamUse, 1),
 			},
 		}
-	}).Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
+	}, nil).Gather(t.Context())
 	defer done()
 	var names []string
 	for _, family := range families {

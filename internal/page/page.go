@@ -25,9 +25,12 @@ var (
 	script string
 )
 
+// readTime is how long a reader waits for what is still being read.
+const readTime = 5 * time.Second
+
 // handler serves the page.
 type handler struct {
-	snapshot func() *inventory.Snapshot
+	snapshot func(context.Context) *inventory.Snapshot
 	options  Options
 	template *template.Template
 	policy   string
@@ -37,7 +40,7 @@ type handler struct {
 }
 
 // New returns the handler of the page. It calls snapshot once for each page.
-func New(snapshot func() *inventory.Snapshot, o Options) (http.Handler, error) {
+func New(snapshot func(context.Context) *inventory.Snapshot, o Options) (http.Handler, error) {
 	parsed, err := template.New("page").Funcs(template.FuncMap{
 		"container": wording.ShortContainer,
 		"count":     wording.Count,
@@ -93,7 +96,9 @@ func (h *handler) render(ctx context.Context) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err // the reader has gone while waiting
 	}
-	snapshot := h.snapshot()
+	reading, stop := context.WithTimeout(ctx, readTime)
+	defer stop()
+	snapshot := h.snapshot(reading)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

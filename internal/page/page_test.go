@@ -145,7 +145,7 @@ func TestThePageSaysWhatItIsAbout(t *testing.T) {
 
 func TestManyReadersTakeTurns(t *testing.T) {
 	var beingMade atomic.Int32
-	h, err := New(func() *inventory.Snapshot {
+	h, err := New(func(context.Context) *inventory.Snapshot {
 		if beingMade.Add(1) > 1 {
 			t.Error("two pages are made at the same time")
 		}
@@ -172,7 +172,7 @@ func TestNothingIsMadeForAReaderWhoHasLeft(t *testing.T) {
 	for _, when := range []string{"before the sockets are read", "while waiting", "while the sockets are read"} {
 		left, leave := context.WithCancel(t.Context())
 		h := pageOf(t, nil, sampleOptions)
-		h.snapshot = func() *inventory.Snapshot {
+		h.snapshot = func(context.Context) *inventory.Snapshot {
 			if when != "while the sockets are read" {
 				t.Error(when, ": the sockets are read for nobody")
 			}

@@ -1,6 +1,7 @@
 package page
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -115,7 +116,7 @@ func many(n int) *inventory.Snapshot {
 // pageOf returns the handler of a page that shows a snapshot.
 func pageOf(t testing.TB, s *inventory.Snapshot, o Options) *handler {
 	t.Helper()
-	served, err := New(func() *inventory.Snapshot { return s }, o)
+	served, err := New(func(context.Context) *inventory.Snapshot { return s }, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"compress/gzip"
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -153,7 +154,7 @@ func TestMoreScrapesThanAllowedAreRefusedInPlainText(t *testing.T) {
 	for limit, refused := range map[int]int{1: scrapes - 1, 0: 0} {
 		begun, end := make(chan struct{}, scrapes), make(chan struct{})
 		o := defaults()
-		o.MaxRequests, o.Snapshot = limit, func() *inventory.Snapshot {
+		o.MaxRequests, o.Snapshot = limit, func(context.Context) *inventory.Snapshot {
 			begun <- struct{}{}
 			<-end
 			return new(inventory.Snapshot)

@@ -14,7 +14,7 @@ import (
 // newHandler returns the handler of all requests.
 func (s *Server) newHandler() (http.Handler, error) {
 	o := s.options
-	metrics := newMetricsHandler(o, scrapeLogger{s.logs.Toolkit.Handler()})
+	metrics := newMetricsHandler(o, s.logs)
 	mux := http.NewServeMux()
 	pattern := "GET " + o.TelemetryPath
 	if o.TelemetryPath == "/" {
@@ -39,7 +39,7 @@ func (s *Server) newHandler() (http.Handler, error) {
 		mux.Handle("GET /{$}", compressed(root))
 	}
 	if o.EnableLifecycle {
-		mux.HandleFunc(reloadPath, s.serveReload)
+		mux.Handle(reloadPath, ownPagesOnly(hostNames(o.Host), http.HandlerFunc(s.serveReload)))
 	}
 	return mux, nil
 }

@@ -12,6 +12,8 @@ import (
 type Logs struct {
 	Kit     log.Logger   // the server's own
 	Toolkit *slog.Logger // for exporter-toolkit, net/http and promhttp
+	// Dropped returns how many lines were dropped, because nobody read them. It is nil if none ever is.
+	Dropped func() uint64
 }
 
 // scrapeLogger logs the errors of promhttp.

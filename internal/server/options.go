@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"path"
 	"strings"
@@ -27,8 +28,8 @@ type Options struct {
 	// Host and RegistryFile are shown on the page.
 	Host, RegistryFile string
 
-	// Snapshot reads the current listeners.
-	Snapshot func() *inventory.Snapshot
+	// Snapshot reads the current listeners, as far as they are known by the context's deadline.
+	Snapshot func(context.Context) *inventory.Snapshot
 	// Reload reloads the registry. It is nil if there is no registry.
 	Reload func() error
 }

@@ -31,7 +31,7 @@ func BenchmarkScrape(b *testing.B) {
 				b.Fatal(err)
 			}
 			o := defaults()
-			o.Snapshot = func() *inventory.Snapshot { return ports.Snapshot(b.Context()) }
+			o.Snapshot = ports.Snapshot
 			server := httptest.NewServer(newServer(b, o, io.Discard).handler)
 			b.Cleanup(server.Close)
 			url := server.URL + o.TelemetryPath

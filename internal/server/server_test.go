@@ -30,7 +30,7 @@ func defaults() Options {
 		TelemetryPath: "/metrics",
 		MaxRequests:   40,
 		Page:          true,
-		Snapshot:      func() *inventory.Snapshot { return new(inventory.Snapshot) },
+		Snapshot:      func(context.Context) *inventory.Snapshot { return new(inventory.Snapshot) },
 	}
 }
 
@@ -146,7 +146,7 @@ func TestAReloadTakesAPostAndARegistry(t *testing.T) {
 	}{
 		{"good", func() error { return nil }, http.MethodPost, 200, "The registry was reloaded.\n", `level=info msg="reloaded the registry" by=POST` + "\n"},
 		{
-			"bad", func() error { return bad }, http.MethodPost, 500, inventory.BadRegistry + "\nports.yml:1:2: one\n",
+			"bad", func() error { return bad }, http.MethodPost, 500, inventory.BadRegistry + "\nports.yml:1:2: one\nThe log says more.\n",
 			`level=error msg="` + inventory.BadRegistry + `" err="ports.yml:1:2: one"` + "\n",
 		},
 		{"GET", func() error { return bad }, http.MethodGet, 405, "Use POST to reload the registry.\n", ""},
@@ -187,7 +187,7 @@ func TestTheFirstSnapshotIsMadeWhenEveryPortIsOpen(t *testing.T) {
 	o.Web.WebListenAddresses = &addresses
 	begun, finish := make(chan error, 1), make(chan struct{})
 	var first sync.Once
-	o.Snapshot = func() *inventory.Snapshot {
+	o.Snapshot = func(context.Context) *inventory.Snapshot {
 		first.Do(func() {
 			var errs []error
 			for _, address := range addresses {
@@ -201,6 +201,9 @@ func TestTheFirstSnapshotIsMadeWhenEveryPortIsOpen(t *testing.T) {
 	}
 	s := newServer(t, o, io.Discard)
 	ctx, stop := context.WithCancel(t.Context())
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
 	if err := <-begun; err != nil {

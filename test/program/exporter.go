@@ -3,6 +3,7 @@ package program
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -28,14 +29,19 @@ type Exporter struct {
 	t testing.TB
 }
 
-// Launch starts cmd. The end of the test ends it.
+// Launch starts cmd. The end of the test ends it. What it writes is in Stdout and Stderr, unless it writes elsewhere.
 func Launch(t testing.TB, cmd *exec.Cmd) *Exporter {
 	t.Helper()
 	e := &Exporter{t: t, Cmd: cmd, Exited: make(chan struct{}), Client: &http.Client{
 		Transport: new(http.Transport),
 		Timeout:   Patience,
 	}}
-	cmd.Stdout, cmd.Stderr = &e.Stdout, &e.Stderr
+	if cmd.Stdout == nil {
+		cmd.Stdout = &e.Stdout
+	}
+	if cmd.Stderr == nil {
+		cmd.Stderr = &e.Stderr
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +74,28 @@ func (e *Exporter) Listen() *Exporter {
 		return false
 	})
 	return e
+}
+
+// ListenUnread is Listen for a program whose log is not read. address is its --web.listen-address.
+func (e *Exporter) ListenUnread(address string) *Exporter {
+	e.t.Helper()
+	e.Address, e.URL = address, "http://"+address
+	e.Await("an answer", func() bool {
+		answer, err := e.Request(http.MethodGet, "/-/healthy")
+		return err == nil && answer.Status == http.StatusOK
+	})
+	return e
+}
+
+// FreeAddress returns an address of the loopback interface on which nothing listens.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	return listener.Addr().String()
 }
 
 // Start starts the program on a free port of the loopback interface and waits until it listens.
