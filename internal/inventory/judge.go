@@ -3,6 +3,7 @@ package inventory
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -135,14 +136,22 @@ func (j *judge) judgeAll(l *listing, main *namespace) {
 // BadRegistry is the log message for a registry that cannot be loaded again.
 const BadRegistry = "the registry stays as it was: its file is bad"
 
-// LogEach logs each of the errors that err joins, such as the faults of a registry, on a line of its own.
+// maxLogged is how many errors LogEach logs one by one.
+const maxLogged = 10
+
+// LogEach logs each of the errors that err joins, such as the faults of a registry, on a line of its own. Of many it logs the first
+// ones, and how many more there are.
 func LogEach(logger log.Logger, msg string, err error) {
 	errs := []error{err}
 	var joined interface{ Unwrap() []error }
 	if errors.As(err, &joined) {
 		errs = joined.Unwrap()
 	}
-	for _, err := range errs {
+	for i, err := range errs {
+		if i == maxLogged {
+			level.Error(logger).Log("msg", msg, "err", fmt.Sprintf("and %d more", len(errs)-i))
+			return
+		}
 		level.Error(logger).Log("msg", msg, "err", err)
 	}
 }

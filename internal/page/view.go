@@ -190,7 +190,7 @@ func notices(s *inventory.Snapshot) []notice {
 		if read.Err == nil {
 			continue
 		}
-		n := notice{Bad: true, Detail: wording.Printable(read.Err.Error())}
+		n := notice{Bad: true, Detail: wording.Printable(wording.Public(read.Err))}
 		switch read.Collector {
 		case inventory.TCP, inventory.UDP:
 			proto := strings.ToUpper(read.Collector)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -18,6 +19,8 @@ type Fault struct {
 	Line, Column int
 	// Text says what is wrong, and what would be right.
 	Text string
+	// Kind is Text without the words of the file, or empty.
+	Kind string
 }
 
 // Error returns the fault in the form of compilers: file:line:column: text.
@@ -36,6 +39,22 @@ func (f Faults) Error() string {
 	lines := make([]string, len(f))
 	for i, fault := range f {
 		lines[i] = fault.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Public returns the places and kinds of the first faults, for an answer to the network: whoever may ask for it need not be allowed
+// to read the file.
+func (f Faults) Public() string {
+	const most = 10
+	var lines []string
+	for i, fault := range f {
+		if i == most {
+			lines = append(lines, fmt.Sprintf("and %d more", len(f)-most))
+			break
+		}
+		fault.Text = fault.Kind
+		lines = append(lines, fault.Error())
 	}
 	return strings.Join(lines, "\n")
 }
@@ -65,9 +84,22 @@ type report struct {
 // add notes a fault at a place.
 func (r *report) add(line, column int, format string, args ...any) {
 	if len(r.faults) < maxKept {
-		r.faults = append(r.faults, Fault{File: r.file, Line: line, Column: column, Text: fmt.Sprintf(format, args...)})
+		fault := Fault{File: r.file, Line: line, Column: column, Text: fmt.Sprintf(format, args...)}
+		for i, arg := range args {
+			if _, isNumber := arg.(int); !isNumber {
+				args[i] = hidden{}
+			}
+		}
+		fault.Kind = fmt.Sprintf(format, args...)
+		r.faults = append(r.faults, fault)
 	}
 }
+
+// hidden is shown as … by every verb.
+type hidden struct{}
+
+// Format implements fmt.Formatter.
+func (hidden) Format(s fmt.State, _ rune) { _, _ = io.WriteString(s, "…") }
 
 // at notes a fault at the start of a node.
 func (r *report) at(n *yaml.Node, format string, args ...any) {
@@ -84,6 +116,7 @@ func (r *report) err() error {
 	if len(r.faults) > maxFaults {
 		next := r.faults[maxFaults]
 		next.Text = "and more faults from here on"
+		next.Kind = next.Text
 		r.faults = append(r.faults[:maxFaults:maxFaults], next)
 	}
 	return r.faults

@@ -8,6 +8,7 @@ import (
 	"github.com/go-kit/log/level"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
 var errNoRegistry = errors.New("no registry configured: start with --registry.file")
@@ -19,12 +20,25 @@ func (s *Server) Reload(by string) error {
 		level.Warn(s.logs.Kit).Log("msg", "cannot reload the registry", "by", by, "err", errNoRegistry)
 		return errNoRegistry
 	}
-	if err := s.options.Reload(); err != nil {
+	err := s.panics.guard("reload the registry", s.options.Reload)
+	s.logReload(by, err)
+	return err
+}
+
+// logReload logs the result of a reload. An error that is the same as after the last reload is one line.
+func (s *Server) logReload(by string, err error) {
+	s.reload.Lock()
+	defer s.reload.Unlock()
+	last := s.reload.err
+	s.reload.err = err
+	switch {
+	case err == nil:
+		level.Info(s.logs.Kit).Log("msg", "reloaded the registry", "by", by)
+	case last != nil && last.Error() == err.Error():
+		level.Error(s.logs.Kit).Log("msg", inventory.BadRegistry, "by", by, "err", "as logged before")
+	default:
 		inventory.LogEach(s.logs.Kit, inventory.BadRegistry, err)
-		return err
 	}
-	level.Info(s.logs.Kit).Log("msg", "reloaded the registry", "by", by)
-	return nil
 }
 
 func (s *Server) serveReload(w http.ResponseWriter, r *http.Request) {
@@ -36,7 +50,7 @@ func (s *Server) serveReload(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Use POST to reload the registry.", http.StatusMethodNotAllowed)
 	default:
 		if err := s.Reload(http.MethodPost); err != nil {
-			http.Error(w, fmt.Sprintf("%s\n%v", inventory.BadRegistry, err), http.StatusInternalServerError)
+			http.Error(w, fmt.Sprintf("%s\n%s\nThe log says more.", inventory.BadRegistry, wording.Public(err)), http.StatusInternalServerError)
 			return
 		}
 		_, _ = fmt.Fprintln(w, "The registry was reloaded.")

@@ -2,6 +2,7 @@
 package wording
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -53,6 +54,25 @@ func Quoted(text string) string {
 		characters++
 	}
 	return strconv.Quote(text)
+}
+
+// Public returns what an answer to the network says of an error. An error that shows what a file holds, such as a piece of a registry or a
+// row of a table, has a method Public that leaves it out: the text goes to the log only.
+func Public(err error) string {
+	const longest = 1000 // characters of a line
+	text := err.Error()
+	if public := interface{ Public() string }(nil); errors.As(err, &public) {
+		text = public.Public()
+	}
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		line = Printable(line)
+		if runes := []rune(line); len(runes) > longest {
+			line = string(runes[:longest]) + "…"
+		}
+		lines[i] = line
+	}
+	return strings.Join(lines, "\n")
 }
 
 var usualName = regexp.MustCompile(`^[-.:0-9A-Za-z]{1,60}$`)
