@@ -49,6 +49,7 @@ func TestTheMetricsPageIsWhatPrometheusReads(t *testing.T) {
 		`host_listen_source_info{source="procfs"}`:          "1",
 		"host_listen_ports_omitted":                         "0",
 		"host_listen_ports_unattributed":                    "5",
+		droppedLines:                                        "0",
 	}
 	for _, labels := range []string{on22, on443, on8080, on53, on546} {
 		want["host_listen_port"+labels] = "1"
