@@ -31,7 +31,7 @@ type common struct {
 func known(listeners map[inventory.Key]inventory.Listener) map[inventory.Key]common {
 	all := make(map[inventory.Key]common)
 	for key, l := range listeners {
-		key.Device = ""
+		key = withoutDevice(key)
 		c := all[key]
 		c.Sockets += l.Sockets
 		c.AcceptQueueLength = max(c.AcceptQueueLength, l.AcceptQueueLength)

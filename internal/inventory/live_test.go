@@ -126,10 +126,19 @@ func key(proto, address string, scope inventory.Scope, portRange inventory.Range
 func counted(listeners map[inventory.Key]inventory.Listener) count {
 	counts := make(count)
 	for key, l := range listeners {
-		key.Device = ""
+		key = withoutDevice(key)
 		counts[key] += l.Sockets
 	}
 	return counts
+}
+
+// withoutDevice returns the key as procfs gives it: without a device, whose scope does not count then.
+func withoutDevice(k inventory.Key) inventory.Key {
+	if k.Device != "" && k.Addr.Addr().IsUnspecified() {
+		k.Scope = inventory.ScopeAny
+	}
+	k.Device = ""
+	return k
 }
 
 // Sockets of every kind that listens.
