@@ -67,21 +67,21 @@ var perListener = []struct {
 	},
 	{
 		name: "host_listen_port_receive_buffer_limit_bytes",
-		help: "Receive buffer limit of the UDP listener, summed over its sockets.",
+		help: "Receive buffer limit of the UDP listener's fullest socket.",
 		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.ReceiveBufferLimitBytes), l.Proto == inventory.UDP && l.Detailed
 		},
 	},
 	{
 		name: "host_listen_port_receive_queue_bytes",
-		help: "Buffer memory of packets waiting to be read at the UDP listener, including kernel overhead, summed over its sockets.",
+		help: "Buffer memory of packets waiting to be read at the UDP listener's fullest socket, including kernel overhead.",
 		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.ReceiveQueueBytes), l.Proto == inventory.UDP
 		},
 	},
 	{
 		name: "host_listen_port_registered",
-		help: "Whether the listener complies with the registry (1) or violates it (0).",
+		help: "Whether the listener complies with the registry (1) or violates it (0). Absent for clients: undeclared UDP sockets on ephemeral ports.",
 		value: func(l *inventory.Listener) (float64, bool) {
 			return boolean(l.Verdict.Reason == ""), l.Judged
 		},

@@ -127,10 +127,10 @@ host_listen_port_holder_info{address="::",family="ipv6",port="22",process="sshd"
 # HELP host_listen_port_ipv6_only Whether the IPv6 listener accepts only IPv6 (1) or IPv4 too (0).
 # TYPE host_listen_port_ipv6_only gauge
 host_listen_port_ipv6_only{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 1
-# HELP host_listen_port_receive_buffer_limit_bytes Receive buffer limit of the UDP listener, summed over its sockets.
+# HELP host_listen_port_receive_buffer_limit_bytes Receive buffer limit of the UDP listener's fullest socket.
 # TYPE host_listen_port_receive_buffer_limit_bytes gauge
 host_listen_port_receive_buffer_limit_bytes{address="127.0.0.1",family="ipv4",port="53",proto="udp",range="privileged",scope="loopback"} 851968
-# HELP host_listen_port_receive_queue_bytes Buffer memory of packets waiting to be read at the UDP listener, including kernel overhead, summed over its sockets.
+# HELP host_listen_port_receive_queue_bytes Buffer memory of packets waiting to be read at the UDP listener's fullest socket, including kernel overhead.
 # TYPE host_listen_port_receive_queue_bytes gauge
 host_listen_port_receive_queue_bytes{address="127.0.0.1",family="ipv4",port="53",proto="udp",range="privileged",scope="loopback"} 768
 # HELP host_listen_port_sockets Sockets that share the listening port (SO_REUSEPORT, forked workers).

@@ -51,7 +51,7 @@ const judgedText = `
 host_listen_collector_success{collector="registry"} 1
 host_listen_collector_success{collector="tcp"} 1
 host_listen_collector_success{collector="udp"} 1
-# HELP host_listen_port_registered Whether the listener complies with the registry (1) or violates it (0).
+# HELP host_listen_port_registered Whether the listener complies with the registry (1) or violates it (0). Absent for clients: undeclared UDP sockets on ephemeral ports.
 # TYPE host_listen_port_registered gauge
 host_listen_port_registered{address="0.0.0.0",device="eth0",family="ipv4",port="22",proto="tcp",range="privileged",scope="any"} 1
 host_listen_port_registered{address="127.0.0.1",family="ipv4",port="30001",proto="udp",range="user",scope="loopback"} 0

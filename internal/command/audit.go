@@ -31,7 +31,7 @@ func audit(o inventory.Options, out *bytes.Buffer, s Streams) (found bool, err e
 	all := entries(snapshot)
 	for _, e := range all {
 		switch e.state {
-		case "", stateOK, stateEphemeral:
+		case "", inventory.StateOK, inventory.StateClient:
 		case stateMissing:
 			assumption := ""
 			if e.service.Assumed {

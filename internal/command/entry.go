@@ -25,7 +25,7 @@ func entries(s *inventory.Snapshot) []entry {
 	var all []entry
 	for i := range s.Listeners {
 		l := &s.Listeners[i]
-		all = append(all, entry{netns: l.Netns, proto: l.Proto, port: l.Addr.Port(), state: stateOf(l), listener: l})
+		all = append(all, entry{netns: l.Netns, proto: l.Proto, port: l.Addr.Port(), state: l.State(), listener: l})
 	}
 	for _, service := range s.Missing() {
 		all = append(all, entry{proto: service.Proto, port: service.Port, state: stateMissing, service: service})
@@ -36,50 +36,25 @@ func entries(s *inventory.Snapshot) []entry {
 	return all
 }
 
-// The states of an entry. That of a violation is its reason, and that of a listener that is not judged is empty.
-const (
-	stateOK        = "ok"
-	stateMissing   = "missing"
-	stateEphemeral = "ephemeral"
-)
+// stateMissing is the state of a missing service.
+const stateMissing = "missing"
 
 // tally counts entries by their state.
-func tally(all []entry) (declared, violations, ephemeral, missing int) {
+func tally(all []entry) (declared, violations, clients, missing int) {
 	for _, e := range all {
 		switch e.state {
 		case "": // in another network namespace, or there is no registry
-		case stateOK:
+		case inventory.StateOK:
 			declared++
-		case stateEphemeral:
-			ephemeral++
+		case inventory.StateClient:
+			clients++
 		case stateMissing:
 			missing++
 		default:
 			violations++
 		}
 	}
-	return declared, violations, ephemeral, missing
-}
-
-// stateOf returns the state of a listener.
-func stateOf(l *inventory.Listener) string {
-	switch {
-	case isClient(l):
-		return stateEphemeral
-	case !l.Judged:
-		return ""
-	case l.Verdict.Reason == "":
-		return stateOK
-	default:
-		return l.Verdict.Reason
-	}
-}
-
-// isClient reports whether a listener is most likely a client: an undeclared UDP socket on an ephemeral port. The exporter
-// waits to see how long such a socket lives; a command cannot.
-func isClient(l *inventory.Listener) bool {
-	undeclared := !l.Judged || l.Verdict.Reason == inventory.ReasonUnregistered || l.Verdict.Reason == inventory.ReasonReserved
-	return l.Proto == inventory.UDP && l.Range == inventory.RangeEphemeral && undeclared
+	return declared, violations, clients, missing
 }
 
 // addressOf returns the address of a listener, with its interface written as ss does.

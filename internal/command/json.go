@@ -130,9 +130,7 @@ func writeJSON(out *bytes.Buffer, o inventory.Options, s *inventory.Snapshot, no
 }
 
 func jsonOf(l *inventory.Listener) jsonListener {
-	tcp, state, verdict := l.Proto == inventory.TCP, stateOf(l), &l.Verdict
-	judged := l.Judged && state != stateEphemeral
-	declared := judged && verdict.Service != "" && verdict.Reason != inventory.ReasonReserved
+	tcp, state, verdict := l.Proto == inventory.TCP, l.State(), &l.Verdict
 	j := jsonListener{
 		Proto: l.Proto, Family: l.Family(), Address: l.Addr.Addr().String(), Port: l.Addr.Port(), Scope: string(l.Scope), Range: string(l.Range),
 		Device: l.Device, Netns: l.Netns, Sockets: l.Sockets,
@@ -143,14 +141,14 @@ func jsonOf(l *inventory.Listener) jsonListener {
 		IPv6Only:                known(l.IPv6Only, l.Detailed && l.IsIPv6()),
 		Holders:                 []jsonHolder{}, HoldersExact: l.Exact, HoldersMany: l.ManyHolders,
 		State:       known(state, state != ""),
-		ServiceName: known(verdict.Service, declared),
-		Purpose:     known(verdict.Purpose, declared),
-		Registered:  known(verdict.Reason == "", judged),
+		ServiceName: known(verdict.Service, l.Declared()),
+		Purpose:     known(verdict.Purpose, l.Declared()),
+		Registered:  known(verdict.Reason == "", l.Judged),
 	}
 	for _, h := range l.Holders {
 		j.Holders = append(j.Holders, jsonHolder(h))
 	}
-	if judged && verdict.Reason != "" {
+	if verdict.Reason != "" {
 		j.Violation = &jsonViolation{verdict.Reason, verdict.Service, known(verdict.Declared, verdict.Declared != "")}
 	}
 	return j

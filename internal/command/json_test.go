@@ -50,9 +50,9 @@ func TestTheJSONIsWhatIsInTestdata(t *testing.T) {
 	for _, l := range []inventory.Listener{
 		{Verdict: inventory.Verdict{Reason: inventory.ReasonBind, Service: "ssh", Purpose: `the "shell"`, Declared: "loopback"}},
 		{Verdict: inventory.Verdict{Reason: inventory.ReasonReserved, Service: "alpha"}},
-		{Verdict: inventory.Verdict{Reason: inventory.ReasonUnregistered}, Key: inventory.Key{Range: inventory.RangeEphemeral}, Detailed: true, IPv6Only: true},
+		{Client: true, Key: inventory.Key{Range: inventory.RangeEphemeral}, Detailed: true, IPv6Only: true},
 	} {
-		l.Proto, l.Addr, l.Sockets, l.Judged = inventory.UDP, netip.MustParseAddrPort("[::]:40000"), 2, true
+		l.Proto, l.Addr, l.Sockets, l.Judged = inventory.UDP, netip.MustParseAddrPort("[::]:40000"), 2, !l.Client
 		judged.Listeners = append(judged.Listeners, l)
 	}
 	judged.Compliance = &inventory.Compliance{

@@ -68,10 +68,10 @@ func list(o ListOptions, out *bytes.Buffer, screen screen, s Streams) error {
 func summary(s *inventory.Snapshot, all []entry) string {
 	text := wording.Count(len(s.Listeners), "listener")
 	if s.Compliance != nil {
-		declared, violations, ephemeral, missing := tally(all)
+		declared, violations, clients, missing := tally(all)
 		text += fmt.Sprintf(": %d as declared, %s", declared, wording.Count(violations, "violation"))
-		if ephemeral > 0 {
-			text += fmt.Sprintf(", %d ephemeral", ephemeral)
+		if clients > 0 {
+			text += fmt.Sprintf(", %d %s", clients, inventory.StateClient)
 		}
 		text += "; " + wording.Count(missing, "missing service")
 	}
@@ -89,7 +89,7 @@ func writeRegistry(out *bytes.Buffer, ownAddress string, s *inventory.Snapshot) 
 	var found []registry.Candidate
 	for i := range s.Listeners {
 		l := &s.Listeners[i]
-		if isClient(l) {
+		if l.Client {
 			continue
 		}
 		candidate := registry.Candidate{Listener: l.Input()}

@@ -54,11 +54,10 @@ func (e entry) cells() []cell {
 	}
 	service := wording.Printable(l.Verdict.Service)
 	switch e.state {
-	case stateOK:
+	case inventory.StateOK:
 		state.paint = paintGood
-	case stateEphemeral:
+	case inventory.StateClient:
 		state.paint = paintDim
-		service = ""
 	case "":
 		state.paint = ""
 	}

@@ -118,16 +118,16 @@ func newRow(l *inventory.Listener) row {
 }
 
 func stateOf(l *inventory.Listener) state {
-	verdict := l.Verdict
-	switch {
-	case verdict.Reason != "":
-		return state{levelBad, verdict.Reason, wording.Violation(verdict.Reason, verdict.Service, verdict.Declared)}
-	case !l.Judged:
+	switch word := l.State(); word {
+	case "":
 		return state{levelNone, "not judged", ""}
-	case verdict.Service == "":
-		return state{levelGood, "the exporter's own", ""}
+	case inventory.StateClient:
+		return state{levelNone, word, ""}
+	case inventory.StateOK:
+		return state{levelGood, "as declared", ""}
+	default:
+		return state{levelBad, word, wording.Violation(word, l.Verdict.Service, l.Verdict.Declared)}
 	}
-	return state{levelGood, "as declared", ""}
 }
 
 func queueOf(l *inventory.Listener) queue {

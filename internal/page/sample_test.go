@@ -81,7 +81,7 @@ func sample() *inventory.Snapshot {
 	}), inventory.ReasonReserved, "alpha", "")
 	pg := judged(listening(inventory.TCP, "127.0.0.1:5433", inventory.ScopeLoopback, inventory.Holder{Process: "ncat", Unit: "session-3.scope"}), inventory.ReasonProcess, "postgres-replica", "streaming replication")
 	pg.Verdict.Declared = "process postgres, unit postgresql.service"
-	own := judged(listening(inventory.TCP, "[::]:10190", inventory.ScopeAny, inventory.Holder{Process: "listen_exporter", Unit: "listen_exporter.service"}), "", "", "")
+	own := judged(listening(inventory.TCP, "[::]:10190", inventory.ScopeAny, inventory.Holder{Process: "listen_exporter", Unit: "listen_exporter.service"}), "", "listen_exporter", "")
 	return &inventory.Snapshot{
 		Source: "netlink", Reads: reads(), Unattributed: 0,
 		Listeners: []inventory.Listener{ssh, ssh6, resolver, web, rogue, pg, redis, own, team},

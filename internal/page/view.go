@@ -261,7 +261,7 @@ func missingServices(s *inventory.Snapshot) (list []missing, more int) {
 func remarks(s *inventory.Snapshot) []string {
 	list := []string{
 		"Scope is how far the address reaches. Firewalls are not considered.",
-		"Queue is what waits, and its limit: for TCP, connections in the fullest socket; for UDP, bytes in all sockets. Drops counts discarded packets.",
+		"Queue is what waits in the fullest socket, and its limit: connections for TCP, bytes for UDP. Drops counts discarded packets.",
 	}
 	if s.Succeeded(inventory.CollectorHolder) {
 		if s.Unattributed > 0 {
@@ -276,6 +276,9 @@ func remarks(s *inventory.Snapshot) []string {
 		if guessed > 0 {
 			list = append(list, "For "+wording.Count(guessed, "listener")+", the holder is derived from the cgroup that created the socket.")
 		}
+	}
+	if s.Compliance != nil && slices.ContainsFunc(s.Listeners, func(l inventory.Listener) bool { return l.Client }) {
+		list = append(list, "Ephemeral is a UDP socket on an ephemeral port that no service declares: most often a client. It is not judged.")
 	}
 	if s.Asked(inventory.CollectorNetns) {
 		list = append(list, "Only listeners of the main network namespace are judged and counted as reachable from outside. "+

@@ -36,8 +36,11 @@ func TestAListenerIsARow(t *testing.T) {
 		want     row
 	}{
 		{"not judged", tcp(func(*inventory.Listener) {}), plain(func(*row) {})},
-		{"the exporter's own", verdict("", "", ""), plain(func(r *row) {
-			r.State = state{levelGood, "the exporter's own", ""}
+		{"as declared", verdict("", "web", "the shop"), plain(func(r *row) {
+			r.State, r.Service, r.Purpose = state{levelGood, "as declared", ""}, "web", "the shop"
+		})},
+		{"a client", tcp(func(l *inventory.Listener) { l.Client = true }), plain(func(r *row) {
+			r.State = state{levelNone, "ephemeral", ""}
 		})},
 		{"reserved, which names a team and no service", verdict(inventory.ReasonReserved, "alpha", ""), plain(func(r *row) {
 			r.State, r.Rank = state{levelBad, "reserved", "the port is reserved for alpha"}, rankViolation
