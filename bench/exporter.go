@@ -24,6 +24,7 @@ const startTimeout = 30 * time.Second
 type exporter struct {
 	name   string
 	cmd    *exec.Cmd
+	log    *bytes.Buffer // to be read once it has ended
 	client *http.Client
 	url    string
 }
@@ -54,30 +55,39 @@ func startOurs(s settings, listeners int, args ...string) (*exporter, error) {
 	return ours, err
 }
 
+// startExporter starts an exporter and waits until it answers.
 func startExporter(name, path string, args ...string) (*exporter, error) {
-	address, err := freeAddress()
+	e, err := launch(name, path, args...)
 	if err != nil {
 		return nil, err
 	}
-	var log bytes.Buffer
-	cmd := exec.Command(path, append(args, "--web.listen-address="+address)...)
-	cmd.Stderr = &log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	e := &exporter{name: name, cmd: cmd, url: "http://" + address, client: &http.Client{
-		Transport: &http.Transport{DisableCompression: true},
-	}}
 	for deadline := time.Now().Add(startTimeout); ; time.Sleep(20 * time.Millisecond) {
 		err := e.get("identity", io.Discard)
 		if err == nil {
 			return e, nil
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("%s does not answer: %w\n%s", name, err, log.String())
+			return nil, fmt.Errorf("%s does not answer: %w\n%s", name, err, e.log)
 		}
 	}
+}
+
+// launch starts an exporter.
+func launch(name, path string, args ...string) (*exporter, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return nil, err
+	}
+	log := new(bytes.Buffer)
+	cmd := exec.Command(path, append(args, "--web.listen-address="+address)...)
+	cmd.Stderr = log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	return &exporter{name: name, cmd: cmd, log: log, url: "http://" + address, client: &http.Client{
+		Transport: &http.Transport{DisableCompression: true},
+	}}, nil
 }
 
 // freeAddress returns an address on which nobody listens.

@@ -166,9 +166,13 @@ func (l *listenerLabels) ofHolders(of *inventory.Listener) [][]*dto.LabelPair {
 	}
 	l.many, l.holders, l.holderPairs = of.ManyHolders, of.Holders, nil
 	for _, h := range of.Holders {
+		uid := "" // no label: this user has no number in the exporter's user namespace
+		if !h.UIDUnknown {
+			uid = strconv.FormatUint(uint64(h.UID), 10)
+		}
 		l.holderPairs = append(l.holderPairs, l.with(
 			"container_id", h.ContainerID, "pod_uid", h.PodUID, "process", processLabel(h.Process),
-			"uid", strconv.FormatUint(uint64(h.UID), 10), "unit", h.Unit))
+			"uid", uid, "unit", h.Unit))
 	}
 	if of.ManyHolders {
 		l.holderPairs = append(l.holderPairs, l.with("process", manyHolders))

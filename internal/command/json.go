@@ -65,11 +65,11 @@ type jsonListener struct {
 }
 
 type jsonHolder struct {
-	Process     string `json:"process"`
-	Unit        string `json:"unit"`
-	ContainerID string `json:"container_id"`
-	PodUID      string `json:"pod_uid"`
-	UID         uint32 `json:"uid"`
+	Process     string  `json:"process"`
+	Unit        string  `json:"unit"`
+	ContainerID string  `json:"container_id"`
+	PodUID      string  `json:"pod_uid"`
+	UID         *uint32 `json:"uid"`
 }
 
 type jsonViolation struct {
@@ -146,7 +146,7 @@ func jsonOf(l *inventory.Listener) jsonListener {
 		Registered:  known(verdict.Reason == "", l.Judged),
 	}
 	for _, h := range l.Holders {
-		j.Holders = append(j.Holders, jsonHolder(h))
+		j.Holders = append(j.Holders, jsonHolder{h.Process, h.Unit, h.ContainerID, h.PodUID, known(h.UID, !h.UIDUnknown)})
 	}
 	if verdict.Reason != "" {
 		j.Violation = &jsonViolation{verdict.Reason, verdict.Service, known(verdict.Declared, verdict.Declared != "")}

@@ -1,12 +1,14 @@
 package holder
 
 import (
+	"cmp"
 	"slices"
+	"strings"
 	"time"
 )
 
-// maxNames is how many names of processes are remembered for a socket.
-const maxNames = 32
+// maxWitnesses is how many different processes are remembered for a socket.
+const maxWitnesses = 32
 
 // attribution is what is known of a socket's holders.
 type attribution struct {
@@ -17,32 +19,47 @@ type attribution struct {
 	wanted    bool // a search through all processes looks for it, if the search begins when due or later
 	due       time.Time
 	searches  int       // how many searches found no process
-	renames   int       // how often all holders were searched for again because a witness had a new name
+	renames   int       // how often all holders were searched for again because a witness became another one
 	renamed   time.Time // when that was last
-	byCgroup  bool      // the unit is that of the cgroup in which the socket was made, not that of the process
 }
 
-// witness is a process that was seen to have a socket open. There is one for each name.
+// witness is a process that was seen to have a socket open. There is one for each identity.
 type witness struct {
 	pid  int
-	link string // its descriptor: /proc/<pid>/fd/<fd>
-	name string
+	task string // the directory of the task in whose descriptor table it is: /proc/<pid> or /proc/<pid>/task/<tid>
+	fd   string
+	identity
 }
 
-// addWitness adds a witness, unless there is one of its name. Of two with one name the older process is kept, which most often
-// outlives those that it started. PID 1 gives way: it opens sockets for others to serve.
+// addWitness adds a witness, unless there is one of its identity. Of two the older process is kept, which most often outlives those
+// that it started. PID 1 gives way: it opens sockets for others to serve. Of too many the oldest processes are kept.
 func (a *attribution) addWitness(w witness) {
-	for n, other := range a.witnesses {
-		if other.name != w.name {
-			continue
-		}
-		if other.pid == 1 || w.pid != 1 && w.pid < other.pid {
-			a.witnesses[n] = w
-		}
+	older := func(other witness) bool { return other.pid == 1 || w.pid != 1 && w.pid < other.pid }
+	n := slices.IndexFunc(a.witnesses, func(other witness) bool { return other.identity == w.identity })
+	if n < 0 && len(a.witnesses) < maxWitnesses {
+		a.witnesses = append(a.witnesses, w)
 		return
 	}
-	if len(a.witnesses) < maxNames {
-		a.witnesses = append(a.witnesses, w)
+	if n < 0 {
+		youngest := slices.MaxFunc(a.witnesses, func(x, y witness) int { return cmp.Compare(x.pid, y.pid) })
+		n = slices.Index(a.witnesses, youngest)
+	}
+	if older(a.witnesses[n]) {
+		a.witnesses[n] = w
+	}
+}
+
+// origin returns what to say of a witness's origin, where the socket was made in the cgroup of an origin that may be unknown. A
+// service keeps the name of the socket unit that it was started by: it is the one that those see who may not look into processes.
+func (w witness) origin(made origin) origin {
+	activated := strings.TrimSuffix(made.unit, ".socket")
+	switch {
+	case w.pid == 1, activated != made.unit && w.of.unit == activated+".service":
+		return made
+	case w.placed || made == origin{} || made.unit == initScope: // PID 1 opens sockets for others to serve
+		return w.of
+	default:
+		return made
 	}
 }
 
@@ -51,7 +68,7 @@ func (a *attribution) served() bool {
 	return slices.ContainsFunc(a.witnesses, func(w witness) bool { return w.pid != 1 })
 }
 
-// maySearchAgain reports whether to search for all holders again because one of them has a new name: others may have the old
+// maySearchAgain reports whether to search for all holders again because one of them has a new identity: others may have the old
 // one. The more often that happens, the longer it waits.
 func (a *attribution) maySearchAgain(now time.Time) bool {
 	passed := now.Sub(a.renamed)

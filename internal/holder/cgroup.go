@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/procfs"
+	"golang.org/x/sys/unix"
 )
 
 // rootCgroup is the ID of the root of a cgroup hierarchy (the first ID that kernfs gives out, fs/kernfs/dir.c).
@@ -51,6 +52,10 @@ func mountsOf(procfsPath string) ([]*procfs.MountInfo, error) {
 	if err != nil {
 		return nil, err
 	}
+	table := filepath.Join(procfsPath, "self/mountinfo")
+	if info, err := os.Stat(table); err == nil && !info.Mode().IsRegular() { // GetMounts would wait for the writer of a fifo
+		return nil, notRegular(table)
+	}
 	mounts, err := proc.GetMounts()
 	if errors.Is(err, fs.ErrNotExist) {
 		return procfs.GetMounts()
@@ -76,7 +81,7 @@ func (f *Finder) membersOf(id uint64) (members, error) {
 	if id != rootCgroup {
 		at, err := f.cgroups.path(id)
 		if err == nil && at != "" {
-			m, err = f.readMembers(f.cgroups.root + at + "/cgroup.procs")
+			m, err = f.readMembers(f.cgroups.root + at)
 		}
 		if err != nil {
 			return members{}, err
@@ -97,20 +102,20 @@ func (f *Finder) serviceOf(id uint64) ([]int, error) {
 	if !isSocket {
 		return nil, nil
 	}
-	pids, err := readPIDs(f.cgroups.root + name + ".service/cgroup.procs")
+	pids, err := f.pidsIn(f.cgroups.root + name + ".service")
 	if isShortage(err) {
 		return nil, err
 	}
 	return pids, nil // none if it is not running
 }
 
-// readMembers reads a cgroup.procs and the names of its processes. A process whose name is hidden (hidepid) may have any name.
-func (f *Finder) readMembers(file string) (members, error) {
-	pids, err := readPIDs(file)
+// readMembers reads the names of a cgroup's processes. A process whose name is hidden (hidepid) may have any name.
+func (f *Finder) readMembers(dir string) (members, error) {
+	pids, err := f.pidsIn(dir)
 	if isShortage(err) {
 		return members{}, err
 	}
-	// A cgroup that was removed, or is a threaded one, has no pids.
+	// A cgroup that was removed has no pids.
 	if len(pids) > maxNamed {
 		return members{pids: pids}, nil
 	}
@@ -130,7 +135,7 @@ func (f *Finder) readMembers(file string) (members, error) {
 		}
 	}
 	if len(nameless) > 0 { // they may have died since
-		if pids, err = readPIDs(file); err != nil || slices.ContainsFunc(nameless, func(pid int) bool { return slices.Contains(pids, pid) }) {
+		if pids, err = f.pidsIn(dir); err != nil || slices.ContainsFunc(nameless, func(pid int) bool { return slices.Contains(pids, pid) }) {
 			return members{pids: pids}, nil
 		}
 	}
@@ -144,9 +149,32 @@ func (f *Finder) readMembers(file string) (members, error) {
 	return m, nil
 }
 
-// readPIDs reads a cgroup.procs. A process of another PID namespace is a 0 in it.
+// pidsIn returns the processes of a cgroup. Of a threaded one, which libvirt makes for virtual machines, those are the processes
+// whose threads are in it.
+func (p processes) pidsIn(dir string) ([]int, error) {
+	pids, err := readPIDs(dir + "/cgroup.procs")
+	if !isOneOf(err, unix.EOPNOTSUPP) {
+		return pids, err
+	}
+	tids, err := readPIDs(dir + "/cgroup.threads")
+	if err != nil {
+		return nil, err
+	}
+	for _, tid := range tids {
+		pid, err := p.tgid(tid)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(pids, pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
+// readPIDs reads a cgroup.procs or cgroup.threads. A process of another PID namespace is a 0 in it.
 func readPIDs(file string) ([]int, error) {
-	content, err := os.ReadFile(file)
+	content, err := readFile(file, maxPIDs)
 	if err != nil {
 		return nil, err
 	}
@@ -171,11 +199,18 @@ type processes struct {
 	// base is where in the whole hierarchy this process's cgroup namespace begins, which is where the kernel's paths begin too. It
 	// is empty if it is not known.
 	base string
+	// ownPIDs reports whether the pids in the procfs are those by which this process calls others.
+	ownPIDs bool
 }
+
+// baseSearch is how long to look for where a cgroup namespace begins.
+const baseSearch = 5 * time.Second
 
 // newProcesses finds out where this process's cgroup namespace begins, by the mount that container runtimes make inside it.
 func newProcesses(procfsPath, root string) processes {
 	p := processes{procfs: procfsPath}
+	self, err := os.Readlink(procfsPath + "/self")
+	p.ownPIDs = err == nil && self == strconv.Itoa(os.Getpid())
 	if link, err := os.Readlink("/proc/self/ns/cgroup"); err != nil || link == initialCgroupNamespace {
 		p.base = "/" // or a kernel without such namespaces
 		return p
@@ -186,7 +221,7 @@ func newProcesses(procfsPath, root string) processes {
 	}
 	whole := newTree(root)
 	defer whole.end()
-	deadline := time.Now().Add(firstSearch)
+	deadline := time.Now().Add(baseSearch)
 	for _, mount := range mounts {
 		if mount.FSType != "cgroup2" || mount.Root != "/" {
 			continue
@@ -200,37 +235,6 @@ func newProcesses(procfsPath, root string) processes {
 		}
 	}
 	return p
-}
-
-// originOf returns what the cgroup of a process says. It is the cgroup of the cgroup2 hierarchy or, where systemd keeps its units in
-// version 1, the one of the hierarchy called systemd. The result is empty if the process is gone.
-func (p processes) originOf(pid int) (origin, error) {
-	proc, err := procfs.NewFS(p.procfs)
-	if err != nil {
-		return origin{}, nil
-	}
-	process, err := proc.Proc(pid)
-	if err != nil {
-		return origin{}, nil
-	}
-	groups, err := process.Cgroups()
-	if isShortage(err) {
-		return origin{}, err
-	}
-	if err != nil {
-		return origin{}, nil
-	}
-	var result origin
-	for _, group := range groups {
-		isV2 := group.HierarchyID == 0
-		if !isV2 && !slices.Contains(group.Controllers, "name=systemd") {
-			continue
-		}
-		if o := parsePath(p.absolute(group.Path, isV2)); o != (origin{}) && (isV2 || result == origin{}) {
-			result = o
-		}
-	}
-	return result, nil
 }
 
 // absolute returns a path of this process's cgroup namespace as a path of the whole hierarchy. If that is not known, the result

@@ -38,7 +38,7 @@ func (x *fixture) finder() *Finder {
 	if err == nil || !strings.Contains(err.Error(), "no cgroup2 hierarchy is mounted below /nowhere") {
 		x.t.Fatalf("New: %v", err)
 	}
-	f.cgroups = newTree(x.groups)
+	f.cgroups, f.patrols = newTree(x.groups), nil
 	f.now = func() time.Time {
 		x.clock = x.clock.Add(x.tick)
 		return x.clock
@@ -61,7 +61,9 @@ func (x *fixture) write(file, text string) {
 func (x *fixture) process(pid int, name string, inodes ...uint64) {
 	x.t.Helper()
 	x.write(fmt.Sprintf("%d/comm", pid), name+"\n")
-	x.write(fmt.Sprintf("%d/cgroup", pid), "0::/\n")
+	if _, err := os.Stat(filepath.Join(x.procfs, strconv.Itoa(pid), "cgroup")); err != nil {
+		x.write(fmt.Sprintf("%d/cgroup", pid), "0::/\n")
+	}
 	if err := os.MkdirAll(x.fdDir(pid), 0o755); err != nil {
 		x.t.Fatal(err)
 	}
@@ -112,6 +114,9 @@ func (x *fixture) group(path string, pids ...int) uint64 {
 	var text strings.Builder
 	for _, pid := range pids {
 		fmt.Fprintln(&text, pid)
+		if pid != 0 {
+			x.write(fmt.Sprintf("%d/cgroup", pid), "0::/"+path+"\n")
+		}
 	}
 	if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(text.String()), 0o644); err != nil {
 		x.t.Fatal(err)

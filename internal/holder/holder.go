@@ -31,20 +31,24 @@ type Holder struct {
 	Unit string
 	// ContainerID is the container's ID, and PodUID that of its Kubernetes pod.
 	ContainerID, PodUID string
-	// UID is the user who owns the socket.
-	UID uint32
+	// UID is the user who owns the socket. UIDUnknown reports that this user has no number in the reader's user namespace.
+	UID        uint32
+	UIDUnknown bool
+	// Executable is the base name of the process's program file, of exact holders only.
+	Executable string
 }
 
-// Compare orders holders by process, unit, container, pod and user.
+// Compare orders holders by process, unit, container, pod, user and executable.
 func Compare(a, b Holder) int {
 	return cmp.Or(cmp.Compare(a.Process, b.Process), cmp.Compare(a.Unit, b.Unit),
-		cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.PodUID, b.PodUID), cmp.Compare(a.UID, b.UID))
+		cmp.Compare(a.ContainerID, b.ContainerID), cmp.Compare(a.PodUID, b.PodUID), cmp.Compare(a.UID, b.UID),
+		cmp.Compare(a.Executable, b.Executable))
 }
 
 // Limits of the work of one Find.
 const (
-	// firstSearch bounds the first search through the descriptors of processes, which has every socket to find.
-	firstSearch = 5 * time.Second
+	// firstSearch bounds the first search through the descriptors of processes, which has every holder of every socket to find.
+	firstSearch = 30 * time.Second
 	// laterSearch bounds every later one. The next Find goes on where it ended. Cgroups get half of the time: whoever has many of
 	// them, or many processes in one, cannot take all of it.
 	laterSearch = 250 * time.Millisecond
@@ -67,6 +71,8 @@ type Finder struct {
 	search      *search        // through all processes; nil while there is none
 	hiddenUntil time.Time      // no search begins before, because no process showed its descriptors
 	ran         bool           // a Find has ended
+	patrols     []*patrol      // they look for holders that come later
+	users       users
 
 	// What this Find has read, by cgroup ID.
 	members map[uint64]members
@@ -76,8 +82,10 @@ type Finder struct {
 // hierarchy in view it finds only processes. Then the error says why, and the finder works all the same.
 func New(procfs, sysfs string) (*Finder, error) {
 	root, err := findCgroup2(procfs, sysfs)
+	p := newProcesses(procfs, root)
 	return &Finder{
-		processes: newProcesses(procfs, root), cgroups: newTree(root), known: make(map[Socket]*attribution), now: time.Now,
+		processes: p, cgroups: newTree(root), known: make(map[Socket]*attribution), now: time.Now,
+		patrols: newPatrols(p, patrolEvery), users: ownUsers(),
 	}, err
 }
 
@@ -103,10 +111,19 @@ func (f *Finder) Find(sockets []Socket, same bool) (changed bool, err error) {
 	if !f.ran || !same && !slices.EqualFunc(sockets, f.order, isOf) {
 		changed = f.setSockets(sockets)
 	}
+	seen, err := f.hear()
+	changed = changed || seen
+	if err != nil {
+		return changed, err
+	}
 	rechecked, err := f.recheck(start)
+	stale := changed || rechecked || len(f.pending) > 0
 	attributed := false
 	if err == nil {
 		attributed, err = f.attribute(half, deadline)
+	}
+	if f.ran {
+		f.send(stale || attributed)
 	}
 	f.ran = true
 	return changed || rechecked || attributed, err
@@ -174,7 +191,7 @@ func (f *Finder) attribute(half, deadline time.Time) (changed bool, err error) {
 			return false, err
 		}
 		for _, a := range f.pending {
-			a.wanted = a.socket.Inode != 0 && !a.served()
+			a.wanted = a.socket.Inode != 0 && (!f.ran || !a.served())
 		}
 	}
 	found, err := f.searchAll(deadline, searched)
@@ -214,37 +231,31 @@ func (f *Finder) holdersOf(a *attribution) ([]Holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	of := parsePath(at)
-	// PID 1 opens sockets for others: its cgroup says nothing of who serves them.
-	a.byCgroup = of != origin{} && of.unit != initScope
+	made := parsePath(at)
 	witnesses := a.witnesses
 	if a.served() {
 		witnesses = slices.DeleteFunc(slices.Clone(witnesses), func(w witness) bool { return w.pid == 1 })
 	}
 	var holders []Holder
-	add := func(process string, of origin) {
-		h := Holder{Process: process, Unit: of.unit, ContainerID: of.containerID, PodUID: of.podUID, UID: a.socket.UID}
-		if h != (Holder{UID: h.UID}) && !slices.Contains(holders, h) {
+	add := func(process, executable string, of origin) {
+		h := Holder{Process: process, Unit: of.unit, ContainerID: of.containerID, PodUID: of.podUID, Executable: executable}
+		if h == (Holder{}) {
+			return
+		}
+		h.UID, h.UIDUnknown = f.users.number(a.socket.UID)
+		if !slices.Contains(holders, h) {
 			holders = append(holders, h)
 		}
 	}
 	for _, w := range witnesses {
-		if a.byCgroup || w.pid == 1 {
-			add(w.name, of)
-			continue
-		}
-		present, err := f.originOf(w.pid)
-		if err != nil {
-			return nil, err
-		}
-		add(w.name, present)
+		add(w.name, w.executable, w.origin(made))
 	}
 	if len(witnesses) == 0 {
 		all, err := f.membersOf(a.socket.Cgroup)
 		if err != nil {
 			return nil, err
 		}
-		add(all.name, of)
+		add(all.name, "", made)
 	}
 	slices.SortFunc(holders, Compare)
 	return holders, nil

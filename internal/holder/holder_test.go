@@ -161,14 +161,14 @@ func TestHoldersByFixture(t *testing.T) {
 
 func TestTheNamesOfASocketAreBounded(t *testing.T) {
 	x := newFixture(t)
-	for n := range 3 * maxNames {
+	for n := range 3 * maxWitnesses {
 		x.process(100+n, "p"+strconv.Itoa(n), 1000)
 	}
 	s := Socket{ID: 1, Inode: 1000}
 	f := x.finder()
 	x.find(f, []Socket{s}, false)
-	if got := len(f.Holders(s)); got != maxNames {
-		t.Errorf("%d holders, want %d", got, maxNames)
+	if got := len(f.Holders(s)); got != maxWitnesses {
+		t.Errorf("%d holders, want %d", got, maxWitnesses)
 	}
 }
 

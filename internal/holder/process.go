@@ -6,24 +6,84 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/listen-exporter/listen_exporter/internal/netns"
 )
 
-// searchProcess looks for sockets among the descriptors of a process. visible reports whether it could see the descriptors, and
-// found whether a wanted socket was among them. After errUnfinished there are more than it had time for.
-func (f *Finder) searchProcess(pid int, wanted map[uint64]*attribution, deadline time.Time) (visible, found bool, err error) {
-	dir, err := os.Open(f.pidDir(pid) + "/fd")
+// hunt is a search for sockets among the descriptors of processes.
+type hunt struct {
+	processes
+	wanted map[uint64]*attribution // by inode
+	// found is called with each process that has a wanted socket open. It may be called with the same one several times.
+	found func(*attribution, witness)
+	// pause is called after each 1024 descriptors. An error of it ends the search of a process.
+	pause func() error
+	// threads says to look into the descriptor tables of all threads, and not only of those whose process shows none.
+	threads bool
+}
+
+// process looks for the wanted sockets among the descriptors of a process. visible reports whether it could see the descriptors,
+// and found whether a wanted socket was among them. After an error of pause there are more.
+func (h *hunt) process(pid int) (visible, found bool, err error) {
+	leader := h.pidDir(pid)
+	ours, visible, found, err := h.task(pid, leader)
+	// A process whose first thread has exited shows no descriptors, but its other threads do.
+	if err != nil || !ours || visible && !h.threads {
+		return visible, found, err
+	}
+	dir, err := openDir(leader + "/task")
 	if err != nil {
-		return false, false, unlessHidden(err)
+		return visible, found, unlessHidden(err)
+	}
+	tids, err := netns.ListPIDs(dir)
+	_ = dir.Close()
+	if err != nil {
+		return visible, found, unlessHidden(err)
+	}
+	searched := []int{pid} // one thread for each descriptor table
+	for _, tid := range tids {
+		if tid == pid || slices.ContainsFunc(searched, func(other int) bool { return h.shareDescriptors(other, tid) }) {
+			continue
+		}
+		if len(searched) < maxTables {
+			searched = append(searched, tid)
+		}
+		_, shows, has, err := h.task(pid, leader+"/task/"+strconv.Itoa(tid))
+		visible, found = visible || shows, found || has
+		if err != nil {
+			return visible, found, err
+		}
+	}
+	return visible, found, nil
+}
+
+// maxTables is with how many descriptor tables of a process the one of each thread is compared.
+const maxTables = 4
+
+// shareDescriptors reports whether two threads are known to have one descriptor table, as nearly all threads of a process do.
+// Reading each table would cost the process's descriptors times its threads.
+func (p processes) shareDescriptors(tid, other int) bool {
+	const kcmpFiles = 2 // KCMP_FILES, include/uapi/linux/kcmp.h
+	if !p.ownPIDs {
+		return false
+	}
+	order, _, err := unix.Syscall6(unix.SYS_KCMP, uintptr(tid), uintptr(other), kcmpFiles, 0, 0, 0)
+	return err == 0 && order == 0
+}
+
+// task looks for the wanted sockets in the descriptor table of one task of a process. ours reports whether it may look there.
+func (h *hunt) task(pid int, task string) (ours, visible, found bool, err error) {
+	dir, err := openDir(task + "/fd")
+	if err != nil {
+		return false, false, false, unlessHidden(err)
 	}
 	defer func() { _ = dir.Close() }()
-	comm, named := "", false
+	var who identity
 	for {
 		names, err := dir.Readdirnames(namesAtOnce)
 		for _, name := range names {
@@ -31,29 +91,30 @@ func (f *Finder) searchProcess(pid int, wanted map[uint64]*attribution, deadline
 			if !ok {
 				continue
 			}
-			a := wanted[inode]
+			a := h.wanted[inode]
 			if a == nil {
 				continue
 			}
-			if !named {
+			if !found {
 				var died error
-				if comm, died = f.comm(pid); died != nil {
-					return true, false, unlessHidden(died)
+				if who, died = h.identify(pid, task); died != nil {
+					return true, true, false, unlessHidden(died)
 				}
-				named = true
+				found = true
 			}
-			found = true
-			a.addWitness(witness{pid: pid, link: dir.Name() + "/" + name, name: comm})
+			h.found(a, witness{pid: pid, task: task, fd: name, identity: who})
 		}
+		visible = visible || len(names) > 0
 		if err != nil {
 			if errors.Is(err, io.EOF) {
-				return true, found, nil
+				return true, visible, found, nil
 			}
-			return visible, found, unlessHidden(err)
+			return true, visible, found, unlessHidden(err)
 		}
-		visible = true
-		if len(names) == namesAtOnce && f.now().After(deadline) {
-			return visible, found, errUnfinished
+		if len(names) == namesAtOnce {
+			if err := h.pause(); err != nil {
+				return true, visible, found, err
+			}
 		}
 	}
 }
@@ -66,30 +127,33 @@ func unlessHidden(err error) error {
 	return fmt.Errorf("look into processes: %w", err)
 }
 
-// holds reports whether a witness still has a socket open, and returns its present name.
-func (f *Finder) holds(w witness, inode uint64) (name string, ok bool) {
-	got, ok := socketIn(unix.AT_FDCWD, w.link)
+// holds reports whether a witness still has a socket open, and returns who it is now.
+func (p processes) holds(w witness, inode uint64) (now identity, ok bool) {
+	got, ok := socketIn(unix.AT_FDCWD, w.task+"/fd/"+w.fd)
 	if !ok || got != inode {
-		return "", false
+		return identity{}, false
 	}
-	name, err := f.comm(w.pid)
+	now, err := p.identify(w.pid, w.task)
 	if isShortage(err) {
-		return w.name, true
+		return w.identity, true
 	}
-	return name, err == nil
+	return now, err == nil
 }
 
 // pidDir returns the directory of a process.
-func (f *Finder) pidDir(pid int) string { return filepath.Join(f.procfs, strconv.Itoa(pid)) }
+func (p processes) pidDir(pid int) string { return filepath.Join(p.procfs, strconv.Itoa(pid)) }
 
-// comm returns the name of a process.
-func (f *Finder) comm(pid int) (name string, err error) {
-	text, err := os.ReadFile(f.pidDir(pid) + "/comm")
+// list returns the pids of all processes, the youngest first: a new socket most often belongs to a young process.
+func (p processes) list() ([]int, error) {
+	root, err := openDir(p.procfs)
 	if err != nil {
-		return "", err
+		return nil, fmt.Errorf("list processes: %w", err)
 	}
-	// A name may itself end in a newline, and need not be UTF-8.
-	return strings.ToValidUTF8(strings.TrimSuffix(string(text), "\n"), "\uFFFD"), nil
+	defer func() { _ = root.Close() }()
+	pids, err := netns.ListPIDs(root)
+	slices.Sort(pids)
+	slices.Reverse(pids)
+	return pids, err
 }
 
 // socketIn returns the inode in a link of /proc/<pid>/fd to a socket, such as socket:[12345]. ok is false for any other link.

@@ -43,16 +43,17 @@ func (f *Finder) recheckOne(a *attribution, now time.Time) (changed bool, err er
 	if a.pending {
 		return false, nil
 	}
-	if len(a.witnesses) == 0 || a.byCgroup && !f.cgroups.exists(a.socket.Cgroup) {
-		return f.update(a)
-	}
 	lost, renamed := f.checkWitnesses(a)
 	if lost || renamed && a.maySearchAgain(now) {
-		a.witnesses, a.due = nil, time.Time{}
+		// Where the cgroup is known, the search through its processes finds who has taken over, and the patrol all others.
+		if at, err := f.cgroups.path(a.socket.Cgroup); err != nil || at == "" {
+			a.witnesses = nil
+		}
+		a.due = time.Time{}
 		f.setPending(a) // its holders stay until the new ones are known
 		return false, nil
 	}
-	if !a.served() {
+	if len(a.witnesses) > 0 && !a.served() {
 		// Only PID 1 had it open. systemd starts the service when somebody connects.
 		service, err := f.serviceOf(a.socket.Cgroup)
 		if err != nil {
@@ -62,20 +63,23 @@ func (f *Finder) recheckOne(a *attribution, now time.Time) (changed bool, err er
 			f.setPending(a)
 		}
 	}
-	if renamed || !a.byCgroup { // without byCgroup, the unit is that of the process's cgroup, which may have changed
-		return f.update(a)
-	}
-	return false, nil
+	return f.update(a)
 }
 
-// checkWitnesses reports whether a witness of a socket no longer has it open, and whether one has a new name, which it notes.
+// checkWitnesses forgets the witnesses that no longer have a socket open, and reports whether there were any. It also reports
+// whether one is known by something else now, which it notes.
 func (f *Finder) checkWitnesses(a *attribution) (lost, renamed bool) {
-	for n, w := range a.witnesses {
-		name, ok := f.holds(w, a.socket.Inode)
-		lost = lost || !ok
-		if ok && name != w.name {
-			a.witnesses[n].name, renamed = name, true
+	kept := a.witnesses[:0]
+	for _, w := range a.witnesses {
+		now, ok := f.holds(w, a.socket.Inode)
+		if !ok {
+			lost = true
+			continue
 		}
+		renamed = renamed || now != w.identity
+		w.identity = now
+		kept = append(kept, w)
 	}
+	a.witnesses = kept
 	return lost, renamed
 }

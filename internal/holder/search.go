@@ -2,13 +2,10 @@ package holder
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"slices"
 	"time"
-
-	"github.com/listen-exporter/listen_exporter/internal/netns"
 )
 
 // hiddenFor is the pause after a search through all processes in which no other process showed its descriptors.
@@ -19,6 +16,8 @@ type search struct {
 	wanted  map[uint64]*attribution // by inode
 	pids    []int                   // not searched yet
 	visible bool                    // a process other than this one showed its descriptors
+	whole   bool                    // it finds all holders of each socket, and not only one; the first search does
+	threads bool                    // it looks into the descriptor tables of threads
 }
 
 // searchCgroups looks in the cgroups of sockets for the processes that have them open. It returns the processes that it searched,
@@ -49,12 +48,13 @@ func (f *Finder) searchCgroups(sockets []*attribution, deadline time.Time) (sear
 			pids[pid] = true
 		}
 	}
+	h := f.hunt(wanted, deadline)
 	searched = make(map[int]bool, len(pids))
 	for _, pid := range slices.Sorted(maps.Keys(pids)) {
 		if f.now().After(deadline) {
 			break
 		}
-		visible, _, err := f.searchProcess(pid, wanted, deadline)
+		visible, _, err := h.process(pid)
 		if errors.Is(err, errUnfinished) {
 			continue
 		}
@@ -78,13 +78,15 @@ func (f *Finder) searchAll(deadline time.Time, searched map[int]bool) (found []*
 	if s == nil {
 		return nil, nil
 	}
+	h := f.hunt(s.wanted, deadline)
+	h.threads = s.threads
 	foundAll := false
 	for first := true; len(s.pids) > 0 && !foundAll; first = false {
 		if f.now().After(deadline) {
 			return s.found(), nil
 		}
 		pid := s.pids[0]
-		visible, hit, err := f.searchProcess(pid, s.wanted, deadline)
+		visible, hit, err := h.process(pid)
 		switch {
 		case errors.Is(err, errUnfinished) && !first:
 			return s.found(), nil // the next Find has more time for it
@@ -93,9 +95,17 @@ func (f *Finder) searchAll(deadline time.Time, searched map[int]bool) (found []*
 		}
 		s.pids = s.pids[1:]
 		s.visible = s.visible || visible && pid != os.Getpid()
-		foundAll = hit && f.foundAll(s)
+		foundAll = hit && !s.whole && f.foundAll(s)
 	}
 	f.search = nil
+	if s.whole && !s.threads && s.visible && !s.served() {
+		// Perhaps a thread has a descriptor table of its own.
+		f.search = &search{wanted: s.wanted, whole: true, threads: true, visible: true}
+		if f.search.pids, err = f.list(); err != nil {
+			return nil, err
+		}
+		return f.searchAll(deadline, searched)
+	}
 	if !s.visible && !foundAll {
 		f.hiddenUntil = f.now().Add(hiddenFor)
 	}
@@ -118,6 +128,26 @@ func (s *search) found() (found []*attribution) {
 		}
 	}
 	return found
+}
+
+// served reports whether each wanted socket has a process other than PID 1.
+func (s *search) served() bool {
+	for _, a := range s.wanted {
+		if !a.served() {
+			return false
+		}
+	}
+	return true
+}
+
+// hunt returns a search for sockets that ends at a deadline.
+func (f *Finder) hunt(wanted map[uint64]*attribution, deadline time.Time) *hunt {
+	return &hunt{processes: f.processes, wanted: wanted, found: (*attribution).addWitness, pause: func() error {
+		if f.now().After(deadline) {
+			return errUnfinished
+		}
+		return nil
+	}}
 }
 
 // foundAll reports whether a search has nothing more to find. If the cgroup of a socket is known, the processes in it were searched
@@ -160,7 +190,7 @@ func (f *Finder) beginSearch(searched map[int]bool) (*search, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &search{wanted: wanted}
+	s := &search{wanted: wanted, whole: !f.ran}
 	for _, pid := range pids {
 		visible, done := searched[pid]
 		if !done {
@@ -169,17 +199,4 @@ func (f *Finder) beginSearch(searched map[int]bool) (*search, error) {
 		s.visible = s.visible || visible && pid != os.Getpid()
 	}
 	return s, nil
-}
-
-// list returns the pids of all processes, the youngest first: a new socket most often belongs to a young process.
-func (f *Finder) list() ([]int, error) {
-	root, err := os.Open(f.procfs)
-	if err != nil {
-		return nil, fmt.Errorf("list processes: %w", err)
-	}
-	defer func() { _ = root.Close() }()
-	pids, err := netns.ListPIDs(root)
-	slices.Sort(pids)
-	slices.Reverse(pids)
-	return pids, err
 }

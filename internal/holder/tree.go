@@ -175,7 +175,7 @@ func (t *tree) enter(at string) error {
 	if at != "/" && strings.Count(at, "/") >= maxDepth {
 		return nil
 	}
-	dir, err := os.Open(t.root + at)
+	dir, err := openDir(t.root + at)
 	if err != nil {
 		return err
 	}

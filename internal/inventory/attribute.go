@@ -57,8 +57,9 @@ func (a *attribution) attribute(ctx context.Context, input uint64, l *listing) (
 			listener.holders = a.holdersOf(listener.sockets)
 			listener.Exact = !slices.ContainsFunc(listener.sockets, func(s holder.Socket) bool { return !a.finder.Exact(s) })
 		}
-		listener.ManyHolders = len(listener.holders) > maxHolders
-		listener.Holders = listener.holders[:min(len(listener.holders), maxHolders)]
+		shown := withoutExecutables(listener.holders)
+		listener.ManyHolders = len(shown) > maxHolders
+		listener.Holders = shown[:min(len(shown), maxHolders)]
 	}
 	return input + a.changes, read
 }
@@ -89,4 +90,13 @@ func (a *attribution) holdersOf(sockets []holder.Socket) []holder.Holder {
 	}
 	slices.SortFunc(holders, holder.Compare)
 	return slices.Compact(holders)
+}
+
+// withoutExecutables returns the holders as they are shown: their executables are only for judging. holders is not changed.
+func withoutExecutables(holders []holder.Holder) []holder.Holder {
+	shown := slices.Clone(holders)
+	for n := range shown {
+		shown[n].Executable = ""
+	}
+	return slices.Compact(shown) // holders are sorted by executable last
 }

@@ -115,7 +115,8 @@ func (j *judge) judgeAll(l *listing, main *namespace) {
 			continue
 		}
 		input := listener.Input()
-		input.Own = slices.ContainsFunc(listener.sockets, func(s holder.Socket) bool { _, is := own[s.Inode]; return is })
+		input.Own = listener.Proto == TCP && slices.Contains(j.options.OwnPorts, listener.Addr.Port()) ||
+			slices.ContainsFunc(listener.sockets, func(s holder.Socket) bool { _, is := own[s.Inode]; return is })
 		listener.Verdict, listener.Judged = j.table.Judge(input), true
 		if listener.Client = isClient(listener.Proto, listener.Range) && !listener.Declared(); listener.Client {
 			listener.Verdict, listener.Judged = Verdict{}, false

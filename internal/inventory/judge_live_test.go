@@ -111,7 +111,6 @@ func openLiveSockets(t *testing.T) {
 	group := netnstest.NewCgroup(t, "demo.service")
 	serve(t, "demo", group, 9304)
 	serve(t, "demo", group, 9305)
-	listen(t, "tcp", "0.0.0.0:10190")
 	pod(t, 22, 2222)
 }
 
@@ -134,20 +133,10 @@ func TestRealSocketsAreJudgedOnce(t *testing.T) {
 
 func testLiveVerdicts(t *testing.T, file, source string, rights netnstest.Rights) {
 	exact := rights != netnstest.AsNobody
-	var snapshot *inventory.Snapshot
-	var err error
-	netnstest.NewReader(t, rights).Do(func() {
-		var i *inventory.Inventory
-		if i, err = tryOpen(source, func(o *inventory.Options) {
-			o.Netns, o.Holders, o.RegistryFile, o.RegistryHost = "all", true, file, "web-1"
-		}); err != nil {
-			return
-		}
-		snapshot = i.Snapshot(t.Context())
+	options := optionsOf(source, func(o *inventory.Options) {
+		o.Netns, o.Holders, o.RegistryFile, o.RegistryHost = "all", true, file, "web-1"
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	snapshot := startReader(t, rights, task{Options: options, Own: "0.0.0.0:10190"}).snapshot(t)
 	got := make(map[string]string)
 	for _, l := range snapshot.Listeners {
 		at := fmt.Sprintf("%s %s", l.Proto, l.Addr)

@@ -61,21 +61,47 @@ func TestARenamedInterfaceChangesTheDeviceAtTheNextSnapshot(t *testing.T) {
 			listen(t, proto, "127.0.0.1:9000", netnstest.ReusePort())
 		}
 		i := open(t, "netlink")
-		want := func(device string) {
+		want := func(device string, scope inventory.Scope) {
 			t.Helper()
 			for _, proto := range []string{"tcp", "udp"} {
 				if diff := cmp.Diff(map[string]int{"": 1, device: 1}, devices(t, i, proto, 9000)); diff != "" {
 					t.Errorf("%s: sockets by device (-want +reported):\n%s", proto, diff)
 				}
 			}
+			_, listeners := read(t, i)
+			for key := range listeners {
+				if key.Device != "" && key.Scope != scope {
+					t.Errorf("%s %s on %s: scope %s, want %s", key.Proto, key.Addr, key.Device, key.Scope, scope)
+				}
+			}
 		}
-		want(netnstest.Device)
+		want(netnstest.Device, inventory.ScopeAny)
 		ip(t, "link", "set", netnstest.Device, "down") // as long as it is up it keeps its name
 		ip(t, "link", "set", netnstest.Device, "name", "other0")
-		want("other0")
+		want("other0", inventory.ScopeAny)
 
-		// A socket stays bound to an interface that is gone, and must not look like one on all interfaces.
+		// A socket stays bound to an interface that is gone, and must not look like one on all interfaces: nothing reaches it.
 		ip(t, "link", "del", "other0")
-		want(socket.DeviceGone)
+		want(socket.DeviceGone, inventory.ScopeLoopback)
+	})
+}
+
+func TestASocketOnTheLoopbackInterfaceReachesNobodyElseWhateverItIsCalled(t *testing.T) {
+	netnstest.RunAsRootAndNobody(t, func(t *testing.T) {
+		ip(t, "link", "set", "lo", "down")
+		ip(t, "link", "set", "lo", "name", "eth7")
+		ip(t, "link", "set", "eth7", "up")
+		listen(t, "tcp", "0.0.0.0:9000", netnstest.ToDevice("eth7"))
+		listen(t, "udp", "[::]:9000", netnstest.ToDevice("eth7"))
+	}, func(t *testing.T) {
+		_, listeners := read(t, open(t, "netlink"))
+		for key := range listeners {
+			if key.Device != "eth7" || key.Scope != inventory.ScopeLoopback {
+				t.Errorf("%s %s on %s: scope %s, want loopback on eth7", key.Proto, key.Addr, key.Device, key.Scope)
+			}
+		}
+		if len(listeners) != 2 {
+			t.Errorf("%d listeners, want 2", len(listeners))
+		}
 	})
 }

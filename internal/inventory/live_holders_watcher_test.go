@@ -1,7 +1,6 @@
 package inventory_test
 
 import (
-	"context"
 	"fmt"
 	"testing"
 
@@ -20,9 +19,8 @@ const recheckRounds = 8
 
 // watcher reads the holders of the test's own network namespace with the rights that somebody has.
 type watcher struct {
-	exact     bool // it may read the descriptors of every process
-	reader    *netnstest.Reader
-	inventory *inventory.Inventory
+	exact  bool // it may read the descriptors of every process
+	reader *reader
 }
 
 // view is where a watcher finds the kernel's filesystems, and how it asks the kernel.
@@ -47,24 +45,14 @@ func eachWatcher(t *testing.T, body func(t *testing.T, rights netnstest.Rights))
 
 func watch(t *testing.T, v view, rights netnstest.Rights) *watcher {
 	t.Helper()
-	w := &watcher{exact: rights != netnstest.AsNobody, reader: netnstest.NewReader(t, rights)}
-	var err error
-	w.reader.Do(func() { w.inventory, err = openHolders(v) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	return w
-}
-
-func openHolders(v view) (*inventory.Inventory, error) {
-	return tryOpen(v.source, func(o *inventory.Options) { o.Procfs, o.Sysfs, o.Holders = v.procfs, v.sysfs, true })
+	options := optionsOf(v.source, func(o *inventory.Options) { o.Procfs, o.Sysfs, o.Holders = v.procfs, v.sysfs, true })
+	return &watcher{exact: rights != netnstest.AsNobody, reader: startReader(t, rights, task{Options: options})}
 }
 
 // snapshot returns the watcher's next snapshot, of which no read failed.
 func (w *watcher) snapshot(t *testing.T) *inventory.Snapshot {
 	t.Helper()
-	var s *inventory.Snapshot
-	w.reader.Do(func() { s = w.inventory.Snapshot(context.Background()) })
+	s := w.reader.snapshot(t)
 	for _, r := range s.Reads {
 		if r.Err != nil {
 			t.Fatal(r.Err)

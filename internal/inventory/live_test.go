@@ -21,8 +21,8 @@ func eachSource(t *testing.T, body func(t *testing.T, source string)) {
 	}
 }
 
-// tryOpen returns an inventory of the test's own network namespace, unless edit makes it another one.
-func tryOpen(source string, edit ...func(*inventory.Options)) (*inventory.Inventory, error) {
+// optionsOf returns options for the test's own network namespace, unless edit makes it another one.
+func optionsOf(source string, edit ...func(*inventory.Options)) inventory.Options {
 	o := inventory.Options{
 		Procfs: "/proc", Sysfs: "/sys", Netns: "self", Source: source, TCP: true, UDP: true,
 		EphemeralMinAge: time.Hour, MaxPorts: 100_000,
@@ -30,12 +30,12 @@ func tryOpen(source string, edit ...func(*inventory.Options)) (*inventory.Invent
 	for _, f := range edit {
 		f(&o)
 	}
-	return inventory.Open(o, log.NewNopLogger())
+	return o
 }
 
 func open(t *testing.T, source string, edit ...func(*inventory.Options)) *inventory.Inventory {
 	t.Helper()
-	i, err := tryOpen(source, edit...)
+	i, err := inventory.Open(optionsOf(source, edit...), log.NewNopLogger())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -135,6 +135,9 @@ func (n *namespace) appendListeners(open []openListener, gone []Listener) ([]ope
 				Proto: l.proto.String(), Addr: at.addr, Device: at.device, Netns: n.name,
 				Scope: scopeOf(at.addr.Addr()), Range: ln.portRange,
 			}
+			if ln.fullest.Loopback { // as are all of its sockets, which are bound to one interface
+				key.Scope = ScopeLoopback
+			}
 			listener := Listener{Key: key, Drops: ln.drops, Detailed: l.source.Detailed(), Client: isClient(key.Proto, key.Range)}
 			switch {
 			case ln.reported:

@@ -23,6 +23,8 @@ type Options struct {
 	TCP, UDP bool
 	// RegistryFile is the registry that judges the listeners, or empty. RegistryHost is the name of this host in it.
 	RegistryFile, RegistryHost string
+	// OwnPorts are the TCP ports on which the exporter serves. They need not be declared.
+	OwnPorts []uint16
 	// Holders says whether to find the holders of each listener.
 	Holders bool
 	// EphemeralMinAge is how long a UDP socket on an ephemeral port must have been open before it is reported. A younger one is

@@ -9,8 +9,8 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
-// Scope is how far an address reaches: the value of the scope label. It depends only on the address; firewalls are not
-// considered.
+// Scope is how far a listener reaches: the value of the scope label. It depends on the address and on the interface that the
+// sockets are bound to; firewalls are not considered.
 type Scope string
 
 // The scopes, from the farthest reach to the nearest.
@@ -20,7 +20,7 @@ const (
 	ScopeMulticast Scope = "multicast"  // 224.0.0.0/4 and ff00::/8
 	ScopePrivate   Scope = "private"    // RFC 1918, RFC 6598 (carrier-grade NAT), and the unique local addresses of RFC 4193
 	ScopeLinkLocal Scope = "link-local" // 169.254.0.0/16, fe80::/10, and the broadcast address
-	ScopeLoopback  Scope = "loopback"   // 127.0.0.0/8 and ::1
+	ScopeLoopback  Scope = "loopback"   // 127.0.0.0/8, ::1, and any address on a loopback interface, or on one that is gone
 )
 
 var scopes = ScopeSet{ScopeAny, ScopePublic, ScopeMulticast, ScopePrivate, ScopeLinkLocal, ScopeLoopback}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"runtime"
 	"syscall"
 	"testing"
 
@@ -66,6 +67,22 @@ func Elsewhere(path string, do func() error) error {
 		result <- err
 	})
 	return <-result
+}
+
+// OnOwnThread calls do in another goroutine, on a thread that ends when do returns, so do may change the thread's namespaces. It is
+// never the first thread of the process, which the Go runtime does not end, and whose namespaces /proc/<pid> shows.
+func OnOwnThread(do func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			do()
+			return // locked: the thread ends
+		}
+		defer runtime.UnlockOSThread()
+		started := make(chan struct{})
+		OnOwnThread(func() { close(started); do() }) // on another thread, as this goroutine holds the first
+		<-started
+	}()
 }
 
 // enter takes the calling thread to a network namespace.

@@ -103,27 +103,6 @@ func RunAsRootAndNobody(t *testing.T, hold, read func(t *testing.T)) {
 	})
 }
 
-// Nobody returns a command that runs a program as nobody: in no group, with no capability and no way to gain one. The program
-// may lie where nobody cannot reach it.
-func Nobody(tb testing.TB, program string, arguments ...string) *exec.Cmd {
-	tb.Helper()
-	setpriv, err := exec.LookPath("setpriv")
-	if err != nil {
-		tb.Skip("needs setpriv, of util-linux, to run a program as nobody")
-	}
-	file, err := os.Open(program)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = file.Close() })
-	cmd := exec.Command(setpriv, append([]string{
-		"--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs",
-		"--", "/proc/self/fd/3",
-	}, arguments...)...)
-	cmd.ExtraFiles = []*os.File{file}
-	return cmd
-}
-
 // Hold starts a process in a fresh network namespace, has it call hold there, and returns its pid when hold has returned. The
 // process ends with the test or benchmark.
 //
