@@ -42,9 +42,7 @@ type ledger struct {
 
 	stable bool // the last update saw every socket, in one read, and no listener waits for a time to pass
 
-	ranges    socket.PortRanges // as last read, for a new listener
-	rangesErr error             // why they could not be read then
-	ranged    bool              // they were read once
+	rangesErr error // why the port ranges could not be read when a listener last appeared
 
 	// Only the goroutine that waits for updates uses the rest.
 	updates background
@@ -250,14 +248,10 @@ func (l *ledger) settle(now time.Time, young func(port uint16, in Range, open ti
 	l.settled, l.stable = true, stable
 }
 
-// readRanges returns the port ranges: the last that could be read, or else the kernel's defaults.
-func (l *ledger) readRanges() socket.PortRanges {
-	ranges, err := l.source.PortRanges()
-	if err == nil || !l.ranged {
-		l.ranges = ranges
-	}
-	l.rangesErr, l.ranged = err, l.ranged || err == nil
-	return l.ranges
+// readRanges returns the port ranges.
+func (l *ledger) readRanges() (ranges socket.PortRanges) {
+	ranges, l.rangesErr = l.source.PortRanges()
+	return ranges
 }
 
 // oldest returns the keys of what went first, as many as there are above limit.

@@ -95,7 +95,7 @@ func rangeOf(port uint16, ranges socket.PortRanges) Range {
 	switch p := int(port); {
 	case p <= lastPrivileged || p < ranges.UnprivilegedStart:
 		return RangePrivileged
-	case ranges.EphemeralFirst <= p && p <= ranges.EphemeralLast:
+	case ranges.EphemeralFirst <= p && p <= ranges.EphemeralLast && !ranges.Reserved.Contains(port):
 		return RangeEphemeral
 	default:
 		return RangeUser

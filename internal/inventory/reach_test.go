@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/listen-exporter/listen_exporter/internal/ports"
 	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
@@ -39,6 +40,9 @@ func TestRangeFollowsTheKernelsSettings(t *testing.T) {
 	container := socket.PortRanges{UnprivilegedStart: 0, EphemeralFirst: 32768, EphemeralLast: 60999}
 	raised := socket.PortRanges{UnprivilegedStart: 9000, EphemeralFirst: 10000, EphemeralLast: 65535}
 	low := socket.PortRanges{UnprivilegedStart: 1024, EphemeralFirst: 1000, EphemeralLast: 2000}
+	reserving := socket.PortRanges{
+		UnprivilegedStart: 1024, EphemeralFirst: 1024, EphemeralLast: 65535, Reserved: ports.Set{{First: 80, Last: 80}, {First: 8120, Last: 8125}},
+	}
 	for _, test := range []struct {
 		port   uint16
 		ranges socket.PortRanges
@@ -56,6 +60,9 @@ func TestRangeFollowsTheKernelsSettings(t *testing.T) {
 		{9000, raised, RangeUser},
 		{1001, low, RangePrivileged},
 		{1024, low, RangeEphemeral},
+		{8125, reserving, RangeUser},
+		{8126, reserving, RangeEphemeral},
+		{80, reserving, RangePrivileged},
 	} {
 		if got := rangeOf(test.port, test.ranges); got != test.want {
 			t.Errorf("%d in %+v: got %s, want %s", test.port, test.ranges, got, test.want)
