@@ -3,6 +3,7 @@ package registry
 import (
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -151,6 +152,48 @@ func TestBindSaysHowWideAServiceMayListen(t *testing.T) {
 				if got := table.Judge(l); got != want {
 					t.Errorf("bind %s, listener on %s, IPv6 only %d: got %+v", bind, address, only, got)
 				}
+			}
+		}
+	}
+}
+
+func TestBindCanNameAnInterface(t *testing.T) {
+	listeners := map[string]Listener{
+		"0.0.0.0":           {},
+		"0.0.0.0%eth0":      {Device: "eth0"},
+		"0.0.0.0%eth1":      {Device: "eth1"},
+		"[::]%eth0":         {Device: "eth0"},
+		"10.0.0.1":          {},
+		"10.0.0.1%eth0":     {Device: "eth0"},
+		"0.0.0.0%lo":        {Device: "lo", Loopback: true},
+		"10.0.0.1%lo":       {Device: "lo", Loopback: true},
+		"127.0.0.1":         {},
+		"0.0.0.0%(gone)":    {Device: "(gone)", Loopback: true},
+		"0.0.0.0, unknown":  {},
+		"10.0.0.1, unknown": {},
+	}
+	const everything = "0.0.0.0; 0.0.0.0%eth0; 0.0.0.0%eth1; [::]%eth0; 10.0.0.1; 10.0.0.1%eth0; 0.0.0.0%lo; 10.0.0.1%lo; 127.0.0.1; 0.0.0.0%(gone); " +
+		"0.0.0.0, unknown; 10.0.0.1, unknown"
+	for bind, permitted := range map[string]string{
+		"any":                everything,
+		"'%eth0'":            "0.0.0.0%eth0; [::]%eth0; 10.0.0.1%eth0; 0.0.0.0, unknown; 10.0.0.1, unknown",
+		"['%eth0', '%eth1']": "0.0.0.0%eth0; 0.0.0.0%eth1; [::]%eth0; 10.0.0.1%eth0; 0.0.0.0, unknown; 10.0.0.1, unknown",
+		"['%eth1', 10.0.0.1]": "0.0.0.0%eth1; 10.0.0.1; 10.0.0.1%eth0; 10.0.0.1%lo; " +
+			"0.0.0.0, unknown; 10.0.0.1, unknown",
+		"loopback":  "0.0.0.0%lo; 10.0.0.1%lo; 127.0.0.1; 0.0.0.0%(gone)",
+		"private":   "10.0.0.1; 10.0.0.1%eth0; 0.0.0.0%lo; 10.0.0.1%lo; 127.0.0.1; 0.0.0.0%(gone); 10.0.0.1, unknown",
+		"127.0.0.1": "127.0.0.1",
+		"10.0.0.1":  "10.0.0.1; 10.0.0.1%eth0; 10.0.0.1%lo; 10.0.0.1, unknown",
+	} {
+		table := parse(t, "services:", "  - {name: web, port: 80, bind: "+bind+"}").For("")
+		for name, l := range listeners {
+			address, _, _ := strings.Cut(name, "%")
+			address, unknown, _ := strings.Cut(address, ", ")
+			l.Proto, l.Addr, l.DeviceKnown = "tcp", netip.MustParseAddrPort(address+":80"), unknown == ""
+			want := slices.Contains(strings.Split(permitted, "; "), name)
+			got := table.Judge(l)
+			if up := table.Up([]Listener{l}, false)[0]; (got.Reason == "") != want || up.Up != want || up.Violated == want {
+				t.Errorf("bind %s, listener on %s: got %+v, up %t, violated %t", bind, name, got, up.Up, up.Violated)
 			}
 		}
 	}
