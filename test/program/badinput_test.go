@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -46,8 +47,14 @@ func TestBadInputFailsOneProtocolAndNothingElse(t *testing.T) {
 	}{
 		{"truncated row", "tcp", put(program.TCPTable + "   4: 00000000:0050 00000000:0000 0A 0000"), `line 6: 5 columns, want at least 10`},
 		{"line of 4 MB", "tcp", put(program.TCPTable + strings.Repeat("x", 4<<20) + "\n"), `line 6: longer than \d+ bytes`},
-		{"garbage in a table of IPv6", "udp6", put(strings.Repeat("\x00\xff\x7fELF\n\x01: zz\r", 500)), `line 1: .* is not the header`},
+		{"garbage in a table of IPv6", "udp6", put(strings.Repeat("\x00\xff\x7fELF\n\x01: zz\r", 500)), `line 1: not the header of a socket table`},
 		{"missing", "udp", remove, `no such file or directory`},
+		{"FIFO", "tcp", func(t *testing.T, path string) {
+			remove(t, path)
+			if err := syscall.Mkfifo(path, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}, `not a regular file`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -79,6 +86,11 @@ func TestBadInputFailsOneProtocolAndNothingElse(t *testing.T) {
 			line := program.CheckLines(t, "logfmt", lines[0]+"\n")[0]
 			if msg := line.Get("msg"); msg != "cannot read listening "+proto+" sockets" {
 				t.Errorf("message %q", msg)
+			}
+			// The file's bytes go to the log only.
+			shown := e.Get("/").Body
+			if !strings.Contains(shown, path+": ") || strings.Contains(shown, "00000000:0050") || strings.Contains(shown, "xxx") || strings.Contains(shown, "ELF") {
+				t.Errorf("the page does not name %s, or shows what it holds:\n%s", path, shown)
 			}
 			if err := line.Get("err"); !regexp.MustCompile(regexp.QuoteMeta(path) + ": .*" + test.want).MatchString(err) {
 				t.Errorf("the error %q does not say %s: …%s", err, path, test.want)
