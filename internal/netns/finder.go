@@ -5,7 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,18 +17,20 @@ const (
 	descriptorShare = 2
 )
 
-// Finder finds the network namespaces that processes live in, except the main one, which is the one of PID 1. It reads a procfs
-// and needs no privilege. It does not find what hidepid hides.
+// Finder finds the network namespaces that processes and threads live in, except the main one, which is the one of PID 1. It reads a
+// procfs and needs no privilege. It does not find what hidepid hides.
 //
-// It looks at processes, not at threads: a thread in another namespace than its process's first thread is not seen. A
-// namespace without a process, kept by a bind mount (ip netns add) or by a descriptor, is not found either. A process that lives
+// A namespace without a process, kept by a bind mount (ip netns add) or by a descriptor, is not found. A process that lives
 // elsewhere may listen there, but procfs shows no way to it.
+//
+// If there are more namespaces than the Finder keeps, places are shared fairly: see [places].
 //
 // A Finder is for one goroutine at a time.
 type Finder struct {
-	procfs string
-	root   *os.File // of the procfs; nil while it is not open
-	pids   pids
+	procfs  string
+	root    *os.File // of the procfs; nil while it is not open
+	pids    pids
+	threads threads
 
 	maxNamespaces  int // how many are kept
 	maxDescriptors int // how many witnesses may take
@@ -37,11 +39,11 @@ type Finder struct {
 	lastSerial uint64
 	namespaces []*Namespace // by serial
 	byInode    map[uint64]*Namespace
-	omitted    map[uint64]int // inode number → the round in which it was last seen
+	omitted    map[uint64]int // inode number → the round that forgets it, unless it is seen again
+	places     places
 
-	open    int   // how many descriptors witnesses have
-	closing []int // those of them that the next Find closes
-	moved   []int // pids of witnesses that have left their namespace
+	open  atomic.Int64 // how many descriptors witnesses have
+	moved []witness    // those that are in another namespace now
 }
 
 // NewFinder returns a Finder of the namespaces in a procfs. It opens nothing yet.
@@ -64,34 +66,37 @@ func NewFinder(procfs string) *Finder {
 // meanwhile are no error.
 //
 // The first three calls look at every process. Later ones look at the witnesses of each namespace, at new processes, and at 256
-// of the others in turn. A call that finds all witnesses of a namespace gone looks at every process.
+// of the others in turn. A call that finds all witnesses of a namespace gone looks at every process. A look at a process whose first
+// thread has ended is one at its other threads. The other threads of the rest are looked at in turn, so many in each call as
+// [maxThreads] says: each may have entered another namespace by itself.
 //
 // After an error everything is as it was before, and the next call may succeed.
 func (f *Finder) Find() ([]*Namespace, error) {
-	for _, fd := range f.closing {
-		f.close(fd)
-	}
-	f.closing = nil
-
 	listed, ended, err := f.read()
 	if err != nil {
 		f.closeRoot() // the next call opens what may have been mounted meanwhile
 		return nil, fmt.Errorf("find network namespaces: %w", err)
 	}
+	f.places.forget()
 	lostAll := slices.ContainsFunc(ended, func(o *Namespace) bool { return o.Inode != f.main })
 	for _, o := range ended {
 		f.end(o)
 	}
-	for _, pid := range f.moved {
-		f.examine(pid)
+	looked := f.pids.next(listed, lostAll)
+	f.threads.begin()
+	for _, w := range f.moved {
+		f.examine(w.pid, w.tid, f.pids.turns)
 	}
 	f.moved = nil
 	// What has lost all its witnesses may live on in processes that are not new.
-	for _, pid := range f.pids.next(listed, lostAll) {
-		f.examine(pid)
+	for _, pid := range looked {
+		if !f.examine(pid, pid, f.pids.turns) {
+			f.threads.eachOf(f.rootFD(), pid, func(tid int) { f.examine(pid, tid, f.pids.turns) })
+		}
 	}
-	for inode, round := range f.omitted {
-		if round <= f.pids.round-f.pids.turns {
+	f.threads.next(f.rootFD(), listed, func(pid, tid int) { f.examine(pid, tid, f.threads.turns) })
+	for inode, end := range f.omitted {
+		if end <= f.pids.round {
 			delete(f.omitted, inode)
 		}
 	}
@@ -113,6 +118,7 @@ func (f *Finder) read() (listed []int, ended []*Namespace, err error) {
 		if o.Inode == main || !o.Alive() {
 			ended = append(ended, o)
 		}
+		f.moved = append(f.moved, o.takeMoved()...)
 	}
 	// Only now: a process that has joined such a namespace before its last witness ended is in the listing.
 	if listed, err = ListPIDs(f.root); err != nil {
@@ -132,39 +138,46 @@ func (f *Finder) closeRoot() {
 	}
 	_ = f.root.Close()
 	f.root = nil
-	f.pids = pids{} // the next procfs may be another one
+	f.pids, f.threads = pids{}, threads{} // the next procfs may be another one
 	clear(f.omitted)
 }
 
 func (f *Finder) rootFD() int { return int(f.root.Fd()) }
 
-// examine finds out which namespace a process is in, and makes it a witness if that namespace needs one.
-func (f *Finder) examine(pid int) {
-	inode, err := inodeAt(f.rootFD(), strconv.Itoa(pid)+"/"+tcpTable)
-	if err != nil || inode == f.main {
-		return
+// examine finds out which namespace a thread is in, and makes it a witness if that namespace needs one. It reports whether the thread
+// could be looked at. turns is after how many rounds the thread is looked at again.
+func (f *Finder) examine(pid, tid, turns int) (seen bool) {
+	path := pathOf(pid, tid)
+	inode, err := inodeAt(f.rootFD(), path+"/"+tcpTable)
+	if err != nil {
+		return false
+	}
+	if inode == f.main {
+		return true
 	}
 	o := f.byInode[inode]
-	if o != nil && (len(o.witnesses) >= maxWitnesses || o.has(pid)) {
-		return
+	if o != nil && (!o.needs(tid) || !f.hasRoom(o)) {
+		return true
 	}
-	if !f.hasRoom(o) {
-		if o == nil {
-			f.omitted[inode] = f.pids.round
-		}
-		return
+	if o == nil && !f.hasRoom(nil) && !f.makeRoom(path) {
+		f.omitted[inode] = f.pids.round + turns
+		return true
 	}
-	w, err := openWitness(f.rootFD(), pid)
+	w, err := openWitness(f.rootFD(), path, pid, tid)
 	if err != nil {
-		return
+		if o == nil && !IsHidden(err) { // out of descriptors
+			f.omitted[inode] = f.pids.round + turns
+		}
+		return true
 	}
-	f.open++
+	f.open.Add(1)
 	// Only the descriptor counts: by now another process may have the pid.
 	if again, err := w.inode(); err != nil || again != inode {
-		f.close(w.fd)
-		return
+		_ = unix.Close(w.fd)
+		f.open.Add(-1)
+		return true
 	}
-	// The known namespace is the one that the process is in only if it is alive after that look. Otherwise a new one has its number.
+	// The known namespace is the one that the thread is in only if it is alive after that look. Otherwise a new one has its number.
 	if o != nil && !o.Alive() {
 		f.end(o)
 		o = nil
@@ -175,29 +188,36 @@ func (f *Finder) examine(pid int) {
 		f.namespaces = append(f.namespaces, o)
 		f.byInode[inode] = o
 		delete(f.omitted, inode)
+		f.places.forget()
 	}
 	o.add(w)
+	return true
 }
 
 // hasRoom reports whether there is a descriptor for one more witness. Once half of them are taken, a namespace gets only one.
 func (f *Finder) hasRoom(o *Namespace) bool {
+	open := int(f.open.Load())
 	if o != nil {
-		return f.open < f.maxDescriptors/2
+		return open < f.maxDescriptors/2
 	}
-	return f.open < f.maxDescriptors && len(f.namespaces) < f.maxNamespaces
+	return open < f.maxDescriptors && len(f.namespaces) < f.maxNamespaces
+}
+
+// makeRoom gives up a namespace for a new one, in which the thread with a path lives, if that is fair.
+func (f *Finder) makeRoom(path string) bool {
+	victim := f.places.loser(f.namespaces, ownerOf(f.rootFD(), path))
+	if victim == nil {
+		return false
+	}
+	f.end(victim)
+	f.omitted[victim.Inode] = f.pids.round + max(f.pids.turns, f.threads.turns)
+	return f.hasRoom(nil) // unless somebody reads the victim
 }
 
 // end forgets a namespace.
 func (f *Finder) end(o *Namespace) {
-	for _, w := range o.witnesses {
-		f.closing = append(f.closing, w.fd)
-	}
-	o.witnesses = nil
+	o.end()
 	delete(f.byInode, o.Inode)
 	f.namespaces = slices.DeleteFunc(f.namespaces, func(other *Namespace) bool { return other == o })
-}
-
-func (f *Finder) close(fd int) {
-	_ = unix.Close(fd)
-	f.open--
+	f.places.forget()
 }

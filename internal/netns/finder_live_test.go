@@ -20,7 +20,7 @@ func TestTheDescriptorOfADeadProcessIsNotThatOfItsPidsNextOne(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer unix.Close(root)
-		w, err := openWitness(root, pid)
+		w, err := openWitness(root, strconv.Itoa(pid), pid, pid)
 		if err != nil {
 			t.Fatal(err)
 		}

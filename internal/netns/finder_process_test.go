@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"testing"
@@ -68,7 +69,7 @@ func findWitness(tb testing.TB, f *Finder, process *child) *Namespace {
 		tb.Fatal(err)
 	}
 	for _, o := range namespaces {
-		if o.has(process.Process.Pid) {
+		if slices.Contains(o.Members(), process.Process.Pid) {
 			return o
 		}
 	}

@@ -77,12 +77,9 @@ func newFinder(tb testing.TB, procfs string) *Finder {
 		for _, o := range slices.Clone(f.namespaces) {
 			f.end(o)
 		}
-		for _, fd := range f.closing {
-			f.close(fd)
-		}
 		f.closeRoot()
-		if after := descriptors(tb); f.open != 0 || after > before {
-			tb.Errorf("%d descriptors were open before and %d after, %d of them counted", before, after, f.open)
+		if after := descriptors(tb); f.open.Load() != 0 || after > before {
+			tb.Errorf("%d descriptors were open before and %d after, %d of them counted", before, after, f.open.Load())
 		}
 	})
 	return f
@@ -124,7 +121,8 @@ func TestEachNamespaceButTheMainOneIsFoundOnce(t *testing.T) {
 		t.Fatalf("got %v, %v, want two namespaces", found, err)
 	}
 	for _, o := range found {
-		if got, want := o.DirForPeople(), filepath.Join(h.dir, strconv.Itoa(o.PID())); got != want {
+		oldest := o.Members()[0]
+		if got, want := o.DirForPeople(), filepath.Join(h.dir, strconv.Itoa(oldest)); got != want {
 			t.Errorf("it is called %s, want %s", got, want)
 		}
 		byDir, err := inode(o.Dir())
@@ -132,7 +130,7 @@ func TestEachNamespaceButTheMainOneIsFoundOnce(t *testing.T) {
 		if err != nil || nameErr != nil || byDir != o.Inode || byName != o.Inode || !o.Alive() {
 			t.Errorf("%s and %s do not lead to %d", o.Dir(), o.DirForPeople(), o.Inode)
 		}
-		if !slices.IsSorted(o.Members()) || o.Started() != uint64(o.PID()) {
+		if !slices.IsSorted(o.Members()) || o.Started() != uint64(oldest) {
 			t.Errorf("members %v, the oldest from %d, want the oldest first", o.Members(), o.Started())
 		}
 	}
@@ -213,6 +211,7 @@ func TestANamespaceThatEndedLeadsNowhere(t *testing.T) {
 		t.Fatal(others, err)
 	}
 	o, dir := others[0], others[0].Dir()
+	o.Hold()
 	h.kill(10)
 	h.add(10, "pod")
 	for _, dir := range []string{dir, o.Dir()} {
@@ -220,13 +219,14 @@ func TestANamespaceThatEndedLeadsNowhere(t *testing.T) {
 			t.Errorf("%s leads to another process", dir)
 		}
 	}
-	if o.Alive() || o.PID() != 0 || len(o.Members()) != 0 {
+	if o.Alive() || len(o.Members()) != 0 {
 		t.Errorf("it lives on in %v", o.Members())
 	}
 	if _, err := o.OpenNS(); err == nil {
 		t.Error("it could be opened")
 	}
-	// Its path stays what it is, and means no other file, until the next call.
+	// Its path stays what it is, and means no other file, until it is released.
+	membersOf(t, f)
 	file, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
@@ -235,6 +235,7 @@ func TestANamespaceThatEndedLeadsNowhere(t *testing.T) {
 	if fd := strconv.Itoa(int(file.Fd())); fd == filepath.Base(dir) {
 		t.Errorf("descriptor %s was given to another file", fd)
 	}
+	o.Release()
 }
 
 func TestAFailedReadIsAnErrorAndChangesNothing(t *testing.T) {
@@ -300,7 +301,7 @@ func TestWitnessesTakeNoMoreThanTheirShareOfTheDescriptors(t *testing.T) {
 	f := newFinder(t, h.dir)
 	f.maxDescriptors = 8
 	members := membersOf(t, f)
-	if f.open > 8 || len(members)+f.Omitted() != 10 || len(members) < 4 {
-		t.Errorf("%d descriptors for %v, %d left out", f.open, members, f.Omitted())
+	if open := f.open.Load(); open > 8 || len(members)+f.Omitted() != 10 || len(members) < 4 {
+		t.Errorf("%d descriptors for %v, %d left out", open, members, f.Omitted())
 	}
 }

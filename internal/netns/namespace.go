@@ -1,15 +1,13 @@
 package netns
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,56 +26,72 @@ const maxWitnesses = 3
 // rights.
 const tcpTable = "net/tcp"
 
-// Namespace is one life of a network namespace other than the main one.
-//
-// The paths and descriptors that its methods return are good until the next call of [Finder.Find].
+// Namespace is one life of a network namespace other than the main one. Its methods may be used by one goroutine while another one
+// uses the [Finder].
 type Namespace struct {
 	// Inode is the number of net/tcp. No two namespaces have the same at a time, but the kernel reuses it at once.
 	Inode uint64
 	// Serial is unique for each life. The namespace that takes a dead one's inode number is another Namespace with a higher serial.
 	Serial uint64
 
-	finder    *Finder
+	finder *Finder
+	owner  *owner // nil until it was asked for; only the Finder uses it
+
+	mu        sync.Mutex
 	witnesses []witness // oldest first; the namespace is read through the first one
+	left      []witness // former ones, whose descriptors stay open while somebody may have their paths
+	moved     []witness // those of them that are in another namespace now
+	holds     int
 }
 
-// witness is a process that was seen to live in a namespace.
-type witness struct {
-	pid int
-	// fd is of <procfs>/<pid>, with O_PATH. It keeps neither the process nor the namespace alive. Every lookup through it is in
-	// this very process, and fails once that has died, even if another process has its pid by then.
-	fd int
-	// started is field 22 of proc_pid_stat(5), in clock ticks after the machine's start.
-	started uint64
+// Hold keeps the paths that [Namespace.Dir] returns from leading to another file until [Namespace.Release].
+func (o *Namespace) Hold() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.holds++
+}
+
+// Release ends a Hold.
+func (o *Namespace) Release() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.holds--
+	o.closeLeft()
 }
 
 // Dir returns a path of the witness's directory in procfs: the net/ in it is the namespace's. It never leads to another process:
-// once the witness has died there is nothing below it.
+// once the witness has died there is nothing below it. It is good while the namespace is held.
 //
 // The witness may leave the namespace during a read. The read was of this namespace if afterwards [Namespace.Alive] is true and
-// [Namespace.PID] is the same.
+// Dir returns the same.
 func (o *Namespace) Dir() string {
-	if len(o.witnesses) == 0 {
-		return o.DirForPeople()
+	if w := o.oldest(); w.pid != 0 {
+		return w.dir()
 	}
-	return o.witnesses[0].dir()
+	return o.DirForPeople()
 }
 
 // DirForPeople returns the path that people know the witness's directory by, such as /host/proc/1234.
 func (o *Namespace) DirForPeople() string {
-	return filepath.Join(o.finder.procfs, strconv.Itoa(o.PID()))
+	return filepath.Join(o.finder.procfs, o.oldest().path())
 }
 
-// PID returns the pid of the witness, in the PID namespace of the procfs, or 0 if there is none anymore.
-func (o *Namespace) PID() int { return o.oldest().pid }
-
 // Members returns the pids of up to three processes that were seen in the namespace, oldest first. The first one is the witness.
+// A thread has its own number, by which procfs shows it too.
 func (o *Namespace) Members() []int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	pids := make([]int, 0, len(o.witnesses))
 	for _, w := range o.witnesses {
-		pids = append(pids, w.pid)
+		pids = append(pids, w.tid)
 	}
 	return pids
+}
+
+// IsOwn reports whether this is the exporter's own namespace.
+func (o *Namespace) IsOwn() bool {
+	own, err := inode(filepath.Join(ownProcfs, "self"))
+	return err == nil && own == o.Inode
 }
 
 // Started returns when the oldest member started, in clock ticks after the machine's start, or 0 if there is none anymore.
@@ -85,6 +99,8 @@ func (o *Namespace) Started() uint64 { return o.oldest().started }
 
 // oldest returns the oldest witness, which is the one that the namespace is read through, or nothing if there is none anymore.
 func (o *Namespace) oldest() (w witness) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	if len(o.witnesses) > 0 {
 		w = o.witnesses[0]
 	}
@@ -100,22 +116,32 @@ func (o *Namespace) Age() time.Duration {
 	return time.Duration(now.Nano()) - time.Duration(o.Started())*(time.Second/userHZ)
 }
 
-// Alive reports whether one of the known processes still lives in the namespace. If the witness does not, the next one takes its
-// place: a read that failed may succeed now, through a new [Namespace.Dir].
+// Alive reports whether one of the known processes still lives in the namespace. If the witness does not, another thread of the
+// same process or the next witness takes its place: a read that failed may succeed now, through a new [Namespace.Dir].
 //
 // One case cannot be seen without privileges: a witness that left, and then entered a new namespace with the number of the old one.
 func (o *Namespace) Alive() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.alive()
+}
+
+func (o *Namespace) alive() bool {
 	for len(o.witnesses) > 0 {
-		inode, err := o.witnesses[0].inode()
+		w := o.witnesses[0]
+		inode, err := w.inode()
 		if err == nil && inode == o.Inode || err != nil && !IsHidden(err) {
 			return true
 		}
 		if err == nil {
-			o.finder.moved = append(o.finder.moved, o.witnesses[0].pid)
+			o.moved = append(o.moved, w)
 		}
-		// Not closed yet: somebody may still have the path, and another file would get the descriptor's number.
-		o.finder.closing = append(o.finder.closing, o.witnesses[0].fd)
-		o.witnesses = o.witnesses[1:]
+		o.left, o.witnesses = append(o.left, w), o.witnesses[1:]
+		if heir, ok := w.heir(o.Inode); ok {
+			o.finder.open.Add(1)
+			o.insert(heir)
+		}
+		o.closeLeft()
 	}
 	return false
 }
@@ -123,7 +149,9 @@ func (o *Namespace) Alive() bool {
 // OpenNS returns a descriptor of the namespace, for [Thread.In]. The caller closes it. Unlike a witness it keeps the namespace
 // alive. It needs the right to trace the witness (ptrace(2), PTRACE_MODE_READ_FSCREDS), which as a rule is CAP_SYS_PTRACE.
 func (o *Namespace) OpenNS() (fd int, err error) {
-	for o.Alive() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.alive() {
 		w := o.witnesses[0]
 		fd, openErr := unix.Openat(w.fd, "ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		inode, err := w.inode() // it may have died or left meanwhile
@@ -131,7 +159,7 @@ func (o *Namespace) OpenNS() (fd int, err error) {
 		case stays && openErr == nil:
 			return fd, nil
 		case stays:
-			return -1, fmt.Errorf("open %s/ns/net: %w", o.DirForPeople(), openErr)
+			return -1, fmt.Errorf("open %s/ns/net: %w", filepath.Join(o.finder.procfs, w.path()), openErr)
 		case openErr == nil:
 			_ = unix.Close(fd)
 		}
@@ -139,51 +167,51 @@ func (o *Namespace) OpenNS() (fd int, err error) {
 	return -1, fmt.Errorf("open a network namespace: its processes are gone: %w", unix.ESRCH)
 }
 
-// add makes a process a witness.
+// add makes a process or a thread a witness.
 func (o *Namespace) add(w witness) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.insert(w)
+}
+
+func (o *Namespace) insert(w witness) {
 	o.witnesses = append(o.witnesses, w)
 	slices.SortStableFunc(o.witnesses, func(a, b witness) int { return cmp.Compare(a.started, b.started) })
 }
 
-func (o *Namespace) has(pid int) bool {
-	return slices.ContainsFunc(o.witnesses, func(w witness) bool { return w.pid == pid })
+// needs reports whether a thread should become a witness.
+func (o *Namespace) needs(tid int) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.witnesses) < maxWitnesses && !slices.ContainsFunc(o.witnesses, func(w witness) bool { return w.tid == tid })
 }
 
-// openWitness holds on to a process. root is a descriptor of the procfs.
-func openWitness(root, pid int) (witness, error) {
-	fd, err := unix.Openat(root, strconv.Itoa(pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return witness{}, err
-	}
-	w := witness{pid: pid, fd: fd}
-	stat, err := os.ReadFile(w.dir() + "/stat")
-	if err == nil {
-		w.started, err = startTime(stat)
-	}
-	if err != nil {
-		_ = unix.Close(fd)
-		return witness{}, err
-	}
-	return w, nil
+// takeMoved returns the witnesses that have moved to another namespace since the last call.
+func (o *Namespace) takeMoved() []witness {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	moved := o.moved
+	o.moved = nil
+	return moved
 }
 
-// dir returns a path of the process's directory. It leads nowhere once the process has died.
-func (w witness) dir() string { return filepath.Join(ownProcfs, "self/fd", strconv.Itoa(w.fd)) }
-
-// inode identifies the namespace that the process is in. It fails for a dead process and for a zombie, which have no net/tcp.
-func (w witness) inode() (uint64, error) {
-	return inodeAt(w.fd, tcpTable)
+// end lets go of all witnesses.
+func (o *Namespace) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.left, o.witnesses = append(o.left, o.witnesses...), nil
+	o.closeLeft()
 }
 
-// startTime returns field 22 of the line in <pid>/stat. Field 2 is a name in parentheses that may hold anything.
-func startTime(stat []byte) (uint64, error) {
-	end := bytes.LastIndexByte(stat, ')')
-	fields := bytes.Fields(stat[end+1:]) // from field 3
-	const index = 22 - 3
-	if end < 0 || len(fields) <= index {
-		return 0, errors.New("no start time in the stat of a process")
+func (o *Namespace) closeLeft() {
+	if o.holds > 0 {
+		return
 	}
-	return strconv.ParseUint(string(fields[index]), 10, 64)
+	for _, w := range o.left {
+		_ = unix.Close(w.fd)
+		o.finder.open.Add(-1)
+	}
+	o.left = nil
 }
 
 // inodeAt returns the inode number of a file.

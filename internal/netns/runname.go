@@ -70,7 +70,12 @@ func (n RunNames) Of(o *Namespace) string {
 	if len(n) == 0 || !o.Alive() {
 		return ""
 	}
-	w := o.witnesses[0]
+	o.Hold()
+	defer o.Release()
+	w := o.oldest()
+	if w.pid == 0 {
+		return ""
+	}
 	var stat unix.Stat_t
 	if err := unix.Fstatat(w.fd, "ns/net", &stat, 0); err != nil {
 		return ""

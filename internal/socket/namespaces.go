@@ -2,6 +2,7 @@ package socket
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,17 +14,28 @@ import (
 // moved into its cgroup after it made its namespace; that takes less than this.
 const settleTime = 5 * time.Second
 
-// Namespaces has a source for each network namespace other than the main one. It is used by one goroutine at a time.
+// Namespaces has a source for each network namespace other than the main one. Find is called by one goroutine at a time, while others
+// may read namespaces that it has found, each by one at a time.
 type Namespaces struct {
 	procfs    string
 	finder    *netns.Finder
-	thread    *netns.Thread // nil where the namespaces are read through procfs
+	enters    bool // other namespaces are entered, and not read through procfs
+	netlink   bool // the exporter's own is read by netlink
 	protocols []Protocol
-	buffer    []byte               // shared by all netlink sources, which take turns
 	found     map[uint64]Namespace // by serial number
+
+	mu   sync.Mutex
+	idle []*visitor
 }
 
-// Namespace is a network namespace other than the main one. It may be used until the next Find.
+// visitor is what it takes to read a namespace by netlink. Readers that take turns use the same one.
+type visitor struct {
+	thread netns.Thread
+	buffer []byte
+}
+
+// Namespace is a network namespace other than the main one. It may be used until a Find does not return it, and by a reader that
+// has begun before that.
 type Namespace struct {
 	// Serial is never given to another namespace.
 	Serial uint64
@@ -46,23 +58,21 @@ type Namespace struct {
 }
 
 // OpenNamespaces returns the namespaces other than the main one, read as c says. notEntered is why they cannot be entered, as
-// netlink requires, or nil if they can, or need not be. It holds for as long as the exporter runs.
+// netlink requires, or nil if they can, or need not be. It holds for as long as the exporter runs. The exporter's own namespace, if it
+// is not the main one, need not be entered.
 func OpenNamespaces(c Config) (n *Namespaces, notEntered error) {
 	n = &Namespaces{
 		procfs:    c.Procfs,
 		finder:    netns.NewFinder(c.Procfs),
+		netlink:   c.Source != "procfs",
 		protocols: c.Protocols,
 		found:     make(map[uint64]Namespace),
 	}
-	if c.Source == "procfs" {
-		return n, nil
+	if n.netlink {
+		notEntered = netns.CanEnter(c.Procfs)
+		n.enters = notEntered == nil
 	}
-	if notEntered = netns.CanEnter(c.Procfs); notEntered != nil {
-		return n, notEntered
-	}
-	n.thread = new(netns.Thread)
-	n.buffer = make([]byte, receiveBuffer)
-	return n, nil
+	return n, notEntered
 }
 
 // Find returns the namespaces that live now, and how many more were left out.
@@ -90,37 +100,114 @@ func (n *Namespaces) Find() (found []Namespace, omitted int, err error) {
 }
 
 func (n *Namespaces) open(live *netns.Namespace) Namespace {
+	tables := &memberProcfs{members: live}
 	namespace := Namespace{
 		Serial: live.Serial, Inode: live.Inode, Started: live.Started(), Young: live.Age() < settleTime,
-		Source: &memberProcfs{members: live}, Leave: func() {}, Lives: live.Alive, Members: live.Members,
+		Source: tables, Leave: func() {}, Lives: live.Alive, Members: live.Members,
 	}
-	if n.thread == nil {
-		return namespace
-	}
-	// The right to open the namespace of one process says nothing about the next, so it is tried in each.
-	source := newNetlink(n.procfs, n.inside(live), n.buffer, n.protocols...)
-	err := source.try(n.protocols)
-	source.close()
-	if err == nil {
-		namespace.Source, namespace.Leave = source, source.close
+	switch {
+	case live.IsOwn():
+		tables.sysctls = sysctls{procfs: n.procfs, inside: here}
+		if n.netlink {
+			if source, err := OpenNetlink(n.procfs, n.protocols...); err == nil {
+				namespace.Source = source
+			}
+		}
+	case n.enters:
+		var with *visitor
+		var source *Netlink
+		source = newNetlink(n.procfs, func(do func() error) error {
+			if with == nil {
+				with = n.visitor()
+				source.buffer = with.buffer
+			}
+			return inside(live, &with.thread, do)
+		}, nil, n.protocols...)
+		namespace.Source = &enteredSource{source: source, tables: tables, protocols: n.protocols}
+		namespace.Leave = func() {
+			source.close()
+			if with != nil {
+				n.dismiss(with)
+				with = nil
+			}
+		}
 	}
 	return namespace
 }
 
-// inside returns a function that calls another with the calling thread in a namespace.
-func (n *Namespaces) inside(live *netns.Namespace) func(do func() error) error {
-	return func(do func() error) error {
-		namespace, err := live.OpenNS()
-		if err != nil {
-			return err
-		}
-		defer func() { _ = unix.Close(namespace) }()
-		return n.thread.In(namespace, do)
+// visitor returns a visitor that nobody else uses, until dismiss.
+func (n *Namespaces) visitor() *visitor {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if last := len(n.idle) - 1; last >= 0 {
+		v := n.idle[last]
+		n.idle = n.idle[:last]
+		return v
 	}
+	return &visitor{buffer: make([]byte, receiveBuffer)}
 }
 
-// memberProcfs reads the socket tables of another network namespace, through one of the processes that live in it. It knows only
-// the kernel's default port ranges: sysctls of another namespace cannot be read.
+func (n *Namespaces) dismiss(v *visitor) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.idle) > 0 { // the others are seldom needed
+		v.thread.Close()
+		return
+	}
+	n.idle = append(n.idle, v)
+}
+
+// inside calls a function with a thread in a namespace.
+func inside(live *netns.Namespace, thread *netns.Thread, do func() error) error {
+	namespace, err := live.OpenNS()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Close(namespace) }()
+	return thread.In(namespace, do)
+}
+
+// enteredSource reads a namespace that is entered. The right to open the namespace of one process says nothing about the next, so the
+// first read finds out whether it has it. Without it, or if netlink does not work there, the namespace is read through procfs.
+type enteredSource struct {
+	source    Source // procfs if netlink has failed
+	tables    *memberProcfs
+	protocols []Protocol
+	tried     bool
+}
+
+var _ Source = (*enteredSource)(nil)
+
+// Name implements Source.
+func (e *enteredSource) Name() string { return e.source.Name() }
+
+// Detailed implements Source.
+func (e *enteredSource) Detailed() bool { return e.source.Detailed() }
+
+// Read implements Source.
+func (e *enteredSource) Read(proto Protocol) (sockets []Socket, same bool, err error) {
+	if !e.tried {
+		e.tried = true
+		if e.source.(*Netlink).try(e.protocols) != nil {
+			e.source = e.tables
+		}
+	}
+	return e.source.Read(proto)
+}
+
+// Confirm implements Source.
+func (e *enteredSource) Confirm(proto Protocol, missing []Socket) ([]Socket, error) {
+	return e.source.Confirm(proto, missing)
+}
+
+// BindV6Only implements Source.
+func (e *enteredSource) BindV6Only() bool { return e.source.BindV6Only() }
+
+// PortRanges implements Source.
+func (e *enteredSource) PortRanges() (PortRanges, error) { return e.source.PortRanges() }
+
+// memberProcfs reads the socket tables of another network namespace, through one of the processes that live in it. Unless that is the
+// exporter's own, it knows only the kernel's default port ranges: sysctls of another namespace cannot be read.
 type memberProcfs struct {
 	Procfs
 	members members
@@ -128,7 +215,8 @@ type memberProcfs struct {
 
 // members are the processes that are known to live in a network namespace: a *netns.Namespace.
 type members interface {
-	PID() int
+	Hold()
+	Release()
 	DirForPeople() string
 	Dir() string
 	Alive() bool
@@ -145,11 +233,12 @@ func (m *memberProcfs) Confirm(proto Protocol, _ []Socket) ([]Socket, error) {
 // Read implements Source. If the process ends or leaves the namespace meanwhile, Read discards what it read and goes on with
 // the next process that is known. It fails if none is left.
 func (m *memberProcfs) Read(proto Protocol) (sockets []Socket, same bool, err error) {
+	m.members.Hold()
+	defer m.members.Release()
 	for alive := true; alive; {
-		pid := m.members.PID()
 		m.dir, m.via = m.members.DirForPeople(), m.members.Dir()
 		sockets, same, err = m.Procfs.Read(proto)
-		if alive = m.members.Alive(); alive && m.members.PID() == pid {
+		if alive = m.members.Alive(); alive && m.members.Dir() == m.via {
 			return sockets, same, err
 		}
 	}

@@ -110,16 +110,20 @@ func TestANamespaceThatCannotBeEnteredIsReadThroughProcfs(t *testing.T) {
 		if notEntered != nil {
 			t.Fatal(notEntered)
 		}
-		if got := find(t, n)[first].Source.Name(); got != "netlink" {
+		one := find(t, n)[first]
+		one.wantListener(t, 80)
+		if got := one.Source.Name(); got != "netlink" {
 			t.Errorf("the source is %s, want netlink", got)
 		}
-		n.thread.Close() // nothing can be entered from now on
+		broken := n.visitor()
+		broken.thread.Close() // nothing can be entered from now on
+		n.dismiss(broken)
 		second := settle(t, 81, "").inode(t)
 		other := find(t, n)[second]
+		other.wantListener(t, 81)
 		if got := other.Source.Name(); got != "procfs" {
 			t.Errorf("the source is %s, want procfs", got)
 		}
-		other.wantListener(t, 81)
 	})
 }
 

@@ -24,14 +24,15 @@ type inhabitant struct {
 
 var _ members = (*household)(nil)
 
-func (h *household) PID() int {
-	if len(h.processes) == 0 {
-		return 0
-	}
-	return h.processes[0].pid
-}
+func (h *household) Hold()    {}
+func (h *household) Release() {}
 
-func (h *household) DirForPeople() string { return "/proc/" + strconv.Itoa(h.PID()) }
+func (h *household) DirForPeople() string {
+	if len(h.processes) == 0 {
+		return "/proc/0"
+	}
+	return "/proc/" + strconv.Itoa(h.processes[0].pid)
+}
 
 func (h *household) Dir() string {
 	if len(h.processes) == 0 {
