@@ -137,14 +137,18 @@ func perHost(s *inventory.Snapshot) []*dto.MetricFamily {
 	}
 	namespaces := gauges("host_listen_namespaces", "Network namespaces that were found, including the main one.")
 	namespacesOmitted := gauges("host_listen_namespaces_omitted",
-		"Network namespaces that were not read for this scrape. Their listeners are those of their last read, if there was one.")
+		"Network namespaces that were not read for this scrape. Their listeners are those of their last read.")
+	namespacesNeverRead := gauges("host_listen_namespaces_never_read",
+		"Network namespaces that were found but never read: there are too many, or they wait for their first turn. Their listeners are missing.")
 	if s.Asked(inventory.CollectorNetns) {
 		namespaces.add(nil, float64(s.Namespaces))
 		namespacesOmitted.add(nil, float64(s.NamespacesOmitted))
+		namespacesNeverRead.add(nil, float64(s.NamespacesNeverRead))
 	}
 	families := []*dto.MetricFamily{
 		&success.MetricFamily, &duration.MetricFamily, &omitted.MetricFamily, &source.MetricFamily,
-		&unattributed.MetricFamily, &namespaces.MetricFamily, &namespacesOmitted.MetricFamily,
+		&unattributed.MetricFamily, &namespaces.MetricFamily, &namespacesNeverRead.MetricFamily,
+		&namespacesOmitted.MetricFamily,
 	}
 	if s.Compliance != nil {
 		families = append(families, aboutRegistry(s.Compliance)...)

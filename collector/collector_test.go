@@ -69,7 +69,7 @@ func example() *inventory.Snapshot {
 		},
 		Omitted:      2,
 		Unattributed: 2,
-		Namespaces:   250, NamespacesOmitted: 186,
+		Namespaces:   250, NamespacesOmitted: 186, NamespacesNeverRead: 7,
 	}
 }
 
@@ -89,7 +89,10 @@ host_listen_collector_success{collector="udp"} 1
 # HELP host_listen_namespaces Network namespaces that were found, including the main one.
 # TYPE host_listen_namespaces gauge
 host_listen_namespaces 250
-# HELP host_listen_namespaces_omitted Network namespaces that were not read for this scrape. Their listeners are those of their last read, if there was one.
+# HELP host_listen_namespaces_never_read Network namespaces that were found but never read: there are too many, or they wait for their first turn. Their listeners are missing.
+# TYPE host_listen_namespaces_never_read gauge
+host_listen_namespaces_never_read 7
+# HELP host_listen_namespaces_omitted Network namespaces that were not read for this scrape. Their listeners are those of their last read.
 # TYPE host_listen_namespaces_omitted gauge
 host_listen_namespaces_omitted 186
 # HELP host_listen_port Listening port: a TCP socket in state LISTEN, or a UDP socket that is bound and not connected. Always 1.

@@ -76,8 +76,8 @@ func incomplete(s *inventory.Snapshot) error {
 		}
 		failed = append(failed, fmt.Errorf("%s could not be read: %s", read.Collector, what))
 	}
-	if s.NamespacesOmitted > 0 {
-		failed = append(failed, fmt.Errorf("%d network namespaces could not be read in time: their listeners are missing here", s.NamespacesOmitted))
+	if s.NamespacesNeverRead > 0 {
+		failed = append(failed, fmt.Errorf("%d network namespaces could not be read in time: their listeners are missing here", s.NamespacesNeverRead))
 	}
 	return errors.Join(failed...)
 }

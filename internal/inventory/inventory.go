@@ -184,6 +184,7 @@ func (i *Inventory) read(ctx context.Context, snapshot *Snapshot) {
 		i.others = i.rounds.observe(observing)
 		snapshot.Reads = append(snapshot.Reads, i.others.read)
 		snapshot.Namespaces, snapshot.NamespacesOmitted = i.others.namespaces, i.others.omitted
+		snapshot.NamespacesNeverRead = i.others.neverRead
 	}
 	version := i.main.version + i.others.version
 

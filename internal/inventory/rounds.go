@@ -3,11 +3,9 @@ package inventory
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
@@ -19,14 +17,17 @@ import (
 const (
 	// perRound is how many namespaces a round reads. The first round reads all of them.
 	perRound = 64
-	// roundTime is the time within which a round may begin to read a namespace, and how long a snapshot waits for the round's end.
+	// roundTime is the time within which a round may begin to read a namespace. A snapshot waits a little longer for the round's end.
 	roundTime = 200 * time.Millisecond
-	// firstRoundTime is the same for the first round.
+	// turnTime is how long a round waits for one namespace at most.
+	turnTime = roundTime / 2
+	// firstRoundTime is how long a snapshot without a deadline waits for the first round. It ends a little earlier.
 	firstRoundTime = 5 * time.Second
 )
 
 // rounds reads the network namespaces other than the main one. Each round reads some of them, in the background: a namespace
-// with very many sockets delays no snapshot.
+// with very many sockets delays no snapshot. A round does not wait long for a namespace either: its reading goes on next to the
+// following rounds.
 type rounds struct {
 	options *Options
 	now     func() time.Time
@@ -34,12 +35,22 @@ type rounds struct {
 	mu     sync.Mutex
 	result *roundResult  // of the last round
 	end    chan struct{} // closed at the end of the round under way; nil if there is none
+	step   step          // what that does
 
 	// Only the round uses the rest.
 	finder     namespaceFinder
 	namer      *holder.Namer
 	namespaces map[uint64]*scheduled // by serial number
+	running    []*reading            // those that a round did not wait for, also of namespaces that have ended meanwhile
 	count      int                   // rounds that found the namespaces
+	findCost   time.Duration
+}
+
+// step is a part of a round that the round cannot go on without.
+type step struct {
+	what  string // empty if there is none
+	start time.Time
+	limit time.Duration
 }
 
 // namespaceFinder finds the network namespaces other than the main one: a *socket.Namespaces.
@@ -52,111 +63,217 @@ type namespaceFinder interface {
 type roundResult struct {
 	version    uint64 // grows whenever the listeners may have changed
 	read       Read
+	failed     bool // nothing is known of any namespace
 	open       []openListener
 	gone       []Listener
 	namespaces int
-	omitted    int
+	omitted    int // not read this time: what is known is from an earlier round
+	neverRead  int
 }
 
 func newRounds(f namespaceFinder, o *Options, now func() time.Time) *rounds {
 	return &rounds{
 		options: o, now: now, finder: f, namer: holder.NewNamer(o.Procfs, o.Sysfs), namespaces: make(map[uint64]*scheduled),
-		result: &roundResult{read: Read{Collector: CollectorNetns, Err: errFirstRound}, namespaces: 1},
+		result: &roundResult{read: Read{Collector: CollectorNetns, Err: errStillReading}, failed: true, namespaces: 1},
 	}
 }
 
-var errFirstRound = errStillReading
-
 // observe starts a round, unless one is under way, and waits a short time for its end. It returns the result of the last round
-// that has ended.
+// that has ended, or a failure if the one under way is late.
 func (r *rounds) observe(ctx context.Context) *roundResult {
 	r.mu.Lock()
+	patience := roundTime + fairTime
+	if r.result.version == 0 { // no round has ended yet
+		patience = firstRoundTime
+		if deadline, has := ctx.Deadline(); has {
+			patience = time.Until(deadline) * 4 / 5 // holders and registry need time too
+		}
+	}
 	if r.end == nil {
 		r.end = make(chan struct{})
-		go r.round(r.end)
+		go r.round(r.end, patience)
 	}
-	end, patience := r.end, roundTime
-	if errors.Is(r.result.read.Err, errFirstRound) {
-		patience = firstRoundTime
-	}
+	end := r.end
 	r.mu.Unlock()
 
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
 	select {
 	case <-end:
-	case <-time.After(patience):
+	case <-timer.C:
 	case <-ctx.Done():
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if s := &r.step; s.what != "" && r.now().Sub(s.start) > s.limit {
+		r.result = r.failure(late(s.what, s.limit))
+		s.what = "" // it is known now
+	}
 	return r.result
 }
 
-// round reads some of the namespaces.
-func (r *rounds) round(end chan struct{}) {
-	start := time.Now()
-	last := r.result // nobody else writes it
-	next, err := r.readSome(last)
-	if err != nil {
-		next = &roundResult{version: last.version + 1, namespaces: len(r.namespaces) + 1, read: Read{Err: err}}
-	}
-	next.read.Collector = CollectorNetns
-	next.read.Duration = time.Since(start)
+// late returns the error of a read that has taken longer than a limit.
+func late(what string, limit time.Duration) error {
+	return fmt.Errorf("%s: %w after %s", what, errStillReading, limit.Round(100*time.Millisecond))
+}
 
+// round reads some of the namespaces. The snapshot that started it waits for so long.
+func (r *rounds) round(end chan struct{}, patience time.Duration) {
+	start := time.Now()
+	changed, more := false, 0
+	err := guarded(func() (err error) {
+		changed, more, err = r.readSome(patience)
+		return err
+	})
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.result, r.end = next, nil
+	if err != nil {
+		r.result = r.failure(err)
+	} else {
+		r.result = r.joined(changed, more)
+	}
+	r.result.read.Duration = time.Since(start)
+	r.end, r.step = nil, step{}
 	close(end)
 }
 
-// readSome reads the namespaces whose turn it is.
-func (r *rounds) readSome(last *roundResult) (next *roundResult, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("read network namespaces: panic: %v", p)
-		}
-	}()
+// enter notes what the round does next, and until when that is not late: nothing if what is empty.
+func (r *rounds) enter(what string, limit time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.step = step{what, r.now(), limit}
+}
+
+// readSome finds the namespaces, and reads those whose turn it is. It returns how many more there are.
+func (r *rounds) readSome(patience time.Duration) (changed bool, more int, err error) {
+	begun := r.now()
+	r.enter("find network namespaces", lateAfter(r.findCost))
 	found, more, err := r.finder.Find()
 	if err != nil {
-		return nil, err
+		return false, 0, err
 	}
 	r.count++
-	changed := r.admit(found) || last.read.Err != nil // after an error the last result may lack listeners
+	changed = r.admit(found)
+	r.enter("", 0)
+	r.findCost = r.now().Sub(begun)
+
+	changed = r.adopt() || changed
 	due := r.due()
-	limit, patience := perRound, roundTime
+	limit, start := perRound, r.now() // not begun: finding the namespaces may take long, and they must still be read
 	if r.count == 1 {
-		limit, patience = len(due), firstRoundTime
+		limit = len(due)
+		patience = max(patience*19/20-r.findCost, roundTime) // the snapshot should still see the end
+	} else {
+		patience = roundTime
 	}
-	start, reads := r.now(), 0 // not earlier: finding the namespaces may take long, and they must still be read
+	left := func() time.Duration { return patience - r.now().Sub(start) }
 	for _, s := range due {
-		if reads == limit || r.now().Sub(start) > patience {
+		if limit == 0 || left() < 0 {
 			break
 		}
-		reads++
-		changed = s.read(r.count) || changed
+		if !r.mayBegin(s) {
+			continue
+		}
+		limit--
+		reading := s.begin(r.count)
+		r.running = append(r.running, reading)
+		if len(r.running) > maxReaders { // there must not be one more
+			r.enter(fmt.Sprintf("network namespace %s and %d others", s.name, maxReaders), reading.limit)
+			<-reading.end
+			r.enter("", 0)
+		}
+		reading.wait(min(turnTime, max(left(), fairTime/2)))
+		changed = r.adopt() || changed
 	}
+	for n := 0; r.count == 1 && n < len(r.running); n++ {
+		r.running[n].wait(left())
+	}
+	return r.adopt() || changed, more, nil
+}
 
-	next = &roundResult{
-		version:    last.version,
-		open:       last.open,
-		gone:       last.gone,
-		namespaces: 1 + len(r.namespaces) + more,
-		omitted:    len(r.namespaces) - reads + more,
-	}
-	for _, s := range r.namespaces {
-		if s.err != nil && (next.read.Err == nil || s.err.Error() < next.read.Err.Error()) {
-			next.read.Err = s.err
+// adopt takes over what the readings that have ended found, and reports whether that changed anything.
+func (r *rounds) adopt() (changed bool) {
+	r.running = slices.DeleteFunc(r.running, func(reading *reading) bool {
+		if !reading.wait(0) {
+			return false
+		}
+		if s := reading.of; s.reading == reading && s.finish(r.count) {
+			changed = true
+		}
+		return true
+	})
+	return changed
+}
+
+// mayBegin reports whether one more reading may begin, which may be slow or hang.
+func (r *rounds) mayBegin(s *scheduled) bool {
+	slow := 0
+	for _, reading := range r.running {
+		if reading.of.cost > turnTime {
+			slow++
 		}
 	}
-	if !changed {
-		return next, nil
+	return (s.cost <= turnTime || slow < maxSlowReaders) && (s.lastRound > 0 && s.cost <= turnTime || len(r.running) < maxReaders)
+}
+
+// failure returns the result if nothing is known of any namespace.
+func (r *rounds) failure(err error) *roundResult {
+	return &roundResult{
+		version: r.result.version + 1, read: Read{Collector: CollectorNetns, Err: err}, failed: true, namespaces: r.result.namespaces,
+	}
+}
+
+// joined returns what is known of all namespaces, and of the number that was left out.
+func (r *rounds) joined(changed bool, more int) *roundResult {
+	next := &roundResult{
+		version: r.result.version, read: Read{Collector: CollectorNetns}, open: r.result.open, gone: r.result.gone,
+		namespaces: 1 + len(r.namespaces) + more, neverRead: more,
+	}
+	var errs []error
+	for _, s := range r.namespaces {
+		changed = s.noteLate() || changed
+		switch {
+		case s.lastRound == 0:
+			next.neverRead++
+		case s.freshIn != r.count && !s.late:
+			next.omitted++
+		}
+		if s.err != nil {
+			errs = append(errs, s.err)
+		}
+	}
+	next.read.Err = listed(errs)
+	if !changed && !r.result.failed {
+		return next
 	}
 	next.version++
 	next.open, next.gone = nil, nil
 	for _, s := range r.namespaces {
-		next.open = append(next.open, s.open...)
-		next.gone = append(next.gone, s.gone...)
+		if !s.late {
+			next.open = append(next.open, s.open...)
+			next.gone = append(next.gone, s.gone...)
+		}
 	}
-	return next, nil
+	return next
+}
+
+// maxListed is how many namespaces an error names.
+const maxListed = 5
+
+// listed returns one error for several, or nil for none.
+func listed(errs []error) (err error) {
+	slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
+	for n, next := range errs {
+		switch {
+		case n == 0:
+			err = next
+		case n == maxListed:
+			return fmt.Errorf("%w; and %d more", err, len(errs)-n)
+		default:
+			err = fmt.Errorf("%w; %w", err, next)
+		}
+	}
+	return err
 }
 
 // due returns the namespaces that may be read in this round: first those that have waited longest, then the cheapest.
@@ -167,61 +284,4 @@ func (r *rounds) due() []*scheduled {
 		return cmp.Or(cmp.Compare(a.waitsSince(), b.waitsSince()), cmp.Compare(a.cost, b.cost), cmp.Compare(a.name, b.name))
 	})
 	return due
-}
-
-// admit schedules the namespaces that were found, drops those that were not, and reports whether that changed anything.
-func (r *rounds) admit(found []socket.Namespace) (changed bool) {
-	changed = len(found) != len(r.namespaces)
-	// Of two that claim a name the older one gets it, in whatever order they are found when the exporter starts.
-	slices.SortFunc(found, func(a, b socket.Namespace) int {
-		return cmp.Or(cmp.Compare(a.Started, b.Started), cmp.Compare(a.Serial, b.Serial))
-	})
-	next := make(map[uint64]*scheduled, len(found))
-	taken := make(map[string]bool, len(found)) // names
-	var unnamed []socket.Namespace
-	for _, f := range found {
-		s := r.namespaces[f.Serial]
-		if s != nil {
-			taken[s.name] = true
-			next[f.Serial] = s
-		}
-		if s == nil || s.mayBeNamed(r.count) {
-			unnamed = append(unnamed, f)
-		}
-	}
-	for _, f := range unnamed {
-		name, nameless := r.nameOf(f, taken)
-		s := next[f.Serial]
-		if s != nil && nameless {
-			continue // as before
-		}
-		changed, taken[name] = true, true
-		if s != nil {
-			s.name, s.nameless = name, false
-			s.collect()
-			continue
-		}
-		s = &scheduled{namespace: newNamespace(name, func(socket.Protocol) socket.Source { return f.Source }, r.options, r.now), found: f, firstRound: r.count, nameless: nameless}
-		for _, l := range s.ledgers {
-			l.settled = r.count > 1 // the listeners of a new namespace are new
-		}
-		next[f.Serial] = s
-	}
-	r.namespaces = next
-	return changed
-}
-
-// nameOf returns the name of a namespace, which it keeps as long as it lives: that of its pod or its container, or the one that
-// ip-netns(8) gave it. If it has none of these, it is called after its number and nameless is true. taken has the names of the
-// others.
-func (r *rounds) nameOf(f socket.Namespace, taken map[string]bool) (name string, nameless bool) {
-	inode := strconv.FormatUint(f.Inode, 10)
-	name = cmp.Or(r.namer.Name(f.Members()), f.RunName)
-	if nameless = name == ""; nameless {
-		name = "unknown-" + inode
-	}
-	if taken[name] { // containers inside a pod's container
-		name += "-" + inode
-	}
-	return name, nameless
 }

@@ -177,8 +177,11 @@ func (h *host) round() (snapshot *Snapshot, reads map[*pod]int) {
 	return snapshot, reads
 }
 
+// called returns the name of a namespace that has none.
+func called(p *pod) string { return fmt.Sprintf("unknown-%d", p.found.Inode) }
+
 // unknown returns the listener on a port of a namespace that has no name, as seen gives it.
-func unknown(p *pod, port int) string { return fmt.Sprintf("unknown-%d %d", p.found.Inode, port) }
+func unknown(p *pod, port int) string { return fmt.Sprintf("%s %d", called(p), port) }
 
 // seen returns a snapshot's listeners outside the main namespace, each as "name port".
 func seen(s *Snapshot) []string {

@@ -55,6 +55,54 @@ func TestNoTwoNamespacesHaveTheSameNameAndEachKeepsItsOwn(t *testing.T) {
 	})
 }
 
+func TestNoTwoNamespacesHaveTheSameNameWhateverTheyAreCalled(t *testing.T) {
+	const number = "4026532002" // of the second one
+	for name, runNames := range map[string][]string{
+		"with_the_number_of_another":       {"x", "x", "x-" + number},
+		"the_number_first":                 {"x-" + number, "x", "x"},
+		"twice_with_the_number":            {"x", "x", "x-" + number, "x-" + number + "-2", "x-" + number},
+		"like_one_without_a_name":          {"unknown-" + number, "", "unknown-" + number + "-" + number},
+		"like_another_without_a_name":      {"unknown-" + number, "", "unknown-4026532002", ""},
+		"like_a_pod":                       {podUID, "", podUID + "-" + number},
+		"like_the_number_of_a_third":       {"", "x", "unknown-4026532004", "", "unknown-4026532004-4026532004"},
+		"not_utf8_and_therefore_the_same":  {"x\uFFFD", "x\uFFFD", "x\uFFFD-" + number},
+		"a_number_that_the_third_may_need": {"x", "x-4026532003", "x", "x-4026532003-2", "x-4026532004"},
+	} {
+		for _, together := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s_at_once_%t", name, together), func(t *testing.T) {
+				withHost(t, func(t *testing.T, h *host) {
+					for _, runName := range runNames {
+						p := h.add(80)
+						p.found.RunName = runName
+						if name == "like_a_pod" && runName == "" {
+							p.inside(t, podCgroup)
+						}
+						if !together {
+							h.Snapshot()
+						}
+					}
+					names := seen(h.Snapshot())
+					if unique := slices.Compact(slices.Clone(names)); len(unique) != len(runNames) {
+						t.Errorf("the names are %q, want %d different ones", names, len(runNames))
+					}
+					for range 3 { // each keeps its own
+						h.remove(h.pods[0])
+						names := names
+						for _, name := range seen(h.Snapshot()) {
+							if !slices.Contains(names, name) {
+								t.Errorf("%s is new, want only names of %q", name, names)
+							}
+						}
+						if len(h.pods) == 0 {
+							break
+						}
+					}
+				})
+			})
+		}
+	}
+}
+
 func TestAtTheStartANameGoesToTheOldestNamespace(t *testing.T) {
 	withHost(t, func(t *testing.T, h *host) {
 		nested, outer, third := h.add(80), h.add(80), h.add(80)

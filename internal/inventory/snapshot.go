@@ -32,8 +32,10 @@ type Snapshot struct {
 	// Unattributed is how many of the Listeners have no Holders. It is 0 unless the holders were asked for and could be read.
 	Unattributed int
 	// Namespaces is how many network namespaces were found, including the main one. NamespacesOmitted is how many of them were
-	// not read this time: their listeners are those of their last read. Both are 0 unless all namespaces were asked for.
-	Namespaces, NamespacesOmitted int
+	// not read this time: their listeners are those of their last read. NamespacesNeverRead is how many have no last read, because
+	// there are too many or because they wait for their first turn: their listeners are missing. All are 0 unless all namespaces were
+	// asked for.
+	Namespaces, NamespacesOmitted, NamespacesNeverRead int
 	// Compliance is nil without a registry.
 	Compliance *Compliance
 }
@@ -73,13 +75,12 @@ func (s *Snapshot) Succeeded(collector string) bool {
 	return slices.ContainsFunc(s.Reads, func(r Read) bool { return r.Collector == collector && r.Err == nil })
 }
 
-// Missing returns the required services that do not listen, as far as their protocols were read: none without a registry. It leaves
-// out those for which a listener has a verdict that says why.
+// Missing returns the required services that do not listen, as far as their protocols were read: none without a registry.
 func (s *Snapshot) Missing() []ServiceState {
 	if s.Compliance == nil {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(s.Compliance.Services), func(state ServiceState) bool { return state.Up || state.Violated })
+	return slices.DeleteFunc(slices.Clone(s.Compliance.Services), func(state ServiceState) bool { return state.Up })
 }
 
 // The types of holders and of a registry's verdicts. With these names, code that shows a snapshot need not import either.
@@ -149,7 +150,7 @@ type Listener struct {
 	// Holders are the holders of the sockets, each once, at most maxHolders. ManyHolders reports whether there are more.
 	Holders     []Holder
 	ManyHolders bool
-	held        [][]Holder // the exact holders of each socket, by which it is judged; nil where they are not known
+	holders     []Holder // all of them, by which it is judged
 	// Exact reports whether the Holders are the processes that have the sockets open. Otherwise they are inferred from cgroups.
 	Exact bool
 	// Verdict is the registry's verdict on the listener, if it is Judged.
@@ -194,19 +195,15 @@ func (l *Listener) Full() bool {
 
 // Input returns the listener in the form that the registry judges.
 func (l *Listener) Input() registry.Listener {
-	input := registry.Listener{Proto: l.Proto, Addr: l.Addr, Device: l.Device, DeviceKnown: l.Detailed, Loopback: l.Scope == ScopeLoopback}
+	input := registry.Listener{Proto: l.Proto, Addr: l.Addr, HoldersKnown: l.Exact}
 	if l.Detailed {
 		input.IPv6Only = registry.No
 		if l.IPv6Only {
 			input.IPv6Only = registry.Yes
 		}
 	}
-	for _, socket := range l.held {
-		var holders []registry.Holder
-		for _, h := range socket {
-			holders = append(holders, registry.Holder{Process: h.Process, Executable: h.Executable, Unit: h.Unit})
-		}
-		input.Sockets = append(input.Sockets, holders)
+	for _, h := range l.holders {
+		input.Holders = append(input.Holders, registry.Holder{Process: h.Process, Unit: h.Unit})
 	}
 	return input
 }

@@ -215,6 +215,10 @@ func notices(s *inventory.Snapshot) []notice {
 		list = append(list, notice{Bad: true, Text: "Not shown: " +
 			wording.Count(s.Omitted, "listener") + " above the limit of --collector.max-ports."})
 	}
+	if s.NamespacesNeverRead > 0 {
+		list = append(list, notice{Bad: true, Text: fmt.Sprintf("%d of %d network namespaces have never been read. "+
+			"Their listeners are missing.", s.NamespacesNeverRead, s.Namespaces)})
+	}
 	if s.NamespacesOmitted > 0 {
 		list = append(list, notice{Text: fmt.Sprintf("%d of %d network namespaces were not read this time. "+
 			"Their listeners are from an earlier read.", s.NamespacesOmitted, s.Namespaces)})

@@ -108,10 +108,10 @@ func (p *parser) service(n *yaml.Node, names map[string]*yaml.Node) {
 		s.bind, s.boundTo = p.bind(bind)
 	}
 	if process := fields["process"]; process != nil {
-		s.processes = p.holders(process, "process", "sshd", checkProcess, processPattern)
+		s.process = p.holder(process, "process", "sshd", checkProcess)
 	}
 	if unit := fields["unit"]; unit != nil {
-		s.units = p.holders(unit, "unit", "ssh.service", checkUnit, unitPattern)
+		s.unit = p.holder(unit, "unit", "ssh.service", checkUnit)
 	}
 	if hosts := fields["hosts"]; hosts != nil {
 		s.hosts = p.hosts(hosts)

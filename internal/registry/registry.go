@@ -6,6 +6,7 @@ package registry
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 
 	"github.com/listen-exporter/listen_exporter/internal/ports"
@@ -39,10 +40,9 @@ type service struct {
 	name, purpose string
 	ports         []portRange // sorted, without overlaps
 	protos        [protocols]bool
-	bind          bind
-	boundTo       string    // bind as written
-	processes     []pattern // empty for any
-	units         []pattern // empty for any
+	bind          []netip.Prefix
+	boundTo       string // bind as written
+	process, unit string // empty for any
 	required      bool
 	hosts         []glob // empty for every host
 }
