@@ -3,11 +3,14 @@ package program_test
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -151,5 +154,97 @@ func TestASignalEndsAnIdleExporterAtOnce(t *testing.T) {
 				t.Errorf("took %s: it waited for the idle connection", took)
 			}
 		})
+	}
+}
+
+// endsInTime sends SIGTERM and checks that the program ends with code 0 within 20 s, in which service managers do not kill it.
+func endsInTime(t *testing.T, e *program.Exporter) {
+	t.Helper()
+	start := time.Now()
+	e.Stop()
+	if took := time.Since(start); took >= 20*time.Second {
+		t.Errorf("took %s", took)
+	}
+}
+
+func TestASignalEndsAStartThatHangs(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "web.yml")
+	must(t, syscall.Mkfifo(fifo, 0o644))
+	e := program.Launch(t, program.Command(t, "--web.listen-address=127.0.0.1:0", "--path.procfs="+program.NewProcfs(t), "--web.config.file="+fifo))
+	e.Await("the last line before the file is read", func() bool { return len(e.Logged("observing a network namespace")) > 0 })
+	endsInTime(t, e)
+	if lines := e.ErrorLines(); len(lines) > 0 {
+		t.Errorf("errors in the log: %q", lines)
+	}
+}
+
+func TestASignalEndsAProgramWhoseReadsHang(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	t.Parallel()
+	procfs := program.NewProcfs(t)
+	gate := program.CloseGate(t, procfs)
+	e := program.Start(t, "--path.procfs="+procfs) // whose first snapshot hangs
+	defer gate.Await()()
+	scrape := e.GetLater("/metrics")
+	e.Await("a scrape in progress", func() bool { return e.Get("/-/healthy").Status == http.StatusOK })
+	endsInTime(t, e)
+	if answer := <-scrape; answer.Status != http.StatusOK {
+		t.Errorf("the scrape in progress: status %d, want 200: %s", answer.Status, answer.Body)
+	}
+}
+
+// unreadScrape returns a connection on which a large page was asked for, and is not read.
+func unreadScrape(t *testing.T, e *program.Exporter) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", e.Address)
+	must(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	must(t, conn.(*net.TCPConn).SetReadBuffer(4096))
+	_, err = io.WriteString(conn, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	must(t, err)
+	_, err = io.ReadFull(conn, make([]byte, 1))
+	must(t, err)
+	return conn
+}
+
+// startWithALargePage starts the program with a page that is larger than what a connection buffers.
+func startWithALargePage(t *testing.T) *program.Exporter {
+	t.Helper()
+	procfs := program.NewProcfs(t)
+	var table strings.Builder
+	table.WriteString(program.TCPHeader)
+	for n := range 20_000 {
+		table.WriteString(strings.NewReplacer("0016", fmt.Sprintf("%04X", n+1), "1016", fmt.Sprint(100_000+n)).Replace(program.TCP22))
+	}
+	program.WriteTable(t, procfs, "tcp", table.String())
+	return program.Start(t, "--path.procfs="+procfs, "--no-collector.holder")
+}
+
+func TestASignalCutsOffAScrapeThatIsNotRead(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 15 s")
+	}
+	t.Parallel()
+	e := startWithALargePage(t)
+	unreadScrape(t, e)
+	unreadScrape(t, e)
+	endsInTime(t, e)
+	if lines := e.Logged("cut off", "requests=2"); len(lines) != 1 {
+		t.Errorf("want a line about the 2 requests that were cut off:\n%s", e.Stderr.String())
+	}
+}
+
+func TestASecondSignalEndsTheProgramAtOnce(t *testing.T) {
+	t.Parallel()
+	e := startWithALargePage(t)
+	unreadScrape(t, e)
+	e.Signal(syscall.SIGTERM)
+	e.Await("the first signal", func() bool { return len(e.Logged("shutting down")) > 0 })
+	e.Signal(syscall.SIGTERM)
+	e.Wait()
+	if status, ok := e.Cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGTERM {
+		t.Errorf("%s, want the end by the signal", e.Cmd.ProcessState)
 	}
 }
