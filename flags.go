@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"slices"
@@ -69,10 +70,20 @@ func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
 			if end != 0 {
 				err = errors.New("no such command")
 			}
+			if slices.Contains(args, "--completion-bash") {
+				// kingpin writes the words to os.Stdout without a newline, and without a look at whether that fails.
+				_, err = io.WriteString(stdout, "\n")
+				err = command.Written(err)
+			}
+		case *fs.PathError: // with which kingpin panics if it cannot write the help text
+			err = command.Written(end)
 		default:
 			panic(end)
 		}
 	}()
+	if asked, err := printText(app, args, stdout); asked {
+		return nil, true, command.Written(err)
+	}
 	if c.command, err = parseCommand(app, args); err != nil {
 		return nil, false, nameFlag(app, args, err)
 	}
@@ -162,6 +173,34 @@ func parseCommand(app *kingpin.Application, args []string) (string, error) {
 		return "", fmt.Errorf("unknown command %q: want serve, list, audit or check", context.Peek().Value)
 	}
 	return app.Parse(args)
+}
+
+// printText prints the texts whose failing kingpin ignores, or that it prints on its own stdout. It reports whether the command line
+// asks for one.
+func printText(app *kingpin.Application, args []string, stdout io.Writer) (asked bool, err error) {
+	context, _ := app.ParseContext(args) // a wrong command line may ask for a text as well
+	if context == nil {
+		return false, nil
+	}
+	templates := map[string]string{
+		"help-long":              kingpin.LongHelpTemplate,
+		"help-man":               kingpin.ManPageTemplate,
+		"completion-script-bash": kingpin.BashCompletionTemplate,
+		"completion-script-zsh":  kingpin.ZshCompletionTemplate,
+	}
+	for _, element := range context.Elements {
+		flag, isFlag := element.Clause.(*kingpin.FlagClause)
+		if !isFlag {
+			continue
+		}
+		if name := flag.Model().Name; name == "version" {
+			_, err := fmt.Fprintln(stdout, version.Print(wording.Program))
+			return true, err
+		} else if template, has := templates[name]; has {
+			return true, app.UsageForContextWithTemplate(context, 2, template)
+		}
+	}
+	return false, nil
 }
 
 // asksForText reports whether a command line only asks for text, such as --help.

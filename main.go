@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -39,6 +40,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 	signal.Ignore(syscall.SIGPIPE)
 	defer signal.Reset(syscall.SIGPIPE)
 	c, done, err := parse(args, stdout)
+	if errors.As(err, new(*command.WriteError)) {
+		_, _ = fmt.Fprintf(stderr, "%s: error: %v\n", wording.Program, err)
+		return exitFailure
+	}
 	if err != nil {
 		// The error may quote several lines of the user's.
 		_, _ = fmt.Fprintf(stderr, "%s: error: %s, try --help\n", wording.Program, strings.ReplaceAll(err.Error(), "\n", `\n`))

@@ -19,7 +19,25 @@ const (
 	ExitOK      = 0
 	ExitFound   = 1 // a violation, a missing service or a fault
 	ExitTrouble = 2 // no answer, or an incomplete one
+	// ExitNotWritten is the code of every program that cannot write its output. An error on stderr says so.
+	ExitNotWritten = 1
 )
+
+// WriteError is the error of an output that could not be written.
+type WriteError struct{ Cause error }
+
+func (e *WriteError) Error() string { return "write the output: " + e.Cause.Error() }
+
+// Unwrap returns the cause.
+func (e *WriteError) Unwrap() error { return e.Cause }
+
+// Written returns nil if the output was written, or a WriteError.
+func Written(cause error) error {
+	if cause == nil {
+		return nil
+	}
+	return &WriteError{cause}
+}
 
 // Streams are where a command writes its answer, its warnings and its log.
 type Streams struct {
@@ -29,8 +47,10 @@ type Streams struct {
 
 // finish writes the answer of a command and what went wrong, and returns the exit code.
 func (s Streams) finish(answer *bytes.Buffer, found bool, err error) int {
-	if _, writeErr := s.Out.Write(answer.Bytes()); writeErr != nil {
-		err = errors.Join(err, fmt.Errorf("write the output: %w", writeErr))
+	_, writeErr := s.Out.Write(answer.Bytes())
+	if writeErr = Written(writeErr); writeErr != nil {
+		s.report(errors.Join(err, writeErr))
+		return ExitNotWritten
 	}
 	switch {
 	case err != nil:

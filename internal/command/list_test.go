@@ -1,12 +1,9 @@
 package command
 
 import (
-	"bytes"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -148,35 +145,6 @@ func TestACommandThatCannotReadSaysWhyAndExitsWith2(t *testing.T) {
 				t.Errorf("on stderr, whose lines do not start with %q:\n%s", test.want, stderr)
 			}
 		})
-	}
-}
-
-func TestOutputThatCannotBeWrittenIsAnError(t *testing.T) {
-	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer full.Close()
-	reader, pipe, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	reader.Close()
-	defer pipe.Close()
-	file := program.WriteFile(t, "ports.yml", commandRegistry)
-	for stdout, reason := range map[*os.File]error{full: syscall.ENOSPC, pipe: syscall.EPIPE} {
-		for _, args := range [][]string{
-			{"list"}, {"list", "--format=json"}, {"list", "--format=registry"}, {"audit", "--registry.file=" + file}, {"check", file},
-		} {
-			cmd := program.Command(t, append(args, "--path.procfs="+program.NewProcfs(t))...)
-			var stderr bytes.Buffer
-			cmd.Stdout, cmd.Stderr = stdout, &stderr
-			_ = cmd.Run()
-			want := "listen_exporter: error: write the output: write /dev/stdout: " + reason.Error() + "\n"
-			if code := cmd.ProcessState.ExitCode(); code != ExitTrouble || !strings.HasSuffix(stderr.String(), want) {
-				t.Errorf("%q: exit code %d, want 2; on stderr %q, want %q", args, code, &stderr, want)
-			}
-		}
 	}
 }
 
