@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
 // defaults returns the default options, and a snapshot that is empty.
@@ -50,6 +51,11 @@ func request(t *testing.T, s *Server, method, path string) *httptest.ResponseRec
 	t.Helper()
 	recorder := httptest.NewRecorder()
 	s.handler.ServeHTTP(recorder, httptest.NewRequestWithContext(t.Context(), method, path, http.NoBody))
+	if recorder.Code == http.StatusOK && path == s.options.TelemetryPath {
+		if _, err := host.ParsePage(recorder.Body.String()); err != nil {
+			t.Errorf("%s is not as Prometheus wants it: %v", path, err)
+		}
+	}
 	return recorder
 }
 

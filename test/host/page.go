@@ -2,10 +2,12 @@ package host
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -20,8 +22,26 @@ func Scrape(url string) (Page, error) {
 	if err != nil {
 		return nil, err
 	}
+	return ParsePage(text)
+}
+
+// ParsePage parses a metrics page. It fails if a Prometheus registry would: two series with the same labels are an error, and so are
+// two families with the same name.
+func ParsePage(text string) (Page, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
-	return parser.TextToMetricFamilies(strings.NewReader(text))
+	page, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	for _, family := range page {
+		for _, m := range family.GetMetric() { // Prometheus drops empty labels
+			m.Label = slices.DeleteFunc(m.Label, func(l *dto.LabelPair) bool { return l.GetValue() == "" })
+		}
+	}
+	_, err = prometheus.Gatherers{prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		return slices.Collect(maps.Values(page)), nil
+	})}.Gather()
+	return page, err
 }
 
 // Rows returns a sorted line for each series of a metric: the values of these labels, - for an empty one, and its own value.

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
 // Patience is how long a test waits for something that should happen at once: machines that run tests are busy.
@@ -181,7 +183,7 @@ func (e *Exporter) Request(method, path string) (Response, error) {
 	return e.Do(req)
 }
 
-// Do sends a request.
+// Do sends a request. Whatever metrics page it returns must have no series twice.
 func (e *Exporter) Do(req *http.Request) (Response, error) {
 	resp, err := e.Client.Do(req)
 	if err != nil {
@@ -189,6 +191,11 @@ func (e *Exporter) Do(req *http.Request) (Response, error) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode == http.StatusOK && strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain; version=") {
+		if _, err := host.ParsePage(string(body)); err != nil {
+			e.t.Errorf("%s is not as Prometheus wants it: %v", req.URL.Path, err)
+		}
+	}
 	return Response{Status: resp.StatusCode, Header: resp.Header, Body: string(body)}, err
 }
 
