@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"math"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -92,6 +93,7 @@ func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
 			return nil, false, fmt.Errorf("--registry.host: %w", err)
 		}
 	}
+	c.inventory.OwnPorts = c.ownPorts()
 	return c, false, c.validate()
 }
 
@@ -232,6 +234,24 @@ func nameFlag(app *kingpin.Application, args []string, err error) error {
 		}
 	}
 	return err
+}
+
+// ownPorts returns the TCP ports of --web.listen-address, as far as they are known before it listens.
+func (c *config) ownPorts() []uint16 {
+	if *c.server.Web.WebSystemdSocket {
+		return nil
+	}
+	var own []uint16
+	for _, address := range *c.server.Web.WebListenAddresses {
+		_, service, err := net.SplitHostPort(address)
+		if err != nil || strings.HasPrefix(address, "vsock://") {
+			continue
+		}
+		if port, err := net.LookupPort("tcp", service); err == nil && port != 0 {
+			own = append(own, uint16(port))
+		}
+	}
+	return own
 }
 
 // validate checks what the types of the flags do not.

@@ -250,3 +250,29 @@ func TestACommandLineThatIsRightIsTaken(t *testing.T) {
 		})
 	}
 }
+
+func TestTheExportersOwnPortsComeFromItsAddresses(t *testing.T) {
+	const address = "--web.listen-address="
+	for _, test := range []struct {
+		args []string
+		want []uint16
+	}{
+		{nil, []uint16{10190}},
+		{[]string{address + "127.0.0.1:9100"}, []uint16{9100}},
+		{[]string{"list", address + ":1", address + "[::1]:2", address + "name.example:3"}, []uint16{1, 2, 3}},
+		{[]string{"audit", address + ":0"}, nil},
+		{[]string{address + "vsock://:9100"}, nil},
+		{[]string{address + "nonsense"}, nil},
+		{[]string{address + ":65536"}, nil},
+		{[]string{"--web.systemd-socket"}, nil},
+	} {
+		c, _, err := parse(test.args, io.Discard)
+		if err != nil {
+			t.Errorf("%q: %v", test.args, err)
+			continue
+		}
+		if diff := gocmp.Diff(test.want, c.inventory.OwnPorts); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", test.args, diff)
+		}
+	}
+}
