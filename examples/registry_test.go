@@ -64,7 +64,7 @@ func TestTheExampleRegistryJudgesAsItsCommentsSay(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := r.For(tc.host).Judge(registry.Listener{
-				Proto: tc.proto, Addr: netip.MustParseAddrPort(tc.address), Holders: tc.holders, HoldersKnown: tc.holders != nil,
+				Proto: tc.proto, Addr: netip.MustParseAddrPort(tc.address), Sockets: [][]registry.Holder{tc.holders},
 			})
 			got.Declared = "" // in words, which its own tests hold
 			if tc.want.Purpose == "" {

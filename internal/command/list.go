@@ -93,6 +93,11 @@ func writeRegistry(out *bytes.Buffer, ownAddress string, s *inventory.Snapshot) 
 			continue
 		}
 		candidate := registry.Candidate{Listener: l.Input()}
+		if !l.Exact {
+			for _, h := range l.Holders {
+				candidate.Guessed = append(candidate.Guessed, registry.Holder{Process: h.Process, Unit: h.Unit})
+			}
+		}
 		if l.Range == inventory.RangeEphemeral {
 			candidate.Optional, candidate.Note = true, "the system may have chosen this port: it can change at the next start"
 		}

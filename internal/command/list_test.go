@@ -40,7 +40,6 @@ func TestListShowsATable(t *testing.T) {
 	code, stdout, stderr := program.Run(t, "list", "--path.procfs="+procfs, "--registry.file="+program.WriteFile(t, "ports.yml", commandRegistry))
 	want := `PROTO  ADDRESS     PORT  SCOPE       SERVICE  STATE         HOLDER  QUEUE
 tcp    0.0.0.0       22  any         ssh      bind          -       3
-tcp    -             22  -           ssh      missing       -       -
 tcp    -             25  -           mail     missing       -       -
 udp    0.0.0.0       53  any         dns      ok            -       512B
 tcp    ::           443  any         web      ok            -       0

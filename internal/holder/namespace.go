@@ -13,7 +13,7 @@ func NewNamer(procfs, sysfs string) *Namer {
 }
 
 // Name returns the name of the namespace in which processes live: the UID of their pod, or else the first digits of their
-// container's ID, or else "".
+// container's ID or its name, or else "".
 func (n *Namer) Name(pids []int) string {
 	container := ""
 	for _, pid := range pids {
@@ -25,7 +25,10 @@ func (n *Namer) Name(pids []int) string {
 			return from.podUID
 		}
 		if container == "" && from.containerID != "" {
-			container = from.containerID[:shortID]
+			container = from.containerID
+			if len(container) == 64 && isHex(container) {
+				container = container[:shortID]
+			}
 		}
 	}
 	return container

@@ -10,7 +10,7 @@ type origin struct {
 	// unit is the system manager's: ssh.service. A name that a user gave comes after the user's own unit or slice:
 	// user@1000.service/web.service.
 	unit string
-	// containerID is the innermost container's, 64 hexadecimal digits.
+	// containerID is the innermost container's, 64 hexadecimal digits, or the name of a container of LXC or Incus.
 	containerID string
 	// podUID is the innermost pod's: a UUID with dashes, or a static pod's 32 hexadecimal digits.
 	podUID string
@@ -34,8 +34,12 @@ func parsePath(path string) origin {
 	}
 
 	var o origin
-	pod := 0 // the pod's index in names
+	pod := 0              // the pod's index in names
+	lxc, lxcName := 0, "" // that of a container of LXC that is in no other container
 	for i, name := range names {
+		if called := lxcContainer(names[:i+1]); called != "" && lxcName == "" && o.containerID == "" {
+			lxc, lxcName = i, called
+		}
 		// In Podman's cgroupfs driver a pod's name is only the id: /libpod_parent/<pod>/libpod-<container>.
 		isPodmanPod := i > 0 && names[i-1] == "libpod_parent" && !strings.HasPrefix(name, "libpod-")
 		if id := containerID(name); id != "" && !isPodmanPod {
@@ -49,13 +53,27 @@ func parsePath(path string) origin {
 		return origin{containerID: o.containerID}
 	}
 	o.unit = systemUnit(names)
-	// A user can name a cgroup after any pod, below the user's own unit and below a service whose cgroup was delegated to that
-	// user. Kubernetes puts no pods of the host there.
-	delegated := o.unit != "" && slices.Index(names, o.unit) < pod && !slices.Contains(podUnits, o.unit)
-	if names[0] == userSlice || strings.HasPrefix(o.unit, "user@") || delegated {
+	// A user can name a cgroup after any pod or any container of LXC, below the user's own unit and below a service whose cgroup was
+	// delegated to that user. Kubernetes puts no pods of the host there, and LXC none of the system's containers.
+	isUsers := names[0] == userSlice || strings.HasPrefix(o.unit, "user@")
+	delegated := func(index int, to ...string) bool {
+		return o.unit != "" && slices.Index(names, o.unit) < index && !slices.Contains(to, template(o.unit))
+	}
+	if isUsers || delegated(pod, podUnits...) {
 		o.podUID = ""
 	}
+	if o.containerID == "" && !isUsers && !delegated(lxc, lxcUnits...) {
+		o.containerID = lxcName
+	}
 	return o
+}
+
+// template returns the unit that an instance is made from: lxc@.service for lxc@web.service.
+func template(unit string) string {
+	if at := strings.IndexByte(unit, '@'); at >= 0 {
+		return unit[:at+1] + unit[strings.LastIndexByte(unit, '.'):]
+	}
+	return unit
 }
 
 // podUnits are the services that have pods below them on some hosts: runtimes, and Kubernetes distributions in one binary.
@@ -63,6 +81,31 @@ var podUnits = []string{
 	"containerd.service", "crio.service", "docker.service", "k3s.service", "k3s-agent.service", "kubelet.service",
 	"rke2-agent.service", "rke2-server.service", "snap.microk8s.daemon-containerd.service", "snap.microk8s.daemon-kubelite.service",
 }
+
+// lxcUnits are the services that start the system's containers of LXC, LXD and Incus.
+var lxcUnits = []string{"incus.service", "lxc.service", "lxc@.service", "lxd.service", "pve-container@.service", "snap.lxd.daemon.service"}
+
+// lxcContainer returns the name of the container of LXC or Incus whose cgroup the last of names is, if it is one:
+//
+//	lxc.payload.<name>               LXC 4 and later, Incus, LXD
+//	lxc.payload/<name>, lxc/<name>   LXC 3 and earlier, Proxmox VE
+//
+// The containers' monitors (lxc.monitor.<name>) are no containers.
+func lxcContainer(names []string) string {
+	last := len(names) - 1
+	name, ok := strings.CutPrefix(names[last], "lxc.payload.")
+	if !ok && last > 0 && (names[last-1] == "lxc" || names[last-1] == "lxc.payload") {
+		name, ok = names[last], true
+	}
+	const all = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-._:"
+	if !ok || len(name) > maxLXCName || strings.Trim(name, all) != "" {
+		return ""
+	}
+	return name
+}
+
+// maxLXCName is more than the 63 characters of an Incus instance and of its project.
+const maxLXCName = 128
 
 // components returns the names in a path. systemd puts one underscore before a name that looks like a file of the kernel,
 // such as memory.service or tasks (cg_escape, src/basic/cgroup-util.c), and removes it from any name.

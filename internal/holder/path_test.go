@@ -176,8 +176,25 @@ var pathCases = []pathCase{
 	{"systemd-nspawn as a service", `/machine.slice/systemd-nspawn@web.service/payload/system.slice/ssh.service`, origin{unit: "systemd-nspawn@web.service"}},
 	{"systemd-nspawn from a shell", "/machine.slice/machine-web.scope/payload/init.scope", origin{unit: "machine-web.scope"}},
 	{"a virtual machine of libvirt", `/machine.slice/machine-qemu\x2d1\x2ddebian.scope/libvirt/emulator`, origin{unit: `machine-qemu\x2d1\x2ddebian.scope`}},
-	{"LXC", "/lxc.payload.web/system.slice/ssh.service", origin{}},
+	{"LXC", "/lxc.payload.web/system.slice/ssh.service", origin{containerID: "web"}},
+	{"LXC 3", "/lxc.payload/web/init.scope", origin{containerID: "web"}},
+	{"LXC 2", "/lxc/web/init.scope", origin{containerID: "web"}},
+	{"Proxmox VE", "/lxc/101/ns/system.slice/ssh.service", origin{containerID: "101"}},
+	{"Proxmox VE's monitor", "/lxc.monitor/101", origin{}},
 	{"LXC's monitor", "/lxc.monitor.web", origin{}},
+	{"LXC in a service of its own", "/system.slice/lxc@web.service/lxc.payload.web", origin{unit: "lxc@web.service", containerID: "web"}},
+	{"Incus with a project", "/lxc.payload.team-a_web/system.slice/ssh.service", origin{containerID: "team-a_web"}},
+	{"Docker in LXC", "/lxc.payload.web/system.slice/docker-" + ctrA + ".scope", origin{containerID: ctrA}},
+	{"LXC in Docker", "/docker/" + ctrA + "/lxc.payload.db", origin{containerID: ctrA}},
+	{"LXC in LXC, which may call it as it likes", "/lxc.payload.web/lxc.payload.db", origin{containerID: "web"}},
+	{"LXC of a user", "/user.slice/user-1000.slice/session-4.scope/lxc.payload.db", origin{unit: "session-4.scope"}},
+	{"LXC of a user's manager", manager1000 + "/app.slice/lxc.payload.db", origin{unit: "user@1000.service"}},
+	{"LXC below a service", "/system.slice/web.service/lxc.payload.db", origin{unit: "web.service"}},
+	{"LXC below a service, old", "/system.slice/web.service/lxc/db", origin{unit: "web.service"}},
+	{"LXC outside of the cgroup namespace", "/../../lxc.payload.db", origin{}},
+	{"LXC without a name", "/lxc.payload./lxc", origin{}},
+	{"LXC with a name that it refuses", "/lxc.payload.a\nb", origin{}},
+	{"a removed container of LXC", "/lxc.payload.web (deleted)", origin{}},
 	{"WSL 2.9", "/wsl-user/distro-214/systemd/system.slice/ssh.service", origin{}},
 
 	// What says nothing.
@@ -230,7 +247,7 @@ func FuzzParsePath(f *testing.F) {
 		f.Add(tc.path)
 	}
 	var (
-		containerIDs = regexp.MustCompile(`^([0-9a-f]{64})?$`)
+		containerIDs = regexp.MustCompile(`^([0-9a-f]{64}|[A-Za-z0-9._:-]{1,128})?$`)
 		podUIDs      = regexp.MustCompile(`^([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})?$`)
 		units        = regexp.MustCompile(`^([A-Za-z0-9@:._\\-]+/)?[A-Za-z0-9@:._\\-]+\.(service|socket|scope|mount|swap)$`)
 		ofUsers      = regexp.MustCompile(`^(user@([0-9]+)\.service(/.*)?|user-runtime-dir@[0-9]+\.service|session-.*\.scope|user(-[^/]*)?\.slice/.*)$`)
@@ -255,6 +272,11 @@ func FuzzParsePath(f *testing.F) {
 		// Whatever is below them, a user's cgroup stays the user's, and a container's names nothing of the system's.
 		if !strings.HasPrefix(path, "/") {
 			return
+		}
+		for _, users := range []string{"/user.slice", manager1000, "/system.slice/web.service", "/docker/" + ctrA} {
+			if below := parsePath(users + path); len(below.containerID) != 0 && len(below.containerID) != 64 {
+				t.Errorf("parsePath(%q) below %s: container %q", path, users, below.containerID)
+			}
 		}
 		if below := parsePath("/user.slice" + path); below.podUID != "" || below.unit != "" && !ofUsers.MatchString(below.unit) {
 			t.Errorf("parsePath(%q) below user.slice: %+v", path, below)

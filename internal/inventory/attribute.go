@@ -52,12 +52,19 @@ func (a *attribution) attribute(ctx context.Context, input uint64, l *listing) (
 	a.input = input
 	for n := range l.open {
 		listener := &l.open[n]
-		listener.holders, listener.Exact = nil, false
+		var holders []Holder
+		listener.held, listener.Exact = nil, l.attributed
 		if l.attributed {
-			listener.holders = a.holdersOf(listener.sockets)
-			listener.Exact = !slices.ContainsFunc(listener.sockets, func(s holder.Socket) bool { return !a.finder.Exact(s) })
+			holders = a.holdersOf(listener.sockets)
+			for _, s := range listener.sockets {
+				if !a.finder.Exact(s) {
+					listener.held, listener.Exact = append(listener.held, nil), false
+					continue
+				}
+				listener.held = append(listener.held, a.finder.Holders(s))
+			}
 		}
-		shown := withoutExecutables(listener.holders)
+		shown := withoutExecutables(holders)
 		listener.ManyHolders = len(shown) > maxHolders
 		listener.Holders = shown[:min(len(shown), maxHolders)]
 	}

@@ -57,7 +57,7 @@ func liveVerdicts(exact bool) map[string]string {
 		"tcp 0.0.0.0:9303":         " shell",
 		"tcp 0.0.0.0:9304":         " unit",
 		"tcp 0.0.0.0:9305":         " stranger",
-		"tcp 0.0.0.0:10190":        " ", // the exporter's own
+		"tcp 0.0.0.0:10190":        " listen_exporter", // the exporter's own
 		"another tcp 0.0.0.0:22":   "not judged",
 		"another tcp 0.0.0.0:2222": "not judged",
 	}
@@ -73,7 +73,7 @@ func liveUps(exact bool, source string) map[string]string {
 		"shell tcp": "up", "unit tcp": "up", "stranger tcp": "up",
 	}
 	if exact {
-		of["shared tcp"], of["shell tcp"], of["stranger tcp"] = "down", "down", "down"
+		of["shell tcp"], of["stranger tcp"] = "down", "down" // one of the sockets on the port of shared is nginx's
 	}
 	if source == "procfs" { // does not know, so net.ipv6.bindv6only decides
 		of["dual tcp"], of["six tcp"] = "up, assumed", "up, assumed"

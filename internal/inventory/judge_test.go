@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -184,7 +183,7 @@ func TestHoldersBeyondThoseThatAreToldAreJudgedToo(t *testing.T) {
 	for _, name := range []string{"a1", "a2", "a3", "a4"} {
 		l.Holders = append(l.Holders, Holder{Process: name, Unit: "app.service"})
 	}
-	l.holders, l.ManyHolders = append(slices.Clone(l.Holders), Holder{Process: "rogue", Unit: "evil.service"}), true
+	l.held, l.ManyHolders = [][]Holder{l.Holders, {{Process: "rogue", Unit: "evil.service"}}}, true
 	if got := r.For("web-1").Judge(l.Input()).Reason; got != ReasonProcess {
 		t.Errorf("verdict %q, want %q", got, ReasonProcess)
 	}

@@ -75,12 +75,13 @@ func (s *Snapshot) Succeeded(collector string) bool {
 	return slices.ContainsFunc(s.Reads, func(r Read) bool { return r.Collector == collector && r.Err == nil })
 }
 
-// Missing returns the required services that do not listen, as far as their protocols were read: none without a registry.
+// Missing returns the required services that do not listen, as far as their protocols were read: none without a registry. It leaves
+// out those for which a listener has a verdict that says why.
 func (s *Snapshot) Missing() []ServiceState {
 	if s.Compliance == nil {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(s.Compliance.Services), func(state ServiceState) bool { return state.Up })
+	return slices.DeleteFunc(slices.Clone(s.Compliance.Services), func(state ServiceState) bool { return state.Up || state.Violated })
 }
 
 // The types of holders and of a registry's verdicts. With these names, code that shows a snapshot need not import either.
@@ -150,7 +151,7 @@ type Listener struct {
 	// Holders are the holders of the sockets, each once, at most maxHolders. ManyHolders reports whether there are more.
 	Holders     []Holder
 	ManyHolders bool
-	holders     []Holder // all of them, by which it is judged
+	held        [][]Holder // the exact holders of each socket, by which it is judged; nil where they are not known
 	// Exact reports whether the Holders are the processes that have the sockets open. Otherwise they are inferred from cgroups.
 	Exact bool
 	// Verdict is the registry's verdict on the listener, if it is Judged.
@@ -195,15 +196,19 @@ func (l *Listener) Full() bool {
 
 // Input returns the listener in the form that the registry judges.
 func (l *Listener) Input() registry.Listener {
-	input := registry.Listener{Proto: l.Proto, Addr: l.Addr, HoldersKnown: l.Exact}
+	input := registry.Listener{Proto: l.Proto, Addr: l.Addr, Device: l.Device, DeviceKnown: l.Detailed, Loopback: l.Scope == ScopeLoopback}
 	if l.Detailed {
 		input.IPv6Only = registry.No
 		if l.IPv6Only {
 			input.IPv6Only = registry.Yes
 		}
 	}
-	for _, h := range l.holders {
-		input.Holders = append(input.Holders, registry.Holder{Process: h.Process, Unit: h.Unit})
+	for _, socket := range l.held {
+		var holders []registry.Holder
+		for _, h := range socket {
+			holders = append(holders, registry.Holder{Process: h.Process, Executable: h.Executable, Unit: h.Unit})
+		}
+		input.Sockets = append(input.Sockets, holders)
 	}
 	return input
 }

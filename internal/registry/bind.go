@@ -3,17 +3,29 @@ package registry
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 )
 
-// The words of bind, as prefixes. An address is a prefix of full length, and 0.0.0.0 and :: are all addresses of their family.
+// bind is what a service may listen on.
+type bind struct {
+	// addrs are the allowed addresses. An address is a prefix of full length, and 0.0.0.0 and :: are all addresses of their family.
+	addrs []netip.Prefix
+	// devices are interfaces: a socket that is bound to one of them may have any address.
+	devices []string
+	// local allows every socket that only this host reaches.
+	local bool
+}
+
+// The words of bind.
 var (
-	anywhere = prefixes("0.0.0.0/0", "::/0")
-	loopback = prefixes("127.0.0.0/8", "::1/128")
+	anywhere = bind{addrs: prefixes("0.0.0.0/0", "::/0")}
+	loopback = bind{addrs: prefixes("127.0.0.0/8", "::1/128"), local: true}
 	// private is every address that the internet cannot reach: RFC 1918, RFC 6598, RFC 4193, link-local and loopback.
-	private = append(loopback, prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7",
-		"169.254.0.0/16", "fe80::/10")...)
+	private = loopback.and(bind{addrs: prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7",
+		"169.254.0.0/16", "fe80::/10")})
 )
 
 func prefixes(texts ...string) []netip.Prefix {
@@ -21,14 +33,22 @@ func prefixes(texts ...string) []netip.Prefix {
 	for i, text := range texts {
 		list[i] = netip.MustParsePrefix(text)
 	}
-	return slices.Clip(list)
+	return list
 }
 
-// bindForms are the forms of bind, for errors.
-const bindForms = "want any, loopback, private, an address, a CIDR such as 10.0.0.0/8, or a list of them"
+// and returns a bind that allows what either does.
+func (b bind) and(o bind) bind {
+	return bind{addrs: slices.Concat(b.addrs, o.addrs), devices: slices.Concat(b.devices, o.devices), local: b.local || o.local}
+}
 
-// parseBind parses a word, an address or a CIDR. It returns the allowed addresses, or what is wrong with text.
-func parseBind(text string) (allowed []netip.Prefix, problem string) {
+// size returns how many addresses and interfaces the bind names.
+func (b bind) size() int { return len(b.addrs) + len(b.devices) }
+
+// bindForms are the forms of bind, for errors.
+const bindForms = `want any, loopback, private, an address, a CIDR such as 10.0.0.0/8, an interface such as "%eth0", or a list of them`
+
+// parseBind parses a word, an address, a CIDR or an interface. It returns what that allows, or what is wrong with text.
+func parseBind(text string) (allowed bind, problem string) {
 	switch text {
 	case "any":
 		return anywhere, ""
@@ -37,9 +57,12 @@ func parseBind(text string) (allowed []netip.Prefix, problem string) {
 	case "private":
 		return private, ""
 	case "*":
-		return nil, "is not an address: want any"
+		return bind{}, "is not an address: want any"
 	case "localhost":
-		return nil, "is not an address: want loopback"
+		return bind{}, "is not an address: want loopback"
+	}
+	if device, isDevice := strings.CutPrefix(text, "%"); isDevice {
+		return bind{devices: []string{device}}, checkDevice(device)
 	}
 	if ip, _, isCIDR := strings.Cut(text, "/"); isCIDR {
 		return parseCIDR(text, ip)
@@ -47,45 +70,78 @@ func parseBind(text string) (allowed []netip.Prefix, problem string) {
 	addr, err := netip.ParseAddr(text)
 	if err != nil {
 		if at, err := netip.ParseAddrPort(text); err == nil {
-			return nil, fmt.Sprintf("has a port: want %s, and the port in port:", at.Addr())
+			return bind{}, fmt.Sprintf("has a port: want %s, and the port in port:", at.Addr())
 		}
-		return nil, "is not an address: " + bindForms
+		if addr, device, found := strings.Cut(text, "%"); found && checkDevice(device) == "" {
+			return bind{}, bothNamed(addr, device)
+		}
+		if usualDevice.MatchString(text) {
+			return bind{}, fmt.Sprintf(`is not an address: want "%%%s" if it is an interface; otherwise %s`, text, strings.TrimPrefix(bindForms, "want "))
+		}
+		return bind{}, "is not an address: " + bindForms
 	}
 	if addr.Zone() != "" {
-		return nil, fmt.Sprintf("names an interface: want %s", addr.WithZone(""))
+		return bind{}, bothNamed(addr.WithZone("").String(), addr.Zone())
 	}
 	if addr = addr.Unmap(); addr.IsUnspecified() {
-		return []netip.Prefix{netip.PrefixFrom(addr, 0)}, ""
+		return bind{addrs: []netip.Prefix{netip.PrefixFrom(addr, 0)}}, ""
 	}
-	return []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}, ""
+	return bind{addrs: []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}}, ""
+}
+
+// bothNamed returns what is wrong with a bind such as 10.0.0.1%eth0.
+func bothNamed(addr, device string) string {
+	return fmt.Sprintf(`names an address and an interface: want %s or "%%%s"`, addr, device)
+}
+
+// usualDevice is the form of the names that interfaces usually have.
+var usualDevice = regexp.MustCompile(`^[a-z][-_a-z0-9]{1,14}$`)
+
+// checkDevice returns what is wrong with the name of an interface, or nothing. The kernel has the same limits
+// (dev_valid_name in net/core/dev.c), but would allow the globs.
+func checkDevice(name string) string {
+	const longest = 15 // bytes: IFNAMSIZ less the final zero byte
+	if len(name) == 0 || len(name) > longest || name == "." || name == ".." || strings.ContainsAny(name, "/:*?") ||
+		strings.ContainsFunc(name, unicode.IsSpace) || checkName(name) != "" {
+		return `is not an interface: want the whole name of one after the %, at most 15 bytes, such as "%eth0"`
+	}
+	return ""
 }
 
 // parseCIDR parses a CIDR that has ip before its slash.
-func parseCIDR(text, ip string) (allowed []netip.Prefix, problem string) {
+func parseCIDR(text, ip string) (allowed bind, problem string) {
 	prefix, err := netip.ParsePrefix(text)
 	if err != nil {
 		addr, err := netip.ParseAddr(ip)
 		switch {
 		case err != nil:
-			return nil, "is not a CIDR: want a whole address before the /, such as 10.0.0.0/8"
+			return bind{}, "is not a CIDR: want a whole address before the /, such as 10.0.0.0/8"
 		case addr.Zone() != "":
-			return nil, fmt.Sprintf("names an interface: want %s", addr.WithZone(""))
+			return bind{}, bothNamed(addr.WithZone("").String(), addr.Zone())
 		}
-		return nil, fmt.Sprintf("is not a CIDR: want a length from 0 to %d after the /", addr.BitLen())
+		return bind{}, fmt.Sprintf("is not a CIDR: want a length from 0 to %d after the /", addr.BitLen())
 	}
 	if prefix.Addr().Is4In6() {
-		return nil, "is an IPv4-mapped range: want it as IPv4, such as 10.0.0.0/8"
+		return bind{}, "is an IPv4-mapped range: want it as IPv4, such as 10.0.0.0/8"
 	}
 	if masked := prefix.Masked(); masked != prefix {
-		return nil, fmt.Sprintf("has bits beyond its length: want %s, or the address %s", masked, prefix.Addr())
+		return bind{}, fmt.Sprintf("has bits beyond its length: want %s, or the address %s", masked, prefix.Addr())
 	}
-	return []netip.Prefix{prefix}, ""
+	return bind{addrs: []netip.Prefix{prefix}}, ""
 }
 
-// permits reports whether bind allows addr, which is not IPv4-mapped and has no zone. A wildcard address needs its whole family.
-func permits(bind []netip.Prefix, addr netip.Addr) bool {
+// permits reports whether the bind allows a listener. If the interface of the listener is not known, it may be any of those allowed.
+func (b bind) permits(l *Listener) bool {
+	return b.local && l.Loopback ||
+		len(b.devices) > 0 && (!l.DeviceKnown || slices.Contains(b.devices, l.Device)) ||
+		b.permitsAddr(l.Addr.Addr().Unmap().WithZone(""))
+}
+
+// permitsAddr reports whether the bind allows an address, which is not IPv4-mapped and has no zone. A wildcard address needs its
+// whole family.
+func (b bind) permitsAddr(addr netip.Addr) bool {
 	wildcard := addr.IsUnspecified()
-	for _, prefix := range bind {
+	for _, prefix := range b.addrs {
 		if prefix.Contains(addr) && (!wildcard || prefix.Bits() == 0) {
 			return true
 		}
@@ -93,12 +149,24 @@ func permits(bind []netip.Prefix, addr netip.Addr) bool {
 	return false
 }
 
-// overlap reports whether both lists allow a common address.
-func overlap(a, b []netip.Prefix) bool {
-	for _, p := range a {
-		if slices.ContainsFunc(b, p.Overlaps) {
+// overlaps reports whether both binds allow a common listener.
+func (b bind) overlaps(o bind) bool {
+	if slices.ContainsFunc(b.devices, func(device string) bool { return slices.Contains(o.devices, device) }) {
+		return true
+	}
+	for _, p := range b.addrs {
+		if slices.ContainsFunc(o.addrs, p.Overlaps) {
 			return true
 		}
 	}
-	return false
+	return b.reaches(o.addrs) || o.reaches(b.addrs)
+}
+
+// reaches reports whether a socket that is bound to one of the interfaces can have one of the addresses. Loopback addresses have no
+// other interface than lo, which hardly anybody renames.
+func (b bind) reaches(addrs []netip.Prefix) bool {
+	return slices.Contains(b.devices, "lo") && len(addrs) > 0 ||
+		len(b.devices) > 0 && slices.ContainsFunc(addrs, func(p netip.Prefix) bool {
+			return !slices.ContainsFunc(loopback.addrs, func(l netip.Prefix) bool { return l.Bits() <= p.Bits() && l.Contains(p.Addr()) })
+		})
 }

@@ -13,6 +13,8 @@ import (
 // Candidate is a listener to be declared.
 type Candidate struct {
 	Listener
+	// Guessed are holders that are not exact, if there are no others. A service may be named after them, but does not declare them.
+	Guessed []Holder
 	// Name is the name for its service. If it is empty, the service is named after its holder.
 	Name string
 	// Optional is set if the service need not listen there. Note is the reason, on one line.
@@ -20,11 +22,11 @@ type Candidate struct {
 	Note     string
 }
 
-// owner is the holder of a listener, as far as a registry can declare it.
+// owner is the holders of a listener, as far as a registry can declare them.
 type owner struct {
 	// base is what the service is named after. It is empty if nothing is known.
-	base          string
-	process, unit string
+	base             string
+	processes, units []string
 }
 
 // draft is a service to be written.
@@ -69,23 +71,20 @@ func draftsOf(candidates []Candidate) []draft {
 // addresses become one, because a registry cannot tell them apart.
 func draftsOnPort(candidates []Candidate) []draft {
 	var owners []owner
-	held := make(map[owner][]Listener)
+	held := make(map[string][]Listener)
 	listeners := make([]Listener, len(candidates))
 	for i, c := range candidates {
 		listeners[i] = c.Listener
-		o := ownerOf(c.Listener)
-		if checkName(c.Name) == "" {
-			o.base = c.Name
-		}
-		if held[o] == nil {
+		o := ownerOf(c)
+		if held[o.key()] == nil {
 			owners = append(owners, o)
 		}
-		held[o] = append(held[o], c.Listener)
+		held[o.key()] = append(held[o.key()], c.Listener)
 	}
 	for _, words := range []bool{true, false} {
 		drafts := make([]draft, len(owners))
 		for i, o := range owners {
-			drafts[i] = draft{owner: o, bind: bindOf(held[o], words)}
+			drafts[i] = draft{owner: o, bind: bindOf(held[o.key()], words)}
 		}
 		if !shareAddresses(drafts) {
 			slices.SortFunc(drafts, func(a, b draft) int { return slices.Compare(a.bind, b.bind) })
@@ -93,73 +92,98 @@ func draftsOnPort(candidates []Candidate) []draft {
 		}
 	}
 	one := owners[0]
+	var processes, units [][]string
 	for _, o := range owners {
-		one.process, one.unit = common(one.process, o.process), common(one.unit, o.unit)
+		processes, units = append(processes, o.processes), append(units, o.units)
 	}
+	one.processes, one.units = union(processes), union(units)
 	return []draft{{owner: one, bind: bindOf(listeners, true)}}
 }
 
-// common returns the text that a and b share, or nothing if they differ.
-func common(a, b string) string {
-	if a != b {
-		return ""
+func (o owner) key() string { return fmt.Sprintf("%q", o) }
+
+// maxNames is how many names of processes or units a draft lists. Where there are more, it leaves them open.
+const maxNames = 4
+
+// union returns the names of all lists, each once. It returns nothing if one of the lists is empty, or if there are too many names.
+func union(lists [][]string) (all []string) {
+	for _, names := range lists {
+		if len(names) == 0 {
+			return nil
+		}
+		for _, name := range names {
+			if !slices.Contains(all, name) {
+				all = append(all, name)
+			}
+		}
 	}
-	return a
+	if len(all) > maxNames {
+		return nil
+	}
+	return all
 }
 
 func shareAddresses(drafts []draft) bool {
-	allowed := make([][]netip.Prefix, len(drafts))
+	allowed := make([]bind, len(drafts))
 	for i, d := range drafts {
 		for _, word := range d.bind {
-			prefixes, _ := parseBind(word)
-			allowed[i] = append(allowed[i], prefixes...)
+			one, _ := parseBind(word)
+			allowed[i] = allowed[i].and(one)
 		}
-		if slices.ContainsFunc(allowed[:i], func(other []netip.Prefix) bool { return overlap(allowed[i], other) }) {
+		if slices.ContainsFunc(allowed[:i], allowed[i].overlaps) {
 			return true
 		}
 	}
 	return false
 }
 
-// ownerOf returns the owner of a listener. It declares only exact holders, but is named after others too.
-func ownerOf(l Listener) owner {
-	var o owner
-	for i, h := range l.Holders {
-		if i == 0 {
-			o.process, o.unit = h.Process, h.Unit
+// ownerOf returns the owner of a listener. It declares only exact holders, and only if those of all sockets are known, but is named
+// after others too.
+func ownerOf(c Candidate) owner {
+	holders := slices.Concat(c.Sockets...)
+	exact := len(holders) > 0 && !slices.ContainsFunc(c.Sockets, func(holders []Holder) bool { return len(holders) == 0 })
+	if len(holders) == 0 {
+		holders = c.Guessed
+	}
+	var processes, units [][]string
+	for _, h := range holders {
+		if !h.activates() {
+			processes = append(processes, lastingProcess(h))
 		}
-		o.process, o.unit = common(o.process, h.Process), common(o.unit, h.Unit)
+		units = append(units, lastingUnit(h.Unit))
 	}
-	if socket, ok := strings.CutSuffix(o.unit, ".socket"); ok && o.process == activator {
-		// Its service holds it from the first connection on.
-		o.process, o.unit = "", socket+".service"
+	o := owner{processes: union(processes), units: union(units)}
+	if len(o.processes) > 0 {
+		o.base = strings.TrimRight(o.processes[0], "*-_.")
 	}
-	if checkName(o.process) != "" || strings.HasPrefix(o.process, "/") {
-		o.process = ""
+	if len(o.units) > 0 && strings.HasSuffix(o.units[0], ".service") {
+		o.base = strings.TrimSuffix(path.Base(o.units[0]), ".service")
 	}
-	if checkName(o.unit) != "" || checkUnit(o.unit) != "" {
-		o.unit = ""
-	}
-	if o.base = o.process; strings.HasSuffix(o.unit, ".service") {
-		o.base = strings.TrimSuffix(path.Base(o.unit), ".service")
-	}
-	if checkName(o.base) != "" {
+	if checkName(c.Name) == "" {
+		o.base = c.Name
+	} else if checkName(o.base) != "" {
 		o.base = ""
 	}
-	if !l.HoldersKnown {
-		o.process, o.unit = "", ""
+	if !exact {
+		o.processes, o.units = nil, nil
 	}
 	return o
 }
 
-// bindOf returns a narrow bind that allows listeners. With words it prefers the words any and loopback to addresses.
+// bindOf returns a narrow bind that allows listeners. With words it prefers the words any and loopback, and interfaces, to addresses.
 func bindOf(listeners []Listener, words bool) []string {
 	var addrs []netip.Addr
+	var others []string // words and interfaces
 	var wild4, wild6, dual bool
 	for _, l := range listeners {
 		addr := l.Addr.Addr().Unmap().WithZone("")
+		wild := addr.IsUnspecified()
 		switch {
-		case !addr.IsUnspecified():
+		case l.Loopback && (words || wild):
+			others = append(others, "loopback")
+		case l.DeviceKnown && checkDevice(l.Device) == "" && (words || wild):
+			others = append(others, "%"+l.Device)
+		case !wild:
 			addrs = append(addrs, addr)
 		case addr.Is4():
 			wild4 = true
@@ -185,6 +209,12 @@ func bindOf(listeners []Listener, words bool) []string {
 			word = "loopback"
 		}
 		if covered := addr.Is4() && wild4 || addr.Is6() && wild6; !covered && !slices.Contains(bind, word) {
+			bind = append(bind, word)
+		}
+	}
+	slices.Sort(others)
+	for _, word := range slices.Compact(others) {
+		if !slices.Contains(bind, word) {
 			bind = append(bind, word)
 		}
 	}

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"cmp"
-	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -85,38 +84,50 @@ func (r *report) protos(n *yaml.Node) (protos [protocols]bool) {
 	return protos
 }
 
-// maxBoundTo is how many bytes of a bind are shown where it is violated.
-const maxBoundTo = 100
+// maxShown is how many bytes of a list are shown where it is violated.
+const maxShown = 100
 
-// bind returns the addresses that a bind allows, and the bind as written.
-func (r *report) bind(n *yaml.Node) (bind []netip.Prefix, written string) {
+// shortened returns the first of the items as text.
+func shortened(items []string, separator string) string {
+	text := strings.Join(items, separator)
+	if len(text) <= maxShown || len(items) == 1 {
+		return text
+	}
+	end := max(strings.LastIndex(text[:maxShown], separator), len(items[0]))
+	return text[:end] + separator + "…"
+}
+
+// bind returns what a bind allows, and the bind as written.
+func (r *report) bind(n *yaml.Node) (allowed bind, written string) {
 	var items []string
 	for _, item := range r.items(n, "bind", bindForms) {
-		allowed, problem := parseBind(item.Value)
+		one, problem := parseBind(item.Value)
 		if problem != "" {
 			r.at(item, "bind %s %s", wording.Quoted(item.Value), problem)
 			continue
 		}
-		bind, items = append(bind, allowed...), append(items, item.Value)
+		allowed, items = allowed.and(one), append(items, item.Value)
 	}
-	written = strings.Join(items, ", ")
-	if len(written) > maxBoundTo {
-		written = written[:strings.LastIndex(written[:maxBoundTo], ", ")] + ", …"
-	}
-	return bind, written
+	return allowed, shortened(items, ", ")
 }
 
-// holder returns the name of a process or unit, or nothing if check finds something wrong with it.
-func (r *report) holder(n *yaml.Node, key, example string, check func(string) string) string {
-	name, ok := r.name(n, key, example)
-	if !ok {
-		return ""
+// holders returns the names of processes or units in which check finds nothing wrong.
+func (r *report) holders(n *yaml.Node, key, example string, check func(string) string, parse func(string) pattern) (names []pattern) {
+	for _, item := range r.items(n, key, "want text such as "+example+", or a list of them") {
+		name, ok := r.name(item, key, example)
+		if !ok {
+			continue
+		}
+		switch problem := check(name); {
+		case problem != "":
+			r.at(item, "%s %s %s", key, wording.Quoted(name), problem)
+		case slices.ContainsFunc(names, func(p pattern) bool { return p.text == name }):
+			r.at(item, "%s %s is already in this list: want it once", key, wording.Quoted(name))
+		default:
+			names = append(names, parse(name))
+		}
 	}
-	if problem := check(name); problem != "" {
-		r.at(n, "%s %s %s", key, wording.Quoted(name), problem)
-		return ""
-	}
-	return name
+	return names
 }
 
 func (r *report) hosts(n *yaml.Node) (globs []glob) {

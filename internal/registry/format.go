@@ -35,17 +35,13 @@ func Format(candidates []Candidate) []byte {
 			out.WriteString("    proto: udp\n")
 		}
 		if d.bind[0] != "any" {
-			bind := make([]string, len(d.bind))
-			for i, word := range d.bind {
-				bind[i] = scalar(word)
-			}
-			writeList(&out, "bind", bind)
+			writeList(&out, "bind", scalars(d.bind))
 		}
-		if d.process != "" {
-			fmt.Fprintf(&out, "    process: %s\n", scalar(d.process))
+		if len(d.processes) > 0 {
+			writeList(&out, "process", scalars(d.processes))
 		}
-		if d.unit != "" {
-			fmt.Fprintf(&out, "    unit: %s\n", scalar(d.unit))
+		if len(d.units) > 0 {
+			writeList(&out, "unit", scalars(d.units))
 		}
 		if d.optional {
 			fmt.Fprintf(&out, "    required: false # %s\n", d.note)
@@ -77,6 +73,14 @@ var (
 	plain = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_./@-]*$|^[0-9]+(\.[0-9]+){3}$`)
 	word  = regexp.MustCompile(`^(?i:y|n|yes|no|on|off|true|false|null)$`)
 )
+
+func scalars(texts []string) []string {
+	list := make([]string, len(texts))
+	for i, text := range texts {
+		list[i] = scalar(text)
+	}
+	return list
+}
 
 // scalar returns text as YAML, which has the escapes of Go.
 func scalar(text string) string {

@@ -15,8 +15,6 @@ func TestWhatListensIsWrittenAsARegistry(t *testing.T) {
 	dnsmasq := Holder{Process: "dnsmasq", Unit: "docker-0123.scope"}
 	ipv6Only := heldBy(on("tcp", "[::]:9000"), Holder{Process: "yes", Unit: "user@1000.service/app.service"})
 	ipv6Only.IPv6Only = Yes
-	guessed := on("tcp", "127.0.0.1:631")
-	guessed.Holders = []Holder{{Unit: "cups.service"}}
 	listeners := []Listener{
 		heldBy(on("tcp", "0.0.0.0:22"), sshd), heldBy(on("tcp", "[::]:22"), sshd),
 		heldBy(on("tcp", "0.0.0.0:443"), nginx), heldBy(on("tcp", "0.0.0.0:80"), nginx), heldBy(on("udp", "0.0.0.0:443"), nginx),
@@ -27,17 +25,22 @@ func TestWhatListensIsWrittenAsARegistry(t *testing.T) {
 		heldBy(on("tcp", "[::]:111"), Holder{Process: "systemd", Unit: "rpcbind.socket"}),
 		heldBy(on("tcp", "[::ffff:10.0.0.1]:7"), Holder{Process: "a: b # c"}, Holder{Process: "d"}),
 		heldBy(on("tcp", "[fe80::1%eth0]:7"), Holder{Process: "/x"}),
-		ipv6Only, guessed, on("tcp", "10.0.0.1:8125"), on("udp", "10.0.0.1:8125"),
+		ipv6Only, on("tcp", "10.0.0.1:8125"), on("udp", "10.0.0.1:8125"),
 		on("sctp", "0.0.0.0:1"), on("tcp", "0.0.0.0:0"),
 		{Proto: "tcp"},
 	}
 	want := `---
 # What listened on this host. Say what each service is for, and take out what should not be there.
 services:
+  - name: "a: b # c"
+    purpose: "" # say what it is for
+    port: 7
+    bind: 10.0.0.1
+    process: ["a: b # c", d]
   - name: port-7
     purpose: "" # say what it is for
     port: 7
-    bind: [10.0.0.1, "fe80::1"]
+    bind: "fe80::1"
   - name: ssh
     purpose: "" # say what it is for
     port: 22
@@ -55,7 +58,7 @@ services:
     proto: udp
     bind: [127.0.0.1, "::1"]
     process: dnsmasq
-    unit: docker-0123.scope
+    unit: "docker-*.scope"
   - name: systemd-resolved-53
     purpose: "" # say what it is for
     port: 53
@@ -93,6 +96,7 @@ services:
     port: 5353
     proto: udp
     bind: 0.0.0.0
+    process: [avahi-daemon, chrome]
   - name: port-8125
     purpose: "" # say what it is for
     port: 8125
@@ -105,7 +109,8 @@ services:
     process: "yes"
     unit: user@1000.service/app.service
 `
-	got := string(Format(candidates(listeners)))
+	guessed := Candidate{Listener: on("tcp", "127.0.0.1:631"), Guessed: []Holder{{Unit: "cups.service"}}}
+	got := string(Format(append(candidates(listeners), guessed)))
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
@@ -224,24 +229,42 @@ func checkFormat(t *testing.T, listeners []Listener) {
 }
 
 func FuzzFormat(f *testing.F) {
-	f.Add([]byte{0, 22, 0, 0, 1, 22, 1, 0}, "sshd", "ssh.service")
-	f.Add([]byte{0, 53, 4, 1, 1, 53, 5, 2, 2, 53, 0, 1}, "a: b", "x.socket")
-	f.Add([]byte{0, 53, 2, 1, 0, 53, 3, 2, 8, 53, 1, 3, 0, 1, 0, 0}, "no", "user@1.service/no.service")
+	f.Add([]byte{0, 22, 0, 0, 1, 22, 1, 0}, "sshd", "sshd", "ssh.service", "eth0")
+	f.Add([]byte{0, 53, 4, 1, 1, 53, 5, 2, 2, 53, 0, 1}, "a: b", "python3.11", "x.socket", "lo")
+	f.Add([]byte{0, 53, 2, 1, 0, 53, 3, 2, 8, 53, 1, 3, 0, 1, 0, 0}, "no", "node", "user@1.service/no.service", "")
+	f.Add([]byte{0, 1, 0, 4, 18, 1, 0, 1, 82, 1, 3, 3, 50, 2, 0, 31}, "MainThread", "node", " .service", "*")
+	f.Add([]byte{64, 1, 0, 3, 64, 2, 0, 255}, "a*?[b", "/", "user@1.service/app-*-0123.scope", "(gone)")
+	f.Add([]byte{0, 1, 0, 1}, "a", strings.Repeat("a", 250), strings.Repeat("a", 193)+".socket", "%")
 	addresses := []string{"0.0.0.0", "::", "::", "127.0.0.1", "127.0.0.53", "::1", "10.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "2001:db8::1", "::ffff:0.0.0.0"}
-	f.Fuzz(func(t *testing.T, data []byte, process, unit string) {
-		process, unit = strings.ToValidUTF8(process, "\ufffd"), strings.ToValidUTF8(unit, "\ufffd")
+	f.Fuzz(func(t *testing.T, data []byte, process, executable, unit, device string) {
+		for _, text := range []*string{&process, &executable, &unit, &device} {
+			*text = strings.ToValidUTF8(*text, "\ufffd")
+		}
+		holders := []Holder{
+			{Process: process, Unit: unit},
+			{Process: process, Executable: executable},
+			{Unit: unit},
+			{Process: "systemd", Unit: unit},
+			{Process: "x", Executable: executable, Unit: "x-1.scope"},
+		}
 		var listeners []Listener
 		// Four bytes a listener: protocol and what is known, port, address, holders.
 		for ; len(data) >= 4; data = data[4:] {
 			l := Listener{
-				Proto:        protoNames[data[0]&1],
-				HoldersKnown: data[0]&2 == 0,
-				IPv6Only:     Tristate(data[0] >> 2 % 3),
-				Addr:         netip.AddrPortFrom(netip.MustParseAddr(addresses[int(data[2])%len(addresses)]), uint16(data[1])),
+				Proto:       protoNames[data[0]&1],
+				DeviceKnown: data[0]&2 != 0,
+				IPv6Only:    Tristate(data[0] >> 2 & 3 % 3),
+				Loopback:    data[0]&32 != 0,
+				Addr:        netip.AddrPortFrom(netip.MustParseAddr(addresses[int(data[2])%len(addresses)]), uint16(data[1])),
 			}
-			for bit, h := range []Holder{{Process: process, Unit: unit}, {Process: process}, {Unit: unit}, {Process: "systemd", Unit: unit}, {Process: "x"}} {
+			if data[0]&16 != 0 {
+				l.Device = device
+			}
+			l.Sockets = make([][]Holder, 1+data[0]>>6&1)
+			for bit, h := range holders {
 				if data[3]>>bit&1 != 0 {
-					l.Holders = append(l.Holders, h)
+					s := &l.Sockets[bit%len(l.Sockets)]
+					*s = append(*s, h)
 				}
 			}
 			listeners = append(listeners, l)

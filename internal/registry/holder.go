@@ -1,6 +1,8 @@
 package registry
 
 import (
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/listen-exporter/listen_exporter/internal/wording"
@@ -10,45 +12,96 @@ import (
 type Holder struct {
 	// Process is its name as in /proc/<pid>/comm, made valid UTF-8.
 	Process string
+	// Executable is the base name of /proc/<pid>/exe. Node, for one, calls every process MainThread.
+	Executable string
 	// Unit is its systemd unit, such as ssh.service.
 	Unit string
+}
+
+// pattern is a declared name of a process or a unit, with the globs * and ?. Every other character is literal: names may contain
+// brackets and backslashes.
+type pattern struct {
+	text string
+	glob *regexp.Regexp // nil without globs
+	kept *pattern       // of what the kernel keeps of a long process name; nil for any other
 }
 
 // maxComm is how many bytes of a process name the kernel keeps: TASK_COMM_LEN in include/linux/sched.h, less the final zero
 // byte.
 const maxComm = 15
 
-// isProcess reports whether a process has the declared name, or what the kernel keeps of it.
-func isProcess(process, declared string) bool {
-	return process == declared || len(declared) > maxComm && process == strings.ToValidUTF8(declared[:maxComm], "\ufffd")
+// processPattern returns the pattern for the name of a process, in which * matches any characters. If more than 15 bytes come
+// before the first *, a process also matches with the first 15 of them.
+func processPattern(text string) pattern {
+	p := patternOf(text, ".")
+	if head, _, _ := strings.Cut(text, "*"); len(head) > maxComm {
+		kept := patternOf(strings.ToValidUTF8(head[:maxComm], "\ufffd"), ".")
+		p.kept = &kept
+	}
+	return p
+}
+
+// unitPattern returns the pattern for the name of a unit. Globs match no slash, so that no user's own unit, such as
+// user@1000.service/web.service, matches "*.service".
+func unitPattern(text string) pattern { return patternOf(text, "[^/]") }
+
+// patternOf returns the pattern of a text. each is the regular expression for a character that ? matches.
+func patternOf(text, each string) pattern {
+	if !strings.ContainsAny(text, "*?") {
+		return pattern{text: text}
+	}
+	quoted := strings.NewReplacer(`\*`, each+"*", `\?`, each).Replace(regexp.QuoteMeta(text))
+	return pattern{text: text, glob: regexp.MustCompile(`(?s)\A` + quoted + `\z`)}
+}
+
+func (p pattern) matches(name string) bool {
+	return name == p.text || p.glob != nil && p.glob.MatchString(name)
+}
+
+// isProcess reports whether a holder has the declared name: as the process calls itself, or as its executable is called.
+func (p pattern) isProcess(h Holder) bool {
+	return p.matches(h.Process) || p.kept != nil && p.kept.matches(h.Process) || h.Executable != "" && p.matches(h.Executable)
 }
 
 // isUnit reports whether a unit is the declared one, or the socket unit that listens for it until it is first needed.
-func isUnit(unit, declared string) bool {
+func (p pattern) isUnit(unit string) bool {
 	socket, isSocket := strings.CutSuffix(unit, ".socket")
-	return unit == declared || isSocket && socket+".service" == declared
+	return p.matches(unit) || isSocket && p.matches(socket+".service")
 }
 
 // activator is the name of the process that holds the sockets of a socket unit until its service takes them: systemd, as PID 1,
 // which is never an exact holder, or as a user's manager.
 const activator = "systemd"
 
-// heldBy reports whether the service declares a holder. Unknown parts of the holder are not judged.
-func (s *service) heldBy(h Holder) bool {
-	if h.Unit != "" && s.unit != "" && !isUnit(h.Unit, s.unit) {
+// activates reports whether a holder has the socket open for a service to come.
+func (h Holder) activates() bool {
+	return h.Process == activator && strings.HasSuffix(h.Unit, ".socket")
+}
+
+// declares reports whether the service declares a holder, with its process and its unit both. Unknown parts of the holder are not
+// judged.
+func (s *service) declares(h Holder) bool {
+	if h.Unit != "" && len(s.units) > 0 && !slices.ContainsFunc(s.units, func(p pattern) bool { return p.isUnit(h.Unit) }) {
 		return false
 	}
-	return h.Process == "" || s.process == "" || isProcess(h.Process, s.process) || h.Process == activator && strings.HasSuffix(h.Unit, ".socket")
+	return h.Process == "" || len(s.processes) == 0 || h.activates() ||
+		slices.ContainsFunc(s.processes, func(p pattern) bool { return p.isProcess(h) })
 }
 
 // holder returns the holder that the service declares, for a person. It is empty if the service declares none.
 func (s *service) holder() string {
 	var declared []string
-	if s.process != "" {
-		declared = append(declared, "process "+s.process)
-	}
-	if s.unit != "" {
-		declared = append(declared, "unit "+s.unit)
+	for _, names := range []struct {
+		key      string
+		patterns []pattern
+	}{{"process ", s.processes}, {"unit ", s.units}} {
+		if len(names.patterns) > 0 {
+			texts := make([]string, len(names.patterns))
+			for i, p := range names.patterns {
+				texts[i] = p.text
+			}
+			declared = append(declared, names.key+shortened(texts, " or "))
+		}
 	}
 	return strings.Join(declared, ", ")
 }

@@ -3,6 +3,8 @@ package registry
 import (
 	"net/netip"
 	"slices"
+
+	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
 // The reasons for a violation, of which a listener has at most one.
@@ -13,7 +15,7 @@ const (
 	ReasonReserved = "reserved"
 	// ReasonBind: it listens on a wider or another address than declared.
 	ReasonBind = "bind"
-	// ReasonProcess: its address is as declared, but another process or unit than declared holds it.
+	// ReasonProcess: its address is as declared, but one of its sockets is only held by other processes or units than declared.
 	ReasonProcess = "process"
 )
 
@@ -34,11 +36,14 @@ type Listener struct {
 	Addr  netip.AddrPort
 	// IPv6Only says whether an IPv6 wildcard refuses IPv4.
 	IPv6Only Tristate
-	// Holders are judged only if HoldersKnown is set: they are all holders, and exact.
-	Holders      []Holder
-	HoldersKnown bool
-	// Own is set for the exporter's own listener. It need not be declared, and its holder is not judged. If a service declares
-	// its port, its address is judged.
+	// Device is the interface that its sockets are bound to, or empty. It is not judged unless DeviceKnown.
+	Device      string
+	DeviceKnown bool
+	// Loopback is set if the interface reaches only this host.
+	Loopback bool
+	// Sockets are the exact holders of each of its sockets. A socket without any is not judged: they are not known.
+	Sockets [][]Holder
+	// Own is set for a listener on the exporter's own port, which need not be declared.
 	Own bool
 }
 
@@ -46,13 +51,13 @@ type Listener struct {
 type Verdict struct {
 	// Reason is why the listener violates the registry. It is empty if it complies.
 	Reason string
-	// Service is the service that declares the listener or, for ReasonReserved, the team that its port is reserved for. It is
-	// empty if nothing declares it.
+	// Service is the service that declares the listener or, for ReasonReserved, the team that its port is reserved for. That of the
+	// exporter's own port is listen_exporter, unless the file declares it. It is empty if nothing declares the listener.
 	Service string
 	// Purpose is the purpose of the service, if the file has one.
 	Purpose string
 	// Declared is the part of the service that the listener violates, for a person: "10.0.0.0/8, loopback" for ReasonBind, which
-	// may be shortened, and "process sshd, unit ssh.service" for ReasonProcess. It is empty otherwise.
+	// may be shortened, and "process sshd or dropbear, unit ssh.service" for ReasonProcess. It is empty otherwise.
 	Declared string
 }
 
@@ -60,38 +65,53 @@ type Verdict struct {
 //
 // A narrower address than declared complies: loopback is within private, and every IPv4 address within 0.0.0.0. A wildcard
 // address is only within any and itself. So a listener on :: is wider than 0.0.0.0, whether it takes IPv4 or not.
+//
+// A socket is held as declared if the service declares one of its exact holders: whoever else has it open got it from that program.
 func (t *Table) Judge(l Listener) Verdict {
-	port := l.Addr.Port()
-	addr := l.Addr.Addr().Unmap().WithZone("")
-	// If several entries declare the port, the first one in the file that allows the address counts, or else the first one.
+	e, reason := t.match(&l)
+	switch {
+	case e == nil && l.Own:
+		return Verdict{Service: wording.Program}
+	case e == nil:
+		if reserved, ok := t.registry.RangeOf(l.Addr.Port()); ok {
+			return Verdict{Reason: ReasonReserved, Service: reserved.Team}
+		}
+		return Verdict{Reason: ReasonUnregistered}
+	}
+	verdict := Verdict{Reason: reason, Service: e.name, Purpose: e.purpose}
+	switch reason {
+	case ReasonBind:
+		verdict.Declared = e.boundTo
+	case ReasonProcess:
+		verdict.Declared = e.holder()
+	}
+	return verdict
+}
+
+// match returns the entry by which a listener is judged, and why the listener violates it. It returns nil if no entry declares the
+// port. If several do, the first one in the file that allows the address counts, or else the first one.
+func (t *Table) match(l *Listener) (_ *entry, reason string) {
 	var declared, allowed *entry
-	for e := range t.claims(protoOf(l.Proto), port) {
+	for e := range t.claims(protoOf(l.Proto), l.Addr.Port()) {
 		if declared == nil || e.order < declared.order {
 			declared = e
 		}
-		if (allowed == nil || e.order < allowed.order) && permits(e.bind, addr) {
+		if (allowed == nil || e.order < allowed.order) && e.bind.permits(l) {
 			allowed = e
 		}
 	}
 	switch {
-	case allowed != nil && !l.Own && !allowed.holds(&l):
-		return Verdict{Reason: ReasonProcess, Service: allowed.name, Purpose: allowed.purpose, Declared: allowed.holder()}
-	case allowed != nil:
-		return Verdict{Service: allowed.name, Purpose: allowed.purpose}
-	case declared != nil:
-		return Verdict{Reason: ReasonBind, Service: declared.name, Purpose: declared.purpose, Declared: declared.boundTo}
-	case l.Own:
-		return Verdict{}
+	case allowed == nil && declared != nil:
+		return declared, ReasonBind
+	case allowed != nil && slices.ContainsFunc(l.Sockets, func(holders []Holder) bool { return !allowed.holds(holders) }):
+		return allowed, ReasonProcess
 	}
-	if reserved, ok := t.registry.RangeOf(port); ok {
-		return Verdict{Reason: ReasonReserved, Service: reserved.Team}
-	}
-	return Verdict{Reason: ReasonUnregistered}
+	return allowed, ""
 }
 
-// holds reports whether the service declares all holders of a listener, or they are not known.
-func (s *service) holds(l *Listener) bool {
-	return !l.HoldersKnown || !slices.ContainsFunc(l.Holders, func(h Holder) bool { return !s.heldBy(h) })
+// holds reports whether the service declares one of the exact holders of a socket, or they are not known.
+func (s *service) holds(holders []Holder) bool {
+	return len(holders) == 0 || slices.ContainsFunc(holders, s.declares)
 }
 
 // ServiceState is whether a required service listens on a port.
@@ -101,9 +121,12 @@ type ServiceState struct {
 	// Assumed is set if Up depends on whether a listener on :: takes IPv4, which is not known. It is then taken from
 	// net.ipv6.bindv6only.
 	Assumed bool
+	// Violated is set if a listener on the port has a verdict with ReasonBind or ReasonProcess that names this service. If the
+	// service is not up, that verdict says why.
+	Violated bool
 }
 
-// Up returns the state of each row of Services, in the same order. A row is up if a listener on its port complies. A listener on
+// Up returns the state of each row of Services, in the same order. A row is up if a socket on its port is as declared. A listener on
 // :: that takes IPv4 counts as one on 0.0.0.0 too. If that is not known, it takes IPv4 unless bindV6Only.
 func (t *Table) Up(listeners []Listener, bindV6Only bool) []ServiceState {
 	states := make([]ServiceState, len(t.rows))
@@ -114,19 +137,21 @@ func (t *Table) Up(listeners []Listener, bindV6Only bool) []ServiceState {
 		l := &listeners[i]
 		proto, port := protoOf(l.Proto), l.Addr.Port()
 		for e := range t.claims(proto, port) {
-			if e.required && (l.Own || e.holds(l)) {
+			if e.required && (len(l.Sockets) == 0 || slices.ContainsFunc(l.Sockets, e.holds)) {
 				states[e.row(proto, port)].add(e.bind, l, bindV6Only)
 			}
+		}
+		if e, reason := t.match(l); reason != "" && e.required {
+			states[e.row(proto, port)].Violated = true
 		}
 	}
 	return states
 }
 
 // add adds a listener on the row's port to the state.
-func (s *ServiceState) add(bind []netip.Prefix, l *Listener, bindV6Only bool) {
-	addr := l.Addr.Addr().Unmap().WithZone("")
-	sure := permits(bind, addr)
-	asIPv4 := !sure && addr == netip.IPv6Unspecified() && permits(bind, netip.IPv4Unspecified())
+func (s *ServiceState) add(b bind, l *Listener, bindV6Only bool) {
+	sure := b.permits(l)
+	asIPv4 := !sure && l.Addr.Addr() == netip.IPv6Unspecified() && b.permitsAddr(netip.IPv4Unspecified())
 	switch {
 	case sure, asIPv4 && l.IPv6Only == No:
 		s.Up, s.Assumed = true, false

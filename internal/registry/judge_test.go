@@ -3,6 +3,7 @@ package registry
 import (
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,8 +27,9 @@ func on(proto, at string) Listener {
 	return Listener{Proto: proto, Addr: netip.MustParseAddrPort(at)}
 }
 
+// heldBy returns a listener of one socket with these exact holders.
 func heldBy(l Listener, holders ...Holder) Listener {
-	l.Holders, l.HoldersKnown = holders, true
+	l.Sockets = [][]Holder{holders}
 	return l
 }
 
@@ -70,11 +72,11 @@ func TestEveryListenerHasOneVerdict(t *testing.T) {
 		{"the second of two services", on("tcp", "127.0.0.54:53"), Verdict{Service: "stub"}},
 		{"neither of two services", on("tcp", "0.0.0.0:53"), Verdict{Reason: "bind", Service: "dns", Declared: "127.0.0.53"}},
 		{"wider", on("tcp", "[::]:80"), Verdict{Reason: "bind", Service: "web", Declared: "0.0.0.0"}},
-		{"own, undeclared", own("tcp", "0.0.0.0:10190"), Verdict{}},
+		{"own, undeclared", own("tcp", "0.0.0.0:10190"), Verdict{Service: "listen_exporter"}},
 		{"own, wider", own("tcp", "[::]:443"), Verdict{Reason: "bind", Service: "web", Declared: "0.0.0.0"}},
 		{"own, as declared", own("tcp", "127.0.0.1:443"), Verdict{Service: "web"}},
-		{"own, where another should be", own("tcp", "127.0.0.1:22"), Verdict{Service: "ssh", Purpose: "log in"}},
-		{"own, in a team's range", own("udp", "127.0.0.1:31000"), Verdict{}},
+		{"own, where another should be", own("tcp", "127.0.0.1:22"), Verdict{Reason: "process", Service: "ssh", Purpose: "log in", Declared: "process sshd, unit ssh.service"}},
+		{"own, in a team's range", own("udp", "127.0.0.1:31000"), Verdict{Service: "listen_exporter"}},
 	} {
 		if diff := cmp.Diff(test.want, table.Judge(test.l)); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", test.name, diff)
@@ -155,6 +157,48 @@ func TestBindSaysHowWideAServiceMayListen(t *testing.T) {
 	}
 }
 
+func TestBindCanNameAnInterface(t *testing.T) {
+	listeners := map[string]Listener{
+		"0.0.0.0":           {},
+		"0.0.0.0%eth0":      {Device: "eth0"},
+		"0.0.0.0%eth1":      {Device: "eth1"},
+		"[::]%eth0":         {Device: "eth0"},
+		"10.0.0.1":          {},
+		"10.0.0.1%eth0":     {Device: "eth0"},
+		"0.0.0.0%lo":        {Device: "lo", Loopback: true},
+		"10.0.0.1%lo":       {Device: "lo", Loopback: true},
+		"127.0.0.1":         {},
+		"0.0.0.0%(gone)":    {Device: "(gone)", Loopback: true},
+		"0.0.0.0, unknown":  {},
+		"10.0.0.1, unknown": {},
+	}
+	const everything = "0.0.0.0; 0.0.0.0%eth0; 0.0.0.0%eth1; [::]%eth0; 10.0.0.1; 10.0.0.1%eth0; 0.0.0.0%lo; 10.0.0.1%lo; 127.0.0.1; 0.0.0.0%(gone); " +
+		"0.0.0.0, unknown; 10.0.0.1, unknown"
+	for bind, permitted := range map[string]string{
+		"any":                everything,
+		"'%eth0'":            "0.0.0.0%eth0; [::]%eth0; 10.0.0.1%eth0; 0.0.0.0, unknown; 10.0.0.1, unknown",
+		"['%eth0', '%eth1']": "0.0.0.0%eth0; 0.0.0.0%eth1; [::]%eth0; 10.0.0.1%eth0; 0.0.0.0, unknown; 10.0.0.1, unknown",
+		"['%eth1', 10.0.0.1]": "0.0.0.0%eth1; 10.0.0.1; 10.0.0.1%eth0; 10.0.0.1%lo; " +
+			"0.0.0.0, unknown; 10.0.0.1, unknown",
+		"loopback":  "0.0.0.0%lo; 10.0.0.1%lo; 127.0.0.1; 0.0.0.0%(gone)",
+		"private":   "10.0.0.1; 10.0.0.1%eth0; 0.0.0.0%lo; 10.0.0.1%lo; 127.0.0.1; 0.0.0.0%(gone); 10.0.0.1, unknown",
+		"127.0.0.1": "127.0.0.1",
+		"10.0.0.1":  "10.0.0.1; 10.0.0.1%eth0; 10.0.0.1%lo; 10.0.0.1, unknown",
+	} {
+		table := parse(t, "services:", "  - {name: web, port: 80, bind: "+bind+"}").For("")
+		for name, l := range listeners {
+			address, _, _ := strings.Cut(name, "%")
+			address, unknown, _ := strings.Cut(address, ", ")
+			l.Proto, l.Addr, l.DeviceKnown = "tcp", netip.MustParseAddrPort(address+":80"), unknown == ""
+			want := slices.Contains(strings.Split(permitted, "; "), name)
+			got := table.Judge(l)
+			if up := table.Up([]Listener{l}, false)[0]; (got.Reason == "") != want || up.Up != want || up.Violated == want {
+				t.Errorf("bind %s, listener on %s: got %+v, up %t, violated %t", bind, name, got, up.Up, up.Violated)
+			}
+		}
+	}
+}
+
 func TestHoldersAreJudgedWhereTheyAreKnown(t *testing.T) {
 	type holders = []Holder
 	for _, test := range []struct {
@@ -165,7 +209,7 @@ func TestHoldersAreJudgedWhereTheyAreKnown(t *testing.T) {
 		{"process: sshd", nil, true},
 		{"process: sshd", holders{{Process: "sshd"}, {Process: "sshd", Unit: "x.service"}}, true},
 		{"process: sshd", holders{{Process: "SSHD"}}, false},
-		{"process: sshd", holders{{Process: "sshd"}, {Process: "nc"}}, false},
+		{"process: sshd", holders{{Process: "sshd"}, {Process: "nc"}}, true},
 		{"process: prometheus-node-exporter", holders{{Process: "prometheus-node"}}, true},
 		{"process: prometheus-node-exporter", holders{{Process: "prometheus-node-exporter"}}, true},
 		{"process: prometheus-node-exporter", holders{{Process: "prometheus-nod"}}, false},
@@ -177,24 +221,109 @@ func TestHoldersAreJudgedWhereTheyAreKnown(t *testing.T) {
 		{"unit: ssh.socket", holders{{Unit: "ssh.service"}}, false},
 		{"unit: ssh.service", holders{{Unit: "user@1000.service/ssh.service"}}, false},
 		{"unit: user@1000.service/ssh.service", holders{{Unit: "user@1000.service/ssh.socket"}}, true},
-		{"unit: ssh.service", holders{{Unit: "ssh.service"}, {Unit: "cron.service"}}, false},
+		{"unit: ssh.service", holders{{Unit: "cron.service"}, {Unit: "ssh.service"}}, true},
 
 		{"process: sshd, unit: ssh.service", holders{{Process: "sshd", Unit: "cron.service"}}, false},
 		{"process: sshd, unit: ssh.service", holders{{Process: "nc", Unit: "ssh.service"}}, false},
+		{"process: sshd, unit: ssh.service", holders{{Process: "nc", Unit: "ssh.service"}, {Process: "sshd", Unit: "cron.service"}}, false},
+		{"process: sshd, unit: ssh.service", holders{{Process: "nc", Unit: "ssh.service"}, {Process: "sshd", Unit: "ssh.service"}}, true},
 		{"process: sshd, unit: ssh.service", holders{{Process: "systemd", Unit: "ssh.socket"}}, true},
 		{"process: sshd, unit: ssh.service", holders{{Process: "systemd", Unit: "ssh.service"}}, false},
 		{"process: sshd", holders{{Process: "systemd", Unit: "ssh.socket"}}, true},
 		{"purpose: x", holders{{Process: "nc", Unit: "cron.service"}}, true},
+
+		{"process: [nginx, apache2]", holders{{Process: "apache2"}}, true},
+		{"process: [nginx, apache2]", holders{{Process: "lighttpd"}}, false},
+		{"unit: [ssh.service, dropbear.service]", holders{{Unit: "dropbear.socket"}}, true},
+		{"process: [nginx, apache2], unit: web.service", holders{{Process: "apache2", Unit: "cron.service"}}, false},
+
+		{"process: node", holders{{Process: "MainThread", Executable: "node"}}, true},
+		{"process: node", holders{{Process: "MainThread", Executable: "deno"}}, false},
+		{"process: node", holders{{Process: "MainThread"}}, false},
+		{"process: MainThread", holders{{Process: "MainThread", Executable: "node"}}, true},
+		{"process: sh", holders{{Process: "serve.sh", Executable: "sh"}}, true},
+		{"process: prometheus-node-exporter", holders{{Process: "main", Executable: "prometheus-node-exporter"}}, true},
+
+		{"process: 'postfix*'", holders{{Process: "postfix"}}, true},
+		{"process: 'postfix*'", holders{{Process: "postfix-script"}}, true},
+		{"process: 'postfix*'", holders{{Process: "my-postfix"}}, false},
+		{"process: 'passt*'", holders{{Process: "passt.avx2"}}, true},
+		{"process: 'python3*'", holders{{Process: "serve", Executable: "python3.11"}}, true},
+		{"process: 'php-fpm?.?'", holders{{Process: "php-fpm8.2"}}, true},
+		{"process: 'php-fpm?.?'", holders{{Process: "php-fpm8.12"}}, false},
+		{"process: 's?rver'", holders{{Process: "sérver"}}, true},
+		{"process: 'gunicorn: *'", holders{{Process: "gunicorn: maste"}}, true},
+		{"process: 'sshd: *'", holders{{Process: "sshd: /usr/sbin"}}, true},
+		{"process: 'a*\nb'", holders{{Process: "a\nb"}}, false},
+		{"process: 'a*b'", holders{{Process: "a\nb"}}, true},
+		{"process: '[kworker]'", holders{{Process: "[kworker]"}}, true},
+		{"process: '[kworker]'", holders{{Process: "k"}}, false},
+		{"process: '*[kworker]'", holders{{Process: "a[kworker]"}}, true},
+		// The kernel keeps 15 bytes of a name.
+		{"process: 'very-long-process-*'", holders{{Process: "very-long-proce"}}, true},
+		{"process: 'very-long-process-*'", holders{{Process: "very-long-proc"}}, false},
+		{"process: 'very-long-process-*'", holders{{Process: "x", Executable: "very-long-process-3"}}, true},
+		{"process: 'very-long-proce*'", holders{{Process: "very-long-proce"}}, true},
+		{"process: 'very-long-?roce?s-x'", holders{{Process: "very-long-proce"}}, true},
+		{"process: '*-of-a-long-process'", holders{{Process: "exactly-15-byte"}}, false},
+		{"process: 'long-*-of-a-process'", holders{{Process: "long-name-of-a-"}}, false},
+
+		{"unit: 'postfix@*.service'", holders{{Unit: "postfix@-.service"}}, true},
+		{"unit: 'postfix@*.service'", holders{{Unit: "postfix@a-b.socket"}}, true},
+		{"unit: 'postfix@*.service'", holders{{Unit: "postfix.service"}}, false},
+		{"unit: '*.service'", holders{{Unit: "user@1000.service/postfix@x.service"}}, false},
+		{"unit: 'user@*.service/web-?.service'", holders{{Unit: "user@1000.service/web-1.service"}}, true},
+		{"unit: 'user@*.service/web-?.service'", holders{{Unit: "user@1000.service/web-10.service"}}, false},
+		{"unit: 'luks@a\\x2d*.service'", holders{{Unit: "luks@a\\x2db.service"}}, true},
 	} {
 		table := parse(t, "services:", "  - {name: ssh, port: 22, "+test.declared+"}").For("")
 		known := table.Judge(heldBy(on("tcp", "0.0.0.0:22"), test.holders...))
 		if got := known.Reason == ""; got != test.want || !got && known.Reason != ReasonProcess || known.Service != "ssh" {
 			t.Errorf("%s, held by %v: got %+v", test.declared, test.holders, known)
 		}
-		guessed := on("tcp", "0.0.0.0:22")
-		guessed.Holders = test.holders
-		if got := table.Judge(guessed); got.Reason != "" {
-			t.Errorf("%s, held by %v as far as is known: got %+v", test.declared, test.holders, got)
+	}
+}
+
+// sockets returns a listener with sockets of these holders, of which "?" is not known.
+func sockets(l Listener, holders ...string) Listener {
+	for _, names := range holders {
+		var of []Holder
+		for name := range strings.FieldsSeq(names) {
+			if name != "?" {
+				of = append(of, Holder{Process: name})
+			}
+		}
+		l.Sockets = append(l.Sockets, of)
+	}
+	return l
+}
+
+func TestEachSocketNeedsADeclaredHolder(t *testing.T) {
+	table := parse(t, "services:", "  - {name: smtp, port: 25, process: [master, anvil]}").For("")
+	for _, test := range []struct {
+		name             string
+		sockets          []string
+		violates, listen bool
+	}{
+		{"no socket is known", nil, false, true},
+		{"a client is connected", []string{"master smtpd"}, false, true},
+		{"two programs of the list", []string{"master", "anvil smtpd"}, false, true},
+		{"another program alone", []string{"smtpd"}, true, false},
+		{"a second program joins by SO_REUSEPORT", []string{"master smtpd", "nc"}, true, true},
+		{"it joins, and the first is not known", []string{"?", "nc"}, true, true},
+		{"only the declared one is known", []string{"master", "?"}, false, true},
+		{"none is known", []string{"?", "?"}, false, true},
+	} {
+		l := sockets(on("tcp", "0.0.0.0:25"), test.sockets...)
+		want := Verdict{Service: "smtp"}
+		if test.violates {
+			want.Reason, want.Declared = ReasonProcess, "process master or anvil"
+		}
+		if diff := cmp.Diff(want, table.Judge(l)); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", test.name, diff)
+		}
+		if state := table.Up([]Listener{l}, false)[0]; state.Up != test.listen || state.Violated != test.violates {
+			t.Errorf("%s: got up %t, violated %t", test.name, state.Up, state.Violated)
 		}
 	}
 }
@@ -206,11 +335,13 @@ func TestWhatIsDeclaredIsShownAsWritten(t *testing.T) {
 	}
 	held := heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "nc", Unit: "cron.service"})
 	for declared, want := range map[string]string{
-		"bind: [10.0.0.0/8, loopback]":                   "10.0.0.0/8, loopback",
-		"bind: [" + strings.Join(many, ", ") + "]":       strings.Join(many[:9], ", ") + ", …",
-		"process: sshd":                                  "process sshd",
-		"unit: ssh.service":                              "unit ssh.service",
-		"process: a-name-of-more-than-15, unit: a.scope": "process a-name-of-more-than-15, unit a.scope",
+		"bind: [10.0.0.0/8, loopback]":                    "10.0.0.0/8, loopback",
+		"bind: [" + strings.Join(many, ", ") + "]":        strings.Join(many[:9], ", ") + ", …",
+		"process: sshd":                                   "process sshd",
+		"unit: ssh.service":                               "unit ssh.service",
+		"process: a-name-of-more-than-15, unit: a.scope":  "process a-name-of-more-than-15, unit a.scope",
+		"process: [a, b, 'c*'], unit: [a.scope, b.scope]": "process a or b or c*, unit a.scope or b.scope",
+		"process: [" + strings.Repeat("a", 120) + ", b]":  "process " + strings.Repeat("a", 120) + " or …",
 	} {
 		table := parse(t, "services:", "  - {name: other, port: 22, bind: 198.51.100.1, hosts: [x]}", "  - {name: ssh, port: 22, hosts: [y], "+declared+"}").For("y")
 		if got := table.Judge(held); got.Declared != want || got.Service != "ssh" {

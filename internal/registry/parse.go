@@ -108,10 +108,10 @@ func (p *parser) service(n *yaml.Node, names map[string]*yaml.Node) {
 		s.bind, s.boundTo = p.bind(bind)
 	}
 	if process := fields["process"]; process != nil {
-		s.process = p.holder(process, "process", "sshd", checkProcess)
+		s.processes = p.holders(process, "process", "sshd", checkProcess, processPattern)
 	}
 	if unit := fields["unit"]; unit != nil {
-		s.unit = p.holder(unit, "unit", "ssh.service", checkUnit)
+		s.units = p.holders(unit, "unit", "ssh.service", checkUnit, unitPattern)
 	}
 	if hosts := fields["hosts"]; hosts != nil {
 		s.hosts = p.hosts(hosts)

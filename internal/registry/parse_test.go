@@ -33,7 +33,8 @@ func TestUnusualFormsAreRead(t *testing.T) {
 func TestEveryFaultOfAServiceIsReported(t *testing.T) {
 	const (
 		ports = `want a number from 1 to 65535, a range such as "8000-8010", or a list of them`
-		binds = "want any, loopback, private, an address, a CIDR such as 10.0.0.0/8, or a list of them"
+		binds = `want any, loopback, private, an address, a CIDR such as 10.0.0.0/8, an interface such as "%eth0", or a list of them`
+		link  = `is not an interface: want the whole name of one after the %, at most 15 bytes, such as "%eth0"`
 		known = "want one of name, purpose, port, proto, bind, process, unit, required, hosts"
 		value = `want a port, a range such as "8000-8010", or a list of them`
 	)
@@ -65,17 +66,36 @@ func TestEveryFaultOfAServiceIsReported(t *testing.T) {
 			`29: bind "10.0.0.0/a" is not a CIDR: want a length from 0 to 32 after the /`,
 			`41: bind "/8" is not a CIDR: want a whole address before the /, such as 10.0.0.0/8`,
 		}},
-		{"bind: fe80::%eth0/64", []string{`11: bind "fe80::%eth0/64" names an interface: want fe80::`}},
+		{"bind: fe80::%eth0/64", []string{`11: bind "fe80::%eth0/64" names an address and an interface: want fe80:: or "%eth0"`}},
 		{"bind: 10.0.0.1/8", []string{`11: bind "10.0.0.1/8" has bits beyond its length: want 10.0.0.0/8, or the address 10.0.0.1`}},
 		{`bind: "*"`, []string{`11: bind "*" is not an address: want any`}},
 		{"bind: localhost", []string{`11: bind "localhost" is not an address: want loopback`}},
-		{"bind: fe80::1%eth0", []string{`11: bind "fe80::1%eth0" names an interface: want fe80::1`}},
+		{"bind: fe80::1%eth0", []string{`11: bind "fe80::1%eth0" names an address and an interface: want fe80::1 or "%eth0"`}},
+		{"bind: 10.0.0.1%eth0", []string{`11: bind "10.0.0.1%eth0" names an address and an interface: want 10.0.0.1 or "%eth0"`}},
+		{"bind: br-lan", []string{`11: bind "br-lan" is not an address: want "%br-lan" if it is an interface; otherwise ` + strings.TrimPrefix(binds, "want ")}},
+		{"bind: Eth0", []string{`11: bind "Eth0" is not an address: ` + binds}},
+		{"bind: ['%', '%a/b', '%wg*', '%sixteen-bytes-xx', '%a b']", []string{
+			`12: bind "%" ` + link, `17: bind "%a/b" ` + link, `25: bind "%wg*" ` + link, `33: bind "%sixteen-bytes-xx" ` + link, `54: bind "%a b" ` + link,
+		}},
 		{"bind: 127.0.0.1:80", []string{`11: bind "127.0.0.1:80" has a port: want 127.0.0.1, and the port in port:`}},
 		{"bind: ::ffff:10.0.0.0/104", []string{`11: bind "::ffff:10.0.0.0/104" is an IPv4-mapped range: want it as IPv4, such as 10.0.0.0/8`}},
 		{"bind: [any, [loopback]]", []string{"17: bind is a list: " + binds}},
 		{"bind: [1.2.3, ~]", []string{`12: bind "1.2.3" is not an address: ` + binds, "19: bind is nothing: " + binds}},
 
 		{"process: ''", []string{"14: process is empty: want text such as sshd"}},
+		{"process: []", []string{"14: process is an empty list: want text such as sshd, or a list of them"}},
+		{"process: ~", []string{"14: process is nothing: want text such as sshd, or a list of them"}},
+		{"process: [sshd, 7, [x], /bin/sh, sshd]", []string{
+			`21: process is a number: want text, in quotes: "7"`,
+			"24: process is a list: want text such as sshd, or a list of them",
+			`29: process "/bin/sh" is a path: want the name of the process, such as sh`,
+			`38: process "sshd" is already in this list: want it once`,
+		}},
+		{"unit: {a: b}", []string{"11: unit is a mapping: want text such as ssh.service, or a list of them"}},
+		{"unit: ['postfix@*', a.service, a.service]", []string{
+			`12: unit "postfix@*" has no type: want its full name, such as "postfix@*.service"`,
+			`36: unit "a.service" is already in this list: want it once`,
+		}},
 		{"process: /usr/sbin/sshd", []string{`14: process "/usr/sbin/sshd" is a path: want the name of the process, such as sshd`}},
 		{"unit: ssh", []string{`11: unit "ssh" has no type: want its full name, such as "ssh.service"`}},
 
@@ -212,6 +232,10 @@ func TestServicesThatCannotBothHoldAreReported(t *testing.T) {
 		{"any and loopback", two("bind: any", "bind: loopback"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
 		{"wildcard and address", two("bind: 0.0.0.0", "bind: 10.0.0.1"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
 		{"CIDR and address", two("bind: 10.0.0.0/8", "bind: [192.0.2.1, 10.0.0.1]"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
+		{"interface and address", two("bind: '%eth0'", "bind: 10.0.0.1"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
+		{"any and interface", two("bind: any", "bind: ['%eth0', 10.0.0.1]"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
+		{"an interface in common", two("bind: ['%a', '%b']", "bind: ['%b', '%c']"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
+		{"loopback and its interface", two("bind: loopback", "bind: '%lo'"), []string{`3:21: tcp port 80: taken by service "a" on line 2` + with}},
 		{"both protocols", two("proto: [tcp, udp]", "proto: [udp, tcp]"), []string{
 			`3:21: tcp port 80: taken by service "a" on line 2` + with,
 			`3:21: udp port 80: taken by service "a" on line 2` + with,
@@ -230,6 +254,9 @@ func TestServicesThatCannotBothHoldAreReported(t *testing.T) {
 	for name, file := range map[string]string{
 		"protocols":          two("proto: tcp", "proto: udp"),
 		"families":           two("bind: 0.0.0.0", `bind: "::"`),
+		"interfaces":         two("bind: '%eth0'", "bind: '%eth1'"),
+		"loopback and %eth0": two("bind: loopback", "bind: '%eth0'"),
+		"127.0.0.53, ::1":    two("bind: [127.0.0.53, '::1']", "bind: '%virbr0'"),
 		"hosts":              two("hosts: [web-1]", "hosts: [web-2]"),
 		"globs at their end": two(`hosts: ["*-web"]`, `hosts: ["*-db"]`),
 		"glob and name":      two(`hosts: ["web-*"]`, "hosts: [db-1]"),

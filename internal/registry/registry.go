@@ -6,7 +6,6 @@ package registry
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 
 	"github.com/listen-exporter/listen_exporter/internal/ports"
@@ -40,9 +39,10 @@ type service struct {
 	name, purpose string
 	ports         []portRange // sorted, without overlaps
 	protos        [protocols]bool
-	bind          []netip.Prefix
-	boundTo       string // bind as written
-	process, unit string // empty for any
+	bind          bind
+	boundTo       string    // bind as written
+	processes     []pattern // empty for any
+	units         []pattern // empty for any
 	required      bool
 	hosts         []glob // empty for every host
 }

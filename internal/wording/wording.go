@@ -86,8 +86,13 @@ func Name(name string) string {
 	return Quoted(name)
 }
 
-// ShortContainer returns the start of a container's ID, as container tools show it.
-func ShortContainer(id string) string { return id[:min(len(id), 12)] }
+// ShortContainer returns the start of a container's ID, as container tools show it. A name, which LXC gives, stays whole.
+func ShortContainer(id string) string {
+	if strings.Trim(id, "0123456789abcdef") == "" {
+		return id[:min(len(id), 12)]
+	}
+	return id
+}
 
 // ShortPod returns the start of a pod's UID that is enough to tell pods apart.
 func ShortPod(uid string) string { return uid[:min(len(uid), 8)] }
