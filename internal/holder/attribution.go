@@ -15,8 +15,9 @@ type attribution struct {
 	socket    Socket
 	holders   []Holder
 	witnesses []witness
-	pending   bool // it is among Finder.pending
-	wanted    bool // a search through all processes looks for it, if the search begins when due or later
+	guess     string // the name of all processes of its cgroup, if there are no witnesses
+	pending   bool   // it is among Finder.pending
+	wanted    bool   // a search through all processes looks for it, if the search begins when due or later
 	due       time.Time
 	searches  int       // how many searches found no process
 	renames   int       // how often all holders were searched for again because a witness became another one

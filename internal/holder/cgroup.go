@@ -110,8 +110,8 @@ func (f *Finder) serviceOf(id uint64) ([]int, error) {
 }
 
 // readMembers reads the names of a cgroup's processes. A process whose name is hidden (hidepid) may have any name.
-func (f *Finder) readMembers(dir string) (members, error) {
-	pids, err := f.pidsIn(dir)
+func (p processes) readMembers(dir string) (members, error) {
+	pids, err := p.pidsIn(dir)
 	if isShortage(err) {
 		return members{}, err
 	}
@@ -122,7 +122,7 @@ func (f *Finder) readMembers(dir string) (members, error) {
 	names := make(map[string]struct{})
 	var nameless []int
 	for _, pid := range pids {
-		name, err := f.comm(pid)
+		name, err := p.comm(pid)
 		if isShortage(err) {
 			return members{}, err
 		}
@@ -135,7 +135,7 @@ func (f *Finder) readMembers(dir string) (members, error) {
 		}
 	}
 	if len(nameless) > 0 { // they may have died since
-		if pids, err = f.pidsIn(dir); err != nil || slices.ContainsFunc(nameless, func(pid int) bool { return slices.Contains(pids, pid) }) {
+		if pids, err = p.pidsIn(dir); err != nil || slices.ContainsFunc(nameless, func(pid int) bool { return slices.Contains(pids, pid) }) {
 			return members{pids: pids}, nil
 		}
 	}

@@ -65,8 +65,8 @@ type Finder struct {
 
 	known       map[Socket]*attribution
 	order       []*attribution // those known, in the order of rechecks
-	next        int            // where in order the next recheck begins
 	lastRecheck time.Time
+	next        int            // where in order the next recheck begins
 	pending     []*attribution // their holders are to be found
 	search      *search        // through all processes; nil while there is none
 	hiddenUntil time.Time      // no search begins before, because no process showed its descriptors
@@ -111,7 +111,7 @@ func (f *Finder) Find(sockets []Socket, same bool) (changed bool, err error) {
 	if !f.ran || !same && !slices.EqualFunc(sockets, f.order, isOf) {
 		changed = f.setSockets(sockets)
 	}
-	seen, err := f.hear()
+	seen, err := f.hear(start)
 	changed = changed || seen
 	if err != nil {
 		return changed, err
@@ -255,6 +255,7 @@ func (f *Finder) holdersOf(a *attribution) ([]Holder, error) {
 		if err != nil {
 			return nil, err
 		}
+		a.guess = all.name
 		add(all.name, "", made)
 	}
 	slices.SortFunc(holders, Compare)

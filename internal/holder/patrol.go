@@ -21,14 +21,15 @@ const (
 	otherShare  = 0.01
 	// patrolSlice is for how long a patrol works without a pause.
 	patrolSlice = time.Millisecond
-	// patrolEnds is how long after the last Find a patrol ends.
-	patrolEnds = 10 * time.Minute
+	// patrolEnds is how long after the last Find a patrol ends. Some people scrape once an hour.
+	patrolEnds = 2 * time.Hour
 	// maxSightings is how many sightings are kept for the next Find. The next round sees others again.
 	maxSightings = 1024
 )
 
-// patrol looks for processes that get a known socket later: by fork, from another process, or because they take over. It works in
-// the background, where it delays no Find, and most of the time it sleeps.
+// patrol looks for processes that get a known socket later: by fork, from another process, or because they take over. The one through
+// the processes of the sockets' cgroups also looks whether what is known is still so. A patrol works in the background, where it
+// delays no Find, and most of the time it sleeps.
 type patrol struct {
 	processes
 	every time.Duration
@@ -40,15 +41,25 @@ type patrol struct {
 	lastFind time.Time
 	beat     beat
 	seen     []sighting
-	err      error // why the last round failed
+	changed  []*attribution // what is known of their holders is not so anymore
+	err      error          // why the last round failed
 }
 
 // beat is what a patrol looks for. It is never changed.
 type beat struct {
-	wanted  map[uint64]*attribution     // by inode; a patrol does not look into them
-	known   map[*attribution][]identity // who is known to have them open
-	groups  []string                    // the directories of the sockets' cgroups
-	threads bool                        // a socket has no holder: a thread with a descriptor table of its own may be it
+	wanted  map[uint64]*attribution    // by inode; a patrol reads nothing but their sockets
+	known   map[*attribution][]witness // who is known to have them open
+	guesses []guess
+	groups  []string // the directories of the sockets' cgroups
+	threads bool     // a socket has no holder: a thread with a descriptor table of its own may be it
+}
+
+// guess is what is known of a socket without a witness: its cgroup, and the one name of the processes in it.
+type guess struct {
+	of   *attribution
+	dir  string
+	id   uint64
+	name string
 }
 
 // sighting is a process that has a socket open, and was not known to.
@@ -80,17 +91,21 @@ func (p processes) pidsOf(b beat) (pids []int, err error) {
 
 // nextBeat returns what the patrols are to look for now.
 func (f *Finder) nextBeat() beat {
-	b := beat{wanted: make(map[uint64]*attribution), known: make(map[*attribution][]identity)}
+	b := beat{wanted: make(map[uint64]*attribution), known: make(map[*attribution][]witness)}
 	for _, a := range f.order {
+		at := f.cgroups.paths[a.socket.Cgroup]
+		if len(a.witnesses) == 0 && at != "" {
+			b.guesses = append(b.guesses, guess{a, f.cgroups.root + at, a.socket.Cgroup, a.guess})
+		}
 		if a.socket.Inode == 0 {
 			continue
 		}
 		b.wanted[a.socket.Inode] = a
-		for _, w := range a.witnesses {
-			b.known[a] = append(b.known[a], w.identity)
+		if len(a.witnesses) > 0 {
+			b.known[a] = slices.Clone(a.witnesses)
 		}
 		b.threads = b.threads || !a.served()
-		if at := f.cgroups.paths[a.socket.Cgroup]; at != "" && at != "/" {
+		if at != "" && at != "/" {
 			b.groups = append(b.groups, f.cgroups.root+at)
 			if name, isSocket := strings.CutSuffix(at, ".socket"); isSocket {
 				b.groups = append(b.groups, f.cgroups.root+name+".service")
@@ -122,13 +137,20 @@ func (f *Finder) send(changed bool) {
 	}
 }
 
-// hear adds what the patrols have seen since the last Find.
-func (f *Finder) hear() (changed bool, err error) {
+// hear takes over what the patrols have seen since the last Find.
+func (f *Finder) hear(now time.Time) (changed bool, err error) {
 	for _, p := range f.patrols {
 		p.mu.Lock()
-		seen, failed := p.seen, p.err
-		p.seen, p.err = nil, nil
+		seen, other, failed := p.seen, p.changed, p.err
+		p.seen, p.changed, p.err = nil, nil, nil
 		p.mu.Unlock()
+		for _, a := range other {
+			if f.known[a.socket] == a {
+				updated, failed := f.recheckOne(a, now)
+				changed = changed || updated
+				err = errors.Join(err, unlessUnfinished(failed))
+			}
+		}
 		err = errors.Join(err, failed)
 		for _, s := range seen {
 			if f.known[s.of.socket] != s.of {
@@ -138,12 +160,17 @@ func (f *Finder) hear() (changed bool, err error) {
 			s.of.wanted = !s.of.served()
 			updated, failed := f.update(s.of)
 			changed = changed || updated
-			if failed != nil && !errors.Is(failed, errUnfinished) {
-				err = errors.Join(err, failed)
-			}
+			err = errors.Join(err, unlessUnfinished(failed))
 		}
 	}
 	return changed, err
+}
+
+func unlessUnfinished(err error) error {
+	if errors.Is(err, errUnfinished) {
+		return nil
+	}
+	return err
 }
 
 // run makes rounds until there are no Finds anymore.
@@ -184,6 +211,11 @@ func (p *patrol) round() (hidden bool, err error) {
 		}
 		return nil
 	}
+	if p.share == memberShare {
+		if err := p.check(p.current(), rest); err != nil {
+			return false, err
+		}
+	}
 	pids, err := p.pids(p.current())
 	if err != nil {
 		return false, err
@@ -203,6 +235,35 @@ func (p *patrol) round() (hidden bool, err error) {
 	return hidden, nil
 }
 
+// check notes the sockets of which something is known that is not so anymore.
+func (p *patrol) check(b beat, rest func() error) error {
+	var changed []*attribution
+	for a, witnesses := range b.known {
+		differs := func(w witness) bool {
+			now, ok := p.holds(w, a.socket.Inode)
+			return !ok || now != w.identity
+		}
+		if slices.ContainsFunc(witnesses, differs) {
+			changed = append(changed, a)
+		}
+		_ = rest()
+	}
+	for _, g := range b.guesses {
+		all, err := p.readMembers(g.dir)
+		if err != nil {
+			return err
+		}
+		if id, err := inode(g.dir); err != nil || id != g.id || all.name != g.name {
+			changed = append(changed, g.of)
+		}
+		_ = rest()
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.changed = changed
+	return nil
+}
+
 func (p *patrol) current() beat {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -213,7 +274,7 @@ func (p *patrol) current() beat {
 func (p *patrol) sight(of *attribution, by witness) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	isKnown := slices.Contains(p.beat.known[of], by.identity) ||
+	isKnown := slices.ContainsFunc(p.beat.known[of], func(w witness) bool { return w.identity == by.identity }) ||
 		slices.ContainsFunc(p.seen, func(s sighting) bool { return s.of == of && s.by.identity == by.identity })
 	if !isKnown && len(p.seen) < maxSightings {
 		p.seen = append(p.seen, sighting{of, by})

@@ -77,7 +77,7 @@ func TestWithoutFindsThePatrolsEnd(t *testing.T) {
 	}
 	for _, p := range f.patrols {
 		p.mu.Lock()
-		p.lastFind = p.lastFind.Add(-time.Hour)
+		p.lastFind = p.lastFind.Add(-2 * patrolEnds)
 		p.mu.Unlock()
 		for running, end := true, time.Now().Add(20*time.Second); running && time.Now().Before(end); time.Sleep(time.Millisecond) {
 			p.mu.Lock()

@@ -1,27 +1,24 @@
 package holder
 
-import (
-	"errors"
-	"time"
-)
+import "time"
 
-// Limits of the rechecks of holders whose sockets have not changed.
+// Limits of the rechecks by a Find. The patrol finds out within a minute which other holders need one.
 const (
-	// recheckTime is the time in which every holder is rechecked.
-	recheckTime = time.Minute
-	// recheckAtLeast is how many of them a Find rechecks, however soon it comes after the last one.
-	recheckAtLeast = 2
-	// recheckAtMost bounds the time that a Find takes for that.
+	// recheckAtOnce is how many holders a Find rechecks, in turn. After a time without Finds, when no patrol went, it rechecks all.
+	recheckAtOnce = 2
+	// recheckAtMost bounds the time that this takes.
 	recheckAtMost = 50 * time.Millisecond
 )
 
 // recheck looks at some of the known holders again, and reports whether one changed. A socket that lost a witness becomes pending.
 func (f *Finder) recheck(start time.Time) (changed bool, err error) {
 	n := len(f.order)
-	passed := min(start.Sub(f.lastRecheck), recheckTime)
+	count := min(n, recheckAtOnce)
+	if start.Sub(f.lastRecheck) > patrolEnds {
+		count = n
+	}
 	f.lastRecheck = start
-	share := (time.Duration(n)*passed + recheckTime - 1) / recheckTime
-	for range min(n, max(recheckAtLeast, int(share))) {
+	for range count {
 		if f.now().Sub(start) > recheckAtMost {
 			break
 		}
@@ -32,7 +29,7 @@ func (f *Finder) recheck(start time.Time) (changed bool, err error) {
 		f.next++
 		updated, err := f.recheckOne(a, start)
 		changed = changed || updated
-		if err != nil && !errors.Is(err, errUnfinished) {
+		if unlessUnfinished(err) != nil {
 			return changed, err
 		}
 	}
