@@ -120,3 +120,28 @@ func TestRangesAreEqualIfEachPartIs(t *testing.T) {
 		}
 	}
 }
+
+// FuzzPortRanges shows that texts which are taken are taken whole.
+func FuzzPortRanges(f *testing.F) {
+	for _, reserved := range []string{"\n", "8125,9000-9010\n", "0-65535\n", "9010-9000", "1,,2", "-", "65536"} {
+		f.Add("1024\n", "32768\t60999\n", reserved)
+	}
+	f.Fuzz(func(t *testing.T, start, local, reserved string) {
+		ranges, err := parsePortRanges([...]string{start, local, reserved})
+		if err != nil {
+			if strings.Contains(err.Error(), "\n") || len(err.Error()) > 1000 {
+				t.Errorf("the error is no short line: %q", err)
+			}
+			return
+		}
+		again, err := parsePortRanges([...]string{
+			fmt.Sprint(ranges.UnprivilegedStart), fmt.Sprint(ranges.EphemeralFirst, ranges.EphemeralLast), ranges.Reserved.String(),
+		})
+		if err != nil || !again.Equal(ranges) {
+			t.Errorf("%q, %q and %q are read as %v, which is read as %v, %v", start, local, reserved, ranges, again, err)
+		}
+		if want := strings.TrimSpace(reserved); len(ranges.Reserved) != strings.Count(want, ",")+1 && want != "" {
+			t.Errorf("%q is read as %v", reserved, ranges.Reserved)
+		}
+	})
+}
