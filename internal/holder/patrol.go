@@ -32,9 +32,9 @@ const (
 // delays no Find, and most of the time it sleeps.
 type patrol struct {
 	processes
-	every time.Duration
-	share float64
-	pids  func(beat) ([]int, error) // where it looks
+	every   time.Duration
+	share   float64
+	members bool // it looks only at the processes of the sockets' cgroups
 
 	mu       sync.Mutex
 	running  bool
@@ -71,13 +71,16 @@ type sighting struct {
 // newPatrols returns a patrol through the processes of the sockets' cgroups, and one through all processes.
 func newPatrols(p processes, every time.Duration) []*patrol {
 	return []*patrol{
-		{processes: p, every: every, share: memberShare, pids: p.pidsOf},
-		{processes: p, every: every, share: otherShare, pids: func(beat) ([]int, error) { return p.list() }},
+		{processes: p, every: every, share: memberShare, members: true},
+		{processes: p, every: every, share: otherShare},
 	}
 }
 
-// pidsOf returns the processes of the sockets' cgroups.
-func (p processes) pidsOf(b beat) (pids []int, err error) {
+// pids returns the processes that the patrol looks at.
+func (p *patrol) pids(b beat) (pids []int, err error) {
+	if !p.members {
+		return p.list()
+	}
 	for _, dir := range b.groups {
 		members, err := p.pidsIn(dir)
 		if isShortage(err) {
@@ -187,7 +190,7 @@ func (p *patrol) run() {
 		start := time.Now()
 		hidden, err := p.round()
 		pause = p.every - time.Since(start)
-		if hidden && p.share == otherShare {
+		if hidden && !p.members {
 			pause = hiddenFor
 		}
 		p.mu.Lock()
@@ -211,7 +214,7 @@ func (p *patrol) round() (hidden bool, err error) {
 		}
 		return nil
 	}
-	if p.share == memberShare {
+	if p.members {
 		if err := p.check(p.current(), rest); err != nil {
 			return false, err
 		}

@@ -8,6 +8,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// patrol has a finder's patrols go all the time.
+func (x *fixture) patrol(f *Finder) {
+	f.patrols = newPatrols(f.processes, time.Millisecond)
+	for _, p := range f.patrols {
+		p.share = 0.5
+	}
+}
+
 // wantSoon fails the test unless a socket soon has these holders, without a change of the sockets.
 func (x *fixture) wantSoon(f *Finder, sockets []Socket, want ...Holder) {
 	x.t.Helper()
@@ -25,7 +33,7 @@ func TestWhoGetsAKnownSocketLaterIsFound(t *testing.T) {
 	x.process(101, "idle")
 	sockets := []Socket{{ID: 1, Inode: 1000, Cgroup: x.group("system.slice/a.service", 100, 101)}}
 	f := x.finder()
-	f.patrols = newPatrols(f.processes, time.Millisecond)
+	x.patrol(f)
 	x.find(f, sockets, false)
 	want := []Holder{{Process: "master", Unit: "a.service"}}
 	x.want(f, sockets[0], want...)
@@ -71,7 +79,7 @@ func TestWithoutFindsThePatrolsEnd(t *testing.T) {
 	x.process(100, "master", 1000)
 	sockets := []Socket{{ID: 1, Inode: 1000}}
 	f := x.finder()
-	f.patrols = newPatrols(f.processes, time.Millisecond)
+	x.patrol(f)
 	for range 2 {
 		x.find(f, sockets, false)
 	}
@@ -98,7 +106,7 @@ func TestWhatAPatrolCannotReadIsAnErrorOfTheNextFind(t *testing.T) {
 	x.process(100, "master", 1000)
 	sockets := []Socket{{ID: 1, Inode: 1000}}
 	f := x.finder()
-	f.patrols = newPatrols(f.processes, time.Millisecond)
+	x.patrol(f)
 	x.find(f, sockets, false)
 	x.process(101, "late", 1000)
 	x.fifo("101/comm")

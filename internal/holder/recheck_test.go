@@ -64,7 +64,7 @@ func TestThePatrolFindsOutWhichHoldersHaveChanged(t *testing.T) {
 		given = append(given, Socket{ID: uint64(1 + n), Inode: uint64(1000 + n), Cgroup: group})
 	}
 	f := x.finder()
-	f.patrols = newPatrols(f.processes, time.Millisecond)
+	x.patrol(f)
 	x.find(f, given, false)
 	for n := range given {
 		x.write(fmt.Sprintf("%d/comm", 100+n), "after\n")

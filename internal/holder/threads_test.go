@@ -43,7 +43,7 @@ func TestASocketInAThreadsDescriptorTableIsThatOfItsProcess(t *testing.T) {
 	sockets := []Socket{{ID: 1, Inode: 1000}, {ID: 2, Inode: 1001}}
 	for _, first := range []bool{true, false} {
 		f := x.finder()
-		f.patrols = newPatrols(f.processes, time.Millisecond)
+		x.patrol(f)
 		if !first {
 			x.find(f, nil, false)
 			x.find(f, sockets, false)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/listen-exporter/listen_exporter/internal/holder"
 	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
@@ -41,6 +42,9 @@ func (r *rounds) admit(found []socket.Namespace) (changed bool) {
 			continue
 		}
 		s = &scheduled{namespace: newNamespace(name, func(socket.Protocol) socket.Source { return f.Source }, r.options, r.now), found: f, firstRound: r.count, nameless: nameless}
+		if r.options.Holders {
+			s.survey = func() holder.Inhabitants { return r.namer.Inhabitants(f.Residents()) }
+		}
 		for _, l := range s.ledgers {
 			l.settled = r.count > 1 // the listeners of a new namespace are new
 		}

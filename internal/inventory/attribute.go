@@ -55,7 +55,7 @@ func (a *attribution) attribute(ctx context.Context, input uint64, l *listing) (
 		var holders []Holder
 		listener.held, listener.Exact = nil, l.attributed
 		if l.attributed {
-			holders = a.holdersOf(listener.sockets)
+			holders = a.holdersOf(listener)
 			for _, s := range listener.sockets {
 				if !a.finder.Exact(s) {
 					listener.held, listener.Exact = append(listener.held, nil), false
@@ -87,13 +87,16 @@ func (a *attribution) find(ctx context.Context, input uint64, sockets []holder.S
 }
 
 // holdersOf returns the holders of a listener's sockets, each once.
-func (a *attribution) holdersOf(sockets []holder.Socket) []holder.Holder {
-	if len(sockets) == 1 {
-		return a.finder.Holders(sockets[0])
-	}
-	var holders []holder.Holder
-	for _, s := range sockets {
-		holders = append(holders, a.finder.Holders(s)...)
+func (a *attribution) holdersOf(l *openListener) (holders []holder.Holder) {
+	for _, s := range l.sockets {
+		of := a.finder.Holders(s)
+		if len(of) == 0 {
+			of = l.inhabitants.Holders(s)
+		}
+		if len(l.sockets) == 1 {
+			return of
+		}
+		holders = append(holders, of...)
 	}
 	slices.SortFunc(holders, holder.Compare)
 	return slices.Compact(holders)

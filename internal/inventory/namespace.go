@@ -18,6 +18,9 @@ type namespace struct {
 	ledgers []*ledger
 	whole   bool   // the last observation read every protocol
 	version uint64 // grows with each observation that may have changed the listeners
+
+	// inhabitants is what all processes in it have in common, where the kernel does not say which cgroup made a socket.
+	inhabitants holder.Inhabitants
 }
 
 // newNamespace returns a namespace. source returns the source that reads a protocol.
@@ -120,7 +123,8 @@ func isClient(proto string, in Range) bool { return proto == UDP && in == RangeE
 // openListener is a listener with its sockets, whose holders are asked for.
 type openListener struct {
 	Listener
-	sockets []holder.Socket
+	sockets     []holder.Socket
+	inhabitants holder.Inhabitants // of its namespace
 }
 
 // appendListeners appends the namespace's listeners, and those that are gone, in no order. It leaves out a protocol whose read
@@ -149,7 +153,7 @@ func (n *namespace) appendListeners(open []openListener, gone []Listener) ([]ope
 				} else {
 					listener.ReceiveQueueBytes, listener.ReceiveBufferLimitBytes = ln.fullest.Queue, ln.fullest.QueueLimit
 				}
-				open = append(open, openListener{listener, ln.held})
+				open = append(open, openListener{listener, ln.held, n.inhabitants})
 			case l.keeps(ln, n.now()):
 				gone = append(gone, listener)
 			}

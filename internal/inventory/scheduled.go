@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/listen-exporter/listen_exporter/internal/holder"
 	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
 
@@ -37,9 +38,10 @@ func lateAfter(cost time.Duration) time.Duration { return max(minLate, lateFacto
 type scheduled struct {
 	*namespace
 	found      socket.Namespace
-	firstRound int      // the round that found it
-	nameless   bool     // it has no name of its own, and is called after its number
-	reading    *reading // under way, or nil. Until it ends, nobody else uses the namespace
+	survey     func() holder.Inhabitants // nil unless holders are asked for
+	firstRound int                       // the round that found it
+	nameless   bool                      // it has no name of its own, and is called after its number
+	reading    *reading                  // under way, or nil. Until it ends, nobody else uses the namespace
 
 	lastRound int // the round that began the last reading that has ended; 0 if none has
 	freshIn   int // the round in which that was
@@ -126,6 +128,11 @@ func (r *reading) read(collect bool) error {
 	for _, read := range n.observeInTurn(nil) {
 		if read.Err != nil && found.Lives() { // a namespace that ends meanwhile is no failure
 			r.err = read.Err
+		}
+	}
+	if r.of.survey != nil && !found.Source.Detailed() {
+		if now := r.of.survey(); now != n.inhabitants {
+			n.inhabitants, collect = now, true
 		}
 	}
 	if r.changed = n.version != before || collect; r.changed {

@@ -156,6 +156,9 @@ func (f *Finder) examine(pid, tid, turns int) (seen bool) {
 		return true
 	}
 	o := f.byInode[inode]
+	if o != nil {
+		o.reside(pid, tid)
+	}
 	if o != nil && (!o.needs(tid) || !f.hasRoom(o)) {
 		return true
 	}
@@ -191,6 +194,7 @@ func (f *Finder) examine(pid, tid, turns int) (seen bool) {
 		f.places.forget()
 	}
 	o.add(w)
+	o.reside(pid, tid)
 	return true
 }
 

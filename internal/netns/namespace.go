@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -42,6 +43,7 @@ type Namespace struct {
 	left      []witness // former ones, whose descriptors stay open while somebody may have their paths
 	moved     []witness // those of them that are in another namespace now
 	holds     int
+	residents map[int]int // all threads that were seen in the namespace, with their processes; some may have gone
 }
 
 // Hold keeps the paths that [Namespace.Dir] returns from leading to another file until [Namespace.Release].
@@ -92,6 +94,37 @@ func (o *Namespace) Members() []int {
 func (o *Namespace) IsOwn() bool {
 	own, err := inode(filepath.Join(ownProcfs, "self"))
 	return err == nil && own == o.Inode
+}
+
+// Residents returns the pids of all processes that were seen in the namespace, with one of their threads, and still are there. From
+// the first Find on, these are all that there are, except processes that came since the last one, or that entered the namespace
+// when they were not new and have not been looked at since.
+func (o *Namespace) Residents() (pids []int) {
+	o.mu.Lock()
+	seen := maps.Clone(o.residents)
+	o.mu.Unlock()
+	for tid, pid := range seen {
+		inode, err := inodeAt(unix.AT_FDCWD, filepath.Join(o.finder.procfs, pathOf(pid, tid), tcpTable))
+		if err == nil && inode == o.Inode {
+			pids = append(pids, pid)
+			continue
+		}
+		o.mu.Lock()
+		delete(o.residents, tid)
+		o.mu.Unlock()
+	}
+	slices.Sort(pids)
+	return slices.Compact(pids)
+}
+
+// reside notes that a thread was seen in the namespace.
+func (o *Namespace) reside(pid, tid int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.residents == nil {
+		o.residents = make(map[int]int)
+	}
+	o.residents[tid] = pid
 }
 
 // Started returns when the oldest member started, in clock ticks after the machine's start, or 0 if there is none anymore.

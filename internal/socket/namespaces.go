@@ -55,6 +55,8 @@ type Namespace struct {
 	Lives func() bool
 	// Members returns some of the processes that live in the namespace.
 	Members func() []int
+	// Residents returns all of them, as far as they are known.
+	Residents func() []int
 }
 
 // OpenNamespaces returns the namespaces other than the main one, read as c says. notEntered is why they cannot be entered, as
@@ -103,7 +105,7 @@ func (n *Namespaces) open(live *netns.Namespace) Namespace {
 	tables := &memberProcfs{members: live}
 	namespace := Namespace{
 		Serial: live.Serial, Inode: live.Inode, Started: live.Started(), Young: live.Age() < settleTime,
-		Source: tables, Leave: func() {}, Lives: live.Alive, Members: live.Members,
+		Source: tables, Leave: func() {}, Lives: live.Alive, Members: live.Members, Residents: live.Residents,
 	}
 	switch {
 	case live.IsOwn():
