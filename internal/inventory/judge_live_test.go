@@ -3,7 +3,9 @@ package inventory_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -27,6 +29,11 @@ services:
   - {name: shell, port: 9303, process: nginx}
   - {name: unit, port: 9304, unit: demo.service, process: demo}
   - {name: stranger, port: 9305, unit: other.service}
+  - {name: smtp, port: 9306, process: master, unit: "m?il.service"}
+  - {name: executable, port: 9307, process: EXECUTABLE}
+  - {name: local, port: 9401, bind: loopback}
+  - {name: device, port: 9402, bind: "%test0"}
+  - {name: wide, port: 9403, bind: ["%test0", 192.0.2.1]}
 `
 
 // liveSockets are those that a program called plain holds.
@@ -39,12 +46,15 @@ var liveSockets = []struct {
 	{"tcp", "[::]:9002", []netnstest.Option{netnstest.IPv6Only()}},
 	{"tcp", "[::]:9003", nil},
 	{"tcp", "0.0.0.0:9111", nil},
+	{"tcp", "0.0.0.0:9401", []netnstest.Option{netnstest.ToDevice("lo")}},
+	{"tcp", "0.0.0.0:9402", []netnstest.Option{netnstest.ToDevice(netnstest.Device)}},
+	{"tcp", "0.0.0.0:9403", nil},
 	{"udp", "0.0.0.0:51820", nil},
 	{"udp", "0.0.0.0:51821", nil}, // ephemeral, and nobody declares it: most likely a client
 }
 
 // liveVerdicts are the verdicts on them and on the sockets of other programs, and liveUps the services that are up.
-func liveVerdicts(exact bool) map[string]string {
+func liveVerdicts(exact bool, source string) map[string]string {
 	of := map[string]string{
 		"tcp 0.0.0.0:22":           " ssh",
 		"tcp [::]:9001":            "bind dual",
@@ -57,6 +67,11 @@ func liveVerdicts(exact bool) map[string]string {
 		"tcp 0.0.0.0:9303":         " shell",
 		"tcp 0.0.0.0:9304":         " unit",
 		"tcp 0.0.0.0:9305":         " stranger",
+		"tcp 0.0.0.0:9306":         " smtp",
+		"tcp 0.0.0.0:9307":         " executable",
+		"tcp 0.0.0.0:9401":         " local",
+		"tcp 0.0.0.0:9402":         " device",
+		"tcp 0.0.0.0:9403":         "bind wide",
 		"tcp 0.0.0.0:10190":        " listen_exporter", // the exporter's own
 		"another tcp 0.0.0.0:22":   "not judged",
 		"another tcp 0.0.0.0:2222": "not judged",
@@ -64,19 +79,24 @@ func liveVerdicts(exact bool) map[string]string {
 	if exact { // one of two programs is another, and one is in another unit
 		of["tcp 0.0.0.0:9302"], of["tcp 0.0.0.0:9303"], of["tcp 0.0.0.0:9305"] = "process shared", "process shell", "process stranger"
 	}
+	if source == "procfs" { // does not know the interface
+		of["tcp 0.0.0.0:9401"], of["tcp 0.0.0.0:9403"] = "bind local", " wide"
+	}
 	return of
 }
 
 func liveUps(exact bool, source string) map[string]string {
 	of := map[string]string{
 		"ssh tcp": "up", "dual tcp": "up", "six tcp": "down", "both tcp": "up", "vpn udp": "up", "workers tcp": "up", "shared tcp": "up",
-		"shell tcp": "up", "unit tcp": "up", "stranger tcp": "up",
+		"shell tcp": "up", "unit tcp": "up", "stranger tcp": "up", "smtp tcp": "up", "executable tcp": "up",
+		"local tcp": "up", "device tcp": "up", "wide tcp": "down",
 	}
 	if exact {
 		of["shell tcp"], of["stranger tcp"] = "down", "down" // one of the sockets on the port of shared is nginx's
 	}
 	if source == "procfs" { // does not know, so net.ipv6.bindv6only decides
 		of["dual tcp"], of["six tcp"] = "up, assumed", "up, assumed"
+		of["local tcp"], of["wide tcp"] = "down", "up"
 	}
 	return of
 }
@@ -111,6 +131,10 @@ func openLiveSockets(t *testing.T) {
 	group := netnstest.NewCgroup(t, "demo.service")
 	serve(t, "demo", group, 9304)
 	serve(t, "demo", group, 9305)
+	mail := netnstest.NewCgroup(t, "mail.service")
+	master := netnstest.HandOver(t, netnstest.Program{Name: "master", Cgroup: mail, UID: serviceUser, Sockets: []int{open("tcp", "0.0.0.0:9306")}})
+	master.PassOn(t, netnstest.Program{Name: "smtpd", Cgroup: mail, UID: serviceUser})
+	program("MainThread", open("tcp", "0.0.0.0:9307")) // is a shell
 	pod(t, 22, 2222)
 }
 
@@ -118,7 +142,7 @@ func TestRealSocketsAreJudgedOnce(t *testing.T) {
 	netnstest.RunAsHost(t, func(t *testing.T) {
 		openLiveSockets(t)
 		file := filepath.Join(host.OpenDir(t), "ports.yml")
-		if err := os.WriteFile(file, []byte(livePorts), 0o644); err != nil {
+		if err := os.WriteFile(file, []byte(strings.ReplaceAll(livePorts, "EXECUTABLE", shell(t))), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		for who, rights := range map[string]netnstest.Rights{"as root": netnstest.AsRoot, "as nobody": netnstest.AsNobody} {
@@ -129,6 +153,19 @@ func TestRealSocketsAreJudgedOnce(t *testing.T) {
 			}
 		}
 	})
+}
+
+// shell returns the name of the executable of netnstest's programs.
+func shell(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("sh")
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Base(path)
 }
 
 func testLiveVerdicts(t *testing.T, file, source string, rights netnstest.Rights) {
@@ -152,7 +189,7 @@ func testLiveVerdicts(t *testing.T, file, source string, rights netnstest.Rights
 		}
 		got[at] = said
 	}
-	if diff := cmp.Diff(liveVerdicts(exact), got); diff != "" {
+	if diff := cmp.Diff(liveVerdicts(exact, source), got); diff != "" {
 		t.Errorf("verdicts (-want +got):\n%s", diff)
 	}
 	up := make(map[string]string)

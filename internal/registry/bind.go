@@ -150,23 +150,24 @@ func (b bind) permitsAddr(addr netip.Addr) bool {
 }
 
 // overlaps reports whether both binds allow a common listener.
-func (b bind) overlaps(o bind) bool {
-	if slices.ContainsFunc(b.devices, func(device string) bool { return slices.Contains(o.devices, device) }) {
-		return true
-	}
+func (b *bind) overlaps(o *bind) bool {
 	for _, p := range b.addrs {
 		if slices.ContainsFunc(o.addrs, p.Overlaps) {
 			return true
 		}
 	}
-	return b.reaches(o.addrs) || o.reaches(b.addrs)
+	for _, device := range b.devices {
+		if slices.Contains(o.devices, device) || reaches(device, o.addrs) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(o.devices, func(device string) bool { return reaches(device, b.addrs) })
 }
 
-// reaches reports whether a socket that is bound to one of the interfaces can have one of the addresses. Loopback addresses have no
-// other interface than lo, which hardly anybody renames.
-func (b bind) reaches(addrs []netip.Prefix) bool {
-	return slices.Contains(b.devices, "lo") && len(addrs) > 0 ||
-		len(b.devices) > 0 && slices.ContainsFunc(addrs, func(p netip.Prefix) bool {
-			return !slices.ContainsFunc(loopback.addrs, func(l netip.Prefix) bool { return l.Bits() <= p.Bits() && l.Contains(p.Addr()) })
-		})
+// reaches reports whether a socket that is bound to an interface can have one of the addresses. Loopback addresses have no other
+// interface than lo, which hardly anybody renames.
+func reaches(device string, addrs []netip.Prefix) bool {
+	return slices.ContainsFunc(addrs, func(p netip.Prefix) bool {
+		return device == "lo" || !slices.ContainsFunc(loopback.addrs, func(l netip.Prefix) bool { return l.Bits() <= p.Bits() && l.Contains(p.Addr()) })
+	})
 }

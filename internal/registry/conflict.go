@@ -40,7 +40,7 @@ func (r *report) conflicts(services []*service, where string, shared func(a, b *
 				return false
 			}
 			work += one.bind.size() * other.bind.size()
-			return one.bind.overlaps(other.bind)
+			return one.bind.overlaps(&other.bind)
 		}) {
 			r.add(later.line, later.column, "%s %s: taken by service %s on line %d%s: want another port, or a bind or hosts that do not overlap",
 				protoNames[proto], later.common(earlier), wording.Quoted(services[earlier.order].name), earlier.line, where)

@@ -124,12 +124,14 @@ func union(lists [][]string) (all []string) {
 }
 
 func shareAddresses(drafts []draft) bool {
-	allowed := make([]bind, len(drafts))
+	allowed := make([]*bind, len(drafts))
 	for i, d := range drafts {
+		var all bind
 		for _, word := range d.bind {
 			one, _ := parseBind(word)
-			allowed[i] = allowed[i].and(one)
+			all = all.and(one)
 		}
+		allowed[i] = &all
 		if slices.ContainsFunc(allowed[:i], allowed[i].overlaps) {
 			return true
 		}

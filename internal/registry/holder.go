@@ -124,5 +124,5 @@ func checkUnit(name string) string {
 			return ""
 		}
 	}
-	return "has no type: want its full name, such as " + wording.Quoted(strings.TrimRight(name, ".")+".service")
+	return "has no type: want its full name, such as " + wording.Quoted(strings.TrimRight(strings.TrimSuffix(name, ".*"), ".")+".service")
 }

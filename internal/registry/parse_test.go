@@ -92,9 +92,10 @@ func TestEveryFaultOfAServiceIsReported(t *testing.T) {
 			`38: process "sshd" is already in this list: want it once`,
 		}},
 		{"unit: {a: b}", []string{"11: unit is a mapping: want text such as ssh.service, or a list of them"}},
-		{"unit: ['postfix@*', a.service, a.service]", []string{
+		{"unit: ['postfix@*', 'a.*', a.service, a.service]", []string{
 			`12: unit "postfix@*" has no type: want its full name, such as "postfix@*.service"`,
-			`36: unit "a.service" is already in this list: want it once`,
+			`25: unit "a.*" has no type: want its full name, such as "a.service"`,
+			`43: unit "a.service" is already in this list: want it once`,
 		}},
 		{"process: /usr/sbin/sshd", []string{`14: process "/usr/sbin/sshd" is a path: want the name of the process, such as sshd`}},
 		{"unit: ssh", []string{`11: unit "ssh" has no type: want its full name, such as "ssh.service"`}},
