@@ -154,16 +154,18 @@ func ownerOf(c Candidate) owner {
 		}
 		units = append(units, lastingUnit(h.Unit))
 	}
-	o := owner{processes: union(processes), units: union(units)}
+	names := union(processes)
+	covered := func(name string) bool {
+		return slices.ContainsFunc(names, func(other string) bool { return other != name && processPattern(other).matches(name) })
+	}
+	o := owner{processes: slices.DeleteFunc(slices.Clone(names), covered), units: union(units)}
 	if len(o.processes) > 0 {
 		o.base = strings.TrimRight(o.processes[0], "*-_.")
 	}
 	if len(o.units) > 0 && strings.HasSuffix(o.units[0], ".service") {
 		o.base = strings.TrimSuffix(path.Base(o.units[0]), ".service")
 	}
-	if checkName(c.Name) == "" {
-		o.base = c.Name
-	} else if checkName(o.base) != "" {
+	if o.base = strings.TrimSpace(cmp.Or(c.Name, o.base)); checkName(o.base) != "" {
 		o.base = ""
 	}
 	if !exact {
@@ -257,11 +259,9 @@ func unite(drafts []draft, key func(draft) string, join func(into, d *draft)) []
 
 // name returns a name that no other draft has, and adds it to taken.
 func (d draft) name(taken map[string]bool) string {
-	base := cmp.Or(d.base, "port")
-	base = strings.ToValidUTF8(base[:min(len(base), maxName-40)], "") // leave room for the rest
-	name := base
-	if d.base == "" || taken[name] {
-		name = fmt.Sprintf("%s-%d", base, d.ports[0])
+	name := strings.ToValidUTF8(d.base[:min(len(d.base), maxName-40)], "") // leave room for the rest
+	if name == "" || taken[name] {
+		name = fmt.Sprintf("%s-%d", cmp.Or(name, "port"), d.ports[0])
 	}
 	if taken[name] && d.protos[udp] {
 		name += "-udp"

@@ -27,7 +27,7 @@ var (
 // lastingProcess returns the name that declares a holder's process, as a list of one, or nothing if no name can.
 func lastingProcess(h Holder) []string {
 	comm, exe := h.Process, h.Executable
-	if checkName(comm) != "" || checkProcess(comm) != "" || len(exe) > maxName {
+	if comm == "" {
 		return nil
 	}
 	name, rest := exe, ""
@@ -49,7 +49,7 @@ func lastingProcess(h Holder) []string {
 		}
 		name, rest = name[:end], "*"
 	}
-	if name = literal.Replace(name) + rest; checkName(name) != "" {
+	if name = literal.Replace(name) + rest; checkName(name) != "" || checkProcess(name) != "" {
 		return nil
 	}
 	return []string{name}

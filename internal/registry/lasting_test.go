@@ -74,6 +74,7 @@ func TestADraftNamesEveryHolderOfASocket(t *testing.T) {
 		{"one program on two sockets", []string{"nginx", "nginx"}, "process: nginx"},
 		{"a program on each socket", []string{"avahi-daemon", "chrome"}, "process: [avahi-daemon, chrome]"},
 		{"a socket is not known", []string{"master", "?"}, ""},
+		{"a glob that covers another name", []string{"python3", "python3.11"}, `process: "python3*"`},
 		{"too many to list", []string{"a b c d", "e"}, ""},
 	} {
 		text := string(Format(candidates([]Listener{sockets(on("tcp", "0.0.0.0:80"), test.sockets...)})))
