@@ -12,21 +12,24 @@ import (
 // Audit compares the current listeners with the registry and returns the exit code.
 func Audit(o inventory.Options, s Streams) int {
 	var out bytes.Buffer
-	found, err := audit(o, &out, s)
-	return s.finish(&out, found, err)
+	found, warnings, err := audit(o, &out, s)
+	code := s.finish(&out, found, err)
+	s.warn(warnings)
+	return code
 }
 
-func audit(o inventory.Options, out *bytes.Buffer, s Streams) (found bool, err error) {
+// audit writes what it finds. It also returns what it could not check.
+func audit(o inventory.Options, out *bytes.Buffer, s Streams) (found bool, warnings []string, err error) {
 	if err := refuseFilters(o, "audit covers every listener"); err != nil {
-		return false, err
+		return false, nil, err
 	}
 	if o.RegistryFile == "" {
-		return false, errors.New("audit needs a registry: make one with `" + wording.Program + " list --format=registry > ports.yml`, then `" +
+		return false, nil, errors.New("audit needs a registry: make one with `" + wording.Program + " list --format=registry > ports.yml`, then `" +
 			wording.Program + " audit --registry.file=ports.yml`")
 	}
 	snapshot, err := read(mainNamespace(o), s.Logger)
 	if err != nil {
-		return false, err
+		return false, nil, err
 	}
 	all := entries(snapshot)
 	for _, e := range all {
@@ -55,7 +58,7 @@ func audit(o inventory.Options, out *bytes.Buffer, s Streams) (found bool, err e
 	if snapshot.Omitted > 0 {
 		err = errors.Join(err, fmt.Errorf("%s not judged: there are more than --collector.max-ports", wording.Count(snapshot.Omitted, "listener")))
 	}
-	return violations+missing > 0, err
+	return violations+missing > 0, unchecked(o, snapshot), err
 }
 
 // violation returns why a listener violates the registry, and who holds it.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -60,6 +61,13 @@ func (s Streams) finish(answer *bytes.Buffer, found bool, err error) int {
 		return ExitFound
 	}
 	return ExitOK
+}
+
+// warn logs, in one line, what could not be found out.
+func (s Streams) warn(clauses []string) {
+	if len(clauses) > 0 {
+		level.Warn(s.Logger).Log("msg", strings.Join(clauses, "; "))
+	}
 }
 
 // report logs an error. Faults of a registry are written as compilers write them: one line each, which starts with the place.

@@ -25,6 +25,7 @@ type jsonList struct {
 	Listeners []jsonListener `json:"listeners"`
 	Services  []jsonService  `json:"services"`
 	Omitted   int            `json:"omitted"`
+	Unknown   []string       `json:"unknown"`
 	Failed    []jsonFailure  `json:"failed"`
 }
 
@@ -93,9 +94,9 @@ type jsonFailure struct {
 }
 
 // writeJSON writes a snapshot as JSON.
-func writeJSON(out *bytes.Buffer, o inventory.Options, s *inventory.Snapshot, now time.Time) error {
+func writeJSON(out *bytes.Buffer, o inventory.Options, s *inventory.Snapshot, unknown []string, now time.Time) error {
 	all := jsonList{
-		Version: jsonVersion, Host: o.RegistryHost, Time: now.UTC().Truncate(time.Second), Source: s.Source, Omitted: s.Omitted,
+		Version: jsonVersion, Host: o.RegistryHost, Time: now.UTC().Truncate(time.Second), Source: s.Source, Omitted: s.Omitted, Unknown: unknown,
 		Listeners: []jsonListener{}, Services: []jsonService{}, Failed: []jsonFailure{},
 	}
 	if s.Compliance != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -34,34 +33,38 @@ type ListOptions struct {
 // List shows the current listeners and returns the exit code.
 func List(o ListOptions, s Streams) int {
 	var out bytes.Buffer
-	err := list(o, &out, screenOf(s.Out), s)
-	return s.finish(&out, false, err)
+	warnings, err := list(o, &out, screenOf(s.Out), s)
+	code := s.finish(&out, false, err)
+	s.warn(warnings)
+	return code
 }
 
-func list(o ListOptions, out *bytes.Buffer, screen screen, s Streams) error {
+// list writes the listeners. It returns what the table does not say of them.
+func list(o ListOptions, out *bytes.Buffer, screen screen, s Streams) (warnings []string, err error) {
 	if o.Format == FormatRegistry {
 		if err := refuseFilters(o.Inventory, "a registry must declare every listener"); err != nil {
-			return err
+			return nil, err
 		}
 		o.Inventory = mainNamespace(o.Inventory)
 	}
 	snapshot, err := read(o.Inventory, s.Logger)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	err = incomplete(snapshot)
+	clauses := unknown(o.Inventory, snapshot)
 	switch o.Format {
 	case FormatJSON:
-		return errors.Join(err, writeJSON(out, o.Inventory, snapshot, time.Now()))
+		return nil, errors.Join(err, writeJSON(out, o.Inventory, snapshot, clauses, time.Now()))
 	case FormatRegistry:
-		return errors.Join(err, writeRegistry(out, o.OwnAddress, snapshot))
+		return nil, errors.Join(err, writeRegistry(out, o.OwnAddress, snapshot, clauses))
 	}
 	all := entries(snapshot)
 	listTable(all, o.Inventory.Netns == "all").write(out, screen)
 	if screen.terminal {
 		fmt.Fprintf(out, "\n%s\n", summary(snapshot, all))
 	}
-	return err
+	return clauses, err
 }
 
 // summary returns the text below the table on a terminal.
@@ -77,15 +80,12 @@ func summary(s *inventory.Snapshot, all []entry) string {
 	}
 	if s.Unattributed > 0 && s.Succeeded(inventory.CollectorHolder) {
 		text += "\nthe holders of " + wording.Count(s.Unattributed, "listener") + " are not known"
-		if os.Geteuid() != 0 {
-			text += "; root sees more"
-		}
 	}
 	return text
 }
 
 // writeRegistry writes a registry that declares the current listeners, and the exporter even if it is not running yet.
-func writeRegistry(out *bytes.Buffer, ownAddress string, s *inventory.Snapshot) error {
+func writeRegistry(out *bytes.Buffer, ownAddress string, s *inventory.Snapshot, clauses []string) error {
 	var found []registry.Candidate
 	for i := range s.Listeners {
 		l := &s.Listeners[i]
@@ -116,6 +116,9 @@ func writeRegistry(out *bytes.Buffer, ownAddress string, s *inventory.Snapshot) 
 		if read.Err != nil {
 			fmt.Fprintf(out, "# Incomplete: %s could not be read.\n", read.Collector)
 		}
+	}
+	for _, clause := range clauses {
+		fmt.Fprintf(out, "# Incomplete: %s.\n", clause)
 	}
 	if len(found) == 0 {
 		return errors.New("nothing listens that a registry could declare: a registry needs at least one service")

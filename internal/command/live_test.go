@@ -94,7 +94,8 @@ func testFromListToAudit(t *testing.T) {
 			t.Helper()
 			for _, user := range users {
 				gotCode, stdout, stderr := runAs(t, user, "audit", "--registry.file="+file)
-				if gotCode != code || !slices.EqualFunc(program.Lines(stdout), want, strings.HasPrefix) || stderr != "" {
+				warned := strings.Contains(stderr, " were not checked: that needs root")
+				if gotCode != code || !slices.EqualFunc(program.Lines(stdout), want, strings.HasPrefix) || warned != (user == "nobody" && author == "root") {
 					t.Errorf("audit as %s of the registry by %s, %s: exit code %d, want %d, and lines that start with %q:\n%s%s",
 						user, author, when, gotCode, code, want, stdout, stderr)
 				}
@@ -204,9 +205,6 @@ func TestListOnATerminal(t *testing.T) {
 				t.Errorf("colours: %t, want %t:\n%q", coloured, test.colours, seen)
 			}
 			want := "\n\n6 listeners: 2 as declared, 3 violations, 1 ephemeral; 1 missing service\nthe holders of 6 listeners are not known"
-			if os.Geteuid() != 0 {
-				want += "; root sees more"
-			}
 			if !strings.HasSuffix(seen, want+"\n") {
 				t.Errorf("no summary at the end:\n%s", seen)
 			}

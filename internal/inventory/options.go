@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/listen-exporter/listen_exporter/internal/holder"
 	"github.com/listen-exporter/listen_exporter/internal/ports"
 	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
@@ -37,6 +38,9 @@ type Options struct {
 	PortInclude, PortExclude ports.Set
 	ScopeExclude             ScopeSet
 }
+
+// NeededForHolders returns what this process lacks to see the processes that hold listeners, or nothing.
+func (o *Options) NeededForHolders() string { return holder.Needs(o.Procfs) }
 
 // protocols returns the protocols that are read.
 func (o *Options) protocols() []socket.Protocol {

@@ -59,6 +59,9 @@ type Verdict struct {
 	// Declared is the part of the service that the listener violates, for a person: "10.0.0.0/8, loopback" for ReasonBind, which
 	// may be shortened, and "process sshd or dropbear, unit ssh.service" for ReasonProcess. It is empty otherwise.
 	Declared string
+	// HolderUnchecked reports that the service says who holds the listener, and that the holders of a socket are not known.
+	// DeviceUnchecked reports that the verdict depends on the interface, which is not known.
+	HolderUnchecked, DeviceUnchecked bool
 }
 
 // Judge returns the verdict on a listener.
@@ -79,7 +82,13 @@ func (t *Table) Judge(l Listener) Verdict {
 		return Verdict{Reason: ReasonUnregistered}
 	}
 	verdict := Verdict{Reason: reason, Service: e.name, Purpose: e.purpose}
+	if !l.DeviceKnown && !e.bind.permitsAddr(l.Addr.Addr().Unmap().WithZone("")) {
+		verdict.DeviceUnchecked = reason != ReasonBind || e.bind.local
+	}
 	switch reason {
+	case "":
+		unknown := func(holders []Holder) bool { return len(holders) == 0 }
+		verdict.HolderUnchecked = len(e.processes)+len(e.units) > 0 && (len(l.Sockets) == 0 || slices.ContainsFunc(l.Sockets, unknown))
 	case ReasonBind:
 		verdict.Declared = e.boundTo
 	case ReasonProcess:

@@ -58,7 +58,7 @@ func TestEveryListenerHasOneVerdict(t *testing.T) {
 		l    Listener
 		want Verdict
 	}{
-		{"as declared", on("tcp", "0.0.0.0:22"), Verdict{Service: "ssh", Purpose: "log in"}},
+		{"as declared", on("tcp", "0.0.0.0:22"), Verdict{Service: "ssh", Purpose: "log in", HolderUnchecked: true}},
 		{"nobody declares the port", on("tcp", "127.0.0.1:23"), Verdict{Reason: "unregistered"}},
 		{"nobody declares the protocol", on("udp", "0.0.0.0:22"), Verdict{Reason: "unregistered"}},
 		{"unknown protocol", on("sctp", "0.0.0.0:22"), Verdict{Reason: "unregistered"}},
@@ -148,7 +148,7 @@ func TestBindSaysHowWideAServiceMayListen(t *testing.T) {
 				}
 			}
 			for _, only := range []Tristate{Unknown, No, Yes} {
-				l := Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.MustParseAddr(address), 80), IPv6Only: only}
+				l := Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.MustParseAddr(address), 80), IPv6Only: only, DeviceKnown: true}
 				if got := table.Judge(l); got != want {
 					t.Errorf("bind %s, listener on %s, IPv6 only %d: got %+v", bind, address, only, got)
 				}
@@ -174,6 +174,11 @@ func TestBindCanNameAnInterface(t *testing.T) {
 	}
 	const everything = "0.0.0.0; 0.0.0.0%eth0; 0.0.0.0%eth1; [::]%eth0; 10.0.0.1; 10.0.0.1%eth0; 0.0.0.0%lo; 10.0.0.1%lo; 127.0.0.1; 0.0.0.0%(gone); " +
 		"0.0.0.0, unknown; 10.0.0.1, unknown"
+	// Where the interface is not known, these verdicts would be others if it were.
+	unchecked := map[string]string{
+		"'%eth0'": "0.0.0.0, unknown; 10.0.0.1, unknown", "['%eth0', '%eth1']": "0.0.0.0, unknown; 10.0.0.1, unknown",
+		"['%eth1', 10.0.0.1]": "0.0.0.0, unknown", "loopback": "0.0.0.0, unknown; 10.0.0.1, unknown", "private": "0.0.0.0, unknown",
+	}
 	for bind, permitted := range map[string]string{
 		"any":                everything,
 		"'%eth0'":            "0.0.0.0%eth0; [::]%eth0; 10.0.0.1%eth0; 0.0.0.0, unknown; 10.0.0.1, unknown",
@@ -194,6 +199,9 @@ func TestBindCanNameAnInterface(t *testing.T) {
 			got := table.Judge(l)
 			if up := table.Up([]Listener{l}, false)[0]; (got.Reason == "") != want || up.Up != want || up.Violated == want {
 				t.Errorf("bind %s, listener on %s: got %+v, up %t, violated %t", bind, name, got, up.Up, up.Violated)
+			}
+			if got.DeviceUnchecked != slices.Contains(strings.Split(unchecked[bind], "; "), name) {
+				t.Errorf("bind %s, listener on %s: device unchecked: %t", bind, name, got.DeviceUnchecked)
 			}
 		}
 	}
@@ -301,21 +309,21 @@ func sockets(l Listener, holders ...string) Listener {
 func TestEachSocketNeedsADeclaredHolder(t *testing.T) {
 	table := parse(t, "services:", "  - {name: smtp, port: 25, process: [master, anvil]}").For("")
 	for _, test := range []struct {
-		name             string
-		sockets          []string
-		violates, listen bool
+		name                        string
+		sockets                     []string
+		violates, listen, unchecked bool
 	}{
-		{"no socket is known", nil, false, true},
-		{"a client is connected", []string{"master smtpd"}, false, true},
-		{"two programs of the list", []string{"master", "anvil smtpd"}, false, true},
-		{"another program alone", []string{"smtpd"}, true, false},
-		{"a second program joins by SO_REUSEPORT", []string{"master smtpd", "nc"}, true, true},
-		{"it joins, and the first is not known", []string{"?", "nc"}, true, true},
-		{"only the declared one is known", []string{"master", "?"}, false, true},
-		{"none is known", []string{"?", "?"}, false, true},
+		{"no socket is known", nil, false, true, true},
+		{"a client is connected", []string{"master smtpd"}, false, true, false},
+		{"two programs of the list", []string{"master", "anvil smtpd"}, false, true, false},
+		{"another program alone", []string{"smtpd"}, true, false, false},
+		{"a second program joins by SO_REUSEPORT", []string{"master smtpd", "nc"}, true, true, false},
+		{"it joins, and the first is not known", []string{"?", "nc"}, true, true, false},
+		{"only the declared one is known", []string{"master", "?"}, false, true, true},
+		{"none is known", []string{"?", "?"}, false, true, true},
 	} {
 		l := sockets(on("tcp", "0.0.0.0:25"), test.sockets...)
-		want := Verdict{Service: "smtp"}
+		want := Verdict{Service: "smtp", HolderUnchecked: test.unchecked}
 		if test.violates {
 			want.Reason, want.Declared = ReasonProcess, "process master or anvil"
 		}

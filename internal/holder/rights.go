@@ -1,0 +1,75 @@
+package holder
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Needs returns what this process lacks to see the open files of every process in the procfs mounted at procfs, such as
+// "CAP_SYS_PTRACE". It is empty if nothing is hidden from it.
+func Needs(procfs string) string {
+	if !(processes{procfs: procfs}).hidesSome() {
+		return ""
+	}
+	const rights = "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+	switch {
+	case !hasCapabilities(unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH) && os.Geteuid() == 0:
+		return rights
+	case !hasCapabilities(unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH):
+		return "root, or " + rights
+	}
+	return rights + " in the host's user namespace, and a security module that allows it" // it has them, and they are not enough
+}
+
+// hidesSome reports whether a process does not show its open files. PID 1 is always there: if it cannot be seen, others may be hidden
+// too (hidepid in proc(5)).
+func (p processes) hidesSome() bool {
+	if _, err := os.Stat(p.pidDir(1)); errors.Is(err, unix.ENOENT) {
+		return true
+	}
+	pids, _ := p.list()
+	for _, pid := range pids {
+		if pid != os.Getpid() && refused(p.pidDir(pid)+"/fd") {
+			return true
+		}
+	}
+	return false
+}
+
+// refused reports whether the kernel refuses to show the links in a directory of open files. It may show their names all the same:
+// those are shown to the user of the process, the links to whoever may trace it (proc_fd_access_allowed in fs/proc/base.c).
+func refused(dir string) bool {
+	opened, err := openDir(dir)
+	if err != nil {
+		return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)
+	}
+	defer func() { _ = opened.Close() }()
+	names, err := opened.Readdirnames(1)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)
+	}
+	for _, name := range names {
+		var link [1]byte
+		_, err := unix.Readlinkat(int(opened.Fd()), name, link[:])
+		return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)
+	}
+	return false
+}
+
+// hasCapabilities reports whether this process has all of some capabilities in its user namespace.
+func hasCapabilities(wanted ...int) bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if unix.Capget(&header, &data[0]) != nil {
+		return false
+	}
+	for _, capability := range wanted {
+		if data[capability/32].Effective&(1<<(capability%32)) == 0 {
+			return false
+		}
+	}
+	return true
+}
