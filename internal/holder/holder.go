@@ -5,7 +5,6 @@ package holder
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 )
@@ -92,13 +91,8 @@ func New(procfs, sysfs string) (*Finder, error) {
 // Find brings the finder up to date with the present sockets. same says that they are those of the last call. changed reports
 // whether the holders of any socket differ from those after the last call.
 //
-// A process or a cgroup that vanishes meanwhile is no error. After an error, some of the holders may be out of date.
+// A process or a cgroup that vanishes meanwhile is no error. After an error or a panic, some of the holders may be out of date.
 func (f *Finder) Find(sockets []Socket, same bool) (changed bool, err error) {
-	defer func() {
-		if r := recover(); r != nil { // a panic must not take away the gauge that reports it
-			err = fmt.Errorf("find the holders of sockets: panic: %v", r)
-		}
-	}()
 	start := f.now()
 	limit := laterSearch
 	if !f.ran {
@@ -111,11 +105,8 @@ func (f *Finder) Find(sockets []Socket, same bool) (changed bool, err error) {
 	if !f.ran || !same && !slices.EqualFunc(sockets, f.order, isOf) {
 		changed = f.setSockets(sockets)
 	}
-	seen, err := f.hear(start)
+	seen, failed := f.hear(start)
 	changed = changed || seen
-	if err != nil {
-		return changed, err
-	}
 	rechecked, err := f.recheck(start)
 	stale := changed || rechecked || len(f.pending) > 0
 	attributed := false
@@ -126,7 +117,7 @@ func (f *Finder) Find(sockets []Socket, same bool) (changed bool, err error) {
 		f.send(stale || attributed)
 	}
 	f.ran = true
-	return changed || rechecked || attributed, err
+	return changed || rechecked || attributed, errors.Join(failed, err)
 }
 
 // Holders returns the holders of a socket that the last Find was given, each once. There are none if nothing is known. The

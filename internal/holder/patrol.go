@@ -145,7 +145,7 @@ func (f *Finder) hear(now time.Time) (changed bool, err error) {
 	for _, p := range f.patrols {
 		p.mu.Lock()
 		seen, other, failed := p.seen, p.changed, p.err
-		p.seen, p.changed, p.err = nil, nil, nil
+		p.seen, p.changed = nil, nil
 		p.mu.Unlock()
 		for _, a := range other {
 			if f.known[a.socket] == a {
@@ -199,11 +199,22 @@ func (p *patrol) run() {
 	}
 }
 
+// panicked is the error of a round that panicked.
+type panicked struct {
+	value any
+	stack []byte
+}
+
+func (p *panicked) Error() string { return fmt.Sprintf("look for later holders: panic: %v", p.value) }
+
+// Stack returns where the round panicked.
+func (p *panicked) Stack() []byte { return p.stack }
+
 // round looks at each process once. hidden reports whether none but this one showed its descriptors.
 func (p *patrol) round() (hidden bool, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("look for later holders: panic: %v\n%s", r, debug.Stack())
+			err = &panicked{r, debug.Stack()}
 		}
 	}()
 	worked := time.Now()

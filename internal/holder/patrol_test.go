@@ -1,7 +1,9 @@
 package holder
 
 import (
+	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,4 +121,43 @@ func TestWhatAPatrolCannotReadIsAnErrorOfTheNextFind(t *testing.T) {
 		t.Error("no Find fails")
 	}
 	x.want(f, sockets[0], Holder{Process: "master"})
+
+	// So it stays until it can be read again.
+	if _, err := f.Find(sockets, true); err == nil {
+		t.Error("the next Find does not fail")
+	}
+	x.remove(x.procfs + "/101/comm")
+	x.write("101/comm", "late\n")
+	for end := time.Now().Add(20 * time.Second); failed && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		_, err := f.Find(sockets, true)
+		failed = err != nil
+	}
+	x.wantSoon(f, sockets, Holder{Process: "late"}, Holder{Process: "master"})
+}
+
+func TestAPanicOfAPatrolIsAnErrorWithItsStack(t *testing.T) {
+	x := newFixture(t)
+	x.process(100, "master", 1000)
+	sockets := []Socket{{ID: 1, Inode: 1000}}
+	f := x.finder()
+	x.patrol(f)
+	x.find(f, sockets, false)
+	for _, p := range f.patrols {
+		p.beat = beat{wanted: map[uint64]*attribution{}, known: map[*attribution][]witness{nil: {{}}}} // of no socket
+		p.running, p.lastFind = true, time.Now()
+		go p.run()
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		_, err := f.Find(nil, true)
+		var panicked interface{ Stack() []byte }
+		if errors.As(err, &panicked) {
+			if !strings.Contains(string(panicked.Stack()), "check") {
+				t.Errorf("the stack is %s", panicked.Stack())
+			}
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("Find: %v, want a panic", err)
+		}
+	}
 }

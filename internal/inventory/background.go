@@ -62,6 +62,9 @@ type panicked struct {
 
 func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
 
+// Stack returns where the read panicked.
+func (p *panicked) Stack() []byte { return p.stack }
+
 // guarded runs read. A panic is an error: otherwise it would end the program, and again after each restart.
 func guarded(read func() error) (err error) {
 	defer func() {

@@ -40,8 +40,10 @@ func (t *troubles) report(subject string, err error) {
 		return
 	}
 	logger := level.Error(t.logger)
-	if p := (*panicked)(nil); errors.As(err, &p) {
-		logger = log.With(logger, "stack", string(p.stack[:min(len(p.stack), maxStack)]))
+	var panicked interface{ Stack() []byte } // of a read, or of what goes on in the background
+	if errors.As(err, &panicked) {
+		stack := panicked.Stack()
+		logger = log.With(logger, "stack", string(stack[:min(len(stack), maxStack)]))
 	}
 	logger.Log("msg", "cannot read "+subject, "err", err)
 }
