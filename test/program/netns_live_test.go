@@ -95,7 +95,8 @@ func TestAllNetworkNamespacesOfAHost(t *testing.T) {
 				wantAbout := map[string]string{}
 				if test.netns == "all" {
 					wantAbout = map[string]string{
-						"host_listen_namespaces": "2", "host_listen_namespaces_omitted": "0", `host_listen_collector_success{collector="netns"}`: "1",
+						"host_listen_namespaces": "2", "host_listen_namespaces_omitted": "0", "host_listen_namespaces_never_read": "0",
+						`host_listen_collector_success{collector="netns"}`: "1",
 					}
 				}
 				if diff := cmp.Diff(wantAbout, about); diff != "" {
