@@ -52,13 +52,14 @@ func list(o ListOptions, out *bytes.Buffer, screen screen, s Streams) (warnings 
 		return nil, err
 	}
 	err = incomplete(snapshot)
-	clauses := unknown(o.Inventory, snapshot)
+	const details = "interfaces and queue limits"
 	switch o.Format {
 	case FormatJSON:
-		return nil, errors.Join(err, writeJSON(out, o.Inventory, snapshot, clauses, time.Now()))
+		return nil, errors.Join(err, writeJSON(out, o.Inventory, snapshot, unknown(o.Inventory, snapshot, details), time.Now()))
 	case FormatRegistry:
-		return nil, errors.Join(err, writeRegistry(out, o.OwnAddress, snapshot, clauses))
+		return nil, errors.Join(err, writeRegistry(out, o.OwnAddress, snapshot, unknown(o.Inventory, snapshot, "interfaces")))
 	}
+	clauses := unknown(o.Inventory, snapshot, details)
 	all := entries(snapshot)
 	listTable(all, o.Inventory.Netns == "all").write(out, screen)
 	if screen.terminal {

@@ -212,7 +212,7 @@ func TestListOnATerminal(t *testing.T) {
 	}
 	// Other formats are the same everywhere.
 	for _, format := range []string{FormatJSON, FormatRegistry} {
-		if seen := runOnTerminal(t, 80, []string{"TERM=xterm"}, append(args, "--format="+format)...); strings.Contains(seen, "\x1b") || strings.Contains(seen, "6 listeners") {
+		if seen := runOnTerminal(t, 80, []string{"TERM=xterm"}, append(args, "--format="+format)...); strings.Contains(seen, "\x1b") || strings.Contains(seen, "6 listeners:") {
 			t.Errorf("%s:\n%q", format, seen)
 		}
 	}

@@ -5,8 +5,9 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-// unknown returns what list could not find out of the listeners, a clause each, and what that needs.
-func unknown(o inventory.Options, s *inventory.Snapshot) []string {
+// unknown returns what list could not find out of the listeners, a clause each, and what that needs. details is what it shows only
+// by netlink.
+func unknown(o inventory.Options, s *inventory.Snapshot, details string) []string {
 	clauses := []string{}
 	if n := count(s, func(l *inventory.Listener) bool { return !l.Exact }); n > 0 && s.Succeeded(inventory.CollectorHolder) {
 		if needed := o.NeededForHolders(); needed != "" {
@@ -14,7 +15,7 @@ func unknown(o inventory.Options, s *inventory.Snapshot) []string {
 		}
 	}
 	if n := count(s, func(l *inventory.Listener) bool { return !l.Detailed }); n > 0 {
-		clauses = append(clauses, "the interfaces and queue limits of "+wording.Count(n, "listener")+" are not known: that needs "+neededForDetails(s))
+		clauses = append(clauses, "the "+details+" of "+wording.Count(n, "listener")+" are not known: that needs "+neededForDetails(s))
 	}
 	return clauses
 }
