@@ -1,0 +1,99 @@
+package server
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+)
+
+func TestAScrapeHasTheTimeThatPrometheusNamesLessHalfASecond(t *testing.T) {
+	var left time.Duration // when a snapshot begins
+	o := defaults()
+	o.Snapshot = func(ctx context.Context) *inventory.Snapshot {
+		deadline, has := ctx.Deadline()
+		if !has {
+			t.Error("a snapshot without a deadline")
+		}
+		left = time.Until(deadline)
+		return new(inventory.Snapshot)
+	}
+	s := newServer(t, o, io.Discard)
+	get := func(path, timeout string) {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, http.NoBody)
+		if timeout != "none" {
+			r.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", timeout)
+		}
+		s.handler.ServeHTTP(httptest.NewRecorder(), r)
+	}
+	for timeout, want := range map[string]time.Duration{
+		"10":    9500 * time.Millisecond,
+		"2.25":  1750 * time.Millisecond,
+		"1":     500 * time.Millisecond,
+		"0.5":   250 * time.Millisecond,
+		"40":    30 * time.Second, // of the 60 s after which a connection is closed
+		"3600":  30 * time.Second,
+		"none":  5 * time.Second,
+		"":      5 * time.Second,
+		"soon":  5 * time.Second,
+		"10s":   5 * time.Second,
+		"0":     5 * time.Second,
+		"-3":    5 * time.Second,
+		"NaN":   5 * time.Second,
+		"+Inf":  5 * time.Second,
+		"1e300": 5 * time.Second,
+	} {
+		get("/metrics", timeout)
+		if left > want || left < want-5*time.Second {
+			t.Errorf("timeout %q: %s left, want %s", timeout, left, want)
+		}
+		if got := budget(http.Header{"X-Prometheus-Scrape-Timeout-Seconds": {timeout}}); timeout != "none" && got != want {
+			t.Errorf("timeout %q: %s, want %s", timeout, got, want)
+		}
+	}
+	get("/", "60")
+	if left > 5*time.Second {
+		t.Errorf("the page: %s left, want 5 s", left)
+	}
+}
+
+func TestAtMostAsManyScrapesAsAreAllowedRunAtOnce(t *testing.T) {
+	reading, finish := make(chan struct{}), make(chan struct{})
+	o := defaults()
+	o.MaxRequests = 1
+	o.Snapshot = func(context.Context) *inventory.Snapshot {
+		reading <- struct{}{}
+		<-finish
+		return new(inventory.Snapshot)
+	}
+	s := newServer(t, o, io.Discard)
+	first := make(chan int)
+	go func() { first <- request(t, s, http.MethodGet, "/metrics").Code }()
+	<-reading
+	answer := request(t, s, http.MethodGet, "/metrics")
+	if want := "Limit of concurrent requests reached (1), try again later.\n"; answer.Code != http.StatusServiceUnavailable || answer.Body.String() != want {
+		t.Errorf("status %d, want 503; %q, want %q", answer.Code, answer.Body, want)
+	}
+	close(finish)
+	if code := <-first; code != http.StatusOK {
+		t.Errorf("the first scrape: status %d, want 200", code)
+	}
+	go func() { <-reading }()
+	if code := request(t, s, http.MethodGet, "/metrics").Code; code != http.StatusOK {
+		t.Errorf("a scrape afterwards: status %d, want 200", code)
+	}
+}
+
+// BenchmarkHandler shows what a scrape costs besides the reading.
+func BenchmarkHandler(b *testing.B) {
+	s := newServer(b, defaults(), io.Discard)
+	r := httptest.NewRequestWithContext(b.Context(), http.MethodGet, "/metrics", http.NoBody)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.handler.ServeHTTP(httptest.NewRecorder(), r)
+	}
+}
