@@ -128,9 +128,10 @@ func (x *fixture) group(path string, pids ...int) uint64 {
 	return id
 }
 
-// find runs a Find that must not fail.
+// find runs a Find that must not fail, long enough after the last one for it to recheck holders.
 func (x *fixture) find(f *Finder, sockets []Socket, same bool) (changed bool) {
 	x.t.Helper()
+	x.clock = x.clock.Add(recheckPause)
 	changed, err := f.Find(sockets, same)
 	if err != nil {
 		x.t.Fatal(err)

@@ -6,6 +6,8 @@ import "time"
 const (
 	// recheckAtOnce is how many holders a Find rechecks, in turn. After a time without Finds, when no patrol went, it rechecks all.
 	recheckAtOnce = 2
+	// recheckPause is how long after these the next ones are rechecked at the earliest: Finds may follow each other closely.
+	recheckPause = 100 * time.Millisecond
 	// recheckAtMost bounds the time that this takes.
 	recheckAtMost = 50 * time.Millisecond
 )
@@ -14,7 +16,10 @@ const (
 func (f *Finder) recheck(start time.Time) (changed bool, err error) {
 	n := len(f.order)
 	count := min(n, recheckAtOnce)
-	if start.Sub(f.lastRecheck) > patrolEnds {
+	switch passed := start.Sub(f.lastRecheck); {
+	case passed < recheckPause:
+		return false, nil
+	case passed > patrolEnds:
 		count = n
 	}
 	f.lastRecheck = start

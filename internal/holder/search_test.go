@@ -55,7 +55,7 @@ func TestWhereNoProcessShowsItsDescriptorsNoneIsSearchedForAWhile(t *testing.T) 
 	}
 	x.link(100, 3, "socket:[1000]")
 	for n := range 590 {
-		x.clock = x.clock.Add(time.Second)
+		x.clock = x.clock.Add(time.Second - recheckPause)
 		sockets = append(sockets, Socket{ID: uint64(2 + n), Inode: uint64(2000 + n)}) // new ones make no difference
 		x.find(f, sockets, false)
 	}

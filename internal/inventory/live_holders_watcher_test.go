@@ -3,6 +3,7 @@ package inventory_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -12,10 +13,6 @@ import (
 
 // serviceUser runs the programs of these tests: neither root nor nobody, who read.
 const serviceUser = 4242
-
-// recheckRounds is within how many snapshots each holder is checked again though its socket is the same, however soon they follow
-// each other: each snapshot checks two, and the tests that wait for it have sixteen at most.
-const recheckRounds = 8
 
 // watcher reads the holders of the test's own network namespace with the rights that somebody has.
 type watcher struct {
@@ -74,14 +71,14 @@ func (w *watcher) want(t *testing.T, port uint16, want ...inventory.Holder) {
 func (w *watcher) wantSoon(t *testing.T, port uint16, before inventory.Holder, want ...inventory.Holder) {
 	t.Helper()
 	var got []inventory.Holder
-	for range recheckRounds {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		got = holdersOf(t, w.snapshot(t), port).Holders
 		if !cmp.Equal([]inventory.Holder{before}, got) {
 			break
 		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("holders of port %d within %d snapshots (-want +got):\n%s", port, recheckRounds, diff)
+		t.Errorf("holders of port %d soon (-want +got):\n%s", port, diff)
 	}
 }
 
