@@ -28,7 +28,8 @@ type refusal struct {
 var refusals = []refusal{
 	{"a_sandbox_that_refuses_netlink", unix.EPERM, unix.SYS_SOCKET, [3]uint32{unix.AF_NETLINK}},
 	{"a_kernel_without_sock_diag", unix.EPROTONOSUPPORT, unix.SYS_SOCKET, [3]uint32{unix.AF_NETLINK, 0, unix.NETLINK_SOCK_DIAG}},
-	{"a_sandbox_that_refuses_ioctl", unix.EACCES, unix.SYS_IOCTL, [3]uint32{0, unix.SIOCGIFNAME}},
+	{"a_sandbox_that_refuses_names_of_interfaces", unix.EACCES, unix.SYS_IOCTL, [3]uint32{0, unix.SIOCGIFNAME}},
+	{"a_sandbox_that_refuses_flags_of_interfaces", unix.EACCES, unix.SYS_IOCTL, [3]uint32{0, unix.SIOCGIFFLAGS}},
 }
 
 // impose puts the thread of the test, and all processes that it starts, under the filter. The thread ends with the test.
@@ -72,7 +73,7 @@ func (r refusal) impose(t *testing.T) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_SOCK_DIAG)
 	if r.call == unix.SYS_IOCTL && err == nil {
 		defer func() { _ = unix.Close(fd) }()
-		err = unix.IoctlIfreq(fd, unix.SIOCGIFNAME, new(unix.Ifreq))
+		err = unix.IoctlIfreq(fd, uint(r.arguments[1]), new(unix.Ifreq))
 	}
 	if !errors.Is(err, r.errno) {
 		t.Fatalf("under the filter: %v, want %v", err, r.errno)
