@@ -19,7 +19,7 @@ type Fault struct {
 	Line, Column int
 	// Text says what is wrong, and what would be right.
 	Text string
-	// Kind is Text without the words of the file, or empty.
+	// Kind is Text with … for the words of the file.
 	Kind string
 }
 
@@ -86,16 +86,24 @@ func (r *report) add(line, column int, format string, args ...any) {
 	if len(r.faults) < maxKept {
 		fault := Fault{File: r.file, Line: line, Column: column, Text: fmt.Sprintf(format, args...)}
 		for i, arg := range args {
-			if _, isNumber := arg.(int); !isNumber {
+			switch arg.(type) {
+			case int, own:
+			default:
 				args[i] = hidden{}
 			}
 		}
 		fault.Kind = fmt.Sprintf(format, args...)
+		if strings.Trim(fault.Kind, "… ") == "" {
+			fault.Kind = "bad value"
+		}
 		r.faults = append(r.faults, fault)
 	}
 }
 
-// hidden is shown as … by every verb.
+// own is an argument of a fault that has no word of the file. Kind shows it.
+type own string
+
+// hidden takes the place of the other ones. Every verb shows it as ….
 type hidden struct{}
 
 // Format implements fmt.Formatter.

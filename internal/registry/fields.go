@@ -74,7 +74,7 @@ func (r *report) protos(n *yaml.Node) (protos [protocols]bool) {
 		case proto < 0 && protoOf(strings.ToLower(item.Value)) >= 0:
 			r.at(item, "unknown proto %s: want %q", wording.Quoted(item.Value), strings.ToLower(item.Value))
 		case proto < 0:
-			r.at(item, "unknown proto %s: %s", wording.Quoted(item.Value), want)
+			r.at(item, "unknown proto %s: %s", wording.Quoted(item.Value), own(want))
 		case protos[proto]:
 			r.at(item, "proto %s is already in this list: want it once", item.Value)
 		default:
@@ -120,9 +120,9 @@ func (r *report) holders(n *yaml.Node, key, example string, check func(string) s
 		}
 		switch problem := check(name); {
 		case problem != "":
-			r.at(item, "%s %s %s", key, wording.Quoted(name), problem)
+			r.at(item, "%s %s %s", own(key), wording.Quoted(name), problem)
 		case slices.ContainsFunc(names, func(p pattern) bool { return p.text == name }):
-			r.at(item, "%s %s is already in this list: want it once", key, wording.Quoted(name))
+			r.at(item, "%s %s is already in this list: want it once", own(key), wording.Quoted(name))
 		default:
 			names = append(names, parse(name))
 		}

@@ -49,7 +49,7 @@ func (r *report) mapping(n *yaml.Node, known keys, what, want string) (fields ma
 		return nil, false
 	}
 	if n.Kind != yaml.MappingNode {
-		r.at(n, "%s is %s: %s", what, kindOf(n), want)
+		r.at(n, "%s is %s: %s", own(what), own(kindOf(n)), own(want))
 		return nil, false
 	}
 	fields = make(map[string]*yaml.Node, len(n.Content)/2)
@@ -60,7 +60,7 @@ func (r *report) mapping(n *yaml.Node, known keys, what, want string) (fields ma
 		switch {
 		case isAlias(key):
 		case key.Kind != yaml.ScalarNode:
-			r.at(key, "a key is %s: want one of %s", kindOf(key), strings.Join(known, ", "))
+			r.at(key, "a key is %s: want one of %s", own(kindOf(key)), strings.Join(known, ", "))
 		case key.Tag == "!!merge":
 			r.at(key, `unknown key "<<": merging is not supported: want the keys written out`)
 		case !slices.Contains(known, key.Value):
@@ -122,10 +122,10 @@ func (r *report) list(n *yaml.Node, key, want string) []*yaml.Node {
 	case isAlias(n):
 		return nil
 	case n.Kind != yaml.SequenceNode:
-		r.at(n, "%s is %s: %s", key, kindOf(n), want)
+		r.at(n, "%s is %s: %s", own(key), own(kindOf(n)), own(want))
 		return nil
 	case len(n.Content) == 0:
-		r.at(n, "%s is an empty list: %s, or leave it out", key, want)
+		r.at(n, "%s is an empty list: %s, or leave it out", own(key), own(want))
 	}
 	return n.Content
 }
@@ -135,7 +135,7 @@ func (r *report) items(n *yaml.Node, key, want string) []*yaml.Node {
 	values := []*yaml.Node{n}
 	if n.Kind == yaml.SequenceNode {
 		if values = n.Content; len(values) == 0 {
-			r.at(n, "%s is an empty list: %s", key, want)
+			r.at(n, "%s is an empty list: %s", own(key), own(want))
 		}
 	}
 	var items []*yaml.Node
@@ -143,7 +143,7 @@ func (r *report) items(n *yaml.Node, key, want string) []*yaml.Node {
 		switch {
 		case isAlias(value):
 		case value.Kind != yaml.ScalarNode, isNull(value):
-			r.at(value, "%s is %s: %s", key, kindOf(value), want)
+			r.at(value, "%s is %s: %s", own(key), own(kindOf(value)), own(want))
 		default:
 			items = append(items, value)
 		}
@@ -157,10 +157,10 @@ func (r *report) text(n *yaml.Node, key, example string) (string, bool) {
 	case isAlias(n), n.Style&yaml.TaggedStyle != 0: // noted as unsupported
 		return "", false
 	case n.Kind != yaml.ScalarNode, isNull(n):
-		r.at(n, "%s is %s: want text such as %s", key, kindOf(n), example)
+		r.at(n, "%s is %s: want text such as %s", own(key), own(kindOf(n)), own(example))
 		return "", false
 	case n.Tag != "!!str":
-		r.at(n, "%s is %s: want text, in quotes: %q", key, kindOf(n), n.Value)
+		r.at(n, "%s is %s: want text, in quotes: %q", own(key), own(kindOf(n)), n.Value)
 		return "", false
 	}
 	return n.Value, true
@@ -173,7 +173,7 @@ func (r *report) name(n *yaml.Node, key, example string) (string, bool) {
 		return "", false
 	}
 	if problem := checkName(text); problem != "" {
-		r.at(n, "%s %s such as %s", key, problem, example)
+		r.at(n, "%s %s such as %s", own(key), problem, own(example))
 		return "", false
 	}
 	return text, true
@@ -184,7 +184,7 @@ func (r *report) prose(n *yaml.Node, key, example string) string {
 	text, _ := r.text(n, key, example)
 	for _, c := range text {
 		if kind := unprintable(c); kind != "" && c != '\n' && c != '\t' && !unicode.Is(unicode.Zs, c) {
-			r.at(n, "%s contains the %s character %U: want printable text", key, kind, c)
+			r.at(n, "%s contains the %s character %U: want printable text", own(key), own(kind), c)
 			return ""
 		}
 	}
@@ -200,7 +200,7 @@ func (r *report) boolean(n *yaml.Node, key string) bool {
 		if found == "text" {
 			found = wording.Quoted(n.Value)
 		}
-		r.at(n, "%s is %s: want true or false", key, found)
+		r.at(n, "%s is %s: want true or false", own(key), found)
 		return false
 	}
 	return strings.EqualFold(n.Value, "true")
