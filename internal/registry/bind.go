@@ -130,16 +130,22 @@ func parseCIDR(text, ip string) (allowed bind, problem string) {
 	return bind{addrs: []netip.Prefix{prefix}}, ""
 }
 
-// permits reports whether the bind allows a listener. If the interface of the listener is not known, it may be any of those allowed.
-func (b bind) permits(l *Listener) bool {
-	return b.local && l.Loopback ||
-		len(b.devices) > 0 && (!l.DeviceKnown || slices.Contains(b.devices, l.Device)) ||
-		b.permitsAddr(l.Addr.Addr().Unmap().WithZone(""))
+// permits reports whether the bind allows a listener for certain.
+func (b *bind) permits(l *Listener) bool {
+	return b.local && l.Loopback || l.DeviceKnown && slices.Contains(b.devices, l.Device) || b.permitsAddr(l.ip())
+}
+
+// mayPermit reports whether the bind allows a listener on one of its interfaces, if it is on that one. The interface is not known.
+func (b *bind) mayPermit(l *Listener) bool {
+	addr := l.ip()
+	return !l.DeviceKnown && slices.ContainsFunc(b.devices, func(device string) bool {
+		return reaches(device, []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())})
+	})
 }
 
 // permitsAddr reports whether the bind allows an address, which is not IPv4-mapped and has no zone. A wildcard address needs its
 // whole family.
-func (b bind) permitsAddr(addr netip.Addr) bool {
+func (b *bind) permitsAddr(addr netip.Addr) bool {
 	wildcard := addr.IsUnspecified()
 	for _, prefix := range b.addrs {
 		if prefix.Contains(addr) && (!wildcard || prefix.Bits() == 0) {

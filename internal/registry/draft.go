@@ -180,7 +180,7 @@ func bindOf(listeners []Listener, words bool) []string {
 	var others []string // words and interfaces
 	var wild4, wild6, dual bool
 	for _, l := range listeners {
-		addr := l.Addr.Addr().Unmap().WithZone("")
+		addr := l.ip()
 		wild := addr.IsUnspecified()
 		switch {
 		case l.Loopback && (words || wild):

@@ -47,6 +47,9 @@ type Listener struct {
 	Own bool
 }
 
+// ip returns the address, without a zone and not IPv4-mapped.
+func (l *Listener) ip() netip.Addr { return l.Addr.Addr().Unmap().WithZone("") }
+
 // Verdict is the result of judging a listener.
 type Verdict struct {
 	// Reason is why the listener violates the registry. It is empty if it complies.
@@ -82,7 +85,7 @@ func (t *Table) Judge(l Listener) Verdict {
 		return Verdict{Reason: ReasonUnregistered}
 	}
 	verdict := Verdict{Reason: reason, Service: e.name, Purpose: e.purpose}
-	if !l.DeviceKnown && !e.bind.permitsAddr(l.Addr.Addr().Unmap().WithZone("")) {
+	if !l.DeviceKnown && !e.bind.permitsAddr(l.ip()) {
 		verdict.DeviceUnchecked = reason != ReasonBind || e.bind.local
 	}
 	switch reason {
@@ -98,24 +101,26 @@ func (t *Table) Judge(l Listener) Verdict {
 }
 
 // match returns the entry by which a listener is judged, and why the listener violates it. It returns nil if no entry declares the
-// port. If several do, the first one in the file that allows the address counts, or else the first one.
-func (t *Table) match(l *Listener) (_ *entry, reason string) {
-	var declared, allowed *entry
+// port. If several do, the first one in the file that allows the address counts. If none does for certain, it is the first one that
+// may allow it and declares the holders, then the first one that may allow it, and then the first one.
+func (t *Table) match(l *Listener) (found *entry, reason string) {
+	best := 0
 	for e := range t.claims(protoOf(l.Proto), l.Addr.Port()) {
-		if declared == nil || e.order < declared.order {
-			declared = e
+		rank, why := 1, ReasonBind
+		if sure := e.bind.permits(l); sure || e.bind.mayPermit(l) {
+			rank, why = 2, ReasonProcess
+			if !slices.ContainsFunc(l.Sockets, func(holders []Holder) bool { return !e.holds(holders) }) {
+				rank, why = 3, ""
+			}
+			if sure {
+				rank = 4
+			}
 		}
-		if (allowed == nil || e.order < allowed.order) && e.bind.permits(l) {
-			allowed = e
+		if rank > best || rank == best && e.order < found.order {
+			found, reason, best = e, why, rank
 		}
 	}
-	switch {
-	case allowed == nil && declared != nil:
-		return declared, ReasonBind
-	case allowed != nil && slices.ContainsFunc(l.Sockets, func(holders []Holder) bool { return !allowed.holds(holders) }):
-		return allowed, ReasonProcess
-	}
-	return allowed, ""
+	return found, reason
 }
 
 // holds reports whether the service declares one of the exact holders of a socket, or they are not known.
@@ -147,7 +152,7 @@ func (t *Table) Up(listeners []Listener, bindV6Only bool) []ServiceState {
 		proto, port := protoOf(l.Proto), l.Addr.Port()
 		for e := range t.claims(proto, port) {
 			if e.required && (len(l.Sockets) == 0 || slices.ContainsFunc(l.Sockets, e.holds)) {
-				states[e.row(proto, port)].add(e.bind, l, bindV6Only)
+				states[e.row(proto, port)].add(&e.bind, l, bindV6Only)
 			}
 		}
 		if e, reason := t.match(l); reason != "" && e.required {
@@ -158,8 +163,8 @@ func (t *Table) Up(listeners []Listener, bindV6Only bool) []ServiceState {
 }
 
 // add adds a listener on the row's port to the state.
-func (s *ServiceState) add(b bind, l *Listener, bindV6Only bool) {
-	sure := b.permits(l)
+func (s *ServiceState) add(b *bind, l *Listener, bindV6Only bool) {
+	sure := b.permits(l) || b.mayPermit(l)
 	asIPv4 := !sure && l.Addr.Addr() == netip.IPv6Unspecified() && b.permitsAddr(netip.IPv4Unspecified())
 	switch {
 	case sure, asIPv4 && l.IPv6Only == No:

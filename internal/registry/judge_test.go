@@ -207,6 +207,39 @@ func TestBindCanNameAnInterface(t *testing.T) {
 	}
 }
 
+func TestAnInterfaceThatIsNotKnownViolatesNothing(t *testing.T) {
+	table := parse(t, "services:",
+		"  - {name: first, port: 53, bind: '%virbr0', process: dnsmasq}",
+		"  - {name: second, port: 53, bind: '%virbr1', process: named}",
+		"  - {name: stub, port: 53, bind: loopback, process: systemd-resolve}",
+	).For("")
+	for _, test := range []struct {
+		at, process, reason, service, up string
+	}{
+		{"0.0.0.0:53", "dnsmasq", "", "first", "first"},
+		{"0.0.0.0:53", "named", "", "second", "second"},
+		{"0.0.0.0:53", "", "", "first", "first second"},
+		{"0.0.0.0:53", "nc", ReasonProcess, "first", ""},
+		{"127.0.0.53:53", "systemd-resolve", "", "stub", "stub"},
+		{"127.0.0.53:53", "", "", "stub", "stub"},
+		{"127.0.0.53:53", "dnsmasq", ReasonProcess, "stub", ""},
+	} {
+		l := sockets(on("tcp", test.at), test.process)
+		if got := table.Judge(l); got.Reason != test.reason || got.Service != test.service {
+			t.Errorf("%s held by %q: got %+v, want reason %q and service %s", test.at, test.process, got, test.reason, test.service)
+		}
+		var up []string
+		for _, state := range table.Up([]Listener{l}, false) {
+			if state.Up {
+				up = append(up, state.Name)
+			}
+		}
+		if got := strings.Join(up, " "); got != test.up {
+			t.Errorf("%s held by %q: got %q up, want %q", test.at, test.process, got, test.up)
+		}
+	}
+}
+
 func TestHoldersAreJudgedWhereTheyAreKnown(t *testing.T) {
 	type holders = []Holder
 	for _, test := range []struct {
