@@ -25,7 +25,7 @@ func hostile() *inventory.Snapshot {
 				Holders: []inventory.Holder{
 					{Process: "a\x1b[31m b\n", Unit: "x.service"},
 					{Process: "x(ssh.service)", ContainerID: "0123456789abcdef"},
-					{Process: "-", PodUID: "1b4e28ba-2fa1-11d2-883f-0016d3cca427"},
+					{Process: "-", PodUID: "1b4e28ba-2fa1-11d2-883f-0016d3cca427", UIDUnknown: true},
 				},
 				ManyHolders: true,
 				Verdict:     inventory.Verdict{Service: "\u009b数据库\u202e"}, Judged: true,

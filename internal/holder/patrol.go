@@ -17,7 +17,7 @@ const (
 	patrolEvery = 25 * time.Second
 	// memberShare and otherShare are how much of one CPU a round takes at most: through the processes of the sockets' cgroups, and
 	// through all processes.
-	memberShare = 0.05
+	memberShare = 0.1
 	otherShare  = 0.01
 	// patrolSlice is for how long a patrol works without a pause.
 	patrolSlice = time.Millisecond
