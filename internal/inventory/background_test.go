@@ -2,6 +2,8 @@ package inventory
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -50,10 +52,14 @@ func newSlowHost(t *testing.T) *slowHost {
 	h := &slowHost{tcp: newScripted(), udp: newScripted(), holders: new(slowHolders), log: new(strings.Builder)}
 	h.tcp.say(socket.TCP, has(at("0.0.0.0:22", 1)))
 	h.udp.say(socket.UDP, has(at("0.0.0.0:53", 2)))
-	var err error
+	file := filepath.Join(t.TempDir(), "ports.yml")
+	err := os.WriteFile(file, []byte("services: [{name: ssh, port: 22}]\n"), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if h.Inventory, err = newInventory(
 		sources{main: socket.Sources{socket.TCP: h.tcp, socket.UDP: h.udp}, holders: h.holders},
-		Options{TCP: true, UDP: true, Holders: true, MaxPorts: 20_000}, log.NewLogfmtLogger(h.log), time.Now,
+		Options{TCP: true, UDP: true, Holders: true, MaxPorts: 20_000, RegistryFile: file}, log.NewLogfmtLogger(h.log), time.Now,
 	); err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +166,7 @@ func TestAReaderWithLessTimeDoesNotWaitForAnothersRead(t *testing.T) {
 		patient := make(chan *Snapshot)
 		go func() { patient <- h.within(t, time.Minute) }()
 		synctest.Wait()
-		wantFailed(t, h.within(t, time.Second), "still being read", TCP, UDP, CollectorHolder)
+		wantFailed(t, h.within(t, time.Second), "still being read", TCP, UDP, CollectorHolder, CollectorRegistry)
 		close(hold)
 		wantPorts(t, <-patient, "tcp 0.0.0.0:22", "udp 0.0.0.0:53")
 	})
@@ -174,7 +180,7 @@ func TestAPanicIsAFailedReadWhoseStackIsLoggedOnce(t *testing.T) {
 		"tcp":    {func(h *slowHost) { h.tcp.say(socket.TCP, answer{panicked: true}) }, []string{TCP}},
 		"holder": {func(h *slowHost) { h.holders.panics = true }, []string{CollectorHolder}},
 		// A bug of the stages that read nothing.
-		"joining": {func(h *slowHost) { h.selection.options = nil }, []string{TCP, UDP, CollectorHolder}},
+		"joining": {func(h *slowHost) { h.selection.options = nil }, []string{TCP, UDP, CollectorHolder, CollectorRegistry}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newSlowHost(t)

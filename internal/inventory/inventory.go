@@ -133,8 +133,8 @@ func (i *Inventory) Snapshot(ctx context.Context) *Snapshot {
 	}
 }
 
-// observingTime returns a context for the first stage. Even if a read hangs, it leaves a quarter of ctx's time to the stages after it.
-func observingTime(ctx context.Context) (context.Context, context.CancelFunc) {
+// stageTime returns a context for a stage. Even if a read hangs, it leaves a quarter of ctx's time to the stages after it.
+func stageTime(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, has := ctx.Deadline()
 	if !has {
 		return context.WithCancel(ctx)
@@ -176,7 +176,7 @@ func (i *Inventory) read(ctx context.Context, snapshot *Snapshot) {
 	if i.judge != nil {
 		declares = i.judge.table.Declares
 	}
-	observing, stop := observingTime(ctx)
+	observing, stop := stageTime(ctx)
 	defer stop()
 	snapshot.Reads = i.main.observe(observing, declares, make([]Read, 0, 5))
 	i.troubles.report("port ranges (the last known or the kernel's defaults are used)", i.main.rangesErr())
@@ -194,7 +194,9 @@ func (i *Inventory) read(ctx context.Context, snapshot *Snapshot) {
 	// Attribute: find the holders of each listener.
 	var read Read
 	if i.attribution != nil {
-		version, read = i.attribution.attribute(ctx, version, &i.listing)
+		attributing, stop := stageTime(ctx)
+		defer stop()
+		version, read = i.attribution.attribute(attributing, version, &i.listing)
 		snapshot.Reads = append(snapshot.Reads, read)
 	}
 
