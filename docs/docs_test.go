@@ -104,7 +104,7 @@ func exportedMetrics(t *testing.T) []string {
 				Reserved: make([]inventory.TeamUse, 1),
 			},
 		}
-	}, nil).Gather(t.Context())
+	}, func() uint64 { return 0 }).Gather(t.Context())
 	defer done()
 	var names []string
 	for _, family := range families {

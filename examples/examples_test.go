@@ -80,9 +80,9 @@ func everySeries(t *testing.T) []series {
 		return `host_listen_port_first_seen_timestamp_seconds{address="127.0.0.1",family="ipv4",port="` + port + `",proto="` + proto + `"`
 	}
 	page := ""
-	e.Await("the first_seen of a TCP and of a UDP listener", func() bool {
+	e.Await("the first_seen of a TCP and of a UDP listener, and a holder", func() bool {
 		page = e.Scrape()
-		return strings.Contains(page, firstSeen("tcp", tcp.Addr())) && strings.Contains(page, firstSeen("udp", udp.LocalAddr()))
+		return strings.Contains(page, "\nhost_listen_port_holder_info{") && strings.Contains(page, firstSeen("tcp", tcp.Addr())) && strings.Contains(page, firstSeen("udp", udp.LocalAddr()))
 	})
 	runtime.KeepAlive(ipv6)
 	var all []series

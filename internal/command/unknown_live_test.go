@@ -46,13 +46,14 @@ func TestWhatIsNotKnownIsOneLine(t *testing.T) {
 		nobody := func(args ...string) *exec.Cmd { return netnstest.Nobody(t, program.Path(t), args...) }
 		root := func(args ...string) *exec.Cmd { return exec.Command(program.Path(t), args...) }
 		audit := []string{"audit", "--registry.file=" + file}
-		test := func(who, want string, command func(args ...string) *exec.Cmd, args ...string) {
+		test := func(who, want string, command func(args ...string) *exec.Cmd, args ...string) (stdout string) {
 			t.Helper()
 			e := program.Launch(t, command(append(args, "--collector.netns=self")...))
 			e.Wait()
 			if diff := cmp.Diff(want, e.Stderr.String()); diff != "" {
 				t.Errorf("%s: %q (-want +got on stderr):\n%s", who, args, diff)
 			}
+			return e.Stdout.String()
 		}
 
 		test("root", "", root, "list")
@@ -80,10 +81,12 @@ func TestWhatIsNotKnownIsOneLine(t *testing.T) {
 		}
 
 		// A socket of the kernel has no process, whatever the rights.
-		if output, err := exec.Command("ip", "link", "add", "vxlan7", "type", "vxlan", "id", "7", "dstport", "4789", "dev", netnstest.Device).CombinedOutput(); err != nil {
+		vxlan := exec.Command("ip", "-batch", "-")
+		vxlan.Stdin = strings.NewReader("link add vxlan7 type vxlan id 7 dstport 4789 dev " + netnstest.Device + "\nlink set vxlan7 up\n")
+		if output, err := vxlan.CombinedOutput(); err != nil {
 			t.Logf("no VXLAN: %v: %s", err, output)
-		} else {
-			test("root, and a socket of the kernel", "", root, "list", "--collector.port-include=4789")
+		} else if table := test("root, and a socket of the kernel", "", root, "list", "--collector.port-include=4789"); !strings.Contains(table, "4789") {
+			t.Errorf("VXLAN does not listen:\n%s", table)
 		}
 
 		// Processes that are not shown are not known either.

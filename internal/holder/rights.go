@@ -16,23 +16,23 @@ func Needs(procfs string) string {
 	}
 	const rights = "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
 	switch {
-	case !hasCapabilities(unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH) && os.Geteuid() == 0:
+	case hasCapabilities(unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH):
+		return "the host's user namespace, or a security module that allows it"
+	case os.Geteuid() == 0:
 		return rights
-	case !hasCapabilities(unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH):
-		return "root, or " + rights
 	}
-	return rights + " in the host's user namespace, and a security module that allows it" // it has them, and they are not enough
+	return "root, or " + rights
 }
 
-// hidesSome reports whether a process does not show its open files. PID 1 is always there: if it cannot be seen, others may be hidden
-// too (hidepid in proc(5)).
+// hidesSome reports whether a process other than PID 1, which is never an exact holder, does not show its open files. PID 1 is always
+// there: if it cannot be seen, others may be hidden too (hidepid in proc(5)).
 func (p processes) hidesSome() bool {
 	if _, err := os.Stat(p.pidDir(1)); errors.Is(err, unix.ENOENT) {
 		return true
 	}
 	pids, _ := p.list()
 	for _, pid := range pids {
-		if pid != os.Getpid() && refused(p.pidDir(pid)+"/fd") {
+		if pid != 1 && pid != os.Getpid() && refused(p.pidDir(pid)+"/fd") {
 			return true
 		}
 	}
