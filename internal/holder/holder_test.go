@@ -2,6 +2,7 @@ package holder
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -159,6 +160,34 @@ func TestHoldersByFixture(t *testing.T) {
 	}
 }
 
+func TestTheExecutableOfAHolderIsTheBaseNameOfItsFile(t *testing.T) {
+	for file, want := range map[string]string{
+		"/usr/bin/node":                      "node",
+		"/opt/app/node (deleted)":            "node",
+		"/usr/bin/passt.avx2":                "passt.avx2",
+		"/memfd:runc_cloned:/proc (deleted)": "proc",
+		"/opt/a\xffb":                        "a\uFFFDb",
+	} {
+		x := newFixture(t)
+		x.process(100, "MainThread", 1000)
+		if err := os.Symlink(file, x.procfs+"/100/exe"); err != nil {
+			t.Fatal(err)
+		}
+		s := Socket{ID: 1, Inode: 1000}
+		f := x.finder()
+		x.find(f, []Socket{s}, false)
+		x.want(f, s, Holder{Process: "MainThread", Executable: want})
+
+		// It starts another program.
+		x.remove(x.procfs + "/100/exe")
+		if err := os.Symlink("/usr/bin/other", x.procfs+"/100/exe"); err != nil {
+			t.Fatal(err)
+		}
+		x.find(f, []Socket{s}, true)
+		x.want(f, s, Holder{Process: "MainThread", Executable: "other"})
+	}
+}
+
 func TestTheNamesOfASocketAreBounded(t *testing.T) {
 	x := newFixture(t)
 	for n := range 3 * maxWitnesses {
@@ -169,6 +198,10 @@ func TestTheNamesOfASocketAreBounded(t *testing.T) {
 	x.find(f, []Socket{s}, false)
 	if got := len(f.Holders(s)); got != maxWitnesses {
 		t.Errorf("%d holders, want %d", got, maxWitnesses)
+	}
+	// The oldest are among them: whoever opened the socket.
+	if !slices.Contains(f.Holders(s), Holder{Process: "p0"}) {
+		t.Errorf("the holders are %v, want the oldest", f.Holders(s))
 	}
 }
 

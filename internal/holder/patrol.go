@@ -262,10 +262,15 @@ func (p *patrol) check(b beat, rest func() error) error {
 		}
 		_ = rest()
 	}
+	groups := make(map[string]members)
 	for _, g := range b.guesses {
-		all, err := p.readMembers(g.dir)
-		if err != nil {
-			return err
+		all, read := groups[g.dir]
+		if !read {
+			var err error
+			if all, err = p.readMembers(g.dir); err != nil {
+				return err
+			}
+			groups[g.dir] = all
 		}
 		if id, err := inode(g.dir); err != nil || id != g.id || all.name != g.name {
 			changed = append(changed, g.of)

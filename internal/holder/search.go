@@ -98,8 +98,8 @@ func (f *Finder) searchAll(deadline time.Time, searched map[int]bool) (found []*
 		foundAll = hit && !s.whole && f.foundAll(s)
 	}
 	f.search = nil
-	if s.whole && !s.threads && s.visible && !s.served() {
-		// Perhaps a thread has a descriptor table of its own.
+	if s.whole && !s.threads && s.visible && !s.served() && f.shareDescriptors(os.Getpid(), os.Getpid()) {
+		// Perhaps a thread has a descriptor table of its own. Where tables cannot be compared, a patrol takes its time to read them.
 		f.search = &search{wanted: s.wanted, whole: true, threads: true, visible: true}
 		if f.search.pids, err = f.list(); err != nil {
 			return nil, err
