@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strings"
 )
 
 // shortID is how many digits of a container's ID name a network namespace: as many as container tools show.
@@ -43,7 +44,8 @@ func (n *Namer) Name(pids []int) string {
 	return container
 }
 
-// Inhabitants is what all processes of a network namespace have in common. It is empty unless they are in one container or pod.
+// Inhabitants is what all processes of a network namespace have in common. It is empty unless they are in one container, pod or
+// machine.
 type Inhabitants struct {
 	common Holder
 	users  users
@@ -77,10 +79,15 @@ func (n *Namer) Inhabitants(pids []int) Inhabitants {
 			}
 		}
 	}
-	if common.ContainerID == "" && common.PodUID == "" {
+	if common.ContainerID == "" && common.PodUID == "" && !isMachine(common.Unit) {
 		return Inhabitants{}
 	}
 	return Inhabitants{common, n.users}
+}
+
+// isMachine reports whether a unit is a container of systemd-nspawn, or a virtual machine, as systemd-machined names them.
+func isMachine(unit string) bool {
+	return strings.HasPrefix(unit, "systemd-nspawn@") || strings.HasPrefix(unit, "machine-") && strings.HasSuffix(unit, ".scope")
 }
 
 // Holders returns who holds a socket of the namespace if nothing better is known: nobody else may be there.

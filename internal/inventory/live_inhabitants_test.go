@@ -49,6 +49,12 @@ var inhabitants = []struct {
 		exact:     inventory.Holder{Process: "web", ContainerID: "shop"},
 	},
 	{
+		name:      "systemd-nspawn",
+		processes: [][2]string{{"web", "machine.slice/machine-shop.scope/payload"}, {"web", "machine.slice/machine-shop.scope/supervisor"}},
+		want:      []inventory.Holder{{Process: "web", Unit: "machine-shop.scope"}},
+		exact:     inventory.Holder{Process: "web", Unit: "machine-shop.scope"},
+	},
+	{
 		name: "a fourth process is elsewhere",
 		processes: [][2]string{
 			{"web", "docker-A.scope"}, {"web", "docker-A.scope"}, {"web", "docker-A.scope"}, {"web", "docker-A.scope"}, {"web", "other.service"},
