@@ -96,6 +96,26 @@ func wantFailed(t *testing.T, s *Snapshot, text string, want ...string) {
 	}
 }
 
+// Anyone may ask for a scrape with a tiny timeout, and scrapes that overlap share one read.
+func TestAnImpatientScrapeTakesNoAnswerFromOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost(t)
+		hold := make(chan struct{})
+		h.tcp.hold = hold
+		time.AfterFunc(time.Second, func() { close(hold) })
+		go func() {
+			for range 10 {
+				h.within(t, 50*time.Millisecond)
+			}
+		}()
+		synctest.Wait()
+		s := h.within(t, 5*time.Second)
+		wantFailed(t, s, "")
+		wantPorts(t, s, "tcp 0.0.0.0:22", "udp 0.0.0.0:53")
+		synctest.Wait()
+	})
+}
+
 func TestAReadThatHangsIsAFailedReadAndTheRestIsThere(t *testing.T) {
 	const budget = 5 * time.Second
 	synctest.Test(t, func(t *testing.T) {

@@ -105,7 +105,20 @@ const grace = 200 * time.Millisecond
 // Snapshot reads what listens now. A read that fails is in Snapshot.Reads and logged; it does not affect what else is read. So is one
 // that has not ended by ctx's deadline: it goes on, and a later snapshot has its result.
 func (i *Inventory) Snapshot(ctx context.Context) *Snapshot {
+	for {
+		snapshot, own := i.share(ctx)
+		// Whoever has less time must not take the answer from others.
+		if own || ctx.Err() != nil || !snapshot.unfinished() {
+			return snapshot
+		}
+	}
+}
+
+// share makes a snapshot, or waits for that of another caller. It reports whether the snapshot had the time of this one.
+func (i *Inventory) share(ctx context.Context) (*Snapshot, bool) {
+	own := false
 	flight := i.flight.DoChan("", func() (any, error) {
+		own = true
 		shared := context.Background() // others may wait for the read when this caller no longer does
 		if deadline, has := ctx.Deadline(); has {
 			var cancel context.CancelFunc
@@ -122,14 +135,14 @@ func (i *Inventory) Snapshot(ctx context.Context) *Snapshot {
 	})
 	select {
 	case result := <-flight:
-		return result.Val.(*Snapshot)
+		return result.Val.(*Snapshot), own
 	case <-ctx.Done():
 	}
 	select {
 	case result := <-flight:
-		return result.Val.(*Snapshot)
+		return result.Val.(*Snapshot), own
 	case <-time.After(grace): // the read is another caller's, who has more time
-		return i.failed(errStillReading)
+		return i.failed(errStillReading), false
 	}
 }
 

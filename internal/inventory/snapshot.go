@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"cmp"
+	"errors"
 	"net/netip"
 	"slices"
 	"time"
@@ -68,6 +69,11 @@ type Read struct {
 // Asked reports whether a collector was read, successfully or not.
 func (s *Snapshot) Asked(collector string) bool {
 	return slices.ContainsFunc(s.Reads, func(r Read) bool { return r.Collector == collector })
+}
+
+// unfinished reports whether a read had not ended.
+func (s *Snapshot) unfinished() bool {
+	return slices.ContainsFunc(s.Reads, func(r Read) bool { return errors.Is(r.Err, errStillReading) })
 }
 
 // Succeeded reports whether a collector was read successfully.
