@@ -17,7 +17,7 @@ import (
 const (
 	// perRound is how many namespaces a round reads. The first round reads all of them.
 	perRound = 64
-	// roundTime is the time within which a round may begin to read a namespace. A snapshot waits a little longer for the round's end.
+	// roundTime is the time within which a round may begin to read a namespace, and how long a snapshot waits for the round's end.
 	roundTime = 200 * time.Millisecond
 	// turnTime is how long a round waits for one namespace at most.
 	turnTime = roundTime / 2
@@ -82,7 +82,7 @@ func newRounds(f namespaceFinder, o *Options, now func() time.Time) *rounds {
 // that has ended, or a failure if the one under way is late.
 func (r *rounds) observe(ctx context.Context) *roundResult {
 	r.mu.Lock()
-	patience := roundTime + fairTime
+	patience := roundTime
 	if r.result.version == 0 { // no round has ended yet
 		patience = firstRoundTime
 		if deadline, has := ctx.Deadline(); has {
