@@ -125,6 +125,15 @@ func (r *rounds) round(end chan struct{}, patience time.Duration) {
 		changed, more, err = r.readSome(patience)
 		return err
 	})
+	r.publish(start, changed, more, err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.end, r.step = nil, step{}
+	close(end)
+}
+
+// publish makes what is known the result of the round that began at start.
+func (r *rounds) publish(start time.Time, changed bool, more int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
@@ -133,8 +142,6 @@ func (r *rounds) round(end chan struct{}, patience time.Duration) {
 		r.result = r.joined(changed, more)
 	}
 	r.result.read.Duration = time.Since(start)
-	r.end, r.step = nil, step{}
-	close(end)
 }
 
 // enter notes what the round does next, and until when that is not late: nothing if what is empty.
@@ -158,6 +165,9 @@ func (r *rounds) readSome(patience time.Duration) (changed bool, more int, err e
 	r.findCost = r.now().Sub(begun)
 
 	changed = r.adopt() || changed
+	if slices.ContainsFunc(r.running, func(reading *reading) bool { return reading.of.noteLate() }) {
+		r.publish(begun, true, more, nil) // the round may end after the snapshot, which must not show these listeners
+	}
 	due := r.due()
 	limit, start := perRound, r.now() // not begun: finding the namespaces may take long, and they must still be read
 	if r.count == 1 {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 )
 
@@ -23,32 +24,39 @@ const (
 // listing is not known to be new: it is looked at when its turn comes.
 type pids struct {
 	round int
-	turns int         // in how many rounds each process is looked at
-	first map[int]int // the round in which each process was first listed
+	turns int       // in how many rounds each process is looked at
+	last  []process // the last listing, by pid
 }
 
-// next begins a round with a listing of all processes. It returns those to look at, the new ones first, or all of them.
+// process is a process that was listed.
+type process struct{ pid, first int } // first is the round of its first listing
+
+// next begins a round with a listing of all processes, which it sorts. It returns those to look at, the new ones first, or all of them.
 func (p *pids) next(listed []int, all bool) []int {
 	p.round++
 	p.turns = (len(listed) + maxKnown - 1) / maxKnown
 	if all {
 		p.turns = 1
 	}
-	first := make(map[int]int, len(listed))
+	slices.Sort(listed)
+	last := p.last
+	p.last = make([]process, 0, len(listed))
 	var recent, others []int
 	for _, pid := range listed {
-		round, known := p.first[pid]
-		if !known {
-			round = p.round
+		for len(last) > 0 && last[0].pid < pid {
+			last = last[1:]
 		}
-		first[pid] = round
-		if p.round-round < newRounds {
+		first := p.round
+		if len(last) > 0 && last[0].pid == pid {
+			first = last[0].first
+		}
+		p.last = append(p.last, process{pid, first})
+		if p.round-first < newRounds {
 			recent = append(recent, pid)
 		} else if (pid+p.round)%p.turns == 0 {
 			others = append(others, pid)
 		}
 	}
-	p.first = first
 	return append(recent, others...)
 }
 

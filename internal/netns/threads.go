@@ -46,9 +46,8 @@ func (t *threads) eachOf(root, pid int, look func(tid int)) {
 	}
 }
 
-// next goes on looking at the other threads of the processes that are listed.
+// next goes on looking at the other threads of the processes that are listed, in the order of their pids.
 func (t *threads) next(root int, listed []int, look func(pid, tid int)) {
-	slices.Sort(listed)
 	at, _ := slices.BinarySearch(listed, t.pid)
 	t.rounds++
 	looks := 0

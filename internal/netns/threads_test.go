@@ -156,6 +156,7 @@ func TestEveryThreadIsLookedAtInTurnAndFewInEachRound(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			slices.Sort(listed)
 			walk.next(int(root.Fd()), listed, func(_, tid int) { looks++; seen[tid] = true })
 			if looks > maxThreads {
 				t.Fatalf("%d looks in a round, want %d at most", looks, maxThreads)
