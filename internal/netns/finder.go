@@ -39,11 +39,17 @@ type Finder struct {
 	lastSerial uint64
 	namespaces []*Namespace // by serial
 	byInode    map[uint64]*Namespace
-	omitted    map[uint64]int // inode number → the round that forgets it, unless it is seen again
+	omitted    map[uint64]sighting // by inode number
 	places     places
 
 	open  atomic.Int64 // how many descriptors witnesses have
 	moved []witness    // those that are in another namespace now
+}
+
+// sighting is when a namespace that was left out was last seen.
+type sighting struct {
+	round  int
+	thread bool // in a thread that is looked at seldom
 }
 
 // NewFinder returns a Finder of the namespaces in a procfs. It opens nothing yet.
@@ -53,7 +59,7 @@ func NewFinder(procfs string) *Finder {
 		maxNamespaces:  keptNamespaces,
 		maxDescriptors: keptNamespaces * maxWitnesses,
 		byInode:        make(map[uint64]*Namespace),
-		omitted:        make(map[uint64]int),
+		omitted:        make(map[uint64]sighting),
 	}
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur/descriptorShare < uint64(f.maxDescriptors) {
@@ -85,18 +91,18 @@ func (f *Finder) Find() ([]*Namespace, error) {
 	looked := f.pids.next(listed, lostAll)
 	f.threads.begin()
 	for _, w := range f.moved {
-		f.examine(w.pid, w.tid, f.pids.turns)
+		f.examine(w.pid, w.tid, false)
 	}
 	f.moved = nil
 	// What has lost all its witnesses may live on in processes that are not new.
 	for _, pid := range looked {
-		if !f.examine(pid, pid, f.pids.turns) {
-			f.threads.eachOf(f.rootFD(), pid, func(tid int) { f.examine(pid, tid, f.pids.turns) })
+		if !f.examine(pid, pid, false) {
+			f.threads.eachOf(f.rootFD(), pid, func(tid int) { f.examine(pid, tid, false) })
 		}
 	}
-	f.threads.next(f.rootFD(), listed, func(pid, tid int) { f.examine(pid, tid, f.threads.turns) })
-	for inode, end := range f.omitted {
-		if end <= f.pids.round {
+	f.threads.next(f.rootFD(), listed, func(pid, tid int) { f.examine(pid, tid, true) })
+	for inode, last := range f.omitted {
+		if ago := f.pids.round - last.round; !last.thread && ago >= f.pids.turns || last.thread && f.threads.turns > 0 && ago > f.threads.turns {
 			delete(f.omitted, inode)
 		}
 	}
@@ -145,8 +151,8 @@ func (f *Finder) closeRoot() {
 func (f *Finder) rootFD() int { return int(f.root.Fd()) }
 
 // examine finds out which namespace a thread is in, and makes it a witness if that namespace needs one. It reports whether the thread
-// could be looked at. turns is after how many rounds the thread is looked at again.
-func (f *Finder) examine(pid, tid, turns int) (seen bool) {
+// could be looked at. seldom is whether that is the turn of a thread.
+func (f *Finder) examine(pid, tid int, seldom bool) (seen bool) {
 	path := pathOf(pid, tid)
 	inode, err := inodeAt(f.rootFD(), path+"/"+tcpTable)
 	if err != nil {
@@ -163,13 +169,13 @@ func (f *Finder) examine(pid, tid, turns int) (seen bool) {
 		return true
 	}
 	if o == nil && !f.hasRoom(nil) && !f.makeRoom(path) {
-		f.omitted[inode] = f.pids.round + turns
+		f.omitted[inode] = sighting{f.pids.round, seldom}
 		return true
 	}
 	w, err := openWitness(f.rootFD(), path, pid, tid)
 	if err != nil {
 		if o == nil && !IsHidden(err) { // out of descriptors
-			f.omitted[inode] = f.pids.round + turns
+			f.omitted[inode] = sighting{f.pids.round, seldom}
 		}
 		return true
 	}
@@ -213,8 +219,9 @@ func (f *Finder) makeRoom(path string) bool {
 	if victim == nil {
 		return false
 	}
+	w := victim.oldest()
 	f.end(victim)
-	f.omitted[victim.Inode] = f.pids.round + max(f.pids.turns, f.threads.turns)
+	f.omitted[victim.Inode] = sighting{f.pids.round, w.tid != w.pid}
 	return f.hasRoom(nil) // unless somebody reads the victim
 }
 

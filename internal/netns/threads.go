@@ -19,7 +19,7 @@ const (
 // itself, so they are not urgent, and there may be many.
 type threads struct {
 	pid, tid int // the last one that was looked at
-	turns    int // in how many rounds each thread was looked at, the last time; at least 1
+	turns    int // in how many rounds each thread was looked at, the last time; 0 before that
 	rounds   int // since the first thread was looked at
 	orphans  int // looks at them in this round
 }
@@ -27,7 +27,6 @@ type threads struct {
 // begin begins a round.
 func (t *threads) begin() {
 	t.orphans = 0
-	t.turns = max(t.turns, 1)
 }
 
 // eachOf looks at the threads of a process whose first thread has ended.
