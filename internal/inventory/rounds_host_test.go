@@ -53,7 +53,10 @@ func newHost(t *testing.T, edit ...func(*Options)) *host {
 
 // Find implements namespaceFinder.
 func (h *host) Find() (found []socket.Namespace, omitted int, err error) {
-	time.Sleep(h.finding)
+	h.mu.Lock()
+	finding := h.finding
+	h.mu.Unlock()
+	time.Sleep(finding)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.panics {
@@ -110,6 +113,13 @@ func (h *host) add(ports ...int) *pod {
 	return p
 }
 
+// set calls change while no read looks at what it changes.
+func (h *host) set(change func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	change()
+}
+
 // remove ends a namespace.
 func (h *host) remove(p *pod) {
 	h.mu.Lock()
@@ -137,14 +147,15 @@ func (p *pod) fail(proto socket.Protocol, err error) {
 func (p *pod) begin() {
 	p.host.mu.Lock()
 	p.count++
+	panics, hold, takes := p.panics, p.hold, p.takes
 	p.host.mu.Unlock()
-	if p.panics {
+	if panics {
 		panic("index out of range")
 	}
-	if p.hold != nil {
-		<-p.hold
+	if hold != nil {
+		<-hold
 	}
-	time.Sleep(p.takes)
+	time.Sleep(takes)
 }
 
 // inside puts the process that lives in the namespace into a cgroup.

@@ -13,8 +13,9 @@ import (
 
 // stop makes readings of a namespace wait until the result is closed.
 func (p *pod) stop() (hold chan struct{}) {
-	p.hold = make(chan struct{})
-	return p.hold
+	hold = make(chan struct{})
+	p.host.set(func() { p.hold = hold })
+	return hold
 }
 
 func TestANamespaceThatIsLateIsAFailureAndItsListenersAloneAreAbsent(t *testing.T) {
@@ -44,11 +45,12 @@ func TestANamespaceThatIsLateIsAFailureAndItsListenersAloneAreAbsent(t *testing.
 		if got := strings.Count(h.log.String(), "level=error"); got != 1 || !strings.Contains(h.log.String(), called(slow)) {
 			t.Errorf("%d errors were logged, want one that names the namespace:\n%s", got, &h.log)
 		}
+		synctest.Wait()
 		if slow.count != 2 {
 			t.Errorf("it was begun to read %d times, want 2", slow.count)
 		}
 
-		slow.hold = nil
+		h.set(func() { slow.hold = nil })
 		slow.listen(socket.TCP, at("0.0.0.0:82", 82))
 		close(hold)
 		synctest.Wait()
@@ -63,7 +65,7 @@ func TestANamespaceMayTakeSeveralTimesAsLongAsTheLastTime(t *testing.T) {
 	withHost(t, func(t *testing.T, h *host) {
 		huge := h.add(80)
 		h.Snapshot()
-		huge.takes = 4 * time.Second
+		h.set(func() { huge.takes = 4 * time.Second })
 		h.Snapshot()
 		time.Sleep(minLate + time.Millisecond)
 		wantFailure(t, h.Snapshot(), []string{"still being read after 3s"})
@@ -94,9 +96,11 @@ func TestManyNamespacesThatHangStopNeitherTheOthersNorTakeEndlessResources(t *te
 			hung = append(hung, p)
 		}
 		begun := func() (n int) {
-			for _, p := range hung {
-				n += p.count
-			}
+			h.set(func() {
+				for _, p := range hung {
+					n += p.count
+				}
+			})
 			return n
 		}
 		var s *Snapshot
@@ -117,7 +121,7 @@ func TestManyNamespacesThatHangStopNeitherTheOthersNorTakeEndlessResources(t *te
 		}
 
 		// With so many, one more that was quick is a failure of all.
-		good.hold = hold
+		h.set(func() { good.hold = hold })
 		h.Snapshot()
 		time.Sleep(minLate + time.Millisecond)
 		wantFailure(t, h.Snapshot(), []string{fmt.Sprintf("network namespace %s and %d others: still being read after 3s", called(good), maxReaders)})
@@ -137,13 +141,13 @@ func TestASearchForNamespacesThatHangsIsAFailureOfAll(t *testing.T) {
 	withHost(t, func(t *testing.T, h *host) {
 		p := h.add(80)
 		wantSeen(t, h.Snapshot(), unknown(p, 80))
-		h.finding = time.Minute
+		h.set(func() { h.finding = time.Minute })
 		wantSeen(t, h.Snapshot(), unknown(p, 80)) // from the last round
 		time.Sleep(minLate)
 		for range 3 {
 			wantFailure(t, h.Snapshot(), []string{"find network namespaces: still being read after 3s"})
 		}
-		h.finding = 0
+		h.set(func() { h.finding = 0 })
 		time.Sleep(time.Minute)
 		p.listen(socket.TCP, at("0.0.0.0:81", 81))
 		wantSeen(t, h.Snapshot(), unknown(p, 81))
