@@ -12,8 +12,8 @@ import (
 	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
-// watch is how long an act takes at least, even if all alerts have come: 10 minutes on a real host. An alert waits at most 5
-// minutes, for what a window of 5 minutes shows.
+// watch is how long an act takes at least, even if all alerts have come: 10 minutes on a real host. An alert that must not fire waits
+// at most 5 minutes, for what a window of 5 minutes shows.
 const watch = 10 * time.Minute / speed
 
 // incident is one thing that happens, and the alerts that it must bring.

@@ -42,7 +42,9 @@ func (s *script) ofPorts() []*incident {
 		db.service("postgres").moves("tcp/127.0.0.1:5432"),
 		db.service("gitd").isReplaced("another program takes a port, which the exporter has no right to see"),
 
-		plain.on("the exporter is upgraded", func() error { return plain.exporter.upgrade() }, nil),
+		plain.on("the exporter is upgraded, and reads all network namespaces", func() error {
+			return plain.exporter.upgrade("--collector.netns=all")
+		}, nil),
 		plain.service("apid").stops("PortVanished"),
 		plain.service("shopd").restarts("PortVanished"),
 		plain.service("redis").moves("tcp/0.0.0.0:6379"),
@@ -86,8 +88,14 @@ func (s *script) ofExporters() []*incident {
 		web.service("shopd").stops("PortGoneMissing shop"),
 		db.on("the host goes away, and boots", db.die, db.boot, "ListenExporterDown"),
 		// A port that is left out must not look closed.
-		plain.on("the exporter is upgraded, and leaves ports out", func() error { return plain.exporter.upgrade("--collector.max-ports=10") },
-			func() error { return plain.exporter.upgrade() }, "ListenPortsOmitted"),
+		plain.on("the exporter is upgraded, and leaves out ports and network namespaces", func() error {
+			plain.exporter.files = 64
+			return errors.Join(plain.makeNamespaces(100), plain.exporter.upgrade("--collector.max-ports=10", "--collector.netns=all"))
+		}, func() error {
+			plain.exporter.files = 0
+			plain.namespaces.Kill()
+			return plain.exporter.upgrade()
+		}, "ListenPortsOmitted", "ListenNamespacesNeverRead"),
 		plain.appears("a rogue privileged listener", "rpcbind", []string{"tcp/0.0.0.0:111"}, "UnexpectedPrivilegedListener"),
 		plain.appears("a rogue high port", "backdoor", []string{"tcp/0.0.0.0:31337"}),
 	}

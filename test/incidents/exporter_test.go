@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -20,6 +21,7 @@ type exporter struct {
 	root     bool     // may see which process holds a port
 	registry string   // at the start; empty for none
 	flags    []string // of this exporter only
+	files    int      // how many it may have open, if that is limited
 	process  *host.Process
 }
 
@@ -42,6 +44,9 @@ func (e *exporter) start(flags ...string) error {
 		flags = append(flags, "--registry.file="+e.file())
 	}
 	cmd := exec.Command(e.host.world.exporter, append(flags, e.flags...)...)
+	if e.files > 0 {
+		cmd = exec.Command("prlimit", slices.Concat([]string{fmt.Sprintf("--nofile=%d", e.files)}, cmd.Args)...)
+	}
 	cmd.Stderr = log
 	if !e.root {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}

@@ -28,6 +28,8 @@ type machine struct {
 	init     *host.Process
 	services []*service
 	exporter *exporter
+	// namespaces is the process of a user who has made network namespaces.
+	namespaces *host.Process
 }
 
 // address is that of the host, as Prometheus sees it.
@@ -88,6 +90,16 @@ func beHost() error {
 	fmt.Println(host.Ready)
 	_, err := io.Copy(io.Discard, os.Stdin)
 	return err
+}
+
+// makeNamespaces has a process make so many network namespaces, which end with it.
+func (h *machine) makeNamespaces(number int) error {
+	return h.inside(func() (err error) {
+		// The end of PID 1 of their own PID namespace ends the others.
+		h.namespaces, err = host.Start(exec.Command("unshare", "--pid", "--fork", "--kill-child", "sh", "-c",
+			fmt.Sprintf("for n in $(seq %d); do unshare --net sleep 1000 & done; wait", number)))
+		return err
+	})
 }
 
 // inside calls do on a thread that is on the host. Processes that do starts are processes of the host.

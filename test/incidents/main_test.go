@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 func TestIncidents(t *testing.T) {
 	host.Program(t, "test-incidents")
 	host.NeedRoot(t)
-	host.NeedTools(t, "alertmanager", "ip", "prometheus")
+	host.NeedTools(t, "alertmanager", "ip", "prlimit", "prometheus", "unshare")
 	host.Own(t, roleWorld, 10*time.Minute, false)
 }
 
