@@ -52,6 +52,23 @@ udp    10.1.1.10  40000  private     -        ephemeral     -       0B
 	}
 }
 
+// The violation says why a service is not up, but only where it is shown.
+func TestAServiceIsMissingWhereTheViolationIsFilteredOut(t *testing.T) {
+	file := program.WriteFile(t, "ports.yml", "services: [{name: ssh, port: 22, bind: loopback}]")
+	for filter, want := range map[string]string{"1": "ssh bind", "22": "ssh missing"} {
+		_, table, _ := program.Run(t, "list", "--path.procfs="+program.NewProcfs(t), "--registry.file="+file, "--collector.port-exclude="+filter)
+		var got string
+		for _, line := range columns(table) {
+			if line[2] == "22" {
+				got += line[4] + " " + line[5]
+			}
+		}
+		if got != want {
+			t.Errorf("without port %s: %q, want %q:\n%s", filter, got, want, table)
+		}
+	}
+}
+
 func TestListOfAnIdleHostIsOnlyTheHeader(t *testing.T) {
 	procfs := program.NewProcfs(t)
 	for name, table := range map[string]string{"tcp": program.TCPHeader, "tcp6": program.TCP6Header, "udp": program.UDPHeader, "udp6": program.UDP6Header} {

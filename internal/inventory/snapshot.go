@@ -82,12 +82,24 @@ func (s *Snapshot) Succeeded(collector string) bool {
 }
 
 // Missing returns the required services that do not listen, as far as their protocols were read: none without a registry. It leaves
-// out those for which a listener has a verdict that says why.
+// out those for which the verdict on one of the Listeners says why they are not up.
 func (s *Snapshot) Missing() []ServiceState {
 	if s.Compliance == nil {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(s.Compliance.Services), func(state ServiceState) bool { return state.Up || state.Violated })
+	type place struct {
+		service, proto string
+		port           uint16
+	}
+	explained := make(map[place]bool)
+	for i := range s.Listeners {
+		if l := &s.Listeners[i]; l.Verdict.Reason == ReasonBind || l.Verdict.Reason == ReasonProcess {
+			explained[place{l.Verdict.Service, l.Proto, l.Addr.Port()}] = true
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(s.Compliance.Services), func(state ServiceState) bool {
+		return state.Up || explained[place{state.Name, state.Proto, state.Port}]
+	})
 }
 
 // The types of holders and of a registry's verdicts. With these names, code that shows a snapshot need not import either.

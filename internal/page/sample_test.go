@@ -91,6 +91,7 @@ func sample() *inventory.Snapshot {
 				required("ssh", "remote administration", inventory.TCP, 22, true),
 				required("postgres", "the orders database", inventory.TCP, 5432, false),
 				required("redis", "the session cache", inventory.TCP, 6379, false),
+				required("sessions", "who is logged in", inventory.TCP, 6379, false), // it shares the port
 			},
 		},
 	}

@@ -139,7 +139,7 @@ func TestASnapshotIsAPage(t *testing.T) {
 				},
 				Missing: []missing{
 					{"postgres", "the orders database", "tcp", 5432, "nothing listens as declared"},
-					{"redis", "the session cache", "tcp", 6379, "the port is open, but not as declared"},
+					{"sessions", "who is logged in", "tcp", 6379, "the port is open, but not as declared"},
 				},
 				Ports: []uint16{4444, 5433, 6379, 30007, 443, 22, 22, 53, 10190},
 			},
@@ -177,7 +177,7 @@ func TestASnapshotIsAPage(t *testing.T) {
 				},
 				Missing: []missing{
 					{"postgres", "the orders database", "tcp", 5432, "nothing listens as declared"},
-					{"redis", "the session cache", "tcp", 6379, "the port is open, but not as declared"},
+					{"sessions", "who is logged in", "tcp", 6379, "the port is open, but not as declared"},
 				},
 				Ports: []uint16{4444, 5433, 6379, 30007, 443, 22, 22, 10190, 5432},
 			},

@@ -135,9 +135,6 @@ type ServiceState struct {
 	// Assumed is set if Up depends on whether a listener on :: takes IPv4, which is not known. It is then taken from
 	// net.ipv6.bindv6only.
 	Assumed bool
-	// Violated is set if a listener on the port has a verdict with ReasonBind or ReasonProcess that names this service. If the
-	// service is not up, that verdict says why.
-	Violated bool
 }
 
 // Up returns the state of each row of Services, in the same order. A row is up if a socket on its port is as declared. A listener on
@@ -154,9 +151,6 @@ func (t *Table) Up(listeners []Listener, bindV6Only bool) []ServiceState {
 			if e.required && (len(l.Sockets) == 0 || slices.ContainsFunc(l.Sockets, e.holds)) {
 				states[e.row(proto, port)].add(&e.bind, l, bindV6Only)
 			}
-		}
-		if e, reason := t.match(l); reason != "" && e.required {
-			states[e.row(proto, port)].Violated = true
 		}
 	}
 	return states

@@ -61,29 +61,28 @@ func TestAServiceIsUpWhenOneListenerIsAsDeclared(t *testing.T) {
 		bindV6Only     bool
 		listeners      []Listener
 		up, assumed    bool
-		violated       bool
 	}{
-		{"nothing listens", "", false, nil, false, false, false},
-		{"on another port", "", false, []Listener{on("tcp", "0.0.0.0:23")}, false, false, false},
-		{"narrower than declared", "", false, []Listener{on("tcp", "127.0.0.1:22")}, true, false, false},
-		{"wider than declared", "bind: 10.0.0.1", false, []Listener{on("tcp", "0.0.0.0:22")}, false, false, true},
-		{"elsewhere than declared", "bind: 10.0.0.1", false, []Listener{on("tcp", "10.0.0.2:22")}, false, false, true},
-		{"held by another", "process: sshd", false, []Listener{nc}, false, false, true},
-		{"held by another, and as declared", "process: sshd", false, []Listener{nc, heldBy(on("tcp", "[::]:22"), Holder{Process: "sshd"})}, true, false, true},
-		{"the exporter's own", "process: sshd", false, []Listener{own}, false, false, true},
+		{"nothing listens", "", false, nil, false, false},
+		{"on another port", "", false, []Listener{on("tcp", "0.0.0.0:23")}, false, false},
+		{"narrower than declared", "", false, []Listener{on("tcp", "127.0.0.1:22")}, true, false},
+		{"wider than declared", "bind: 10.0.0.1", false, []Listener{on("tcp", "0.0.0.0:22")}, false, false},
+		{"elsewhere than declared", "bind: 10.0.0.1", false, []Listener{on("tcp", "10.0.0.2:22")}, false, false},
+		{"held by another", "process: sshd", false, []Listener{nc}, false, false},
+		{"held by another, and as declared", "process: sshd", false, []Listener{nc, heldBy(on("tcp", "[::]:22"), Holder{Process: "sshd"})}, true, false},
+		{"the exporter's own", "process: sshd", false, []Listener{own}, false, false},
 
-		{"any, only IPv6", "", false, []Listener{dual(Yes)}, true, false, false},
-		{"IPv4, IPv4 too", "bind: 0.0.0.0", true, []Listener{dual(No)}, true, false, true},
-		{"IPv4, only IPv6", "bind: 0.0.0.0", false, []Listener{dual(Yes)}, false, false, true},
-		{"IPv4, most likely too", "bind: 0.0.0.0", false, []Listener{dual(Unknown)}, true, true, true},
-		{"IPv4, most likely not", "bind: 0.0.0.0", true, []Listener{dual(Unknown)}, false, true, true},
-		{"IPv4, most likely not, but another does", "bind: 0.0.0.0", true, []Listener{dual(Unknown), on("tcp", "0.0.0.0:22")}, true, false, true},
-		{"IPv4, most likely too, and another does", "bind: 0.0.0.0", false, []Listener{on("tcp", "0.0.0.0:22"), dual(Unknown)}, true, false, true},
-		{"one address, IPv4 too", "bind: 10.0.0.1", false, []Listener{dual(No)}, false, false, true},
-		{"IPv4, IPv4 too, held by another", "bind: 0.0.0.0, process: sshd", false, []Listener{heldBy(dual(No), Holder{Process: "nc"})}, false, false, true},
+		{"any, only IPv6", "", false, []Listener{dual(Yes)}, true, false},
+		{"IPv4, IPv4 too", "bind: 0.0.0.0", true, []Listener{dual(No)}, true, false},
+		{"IPv4, only IPv6", "bind: 0.0.0.0", false, []Listener{dual(Yes)}, false, false},
+		{"IPv4, most likely too", "bind: 0.0.0.0", false, []Listener{dual(Unknown)}, true, true},
+		{"IPv4, most likely not", "bind: 0.0.0.0", true, []Listener{dual(Unknown)}, false, true},
+		{"IPv4, most likely not, but another does", "bind: 0.0.0.0", true, []Listener{dual(Unknown), on("tcp", "0.0.0.0:22")}, true, false},
+		{"IPv4, most likely too, and another does", "bind: 0.0.0.0", false, []Listener{on("tcp", "0.0.0.0:22"), dual(Unknown)}, true, false},
+		{"one address, IPv4 too", "bind: 10.0.0.1", false, []Listener{dual(No)}, false, false},
+		{"IPv4, IPv4 too, held by another", "bind: 0.0.0.0, process: sshd", false, []Listener{heldBy(dual(No), Holder{Process: "nc"})}, false, false},
 	} {
 		table := parse(t, "services:", "  - {name: ssh, port: 22, "+test.declared+"}").For("")
-		want := []ServiceState{{Service: &Service{Name: "ssh", Proto: "tcp", Port: 22}, Up: test.up, Assumed: test.assumed, Violated: test.violated}}
+		want := []ServiceState{{Service: &Service{Name: "ssh", Proto: "tcp", Port: 22}, Up: test.up, Assumed: test.assumed}}
 		if diff := cmp.Diff(want, table.Up(test.listeners, test.bindV6Only)); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", test.name, diff)
 		}
