@@ -71,22 +71,26 @@ func draftsOf(candidates []Candidate) []draft {
 // addresses become one, because a registry cannot tell them apart.
 func draftsOnPort(candidates []Candidate) []draft {
 	var owners []owner
-	held := make(map[string][]Listener)
+	var held [][]Listener // of each owner
+	index := make(map[string]int)
 	listeners := make([]Listener, len(candidates))
 	for i, c := range candidates {
 		listeners[i] = c.Listener
 		o := ownerOf(c)
-		if held[o.key()] == nil {
-			owners = append(owners, o)
+		key := fmt.Sprintf("%q", o)
+		at, known := index[key]
+		if !known {
+			at = len(owners)
+			index[key], owners, held = at, append(owners, o), append(held, nil)
 		}
-		held[o.key()] = append(held[o.key()], c.Listener)
+		held[at] = append(held[at], c.Listener)
 	}
 	for _, words := range []bool{true, false} {
 		drafts := make([]draft, len(owners))
 		for i, o := range owners {
-			drafts[i] = draft{owner: o, bind: bindOf(held[o.key()], words)}
+			drafts[i] = draft{owner: o, bind: bindOf(held[i], words)}
 		}
-		if !shareAddresses(drafts) {
+		if !shareAddresses(drafts, held) {
 			slices.SortFunc(drafts, func(a, b draft) int { return slices.Compare(a.bind, b.bind) })
 			return drafts
 		}
@@ -99,8 +103,6 @@ func draftsOnPort(candidates []Candidate) []draft {
 	one.processes, one.units = union(processes), union(units)
 	return []draft{{owner: one, bind: bindOf(listeners, true)}}
 }
-
-func (o owner) key() string { return fmt.Sprintf("%q", o) }
 
 // maxNames is how many names of processes or units a draft lists. Where there are more, it leaves them open.
 const maxNames = 4
@@ -123,17 +125,21 @@ func union(lists [][]string) (all []string) {
 	return all
 }
 
-func shareAddresses(drafts []draft) bool {
-	allowed := make([]*bind, len(drafts))
+// shareAddresses reports whether a registry cannot tell the drafts apart: two of them conflict, or one permits a listener of another.
+// held are the listeners of each.
+func shareAddresses(drafts []draft, held [][]Listener) bool {
+	allowed := make([]bind, len(drafts))
 	for i, d := range drafts {
-		var all bind
 		for _, word := range d.bind {
 			one, _ := parseBind(word)
-			all = all.and(one)
+			allowed[i] = allowed[i].and(one)
 		}
-		allowed[i] = &all
-		if slices.ContainsFunc(allowed[:i], allowed[i].overlaps) {
-			return true
+	}
+	for i := range allowed {
+		for j := range allowed {
+			if i < j && allowed[i].overlaps(&allowed[j]) || i != j && slices.ContainsFunc(held[i], func(l Listener) bool { return allowed[j].permits(&l) }) {
+				return true
+			}
 		}
 	}
 	return false

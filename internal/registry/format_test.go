@@ -235,6 +235,7 @@ func FuzzFormat(f *testing.F) {
 	f.Add([]byte{0, 1, 0, 4, 18, 1, 0, 1, 82, 1, 3, 3, 50, 2, 0, 31}, "MainThread", "node", " .service", "*")
 	f.Add([]byte{64, 1, 0, 3, 64, 2, 0, 255}, "a*?[b", "/", "user@1.service/app-*-0123.scope", "(gone)")
 	f.Add([]byte("\x1200A0000"), "0", "1", "0", "0")
+	f.Add([]byte("1\x8daA\x8d\x8da0"), "0", "0", "0", "0")
 	f.Add([]byte{0, 1, 0, 1, 1, 2, 0, 1}, " ", "/x", strings.Repeat(" ", 160)+"x.service", "")
 	f.Add([]byte{0, 1, 0, 1}, "a", strings.Repeat("a", 250), strings.Repeat("a", 193)+".socket", "%")
 	addresses := []string{"0.0.0.0", "::", "::", "127.0.0.1", "127.0.0.53", "::1", "10.0.0.1", "::ffff:10.0.0.1", "fe80::1%eth0", "2001:db8::1", "::ffff:0.0.0.0"}
