@@ -34,7 +34,7 @@ func TestABurstOfLinesIsLoggedInItsOrder(t *testing.T) {
 	const count = 10_000
 	go func() {
 		for n := range count {
-			fmt.Fprintf(l, "%d %s\n", n, strings.Repeat("x", 200))
+			_, _ = fmt.Fprintf(l, "%d %s\n", n, strings.Repeat("x", 200))
 		}
 	}()
 	lines := bufio.NewScanner(r)
@@ -54,7 +54,7 @@ func TestLinesThatNobodyReadsAreDroppedAndCounted(t *testing.T) {
 	l := NewLogWriter(w, notice)
 	const count = 10_000
 	for n := range count {
-		fmt.Fprintf(l, "%d %s\n", n, strings.Repeat("x", 200))
+		_, _ = fmt.Fprintf(l, "%d %s\n", n, strings.Repeat("x", 200))
 	}
 	dropped := l.Dropped()
 	if dropped == 0 || dropped == count {
@@ -106,11 +106,11 @@ func TestLinesThatCannotBeWrittenAreCounted(t *testing.T) {
 	f := &flaky{full: true}
 	l := NewLogWriter(f, notice)
 	for range 3 {
-		fmt.Fprint(l, "lost\n")
+		_, _ = fmt.Fprint(l, "lost\n")
 		l.Flush(time.Minute)
 	}
 	f.set(false)
-	fmt.Fprint(l, "kept\n")
+	_, _ = fmt.Fprint(l, "kept\n")
 	l.Flush(time.Minute)
 	if got, want := f.text.String(), "dropped 3\nkept\n"; got != want || l.Dropped() != 3 {
 		t.Errorf("wrote %q, want %q; %d dropped, want 3", got, want, l.Dropped())

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime/debug"
@@ -27,7 +28,7 @@ func (p *panics) guard(subject string, do func() error) (err error) {
 		if value == nil {
 			return
 		}
-		if value == http.ErrAbortHandler {
+		if cause, isError := value.(error); isError && errors.Is(cause, http.ErrAbortHandler) {
 			panic(value)
 		}
 		err = fmt.Errorf("panic: %v", value)
