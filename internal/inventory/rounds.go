@@ -274,10 +274,10 @@ const maxListed = 5
 func listed(errs []error) (err error) {
 	slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
 	for n, next := range errs {
-		switch {
-		case n == 0:
+		switch n {
+		case 0:
 			err = next
-		case n == maxListed:
+		case maxListed:
 			return fmt.Errorf("%w; and %d more", err, len(errs)-n)
 		default:
 			err = fmt.Errorf("%w; %w", err, next)
