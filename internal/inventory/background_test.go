@@ -133,7 +133,6 @@ func TestAReadThatHangsIsAFailedReadAndTheRestIsThere(t *testing.T) {
 		if got := strings.Count(h.log.String(), "cannot read listening tcp sockets"); got != 1 {
 			t.Errorf("logged %d times:\n%s", got, h.log)
 		}
-		h.tcp.hold = nil
 		close(hold)
 		synctest.Wait()
 		for range 2 {
@@ -162,7 +161,6 @@ func TestTheFirstSnapshotAnswersInTimeAndALaterOneIsComplete(t *testing.T) {
 				}
 			}
 		}
-		h.holders.hold = nil
 		close(hold)
 		synctest.Wait()
 		s := h.within(t, time.Second)

@@ -23,7 +23,7 @@ func TestTheFirstSnapshotIsTheUnionOfSeveralReads(t *testing.T) {
 	}
 
 	b = newBench(t) // of two, where a read takes long
-	b.source.onRead = func() { b.clock = b.clock.Add(4 * time.Second) }
+	b.source.onRead = func() { b.advance(4 * time.Second) }
 	b.source.say(socket.TCP, ssh, both)
 	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
 	if got := b.source.reads[socket.TCP]; got != 2 {
@@ -60,7 +60,7 @@ func TestWhereReadsTakeLongAMissingListenerStaysUntilLaterRoundsAreSure(t *testi
 	b := newBench(t)
 	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1), at("0.0.0.0:80", 2)))
 	b.Snapshot()
-	b.source.onRead = func() { b.clock = b.clock.Add(4 * time.Second) }
+	b.source.onRead = func() { b.advance(4 * time.Second) }
 	b.source.say(socket.TCP, has(at("0.0.0.0:22", 1)))
 	for range goneAfter - 1 {
 		wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
@@ -82,9 +82,9 @@ func TestAnUnchangedReadIsTheLastSnapshotOnlyWhileNothingWaits(t *testing.T) {
 	b.Snapshot()
 	b.source.say(socket.TCP, unchanged(ssh, http))
 	b.source.say(socket.UDP, unchanged(wireguard))
-	b.clock = b.clock.Add(59 * time.Second)
+	b.advance(59 * time.Second)
 	wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80")
-	b.clock = b.clock.Add(time.Second) // the age is reached though no read changed
+	b.advance(time.Second) // the age is reached though no read changed
 	last := b.Snapshot()
 	wantPorts(t, last, "tcp 0.0.0.0:22", "tcp 0.0.0.0:80", "udp 0.0.0.0:51820")
 	next := b.Snapshot()
@@ -94,7 +94,7 @@ func TestAnUnchangedReadIsTheLastSnapshotOnlyWhileNothingWaits(t *testing.T) {
 	}
 
 	// A socket that wavers goes, even if the reads that lack it are all the same.
-	b.source.onRead = func() { b.clock = b.clock.Add(4 * time.Second) }
+	b.source.onRead = func() { b.advance(4 * time.Second) }
 	b.source.say(socket.TCP, has(ssh), unchanged(ssh))
 	for range goneAfter - 1 {
 		wantPorts(t, b.Snapshot(), "tcp 0.0.0.0:22", "tcp 0.0.0.0:80", "udp 0.0.0.0:51820")
@@ -199,11 +199,11 @@ func TestAListenerIsFirstSeenWhenItAppears(t *testing.T) {
 		t.Error("what was there at the start has a time")
 	}
 
-	b.clock = b.clock.Add(time.Hour)
-	appeared := b.clock
+	b.advance(time.Hour)
+	appeared := b.now()
 	b.source.say(socket.TCP, has(old, at("0.0.0.0:80", 2)))
 	b.Snapshot()
-	b.clock = b.clock.Add(time.Hour)
+	b.advance(time.Hour)
 	if got := b.Snapshot().Listeners[1].FirstSeen; !got.Equal(appeared) {
 		t.Errorf("first seen %s, want %s", got, appeared)
 	}
@@ -216,10 +216,10 @@ func TestAListenerIsFirstSeenWhenItAppears(t *testing.T) {
 
 	b.source.say(socket.TCP, has(at("0.0.0.0:80", 3)))
 	b.Snapshot()
-	b.clock = b.clock.Add(time.Hour)
+	b.advance(time.Hour)
 	b.source.say(socket.TCP, has(at("0.0.0.0:22", 4), at("0.0.0.0:80", 3)))
-	if got := b.Snapshot().Listeners[0].FirstSeen; !got.Equal(b.clock) {
-		t.Errorf("first seen %s after a return, want %s", got, b.clock)
+	if got := b.Snapshot().Listeners[0].FirstSeen; !got.Equal(b.now()) {
+		t.Errorf("first seen %s after a return, want %s", got, b.now())
 	}
 }
 
@@ -227,7 +227,7 @@ func TestAFailureAtTheStartDoesNotMakeOldListenersNew(t *testing.T) {
 	b := newBench(t)
 	b.source.say(socket.UDP, answer{err: errors.New("no")})
 	b.Snapshot()
-	b.clock = b.clock.Add(time.Hour)
+	b.advance(time.Hour)
 	b.source.say(socket.UDP, has(dropping(at("0.0.0.0:53", 1), 1000)))
 	if l := only(t, b.Snapshot()); !l.FirstSeen.IsZero() || l.Drops != 0 {
 		t.Errorf("got %+v", l)
@@ -241,12 +241,12 @@ func TestAYoungSocketOnAnEphemeralUDPPortIsNotReported(t *testing.T) {
 	b.source.say(socket.UDP, has(at("0.0.0.0:53", 4), resolver, wireguard))
 	wantPorts(t, b.Snapshot(), "udp 0.0.0.0:53", "tcp 0.0.0.0:40000")
 
-	b.clock = b.clock.Add(59 * time.Second)
+	b.advance(59 * time.Second)
 	other := at("0.0.0.0:40000", 5) // the same port, another client
 	b.source.say(socket.UDP, has(at("0.0.0.0:53", 4), other, wireguard))
 	wantPorts(t, b.Snapshot(), "udp 0.0.0.0:53", "tcp 0.0.0.0:40000")
 
-	b.clock = b.clock.Add(time.Second)
+	b.advance(time.Second)
 	wantPorts(t, b.Snapshot(), "udp 0.0.0.0:53", "tcp 0.0.0.0:40000", "udp 0.0.0.0:51820")
 }
 
@@ -255,13 +255,13 @@ func TestAnEphemeralSocketThatOneReadHidesKeepsItsAge(t *testing.T) {
 	wireguard := at("0.0.0.0:51820", 1)
 	b.source.say(socket.UDP, has())
 	b.Snapshot()
-	opened := b.clock
+	opened := b.now()
 	b.source.say(socket.UDP, has(wireguard))
 	b.Snapshot()
-	b.clock = b.clock.Add(30 * time.Second)
+	b.advance(30 * time.Second)
 	b.source.say(socket.UDP, has())
 	b.Snapshot()
-	b.clock = b.clock.Add(30 * time.Second)
+	b.advance(30 * time.Second)
 	b.source.say(socket.UDP, has(wireguard))
 	if l := only(t, b.Snapshot()); !l.FirstSeen.Equal(opened) {
 		t.Errorf("first seen %s, want the time it was opened, %s", l.FirstSeen, opened)
@@ -272,13 +272,13 @@ func TestTheOldestOfSeveralSocketsDecidesTheAge(t *testing.T) {
 	b := newBench(t)
 	b.source.say(socket.UDP, has())
 	b.Snapshot()
-	opened := b.clock
+	opened := b.now()
 	workers := []socket.Socket{}
 	for n := range 12 { // many, because a map gives them in any order
 		workers = append(workers, at("0.0.0.0:51820", uint64(n+1)))
 		b.source.say(socket.UDP, has(workers...))
 		wantPorts(t, b.Snapshot())
-		b.clock = b.clock.Add(5 * time.Second)
+		b.advance(5 * time.Second)
 	}
 	if l := only(t, b.Snapshot()); !l.FirstSeen.Equal(opened) || l.Sockets != len(workers) {
 		t.Errorf("got %+v", l)
@@ -307,7 +307,7 @@ func TestAListenerKeepsTheRangeThatItWasFirstSeenWith(t *testing.T) {
 	wantPorts(t, b.Snapshot())
 	b.source.say(socket.UDP, has(at("0.0.0.0:4789", 3)))
 	b.Snapshot()
-	b.clock = b.clock.Add(time.Minute)
+	b.advance(time.Minute)
 	wantRange(RangeEphemeral, true, at("0.0.0.0:4789", 3))
 }
 
@@ -365,18 +365,18 @@ func TestDropsOutliveTheListenerForAnHour(t *testing.T) {
 	if diff := cmp.Diff([]uint64{9}, gone()); diff != "" {
 		t.Errorf("drops of what went (-want +got):\n%s", diff)
 	}
-	b.clock = b.clock.Add(59 * time.Minute)
+	b.advance(59 * time.Minute)
 	b.source.say(socket.UDP, has(dropping(at("0.0.0.0:53", 2), 1)))
 	if s := b.Snapshot(); only(t, s).Drops != 10 || len(s.Gone) != 0 {
 		t.Errorf("after a return: %+v", s)
 	}
 	b.source.say(socket.UDP, has())
 	gone()
-	b.clock = b.clock.Add(59 * time.Minute)
+	b.advance(59 * time.Minute)
 	if diff := cmp.Diff([]uint64{10}, gone()); diff != "" {
 		t.Errorf("59 minutes later (-want +got):\n%s", diff)
 	}
-	b.clock = b.clock.Add(time.Minute)
+	b.advance(time.Minute)
 	if got := gone(); len(got) != 0 {
 		t.Errorf("an hour later: %v", got)
 	}
@@ -391,7 +391,7 @@ func TestPortsThatComeAndGoDoNotFillTheMemory(t *testing.T) {
 			b := newBench(t, func(o *Options) { o.MaxPorts = 50 })
 			b.Snapshot()
 			for n := range 500 {
-				b.clock = b.clock.Add(time.Second)
+				b.advance(time.Second)
 				s := at(fmt.Sprintf("0.0.0.0:%d", 1+n), uint64(n+1))
 				b.source.say(socket.UDP, has(dropping(s, drops)))
 				b.source.say(socket.TCP, has(s))

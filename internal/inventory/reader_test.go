@@ -57,7 +57,7 @@ func startReader(t *testing.T, rights netnstest.Rights, todo task) *reader {
 	}
 	same := host.Again(readerRole, binary, string(encoded))
 	cmd := rights.Command(t, same.Path, same.Args[1:]...)
-	cmd.Env = append(same.Env, "GORACE=atexit_sleep_ms=0") // there are dozens of readers, and each would sleep for a second
+	cmd.Env = append(slices.Clone(same.Env), "GORACE=atexit_sleep_ms=0") // there are dozens of readers, and each would sleep for a second
 	said := new(bytes.Buffer)
 	cmd.Stderr = said
 	input, err := cmd.StdinPipe()

@@ -103,9 +103,10 @@ func unchanged(rows ...socket.Socket) answer { return answer{rows: rows, same: t
 // bench is an inventory of a scripted source at a time of the test's own.
 type bench struct {
 	*Inventory
-	source *scripted
-	clock  time.Time
-	log    bytes.Buffer
+	source  *scripted
+	clockMu sync.Mutex
+	clock   time.Time
+	log     bytes.Buffer
 }
 
 // kernelRanges are the kernel's defaults.
@@ -114,8 +115,21 @@ var kernelRanges = socket.PortRanges{UnprivilegedStart: 1024, EphemeralFirst: 32
 func newBench(t *testing.T, edit ...func(*Options)) *bench {
 	t.Helper()
 	b := &bench{clock: time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)}
-	b.open(t, nil, func() time.Time { return b.clock }, edit)
+	b.open(t, nil, b.now, edit)
 	return b
+}
+
+// now returns the test's time, and advance sets it forward. Both protocols are read at the same time.
+func (b *bench) now() time.Time {
+	b.clockMu.Lock()
+	defer b.clockMu.Unlock()
+	return b.clock
+}
+
+func (b *bench) advance(by time.Duration) {
+	b.clockMu.Lock()
+	defer b.clockMu.Unlock()
+	b.clock = b.clock.Add(by)
 }
 
 // open makes the inventory, also of other namespaces if they have a finder.
