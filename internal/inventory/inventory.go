@@ -4,11 +4,11 @@ package inventory
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/listen-exporter/listen_exporter/internal/holder"
 	"github.com/listen-exporter/listen_exporter/internal/socket"
@@ -16,7 +16,8 @@ import (
 
 // Inventory makes snapshots. Several goroutines may use it; those that overlap share one read.
 type Inventory struct {
-	flight singleflight.Group
+	mu     sync.Mutex
+	flight *flight // under way, or nil
 
 	source  string // of Snapshot.Source
 	options Options
@@ -98,52 +99,62 @@ func newInventory(s sources, o Options, logger log.Logger, now func() time.Time)
 	return i, nil
 }
 
-// grace is how much longer than until its deadline a snapshot may take: at the deadline it stops waiting for reads, and joins
-// what it has.
-const grace = 200 * time.Millisecond
+// flight is one read that several callers wait for.
+type flight struct {
+	cut      context.CancelFunc // ends it with what is known by then
+	done     chan struct{}
+	snapshot *Snapshot // this and the rest are known when done is closed
+	wasCut   bool      // some caller's time was over
+}
 
 // Snapshot reads what listens now. A read that fails is in Snapshot.Reads and logged; it does not affect what else is read. So is one
 // that has not ended by ctx's deadline: it goes on, and a later snapshot has its result.
+//
+// Callers that overlap share a read, and the one with the least time ends it. If something was still being read then, the others
+// begin another one.
 func (i *Inventory) Snapshot(ctx context.Context) *Snapshot {
 	for {
-		snapshot, own := i.share(ctx)
-		// Whoever has less time must not take the answer from others.
-		if own || ctx.Err() != nil || !snapshot.unfinished() {
-			return snapshot
+		f := i.join(ctx)
+		stop := context.AfterFunc(ctx, f.cut)
+		<-f.done
+		stop()
+		if ctx.Err() != nil || !f.wasCut || !f.snapshot.unfinished() {
+			return f.snapshot
 		}
 	}
 }
 
-// share makes a snapshot, or waits for that of another caller. It reports whether the snapshot had the time of this one.
-func (i *Inventory) share(ctx context.Context) (*Snapshot, bool) {
-	own := false
-	flight := i.flight.DoChan("", func() (any, error) {
-		own = true
-		shared := context.Background() // others may wait for the read when this caller no longer does
-		if deadline, has := ctx.Deadline(); has {
-			var cancel context.CancelFunc
-			shared, cancel = context.WithDeadline(shared, deadline)
-			defer cancel()
-		}
-		snapshot := &Snapshot{Source: i.source}
-		err := guarded(func() error { i.read(shared, snapshot); return nil })
+// join returns the flight under way, or a new one that has ctx's time.
+func (i *Inventory) join(ctx context.Context) *flight {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.flight != nil {
+		return i.flight
+	}
+	shared := context.Background() // others may wait for it when this caller no longer does
+	deadline, has := ctx.Deadline()
+	var cut context.CancelFunc
+	if has {
+		shared, cut = context.WithDeadline(shared, deadline)
+	} else {
+		shared, cut = context.WithCancel(shared)
+	}
+	f := &flight{cut: cut, done: make(chan struct{}), snapshot: &Snapshot{Source: i.source}}
+	i.flight = f
+	go func() {
+		defer cut()
+		err := guarded(func() error { i.read(shared, f.snapshot); return nil })
 		i.troubles.report("what listens", err)
 		if err != nil {
-			snapshot = i.failed(err)
+			f.snapshot = i.failed(err)
 		}
-		return snapshot, nil
-	})
-	select {
-	case result := <-flight:
-		return result.Val.(*Snapshot), own
-	case <-ctx.Done():
-	}
-	select {
-	case result := <-flight:
-		return result.Val.(*Snapshot), own
-	case <-time.After(grace): // the read is another caller's, who has more time
-		return i.failed(errStillReading), false
-	}
+		f.wasCut = shared.Err() != nil
+		i.mu.Lock()
+		i.flight = nil
+		i.mu.Unlock()
+		close(f.done)
+	}()
+	return f
 }
 
 // stageTime returns a context for a stage. Even if a read hangs, it leaves a quarter of ctx's time to the stages after it.
