@@ -49,7 +49,7 @@ func (a *attribution) attribute(ctx context.Context, input uint64, l *listing) (
 	} else if a.input == input {
 		return input + a.changes, read
 	}
-	a.input = input
+	a.input = 0 // until it is whole
 	for n := range l.open {
 		listener := &l.open[n]
 		var holders []Holder
@@ -68,6 +68,7 @@ func (a *attribution) attribute(ctx context.Context, input uint64, l *listing) (
 		listener.ManyHolders = len(shown) > maxHolders
 		listener.Holders = shown[:min(len(shown), maxHolders)]
 	}
+	a.input = input
 	return input + a.changes, read
 }
 

@@ -101,10 +101,17 @@ func newInventory(s sources, o Options, logger log.Logger, now func() time.Time)
 
 // flight is one read that several callers wait for.
 type flight struct {
+	deadline time.Time          // of the caller that began it, or zero
 	cut      context.CancelFunc // ends it with what is known by then
 	done     chan struct{}
 	snapshot *Snapshot // this and the rest are known when done is closed
 	wasCut   bool      // some caller's time was over
+}
+
+// hadLess reports whether a flight that is done had less time than a caller has: it gave up on a read for which the caller can wait.
+func (f *flight) hadLess(ctx context.Context) bool {
+	deadline, has := ctx.Deadline()
+	return f.wasCut || !f.deadline.IsZero() && (!has || f.deadline.Before(deadline))
 }
 
 // Snapshot reads what listens now. A read that fails is in Snapshot.Reads and logged; it does not affect what else is read. So is one
@@ -118,7 +125,7 @@ func (i *Inventory) Snapshot(ctx context.Context) *Snapshot {
 		stop := context.AfterFunc(ctx, f.cut)
 		<-f.done
 		stop()
-		if ctx.Err() != nil || !f.wasCut || !f.snapshot.unfinished() {
+		if ctx.Err() != nil || !f.snapshot.unfinished() || !f.hadLess(ctx) {
 			return f.snapshot
 		}
 	}
@@ -139,7 +146,7 @@ func (i *Inventory) join(ctx context.Context) *flight {
 	} else {
 		shared, cut = context.WithCancel(shared)
 	}
-	f := &flight{cut: cut, done: make(chan struct{}), snapshot: &Snapshot{Source: i.source}}
+	f := &flight{deadline: deadline, cut: cut, done: make(chan struct{}), snapshot: &Snapshot{Source: i.source}}
 	i.flight = f
 	go func() {
 		defer cut()
