@@ -214,12 +214,8 @@ func (l *Listener) Full() bool {
 
 // Input returns the listener in the form that the registry judges.
 func (l *Listener) Input() registry.Listener {
-	input := registry.Listener{Proto: l.Proto, Addr: l.Addr, Device: l.Device, DeviceKnown: l.Detailed, Loopback: l.Scope == ScopeLoopback}
-	if l.Detailed {
-		input.IPv6Only = registry.No
-		if l.IPv6Only {
-			input.IPv6Only = registry.Yes
-		}
+	input := registry.Listener{
+		Proto: l.Proto, Addr: l.Addr, IPv6Only: l.IPv6Only, Device: l.Device, Detailed: l.Detailed, Loopback: l.Scope == ScopeLoopback,
 	}
 	for _, socket := range l.held {
 		var holders []registry.Holder

@@ -132,13 +132,13 @@ func parseCIDR(text, ip string) (allowed bind, problem string) {
 
 // permits reports whether the bind allows a listener for certain.
 func (b *bind) permits(l *Listener) bool {
-	return b.local && l.Loopback || l.DeviceKnown && slices.Contains(b.devices, l.Device) || b.permitsAddr(l.ip())
+	return b.local && l.Loopback || l.Detailed && slices.Contains(b.devices, l.Device) || b.permitsAddr(l.ip())
 }
 
 // mayPermit reports whether the bind allows a listener on one of its interfaces, if it is on that one. The interface is not known.
 func (b *bind) mayPermit(l *Listener) bool {
 	addr := l.ip()
-	return !l.DeviceKnown && slices.ContainsFunc(b.devices, func(device string) bool {
+	return !l.Detailed && slices.ContainsFunc(b.devices, func(device string) bool {
 		return reaches(device, []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())})
 	})
 }

@@ -191,14 +191,14 @@ func bindOf(listeners []Listener, words bool) []string {
 		switch {
 		case l.Loopback && (words || wild):
 			others = append(others, "loopback")
-		case l.DeviceKnown && checkDevice(l.Device) == "" && (words || wild):
+		case l.Detailed && checkDevice(l.Device) == "" && (words || wild):
 			others = append(others, "%"+l.Device)
 		case !wild:
 			addrs = append(addrs, addr)
 		case addr.Is4():
 			wild4 = true
 		default:
-			wild6, dual = true, dual || l.IPv6Only != Yes
+			wild6, dual = true, dual || !l.Detailed || !l.IPv6Only
 		}
 	}
 	if words && dual || wild4 && wild6 {

@@ -14,7 +14,7 @@ func TestWhatListensIsWrittenAsARegistry(t *testing.T) {
 	resolved := Holder{Process: "systemd-resolve", Unit: "systemd-resolved.service"}
 	dnsmasq := Holder{Process: "dnsmasq", Unit: "docker-0123.scope"}
 	ipv6Only := heldBy(on("tcp", "[::]:9000"), Holder{Process: "yes", Unit: "user@1000.service/app.service"})
-	ipv6Only.IPv6Only = Yes
+	ipv6Only.IPv6Only, ipv6Only.Detailed = true, true
 	listeners := []Listener{
 		heldBy(on("tcp", "0.0.0.0:22"), sshd), heldBy(on("tcp", "[::]:22"), sshd),
 		heldBy(on("tcp", "0.0.0.0:443"), nginx), heldBy(on("tcp", "0.0.0.0:80"), nginx), heldBy(on("udp", "0.0.0.0:443"), nginx),
@@ -254,11 +254,11 @@ func FuzzFormat(f *testing.F) {
 		// Four bytes a listener: protocol and what is known, port, address, holders.
 		for ; len(data) >= 4; data = data[4:] {
 			l := Listener{
-				Proto:       protoNames[data[0]&1],
-				DeviceKnown: data[0]&2 != 0,
-				IPv6Only:    Tristate(data[0] >> 2 & 3 % 3),
-				Loopback:    data[0]&32 != 0,
-				Addr:        netip.AddrPortFrom(netip.MustParseAddr(addresses[int(data[2])%len(addresses)]), uint16(data[1])),
+				Proto:    protoNames[data[0]&1],
+				Detailed: data[0]&2 != 0,
+				IPv6Only: data[0]&4 != 0,
+				Loopback: data[0]&32 != 0,
+				Addr:     netip.AddrPortFrom(netip.MustParseAddr(addresses[int(data[2])%len(addresses)]), uint16(data[1])),
 			}
 			if data[0]&16 != 0 {
 				l.Device = device

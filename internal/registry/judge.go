@@ -19,26 +19,16 @@ const (
 	ReasonProcess = "process"
 )
 
-// Tristate is a truth value that may be unknown.
-type Tristate uint8
-
-// The values of a Tristate.
-const (
-	Unknown Tristate = iota
-	No
-	Yes
-)
-
 // Listener is a listening port, as far as it is known.
 type Listener struct {
 	// Proto is tcp or udp.
 	Proto string
 	Addr  netip.AddrPort
-	// IPv6Only says whether an IPv6 wildcard refuses IPv4.
-	IPv6Only Tristate
-	// Device is the interface that its sockets are bound to, or empty. It is not judged unless DeviceKnown.
-	Device      string
-	DeviceKnown bool
+	// IPv6Only reports whether an IPv6 wildcard refuses IPv4, and Device is the interface that its sockets are bound to, or empty.
+	// Both are known only if Detailed.
+	IPv6Only bool
+	Device   string
+	Detailed bool
 	// Loopback is set if the interface reaches only this host.
 	Loopback bool
 	// Sockets are the exact holders of each of its sockets. A socket without any is not judged: they are not known.
@@ -85,7 +75,7 @@ func (t *Table) Judge(l Listener) Verdict {
 		return Verdict{Reason: ReasonUnregistered}
 	}
 	verdict := Verdict{Reason: reason, Service: e.name, Purpose: e.purpose}
-	if !l.DeviceKnown && !e.bind.permitsAddr(l.ip()) {
+	if !l.Detailed && !e.bind.permitsAddr(l.ip()) {
 		verdict.DeviceUnchecked = reason != ReasonBind || e.bind.local
 	}
 	switch reason {
@@ -161,9 +151,9 @@ func (s *ServiceState) add(b *bind, l *Listener, bindV6Only bool) {
 	sure := b.permits(l) || b.mayPermit(l)
 	asIPv4 := !sure && l.Addr.Addr() == netip.IPv6Unspecified() && b.permitsAddr(netip.IPv4Unspecified())
 	switch {
-	case sure, asIPv4 && l.IPv6Only == No:
+	case sure, asIPv4 && l.Detailed && !l.IPv6Only:
 		s.Up, s.Assumed = true, false
-	case asIPv4 && l.IPv6Only == Unknown && (!s.Up || s.Assumed):
+	case asIPv4 && !l.Detailed && (!s.Up || s.Assumed):
 		s.Up, s.Assumed = !bindV6Only, true
 	}
 }

@@ -147,10 +147,10 @@ func TestBindSaysHowWideAServiceMayListen(t *testing.T) {
 					want.Reason, want.Declared = "", ""
 				}
 			}
-			for _, only := range []Tristate{Unknown, No, Yes} {
-				l := Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.MustParseAddr(address), 80), IPv6Only: only, DeviceKnown: true}
+			for _, only := range []bool{false, true} {
+				l := Listener{Proto: "tcp", Addr: netip.AddrPortFrom(netip.MustParseAddr(address), 80), IPv6Only: only, Detailed: true}
 				if got := table.Judge(l); got != want {
-					t.Errorf("bind %s, listener on %s, IPv6 only %d: got %+v", bind, address, only, got)
+					t.Errorf("bind %s, listener on %s, IPv6 only %t: got %+v", bind, address, only, got)
 				}
 			}
 		}
@@ -194,7 +194,7 @@ func TestBindCanNameAnInterface(t *testing.T) {
 		for name, l := range listeners {
 			address, _, _ := strings.Cut(name, "%")
 			address, unknown, _ := strings.Cut(address, ", ")
-			l.Proto, l.Addr, l.DeviceKnown = "tcp", netip.MustParseAddrPort(address+":80"), unknown == ""
+			l.Proto, l.Addr, l.Detailed = "tcp", netip.MustParseAddrPort(address+":80"), unknown == ""
 			want := slices.Contains(strings.Split(permitted, "; "), name)
 			got := table.Judge(l)
 			if up := table.Up([]Listener{l}, false)[0]; (got.Reason == "") != want || up.Up != want {

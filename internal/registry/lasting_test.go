@@ -87,7 +87,7 @@ func TestADraftNamesEveryHolderOfASocket(t *testing.T) {
 func TestADraftNamesInterfaces(t *testing.T) {
 	bound := func(at, device string, loopback bool) Listener {
 		l := on("udp", at)
-		l.Device, l.DeviceKnown, l.Loopback = device, true, loopback
+		l.Device, l.Detailed, l.Loopback = device, true, loopback
 		return l
 	}
 	for _, test := range []struct {

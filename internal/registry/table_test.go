@@ -48,9 +48,10 @@ func TestARequiredServiceHasARowForEachPortAndProtocol(t *testing.T) {
 }
 
 func TestAServiceIsUpWhenOneListenerIsAsDeclared(t *testing.T) {
-	dual := func(only Tristate) Listener {
-		l := on("tcp", "[::]:22")
-		l.IPv6Only = only
+	dual := on("tcp", "[::]:22")
+	detailed := func(only bool) Listener {
+		l := dual
+		l.Detailed, l.IPv6Only = true, only
 		return l
 	}
 	nc := heldBy(on("tcp", "0.0.0.0:22"), Holder{Process: "nc"})
@@ -71,15 +72,15 @@ func TestAServiceIsUpWhenOneListenerIsAsDeclared(t *testing.T) {
 		{"held by another, and as declared", "process: sshd", false, []Listener{nc, heldBy(on("tcp", "[::]:22"), Holder{Process: "sshd"})}, true, false},
 		{"the exporter's own", "process: sshd", false, []Listener{own}, false, false},
 
-		{"any, only IPv6", "", false, []Listener{dual(Yes)}, true, false},
-		{"IPv4, IPv4 too", "bind: 0.0.0.0", true, []Listener{dual(No)}, true, false},
-		{"IPv4, only IPv6", "bind: 0.0.0.0", false, []Listener{dual(Yes)}, false, false},
-		{"IPv4, most likely too", "bind: 0.0.0.0", false, []Listener{dual(Unknown)}, true, true},
-		{"IPv4, most likely not", "bind: 0.0.0.0", true, []Listener{dual(Unknown)}, false, true},
-		{"IPv4, most likely not, but another does", "bind: 0.0.0.0", true, []Listener{dual(Unknown), on("tcp", "0.0.0.0:22")}, true, false},
-		{"IPv4, most likely too, and another does", "bind: 0.0.0.0", false, []Listener{on("tcp", "0.0.0.0:22"), dual(Unknown)}, true, false},
-		{"one address, IPv4 too", "bind: 10.0.0.1", false, []Listener{dual(No)}, false, false},
-		{"IPv4, IPv4 too, held by another", "bind: 0.0.0.0, process: sshd", false, []Listener{heldBy(dual(No), Holder{Process: "nc"})}, false, false},
+		{"any, only IPv6", "", false, []Listener{detailed(true)}, true, false},
+		{"IPv4, IPv4 too", "bind: 0.0.0.0", true, []Listener{detailed(false)}, true, false},
+		{"IPv4, only IPv6", "bind: 0.0.0.0", false, []Listener{detailed(true)}, false, false},
+		{"IPv4, most likely too", "bind: 0.0.0.0", false, []Listener{dual}, true, true},
+		{"IPv4, most likely not", "bind: 0.0.0.0", true, []Listener{dual}, false, true},
+		{"IPv4, most likely not, but another does", "bind: 0.0.0.0", true, []Listener{dual, on("tcp", "0.0.0.0:22")}, true, false},
+		{"IPv4, most likely too, and another does", "bind: 0.0.0.0", false, []Listener{on("tcp", "0.0.0.0:22"), dual}, true, false},
+		{"one address, IPv4 too", "bind: 10.0.0.1", false, []Listener{detailed(false)}, false, false},
+		{"IPv4, IPv4 too, held by another", "bind: 0.0.0.0, process: sshd", false, []Listener{heldBy(detailed(false), Holder{Process: "nc"})}, false, false},
 	} {
 		table := parse(t, "services:", "  - {name: ssh, port: 22, "+test.declared+"}").For("")
 		want := []ServiceState{{Service: &Service{Name: "ssh", Proto: "tcp", Port: 22}, Up: test.up, Assumed: test.assumed}}
