@@ -64,7 +64,7 @@ type Verdict struct {
 //
 // A socket is held as declared if the service declares one of its exact holders: whoever else has it open got it from that program.
 func (t *Table) Judge(l Listener) Verdict {
-	e, reason := t.match(&l)
+	e, reason, unchecked := t.match(&l)
 	switch {
 	case e == nil && l.Own:
 		return Verdict{Service: wording.Program}
@@ -74,10 +74,7 @@ func (t *Table) Judge(l Listener) Verdict {
 		}
 		return Verdict{Reason: ReasonUnregistered}
 	}
-	verdict := Verdict{Reason: reason, Service: e.name, Purpose: e.purpose}
-	if !l.Detailed && !e.bind.permitsAddr(l.ip()) {
-		verdict.DeviceUnchecked = reason != ReasonBind || e.bind.local
-	}
+	verdict := Verdict{Reason: reason, Service: e.name, Purpose: e.purpose, DeviceUnchecked: unchecked}
 	switch reason {
 	case "":
 		unknown := func(holders []Holder) bool { return len(holders) == 0 }
@@ -92,8 +89,10 @@ func (t *Table) Judge(l Listener) Verdict {
 
 // match returns the entry by which a listener is judged, and why the listener violates it. It returns nil if no entry declares the
 // port. If several do, the first one in the file that allows the address counts. If none does for certain, it is the first one that
-// may allow it and declares the holders, then the first one that may allow it, and then the first one.
-func (t *Table) match(l *Listener) (found *entry, reason string) {
+// may allow it and declares the holders, then the first one that may allow it, and then the first one. unchecked reports whether that
+// depends on the interface, which is not known.
+func (t *Table) match(l *Listener) (found *entry, reason string, unchecked bool) {
+	const certain = 4
 	best := 0
 	for e := range t.claims(protoOf(l.Proto), l.Addr.Port()) {
 		rank, why := 1, ReasonBind
@@ -103,14 +102,15 @@ func (t *Table) match(l *Listener) (found *entry, reason string) {
 				rank, why = 3, ""
 			}
 			if sure {
-				rank = 4
+				rank = certain
 			}
 		}
+		unchecked = unchecked || rank > 1 || e.bind.local
 		if rank > best || rank == best && e.order < found.order {
 			found, reason, best = e, why, rank
 		}
 	}
-	return found, reason
+	return found, reason, unchecked && !l.Detailed && best < certain
 }
 
 // holds reports whether the service declares one of the exact holders of a socket, or they are not known.

@@ -325,6 +325,20 @@ func TestHoldersAreJudgedWhereTheyAreKnown(t *testing.T) {
 	}
 }
 
+// The first service is the one that is violated. The second would allow the listener on lo.
+func TestAnyServiceOfAPortCanDependOnTheInterface(t *testing.T) {
+	table := parse(t, "services:", "  - {name: dnsmasq, port: 53, bind: 10.0.0.1}", "  - {name: stub, port: 53, bind: loopback}").For("")
+	for at, want := range map[string]bool{"0.0.0.0:53": true, "10.0.0.1:53": false, "127.0.0.53:53": false} {
+		l := on("tcp", at)
+		if got := table.Judge(l); got.DeviceUnchecked != want {
+			t.Errorf("%s: got %+v, want unchecked %t", at, got, want)
+		}
+		if l.Detailed = true; table.Judge(l).DeviceUnchecked {
+			t.Errorf("%s: the interface is known, but counts as unchecked", at)
+		}
+	}
+}
+
 // sockets returns a listener with sockets of these holders, of which "?" is not known.
 func sockets(l Listener, holders ...string) Listener {
 	for _, names := range holders {
