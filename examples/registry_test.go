@@ -100,7 +100,7 @@ func TestTheExampleRegistryMissesOnlyWhatItSaysMustListen(t *testing.T) {
 // requiredOn returns what must listen on a host, as "NAME PROTO PORT", sorted.
 func requiredOn(r *registry.Registry, host string) []string {
 	var rows []string
-	for _, s := range r.For(host).Services() {
+	for _, s := range r.For(host).Up(nil, false) {
 		rows = append(rows, fmt.Sprintf("%s %s %d", s.Name, s.Proto, s.Port))
 	}
 	slices.Sort(rows)

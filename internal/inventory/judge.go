@@ -71,10 +71,7 @@ func (j *judge) judge(ctx context.Context, input uint64, l *listing, main *names
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	read := Read{Collector: CollectorRegistry}
-	if err := j.check.do(ctx, func() error {
-		_, err := j.watcher.Check(start)
-		return err
-	}); errors.Is(err, errStillReading) {
+	if err := j.check.do(ctx, func() error { return j.watcher.Check(start) }); errors.Is(err, errStillReading) {
 		read.Err = err
 	} else if err != nil { // once for each fault
 		LogEach(j.logger, BadRegistry, err)

@@ -21,9 +21,8 @@ func FuzzParse(f *testing.F) {
 		r, err := Parse("ports.yml", data)
 		if err == nil {
 			table := r.For("web-1")
-			table.Up([]Listener{on("tcp", "[::]:22"), on("udp", "127.0.0.1:8000")}, true)
 			table.Reserved([]Listener{on("tcp", "[::]:30000")})
-			for _, row := range table.Services() {
+			for _, row := range table.Up([]Listener{on("tcp", "[::]:22"), on("udp", "127.0.0.1:8000")}, true) {
 				if !table.Declares(row.Proto, row.Port) {
 					t.Errorf("%v is not declared", row)
 				}

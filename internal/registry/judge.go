@@ -127,8 +127,9 @@ type ServiceState struct {
 	Assumed bool
 }
 
-// Up returns the state of each row of Services, in the same order. A row is up if a socket on its port is as declared. A listener on
-// :: that takes IPv4 counts as one on 0.0.0.0 too. If that is not known, it takes IPv4 unless bindV6Only.
+// Up returns the state of each port that must listen: one for each port and protocol of each required service, in the order of the
+// file. A port is up if a socket on its port is as declared. A listener on :: that takes IPv4 counts as one on 0.0.0.0 too. If that is
+// not known, it takes IPv4 unless bindV6Only.
 func (t *Table) Up(listeners []Listener, bindV6Only bool) []ServiceState {
 	states := make([]ServiceState, len(t.rows))
 	for i := range states {

@@ -14,7 +14,8 @@ type Table struct {
 	// The entries by port: those that name a port, and those with a range.
 	byPort map[portKey][]*entry
 	ranges [protocols][]rangeEntry
-	rows   []Service // as Services returns them
+	// rows are the ports that must listen: one for each port and protocol of each required service, in the order of the file.
+	rows []Service
 }
 
 // entry is a service of the table's host, with its place among them.
@@ -115,7 +116,3 @@ func (t *Table) Declares(proto string, port uint16) bool {
 
 // ServiceCount returns how many services of the file are for the table's host.
 func (t *Table) ServiceCount() int { return t.services }
-
-// Services returns the ports that must listen: one row for each port and protocol of each required service, in the order of
-// the file. The caller must not change it.
-func (t *Table) Services() []Service { return t.rows }

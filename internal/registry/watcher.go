@@ -79,8 +79,7 @@ func (w *Watcher) Reload() error {
 	select {
 	case f := <-read:
 		defer w.release()
-		_, err := w.update(f, time.Now(), true)
-		return err
+		return w.update(f, time.Now(), true)
 	case <-timeout.C:
 		go func() { <-read; w.release() }() // until then nobody else hangs there
 		return w.noAnswer()
@@ -96,16 +95,16 @@ func (w *Watcher) noAnswer() error {
 	return fmt.Errorf("read the registry: %s: no answer within %s: want a file system that answers", w.path, w.reloadTime)
 }
 
-// Check reads the file, and reports whether there is a new registry. If the file is bad, the registry stays. Each error is returned
-// once. A file that is missing or has Faults is not an error before it has been so for a second. Check waits as long as the file takes.
-func (w *Watcher) Check(now time.Time) (changed bool, err error) {
+// Check reads the file. If it is bad, the registry stays. Each error is returned once. A file that is missing or has Faults is not an
+// error before it has been so for a second. Check waits as long as the file takes.
+func (w *Watcher) Check(now time.Time) error {
 	w.reading <- struct{}{}
 	defer w.release()
 	return w.update(readRegular(w.path), now, false)
 }
 
 // update puts the content of the file in force. asked is set for Reload, whose caller wants every error.
-func (w *Watcher) update(f file, now time.Time, asked bool) (changed bool, err error) {
+func (w *Watcher) update(f file, now time.Time, asked bool) error {
 	last := w.state.Load()
 	parsed, err := w.parse(f)
 	if err != nil {
@@ -117,17 +116,17 @@ func (w *Watcher) update(f file, now time.Time, asked bool) (changed bool, err e
 		}
 		mayPass := errors.Is(err, fs.ErrNotExist) || errors.As(err, new(Faults))
 		if !asked && (mayPass && now.Sub(w.badSince) < patience || err.Error() == w.reported) {
-			return false, nil
+			return nil
 		}
 		w.reported = err.Error()
 		w.state.Store(&state{last.registry, false, last.success})
-		return false, err
+		return err
 	}
 	w.badSince, w.reported = time.Time{}, ""
-	if changed = parsed != last.registry; changed || asked || !last.ok {
+	if parsed != last.registry || asked || !last.ok {
 		w.state.Store(&state{parsed, true, now})
 	}
-	return changed, nil
+	return nil
 }
 
 // parse parses the content of the file, unless it is what was last read.

@@ -53,8 +53,9 @@ func current(w *Watcher) string {
 // check checks the file, and fails if the result is not the wanted one.
 func check(t *testing.T, w *Watcher, now time.Time, wantChanged bool, want string) {
 	t.Helper()
-	changed, err := w.Check(now)
-	if err != nil || changed != wantChanged || current(w) != want {
+	before := w.Current()
+	err := w.Check(now)
+	if changed := w.Current() != before; err != nil || changed != wantChanged || current(w) != want {
 		t.Errorf("got %t, %v and service %s, want %t and %s", changed, err, current(w), wantChanged, want)
 	}
 	if ok, _ := w.LastReload(); !ok {
@@ -153,9 +154,8 @@ func TestABadFileLeavesTheLastGoodRegistry(t *testing.T) {
 	} {
 		test.do()
 		for i, want := range []string{test.want, "<nil>", "<nil>"} {
-			changed, err := w.Check(later.Add(time.Duration(i) * time.Minute))
-			if changed || fmt.Sprint(err) != want {
-				t.Errorf("%s, check %d: got %t, %v, want %s", test.name, i+1, changed, err, want)
+			if err := w.Check(later.Add(time.Duration(i) * time.Minute)); fmt.Sprint(err) != want {
+				t.Errorf("%s, check %d: got %v, want %s", test.name, i+1, err, want)
 			}
 		}
 		if err := w.Reload(); fmt.Sprint(err) != test.want {
@@ -184,7 +184,7 @@ func TestAFileThatComesBackIsGoodAgain(t *testing.T) {
 	now := time.Now()
 	remove(t, path)
 	check(t, w, now, false, "a")
-	if _, err := w.Check(now.Add(patience)); !errors.Is(err, fs.ErrNotExist) {
+	if err := w.Check(now.Add(patience)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 	if ok, _ := w.LastReload(); ok {
@@ -228,7 +228,7 @@ func TestAFileIsNotBadWhileItIsBeingWritten(t *testing.T) {
 			if name == "moved away" {
 				check(t, w, now, false, "b")
 			}
-			if _, err := w.Check(now.Add(patience)); err == nil {
+			if err := w.Check(now.Add(patience)); err == nil {
 				t.Error("it is never bad")
 			}
 		})
@@ -243,7 +243,7 @@ func TestAPipeInPlaceOfTheFileHoldsNobodyUp(t *testing.T) {
 	if err := syscall.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Check(time.Now()); !errors.Is(err, errNotRegular) || current(w) != "a" {
+	if err := w.Check(time.Now()); !errors.Is(err, errNotRegular) || current(w) != "a" {
 		t.Errorf("got %v and service %s", err, current(w))
 	}
 	if _, err := NewWatcher(path, ""); !errors.Is(err, errNotRegular) {
