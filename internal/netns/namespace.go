@@ -22,6 +22,9 @@ const userHZ = 100
 // namespace that other processes keep alive counts as a new one.
 const maxWitnesses = 3
 
+// fewResidents is how many threads that have gone may be remembered in any case.
+const fewResidents = 64
+
 // tcpTable is the file whose inode number identifies a network namespace. The number is the namespace's, whichever process or
 // procfs mount shows the file, and stat needs no privilege. The link ns/net has such a number too, but reading it needs ptrace
 // rights.
@@ -43,7 +46,9 @@ type Namespace struct {
 	left      []witness // former ones, whose descriptors stay open while somebody may have their paths
 	moved     []witness // those of them that are in another namespace now
 	holds     int
-	residents map[int]int // all threads that were seen in the namespace, with their processes; some may have gone
+
+	residents    map[int]int // all threads that were seen in the namespace, with their processes; some may have gone
+	maxResidents int         // how many of them there may be before those that have gone are forgotten
 }
 
 // Hold keeps the paths that [Namespace.Dir] returns from leading to another file until [Namespace.Release].
@@ -99,25 +104,27 @@ func (o *Namespace) IsOwn() bool {
 // Residents returns the pids of all processes that were seen in the namespace, with one of their threads, and still are there. From
 // the first Find on, these are all that there are, except processes that came since the last one, or that entered the namespace
 // when they were not new and have not been looked at since.
-func (o *Namespace) Residents() (pids []int) {
+func (o *Namespace) Residents() []int {
 	o.mu.Lock()
 	seen := maps.Clone(o.residents)
 	o.mu.Unlock()
+	there := make(map[int]bool)
 	for tid, pid := range seen {
-		inode, err := inodeAt(unix.AT_FDCWD, filepath.Join(o.finder.procfs, pathOf(pid, tid), tcpTable))
-		if err == nil && inode == o.Inode {
-			pids = append(pids, pid)
-			continue
+		if !there[pid] && o.has(pid, tid) {
+			there[pid] = true
 		}
-		o.mu.Lock()
-		delete(o.residents, tid)
-		o.mu.Unlock()
 	}
-	slices.Sort(pids)
-	return slices.Compact(pids)
+	return slices.Sorted(maps.Keys(there))
 }
 
-// reside notes that a thread was seen in the namespace.
+// has reports whether a thread is in the namespace.
+func (o *Namespace) has(pid, tid int) bool {
+	inode, err := inodeAt(unix.AT_FDCWD, filepath.Join(o.finder.procfs, pathOf(pid, tid), tcpTable))
+	return err == nil && inode == o.Inode
+}
+
+// reside notes that a thread was seen in the namespace. From time to time it forgets those that have gone: a container may start
+// a process every second.
 func (o *Namespace) reside(pid, tid int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -125,6 +132,10 @@ func (o *Namespace) reside(pid, tid int) {
 		o.residents = make(map[int]int)
 	}
 	o.residents[tid] = pid
+	if len(o.residents) > o.maxResidents {
+		maps.DeleteFunc(o.residents, func(tid, pid int) bool { return !o.has(pid, tid) })
+		o.maxResidents = 2*len(o.residents) + fewResidents
+	}
 }
 
 // Started returns when the oldest member started, in clock ticks after the machine's start, or 0 if there is none anymore.

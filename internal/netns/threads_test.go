@@ -167,3 +167,25 @@ func TestEveryThreadIsLookedAtInTurnAndFewInEachRound(t *testing.T) {
 		}
 	}
 }
+
+func TestThreadsThatComeAndGoDoNotFillTheMemory(t *testing.T) {
+	h := newFakeHost(t)
+	h.add(10, "pod")
+	f := newFinder(t, h.dir)
+	var o *Namespace
+	for pid := 11; pid < 11+5*fewResidents; pid++ {
+		h.add(pid, "pod")
+		others, err := f.Find()
+		if err != nil || len(others) != 1 {
+			t.Fatal(others, err)
+		}
+		o = others[0]
+		if diff := cmp.Diff([]int{10, pid}, o.Residents()); diff != "" {
+			t.Fatalf("(-want +got):\n%s", diff)
+		}
+		h.kill(pid)
+	}
+	if got := len(o.residents); got > 2*fewResidents {
+		t.Errorf("%d are remembered, want %d at most", got, 2*fewResidents)
+	}
+}
