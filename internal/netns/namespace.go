@@ -197,7 +197,8 @@ func (o *Namespace) OpenNS() (fd int, err error) {
 	defer o.mu.Unlock()
 	for o.alive() {
 		w := o.witnesses[0]
-		fd, openErr := unix.Openat(w.fd, "ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		// Nobody else can look at the namespace meanwhile, so it must not wait for the writer of a FIFO.
+		fd, openErr := unix.Openat(w.fd, "ns/net", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		inode, err := w.inode() // it may have died or left meanwhile
 		switch stays := err == nil && inode == o.Inode; {
 		case stays && openErr == nil:
