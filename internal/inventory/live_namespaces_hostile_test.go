@@ -101,7 +101,7 @@ func TestAHostileNamespaceDoesNotHideTheOthers(t *testing.T) {
 							}
 						}
 					}
-					if took := time.Since(start); took > 30*time.Second {
+					if took := time.Since(start); took > 4*time.Second { // a reading that hangs takes longer
 						t.Errorf("three snapshots took %s", took)
 					}
 				})

@@ -32,10 +32,11 @@ type rounds struct {
 	options *Options
 	now     func() time.Time
 
-	mu     sync.Mutex
-	result *roundResult  // of the last round
-	end    chan struct{} // closed at the end of the round under way; nil if there is none
-	step   step          // what that does
+	mu       sync.Mutex
+	result   *roundResult  // of the last round
+	end      chan struct{} // closed at the end of the round under way; nil if there is none
+	finding  time.Time     // since when it looks for the namespaces; zero if it does not, or is known to be late
+	findCost time.Duration // of the last search
 
 	// Only the round uses the rest.
 	finder     namespaceFinder
@@ -43,14 +44,6 @@ type rounds struct {
 	namespaces map[uint64]*scheduled // by serial number
 	running    []*reading            // those that a round did not wait for, also of namespaces that have ended meanwhile
 	count      int                   // rounds that found the namespaces
-	findCost   time.Duration
-}
-
-// step is a part of a round that the round cannot go on without.
-type step struct {
-	what  string // empty if there is none
-	start time.Time
-	limit time.Duration
 }
 
 // namespaceFinder finds the network namespaces other than the main one: a *socket.Namespaces.
@@ -79,7 +72,7 @@ func newRounds(f namespaceFinder, o *Options, now func() time.Time) *rounds {
 }
 
 // observe starts a round, unless one is under way, and waits a short time for its end. It returns the result of the last round
-// that has ended, or a failure if the one under way is late.
+// that has ended, or a failure if the one under way looks for the namespaces for too long.
 func (r *rounds) observe(ctx context.Context) *roundResult {
 	r.mu.Lock()
 	patience := roundTime
@@ -105,9 +98,9 @@ func (r *rounds) observe(ctx context.Context) *roundResult {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if s := &r.step; s.what != "" && r.now().Sub(s.start) > s.limit {
-		r.result = r.failure(late(s.what, s.limit))
-		s.what = "" // it is known now
+	if limit := lateAfter(r.findCost); !r.finding.IsZero() && r.now().Sub(r.finding) > limit {
+		r.result = r.failure(late("find network namespaces", limit))
+		r.finding = time.Time{}
 	}
 	return r.result
 }
@@ -128,7 +121,7 @@ func (r *rounds) round(end chan struct{}, patience time.Duration) {
 	r.publish(start, changed, more, err)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.end, r.step = nil, step{}
+	r.end, r.finding = nil, time.Time{}
 	close(end)
 }
 
@@ -144,29 +137,39 @@ func (r *rounds) publish(start time.Time, changed bool, more int, err error) {
 	r.result.read.Duration = time.Since(start)
 }
 
-// enter notes what the round does next, and until when that is not late: nothing if what is empty.
-func (r *rounds) enter(what string, limit time.Duration) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.step = step{what, r.now(), limit}
-}
-
-// readSome finds the namespaces, and reads those whose turn it is. It returns how many more there are.
-func (r *rounds) readSome(patience time.Duration) (changed bool, more int, err error) {
+// find finds the namespaces, and returns how many more there are.
+func (r *rounds) find() (changed bool, more int, err error) {
 	begun := r.now()
-	r.enter("find network namespaces", lateAfter(r.findCost))
+	r.mu.Lock()
+	r.finding = begun
+	r.mu.Unlock()
 	found, more, err := r.finder.Find()
 	if err != nil {
 		return false, 0, err
 	}
 	r.count++
 	changed = r.admit(found)
-	r.enter("", 0)
-	r.findCost = r.now().Sub(begun)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.finding, r.findCost = time.Time{}, r.now().Sub(begun)
+	return changed, more, nil
+}
 
+// readSome finds the namespaces, and reads those whose turn it is. It returns how many more there are.
+func (r *rounds) readSome(patience time.Duration) (changed bool, more int, err error) {
+	begun := time.Now()
+	changed, more, err = r.find()
+	if err != nil {
+		return false, 0, err
+	}
 	changed = r.adopt() || changed
 	if slices.ContainsFunc(r.running, func(reading *reading) bool { return reading.of.noteLate() }) {
 		r.publish(begun, true, more, nil) // the round may end after the snapshot, which must not show these listeners
+	}
+	if len(r.running) > maxReaders {
+		if last := r.running[maxReaders]; last.of.late { // no other is read any more
+			return false, 0, late(fmt.Sprintf("network namespace %s and %d others", last.of.name, maxReaders), last.limit)
+		}
 	}
 	due := r.due()
 	limit, start := perRound, r.now() // not begun: finding the namespaces may take long, and they must still be read
@@ -187,11 +190,6 @@ func (r *rounds) readSome(patience time.Duration) (changed bool, more int, err e
 		limit--
 		reading := s.begin(r.count)
 		r.running = append(r.running, reading)
-		if len(r.running) > maxReaders { // there must not be one more
-			r.enter(fmt.Sprintf("network namespace %s and %d others", s.name, maxReaders), reading.limit)
-			<-reading.end
-			r.enter("", 0)
-		}
 		reading.wait(min(turnTime, max(left(), fairTime/2)))
 		changed = r.adopt() || changed
 	}
@@ -223,7 +221,13 @@ func (r *rounds) mayBegin(s *scheduled) bool {
 			slow++
 		}
 	}
-	return (s.cost <= turnTime || slow < maxSlowReaders) && (s.lastRound > 0 && s.cost <= turnTime || len(r.running) < maxReaders)
+	switch {
+	case s.cost > turnTime:
+		return slow < maxSlowReaders && len(r.running) < maxReaders
+	case s.lastRound == 0: // nobody knows
+		return len(r.running) < maxReaders
+	}
+	return len(r.running) <= maxReaders
 }
 
 // failure returns the result if nothing is known of any namespace.

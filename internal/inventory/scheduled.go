@@ -24,7 +24,7 @@ const (
 	lateFactor = 5
 
 	// maxReaders is how many readings may run at the same time. Each one that hangs costs a thread, three descriptors and 100 KB.
-	// When so many hang, only namespaces whose last reading was quick are still read.
+	// When so many hang, only namespaces whose last reading was quick are still read, one at a time. If such a one hangs too, none is.
 	maxReaders = 32
 	// maxSlowReaders is how many of them may be of namespaces whose last reading was slow: these have very many sockets, and reading
 	// takes memory for each.
@@ -71,20 +71,16 @@ type reading struct {
 
 // wait waits for the end of the reading, and reports whether it has come.
 func (r *reading) wait(patience time.Duration) bool {
-	select {
-	case <-r.end:
-		return true
-	default:
-	}
-	if patience <= 0 {
-		return false
-	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case <-r.end:
-		return true
 	case <-timer.C:
+	}
+	select {
+	case <-r.end:
+		return true
+	default:
 		return false
 	}
 }
