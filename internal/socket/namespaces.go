@@ -25,7 +25,7 @@ type Namespaces struct {
 	found     map[uint64]Namespace // by serial number
 
 	mu   sync.Mutex
-	idle []*visitor
+	idle *visitor // the others are seldom needed
 }
 
 // visitor is what it takes to read a namespace by netlink. Readers that take turns use the same one.
@@ -112,7 +112,7 @@ func (n *Namespaces) open(live *netns.Namespace) Namespace {
 		tables.sysctls = sysctls{procfs: n.procfs, inside: here}
 		if n.netlink {
 			if source, err := OpenNetlink(n.procfs, n.protocols...); err == nil {
-				namespace.Source = source
+				namespace.Source, namespace.Leave = source, source.close
 			}
 		}
 	case n.enters:
@@ -141,22 +141,22 @@ func (n *Namespaces) open(live *netns.Namespace) Namespace {
 func (n *Namespaces) visitor() *visitor {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if last := len(n.idle) - 1; last >= 0 {
-		v := n.idle[last]
-		n.idle = n.idle[:last]
-		return v
+	if n.idle == nil {
+		return &visitor{buffer: make([]byte, receiveBuffer)}
 	}
-	return &visitor{buffer: make([]byte, receiveBuffer)}
+	v := n.idle
+	n.idle = nil
+	return v
 }
 
 func (n *Namespaces) dismiss(v *visitor) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(n.idle) > 0 { // the others are seldom needed
+	if n.idle != nil {
 		v.thread.Close()
 		return
 	}
-	n.idle = append(n.idle, v)
+	n.idle = v
 }
 
 // inside calls a function with a thread in a namespace.
