@@ -89,7 +89,6 @@ func (f *Finder) Find() ([]*Namespace, error) {
 		f.end(o)
 	}
 	looked := f.pids.next(listed, lostAll)
-	f.threads.begin()
 	for _, w := range f.moved {
 		f.examine(w.pid, w.tid, false)
 	}

@@ -32,18 +32,14 @@ func (p *places) loser(all []*Namespace, newcomer owner) *Namespace {
 		if p.groups == nil {
 			p.share(all)
 		}
-		var most []*Namespace
 		group := largest(p.counts, func(n int) int { return n })
-		switch {
-		case p.counts[group] > p.counts[newcomer.group]+1:
-			users := p.groups[group]
-			most = users[largest(users, func(n []*Namespace) int { return len(n) })]
-		case p.counts[newcomer.group] > 0:
-			users := p.groups[newcomer.group]
-			if most = users[largest(users, func(n []*Namespace) int { return len(n) })]; len(most) <= len(users[newcomer.uid])+1 {
-				return nil
-			}
-		default:
+		fair := p.counts[group] > p.counts[newcomer.group]+1
+		if !fair { // perhaps another user of the same group has more
+			group = newcomer.group
+		}
+		users := p.groups[group]
+		most := users[largest(users, func(n []*Namespace) int { return len(n) })]
+		if !fair && len(most) <= len(users[newcomer.uid])+1 {
 			return nil
 		}
 		victim := most[len(most)-1]

@@ -24,11 +24,6 @@ type threads struct {
 	orphans  int // looks at them in this round
 }
 
-// begin begins a round.
-func (t *threads) begin() {
-	t.orphans = 0
-}
-
 // eachOf looks at the threads of a process whose first thread has ended.
 func (t *threads) eachOf(root, pid int, look func(tid int)) {
 	if t.orphans >= maxOrphans {
@@ -45,10 +40,11 @@ func (t *threads) eachOf(root, pid int, look func(tid int)) {
 	}
 }
 
-// next goes on looking at the other threads of the processes that are listed, in the order of their pids.
+// next goes on looking at the other threads of the processes that are listed, in the order of their pids. It ends a round.
 func (t *threads) next(root int, listed []int, look func(pid, tid int)) {
 	at, _ := slices.BinarySearch(listed, t.pid)
 	t.rounds++
+	t.orphans = 0
 	looks := 0
 	for range len(listed) + 1 { // the process with which it begins may have been looked at only in part
 		if at == len(listed) {
