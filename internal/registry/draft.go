@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"net/netip"
 	"path"
 	"slices"
 	"strings"
@@ -182,19 +181,11 @@ func ownerOf(c Candidate) owner {
 
 // bindOf returns a narrow bind that allows listeners. With words it prefers the words any and loopback, and interfaces, to addresses.
 func bindOf(listeners []Listener, words bool) []string {
-	var addrs []netip.Addr
-	var others []string // words and interfaces
+	var bind []string
 	var wild4, wild6, dual bool
 	for _, l := range listeners {
-		addr := l.ip()
-		wild := addr.IsUnspecified()
-		switch {
-		case l.Loopback && (words || wild):
-			others = append(others, "loopback")
-		case l.Detailed && checkDevice(l.Device) == "" && (words || wild):
-			others = append(others, "%"+l.Device)
-		case !wild:
-			addrs = append(addrs, addr)
+		switch addr := l.ip(); {
+		case !addr.IsUnspecified() || placeOf(l) != "":
 		case addr.Is4():
 			wild4 = true
 		default:
@@ -204,31 +195,35 @@ func bindOf(listeners []Listener, words bool) []string {
 	if words && dual || wild4 && wild6 {
 		return []string{"any"}
 	}
-	var bind []string
 	if wild4 {
 		bind = append(bind, "0.0.0.0")
 	}
 	if wild6 {
 		bind = append(bind, "::")
 	}
-	words = words && len(bind) == 0
-	slices.SortFunc(addrs, netip.Addr.Compare)
-	for _, addr := range slices.Compact(addrs) {
+	for _, l := range slices.SortedStableFunc(slices.Values(listeners), func(a, b Listener) int { return a.ip().Compare(b.ip()) }) {
+		addr := l.ip()
 		word := addr.String()
-		if words && addr.IsLoopback() {
-			word = "loopback"
+		if words || addr.IsUnspecified() {
+			word = cmp.Or(placeOf(l), word)
 		}
 		if covered := addr.Is4() && wild4 || addr.Is6() && wild6; !covered && !slices.Contains(bind, word) {
 			bind = append(bind, word)
 		}
 	}
-	slices.Sort(others)
-	for _, word := range slices.Compact(others) {
-		if !slices.Contains(bind, word) {
-			bind = append(bind, word)
-		}
-	}
 	return bind
+}
+
+// placeOf returns the bind that allows every address where a listener is: on its interface, or on this host only. It is empty if that
+// is everywhere.
+func placeOf(l Listener) string {
+	switch {
+	case l.Loopback || l.ip().IsLoopback():
+		return "loopback"
+	case l.Detailed && checkDevice(l.Device) == "":
+		return "%" + l.Device
+	}
+	return ""
 }
 
 // merge joins drafts of one owner that differ only in protocol, and then those that differ only in port. Ports without a known

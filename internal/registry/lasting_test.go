@@ -99,6 +99,7 @@ func TestADraftNamesInterfaces(t *testing.T) {
 		{"all addresses of an interface", []Listener{bound("0.0.0.0:67", "virbr0", false)}, `bind: "%virbr0"`},
 		{"the address that an interface has today", []Listener{bound("192.0.2.7:68", "eth0", false), bound("[fe80::1]:68", "eth1", false)}, `bind: ["%eth0", "%eth1"]`},
 		{"the loopback interface", []Listener{bound("0.0.0.0:53", "lo", true), bound("127.0.0.53:53", "lo", true)}, "bind: loopback"},
+		{"an interface next to all addresses", []Listener{bound("0.0.0.0:68", "", false), bound("0.0.0.0:68", "eth0", false), bound("127.0.0.1:68", "", true)}, "bind: 0.0.0.0"},
 		{"an interface that is gone", []Listener{bound("0.0.0.0:51820", "(gone)", true)}, "bind: loopback"},
 		{"an interface that no bind can name", []Listener{bound("0.0.0.0:51820", `\xff`+strings.Repeat("a", 14), false)}, "bind: 0.0.0.0"},
 	} {
