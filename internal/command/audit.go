@@ -12,14 +12,12 @@ import (
 // Audit compares the current listeners with the registry and returns the exit code.
 func Audit(o inventory.Options, s Streams) int {
 	var out bytes.Buffer
-	found, warnings, err := audit(o, &out, s)
-	code := s.finish(&out, found, err)
-	s.warn(warnings)
-	return code
+	found, unknown, err := audit(o, &out, s)
+	return s.finish(&out, found, err, unknown)
 }
 
 // audit writes what it finds. It also returns what it could not check.
-func audit(o inventory.Options, out *bytes.Buffer, s Streams) (found bool, warnings []string, err error) {
+func audit(o inventory.Options, out *bytes.Buffer, s Streams) (found bool, unknown []string, err error) {
 	if err := refuseFilters(o, "audit covers every listener"); err != nil {
 		return false, nil, err
 	}

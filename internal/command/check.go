@@ -15,7 +15,7 @@ import (
 func Check(files, manifests []string, s Streams) int {
 	var out bytes.Buffer
 	found, err := check(files, manifests, &out, s.Err)
-	return s.finish(&out, found, err)
+	return s.finish(&out, found, err, nil)
 }
 
 func check(files, manifests []string, out *bytes.Buffer, stderr io.Writer) (found bool, err error) {

@@ -46,8 +46,11 @@ type Streams struct {
 	Logger   log.Logger
 }
 
-// finish writes the answer of a command and what went wrong, and returns the exit code.
-func (s Streams) finish(answer *bytes.Buffer, found bool, err error) int {
+// finish writes the answer of a command, what went wrong, and in one line what could not be found out. It returns the exit code.
+func (s Streams) finish(answer *bytes.Buffer, found bool, err error, unknown []string) int {
+	if len(unknown) > 0 {
+		defer func() { level.Warn(s.Logger).Log("msg", strings.Join(unknown, "; ")) }()
+	}
 	_, writeErr := s.Out.Write(answer.Bytes())
 	if writeErr = Written(writeErr); writeErr != nil {
 		s.report(errors.Join(err, writeErr))
@@ -61,13 +64,6 @@ func (s Streams) finish(answer *bytes.Buffer, found bool, err error) int {
 		return ExitFound
 	}
 	return ExitOK
-}
-
-// warn logs, in one line, what could not be found out.
-func (s Streams) warn(clauses []string) {
-	if len(clauses) > 0 {
-		level.Warn(s.Logger).Log("msg", strings.Join(clauses, "; "))
-	}
 }
 
 // report logs an error. Faults of a registry are written as compilers write them: one line each, which starts with the place.

@@ -33,14 +33,12 @@ type ListOptions struct {
 // List shows the current listeners and returns the exit code.
 func List(o ListOptions, s Streams) int {
 	var out bytes.Buffer
-	warnings, err := list(o, &out, screenOf(s.Out), s)
-	code := s.finish(&out, false, err)
-	s.warn(warnings)
-	return code
+	clauses, err := list(o, &out, screenOf(s.Out), s)
+	return s.finish(&out, false, err, clauses)
 }
 
 // list writes the listeners. It returns what the table does not say of them.
-func list(o ListOptions, out *bytes.Buffer, screen screen, s Streams) (warnings []string, err error) {
+func list(o ListOptions, out *bytes.Buffer, screen screen, s Streams) (clauses []string, err error) {
 	if o.Format == FormatRegistry {
 		if err := refuseFilters(o.Inventory, "a registry must declare every listener"); err != nil {
 			return nil, err
@@ -59,13 +57,12 @@ func list(o ListOptions, out *bytes.Buffer, screen screen, s Streams) (warnings 
 	case FormatRegistry:
 		return nil, errors.Join(err, writeRegistry(out, o.OwnAddress, snapshot, unknown(o.Inventory, snapshot, "interfaces")))
 	}
-	clauses := unknown(o.Inventory, snapshot, details)
 	all := entries(snapshot)
 	listTable(all, o.Inventory.Netns == "all").write(out, screen)
 	if screen.terminal {
 		fmt.Fprintf(out, "\n%s\n", summary(snapshot, all))
 	}
-	return clauses, err
+	return unknown(o.Inventory, snapshot, details), err
 }
 
 // summary returns the text below the table on a terminal.
