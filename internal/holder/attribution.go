@@ -19,9 +19,7 @@ type attribution struct {
 	pending   bool   // it is among Finder.pending
 	wanted    bool   // a search through all processes looks for it, if the search begins when due or later
 	due       time.Time
-	searches  int       // how many searches found no process
-	renames   int       // how often all holders were searched for again because a witness became another one
-	renamed   time.Time // when that was last
+	searches  int // how many searches found no process
 }
 
 // witness is a process that was seen to have a socket open. There is one for each identity.
@@ -67,20 +65,6 @@ func (w witness) origin(made origin) origin {
 // served reports whether a process other than PID 1 is known to have the socket open.
 func (a *attribution) served() bool {
 	return slices.ContainsFunc(a.witnesses, func(w witness) bool { return w.pid != 1 })
-}
-
-// maySearchAgain reports whether to search for all holders again because one of them has a new identity: others may have the old
-// one. The more often that happens, the longer it waits.
-func (a *attribution) maySearchAgain(now time.Time) bool {
-	passed := now.Sub(a.renamed)
-	if passed > 2*retryAtMost {
-		a.renames = 0
-	}
-	if a.renames > 0 && passed < delay(a.renames-1) {
-		return false
-	}
-	a.renames, a.renamed = a.renames+1, now
-	return true
 }
 
 // A socket without a process other than PID 1 is searched for again after retryAfter, then after twice as long each time, up to

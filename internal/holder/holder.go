@@ -105,17 +105,14 @@ func (f *Finder) Find(sockets []Socket, same bool) (changed bool, err error) {
 	if !f.ran || !same && !slices.EqualFunc(sockets, f.order, isOf) {
 		changed = f.setSockets(sockets)
 	}
-	seen, failed := f.hear(start)
-	changed = changed || seen
+	failed := f.hear()
 	rechecked, err := f.recheck(start)
 	stale := changed || rechecked || len(f.pending) > 0
 	attributed := false
 	if err == nil {
 		attributed, err = f.attribute(half, deadline)
 	}
-	if f.ran {
-		f.send(stale || attributed)
-	}
+	f.send(stale || attributed)
 	f.ran = true
 	return changed || rechecked || attributed, errors.Join(failed, err)
 }

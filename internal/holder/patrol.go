@@ -120,19 +120,20 @@ func (f *Finder) nextBeat() beat {
 	return b
 }
 
-// send has the patrols look for what is wanted now, unless nothing changed since the last Find.
+// send has the patrols look for what is wanted now, unless nothing changed since the last Find. After only one Find, as of a command
+// that ends soon, they do not go yet.
 func (f *Finder) send(changed bool) {
 	var next beat
-	for n, p := range f.patrols {
+	if changed {
+		next = f.nextBeat()
+	}
+	for _, p := range f.patrols {
 		p.mu.Lock()
 		p.lastFind = time.Now()
-		if changed || !p.running {
-			if n == 0 || next.wanted == nil {
-				next = f.nextBeat()
-			}
+		if changed {
 			p.beat = next
 		}
-		if !p.running {
+		if f.ran && !p.running {
 			p.running = true
 			go p.run()
 		}
@@ -140,38 +141,26 @@ func (f *Finder) send(changed bool) {
 	}
 }
 
-// hear takes over what the patrols have seen since the last Find.
-func (f *Finder) hear(now time.Time) (changed bool, err error) {
+// hear takes over what the patrols have seen since the last Find. The sockets whose holders that may change become pending.
+func (f *Finder) hear() (err error) {
 	for _, p := range f.patrols {
 		p.mu.Lock()
-		seen, other, failed := p.seen, p.changed, p.err
+		seen, changed, failed := p.seen, p.changed, p.err
 		p.seen, p.changed = nil, nil
 		p.mu.Unlock()
-		for _, a := range other {
-			if f.known[a.socket] == a {
-				updated, failed := f.recheckOne(a, now)
-				changed = changed || updated
-				err = errors.Join(err, unlessUnfinished(failed))
-			}
-		}
 		err = errors.Join(err, failed)
-		for _, s := range seen {
-			if f.known[s.of.socket] != s.of {
-				continue
+		for _, a := range changed {
+			if f.known[a.socket] == a {
+				f.checkWitnesses(a)
+				f.setPending(a)
 			}
-			s.of.addWitness(s.by)
-			s.of.wanted = !s.of.served()
-			updated, failed := f.update(s.of)
-			changed = changed || updated
-			err = errors.Join(err, unlessUnfinished(failed))
 		}
-	}
-	return changed, err
-}
-
-func unlessUnfinished(err error) error {
-	if errors.Is(err, errUnfinished) {
-		return nil
+		for _, s := range seen {
+			if f.known[s.of.socket] == s.of {
+				s.of.addWitness(s.by)
+				f.setPending(s.of)
+			}
+		}
 	}
 	return err
 }
@@ -181,7 +170,7 @@ func (p *patrol) run() {
 	for pause := p.every; ; {
 		time.Sleep(pause)
 		p.mu.Lock()
-		p.running = time.Since(p.lastFind) < max(patrolEnds, 2*pause)
+		p.running = time.Since(p.lastFind) < patrolEnds
 		ends := !p.running
 		p.mu.Unlock()
 		if ends {

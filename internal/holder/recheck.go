@@ -1,6 +1,9 @@
 package holder
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // Limits of the rechecks by a Find. The patrol finds out within a minute which other holders need one.
 const (
@@ -32,26 +35,20 @@ func (f *Finder) recheck(start time.Time) (changed bool, err error) {
 		}
 		a := f.order[f.next]
 		f.next++
-		updated, err := f.recheckOne(a, start)
+		updated, err := f.recheckOne(a)
 		changed = changed || updated
-		if unlessUnfinished(err) != nil {
+		if err != nil && !errors.Is(err, errUnfinished) {
 			return changed, err
 		}
 	}
 	return changed, nil
 }
 
-func (f *Finder) recheckOne(a *attribution, now time.Time) (changed bool, err error) {
+func (f *Finder) recheckOne(a *attribution) (changed bool, err error) {
 	if a.pending {
 		return false, nil
 	}
-	lost, renamed := f.checkWitnesses(a)
-	if lost || renamed && a.maySearchAgain(now) {
-		// Where the cgroup is known, the search through its processes finds who has taken over, and the patrol all others.
-		if at, err := f.cgroups.path(a.socket.Cgroup); err != nil || at == "" {
-			a.witnesses = nil
-		}
-		a.due = time.Time{}
+	if f.checkWitnesses(a) {
 		f.setPending(a) // its holders stay until the new ones are known
 		return false, nil
 	}
@@ -68,20 +65,22 @@ func (f *Finder) recheckOne(a *attribution, now time.Time) (changed bool, err er
 	return f.update(a)
 }
 
-// checkWitnesses forgets the witnesses that no longer have a socket open, and reports whether there were any. It also reports
-// whether one is known by something else now, which it notes.
-func (f *Finder) checkWitnesses(a *attribution) (lost, renamed bool) {
+// checkWitnesses forgets the witnesses that no longer have a socket open, and notes who the others are now. It reports whether that
+// changed anything. Then others may have the socket, too: a search through the processes of its cgroup finds them at once, and the
+// patrols find all others. Without any witness left, all processes are searched at once.
+func (f *Finder) checkWitnesses(a *attribution) (changed bool) {
 	kept := a.witnesses[:0]
 	for _, w := range a.witnesses {
 		now, ok := f.holds(w, a.socket.Inode)
-		if !ok {
-			lost = true
-			continue
+		changed = changed || !ok || now != w.identity
+		if ok {
+			w.identity = now
+			kept = append(kept, w)
 		}
-		renamed = renamed || now != w.identity
-		w.identity = now
-		kept = append(kept, w)
 	}
 	a.witnesses = kept
-	return lost, renamed
+	if changed {
+		a.due = time.Time{}
+	}
+	return changed
 }
