@@ -173,16 +173,15 @@ func (f *Finder) setPending(a *attribution) {
 
 // attribute finds the holders of what is pending, and goes on with the search through all processes.
 func (f *Finder) attribute(half, deadline time.Time) (changed bool, err error) {
-	var searched map[int]bool
-	if len(f.pending) > 0 {
-		if searched, err = f.searchCgroups(f.pending, half); err != nil {
+	if len(f.pending) > 0 && f.ran { // the first search through all processes has these, too
+		if err = f.searchCgroups(f.pending, half); err != nil {
 			return false, err
 		}
-		for _, a := range f.pending {
-			a.wanted = a.socket.Inode != 0 && (!f.ran || !a.served())
-		}
 	}
-	found, err := f.searchAll(deadline, searched)
+	for _, a := range f.pending {
+		a.wanted = a.socket.Inode != 0 && (!f.ran || !a.served())
+	}
+	found, err := f.searchAll(deadline)
 	if err != nil {
 		return false, err
 	}

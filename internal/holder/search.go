@@ -17,12 +17,10 @@ type search struct {
 	pids    []int                   // not searched yet
 	visible bool                    // a process other than this one showed its descriptors
 	whole   bool                    // it finds all holders of each socket, and not only one; the first search does
-	threads bool                    // it looks into the descriptor tables of threads
 }
 
-// searchCgroups looks in the cgroups of sockets for the processes that have them open. It returns the processes that it searched,
-// and whether each showed its descriptors.
-func (f *Finder) searchCgroups(sockets []*attribution, deadline time.Time) (searched map[int]bool, err error) {
+// searchCgroups looks in the cgroups of sockets for the processes that have them open.
+func (f *Finder) searchCgroups(sockets []*attribution, deadline time.Time) error {
 	wanted := make(map[uint64]*attribution)
 	groups := make(map[uint64]bool)
 	for _, a := range sockets {
@@ -42,35 +40,29 @@ func (f *Finder) searchCgroups(sockets []*attribution, deadline time.Time) (sear
 			all, err = f.membersOf(id)
 		}
 		if err != nil && !errors.Is(err, errUnfinished) {
-			return nil, err
+			return err
 		}
 		for _, pid := range append(service, all.pids...) {
 			pids[pid] = true
 		}
 	}
 	h := f.hunt(wanted, deadline)
-	searched = make(map[int]bool, len(pids))
 	for _, pid := range slices.Sorted(maps.Keys(pids)) {
 		if f.now().After(deadline) {
 			break
 		}
-		visible, _, err := h.process(pid)
-		if errors.Is(err, errUnfinished) {
-			continue
+		if _, _, err := h.process(pid); err != nil && !errors.Is(err, errUnfinished) {
+			return err
 		}
-		if err != nil {
-			return nil, err
-		}
-		searched[pid] = visible
 	}
-	return searched, nil
+	return nil
 }
 
 // searchAll goes on with the search through all processes, or begins one if there is something to find. It returns the sockets
-// whose holders may have changed. searched is what searchCgroups returned in this Find.
-func (f *Finder) searchAll(deadline time.Time, searched map[int]bool) (found []*attribution, err error) {
+// whose holders may have changed.
+func (f *Finder) searchAll(deadline time.Time) (found []*attribution, err error) {
 	if f.search == nil {
-		if f.search, err = f.beginSearch(searched); err != nil {
+		if f.search, err = f.beginSearch(); err != nil {
 			return nil, err
 		}
 	}
@@ -79,7 +71,8 @@ func (f *Finder) searchAll(deadline time.Time, searched map[int]bool) (found []*
 		return nil, nil
 	}
 	h := f.hunt(s.wanted, deadline)
-	h.threads = s.threads
+	// Where descriptor tables cannot be compared, a patrol takes its time to read those of all threads.
+	h.threads = s.whole && f.shareDescriptors(os.Getpid(), os.Getpid())
 	foundAll := false
 	for first := true; len(s.pids) > 0 && !foundAll; first = false {
 		if f.now().After(deadline) {
@@ -98,14 +91,6 @@ func (f *Finder) searchAll(deadline time.Time, searched map[int]bool) (found []*
 		foundAll = hit && !s.whole && f.foundAll(s)
 	}
 	f.search = nil
-	if s.whole && !s.threads && s.visible && !s.served() && f.shareDescriptors(os.Getpid(), os.Getpid()) {
-		// Perhaps a thread has a descriptor table of its own. Where tables cannot be compared, a patrol takes its time to read them.
-		f.search = &search{wanted: s.wanted, whole: true, threads: true, visible: true}
-		if f.search.pids, err = f.list(); err != nil {
-			return nil, err
-		}
-		return f.searchAll(deadline, searched)
-	}
 	if !s.visible && !foundAll {
 		f.hiddenUntil = f.now().Add(hiddenFor)
 	}
@@ -128,16 +113,6 @@ func (s *search) found() (found []*attribution) {
 		}
 	}
 	return found
-}
-
-// served reports whether each wanted socket has a process other than PID 1.
-func (s *search) served() bool {
-	for _, a := range s.wanted {
-		if !a.served() {
-			return false
-		}
-	}
-	return true
 }
 
 // hunt returns a search for sockets that ends at a deadline.
@@ -167,9 +142,8 @@ func (f *Finder) foundAll(s *search) bool {
 	return true
 }
 
-// beginSearch returns a search for what is wanted now, or nil if nothing is. It leaves out the processes in searched, unless a
-// socket is wanted that they were not searched for.
-func (f *Finder) beginSearch(searched map[int]bool) (*search, error) {
+// beginSearch returns a search for what is wanted now, or nil if nothing is.
+func (f *Finder) beginSearch() (*search, error) {
 	now := f.now()
 	if now.Before(f.hiddenUntil) {
 		return nil, nil
@@ -178,9 +152,6 @@ func (f *Finder) beginSearch(searched map[int]bool) (*search, error) {
 	for _, a := range f.order {
 		if a.wanted && !now.Before(a.due) {
 			wanted[a.socket.Inode] = a
-			if !a.pending {
-				searched = nil
-			}
 		}
 	}
 	if len(wanted) == 0 {
@@ -190,13 +161,9 @@ func (f *Finder) beginSearch(searched map[int]bool) (*search, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &search{wanted: wanted, whole: !f.ran}
-	for _, pid := range pids {
-		visible, done := searched[pid]
-		if !done {
-			s.pids = append(s.pids, pid)
-		}
-		s.visible = s.visible || visible && pid != os.Getpid()
+	s := &search{wanted: wanted, pids: pids, whole: !f.ran}
+	if s.whole {
+		slices.Reverse(s.pids) // the services that began with the host come before what users have started since
 	}
 	return s, nil
 }
