@@ -21,7 +21,7 @@ type hunt struct {
 	wanted map[uint64]*attribution // by inode
 	// found is called with each process that has a wanted socket open. It may be called with the same one several times.
 	found func(*attribution, witness)
-	// pause is called after each 1024 descriptors. An error of it ends the search of a process.
+	// pause is called after each 1024 descriptors and before each further thread. An error of it ends the search of a process.
 	pause func() error
 	// threads says to look into the descriptor tables of all threads, and not only of those whose process shows none.
 	threads bool
@@ -47,6 +47,9 @@ func (h *hunt) process(pid int) (visible, found bool, err error) {
 	}
 	searched := []int{pid} // one thread for each descriptor table
 	for _, tid := range tids {
+		if err := h.pause(); err != nil {
+			return visible, found, err
+		}
 		if tid == pid || slices.ContainsFunc(searched, func(other int) bool { return h.shareDescriptors(other, tid) }) {
 			continue
 		}
