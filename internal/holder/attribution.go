@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"strings"
-	"time"
 )
 
 // maxWitnesses is how many different processes are remembered for a socket.
@@ -17,9 +16,7 @@ type attribution struct {
 	witnesses []witness
 	guess     string // the name of all processes of its cgroup, if there are no witnesses
 	pending   bool   // it is among Finder.pending
-	wanted    bool   // a search through all processes looks for it, if the search begins when due or later
-	due       time.Time
-	searches  int // how many searches found no process
+	wanted    bool   // the next search through all processes is to look for it, unless its cgroup's processes serve it
 }
 
 // witness is a process that was seen to have a socket open. There is one for each identity.
@@ -66,15 +63,3 @@ func (w witness) origin(made origin) origin {
 func (a *attribution) served() bool {
 	return slices.ContainsFunc(a.witnesses, func(w witness) bool { return w.pid != 1 })
 }
-
-// A socket without a process other than PID 1 is searched for again after retryAfter, then after twice as long each time, up to
-// retryAtMost. It may have been on its way from one process to another, but most often it is one of the kernel's own, or waits
-// for its service to be started.
-const (
-	retryAfter  = 15 * time.Second
-	retryAtMost = time.Hour
-	maxDelays   = 10 // retryAfter<<10 is more than retryAtMost
-)
-
-// delay returns how long to wait after a number of searches that found nothing.
-func delay(searches int) time.Duration { return min(retryAfter<<min(searches, maxDelays), retryAtMost) }

@@ -142,7 +142,7 @@ func (f *Finder) setSockets(sockets []Socket) (changed bool) {
 		}
 		a := f.known[s]
 		if a == nil {
-			a = &attribution{socket: s}
+			a = &attribution{socket: s, wanted: true}
 			f.setPending(a)
 			changed = true
 		}
@@ -179,7 +179,7 @@ func (f *Finder) attribute(half, deadline time.Time) (changed bool, err error) {
 		}
 	}
 	for _, a := range f.pending {
-		a.wanted = a.socket.Inode != 0 && (!f.ran || !a.served())
+		a.wanted = a.wanted && a.socket.Inode != 0 && (!f.ran || !a.served())
 	}
 	found, err := f.searchAll(deadline)
 	if err != nil {

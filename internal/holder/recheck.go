@@ -7,30 +7,30 @@ import (
 
 // Limits of the rechecks by a Find. The patrol finds out within a minute which other holders need one.
 const (
-	// recheckAtOnce is how many holders a Find rechecks, in turn. After a time without Finds, when no patrol went, it rechecks all.
+	// recheckAtOnce is how many holders a Find rechecks, in turn.
 	recheckAtOnce = 2
 	// recheckPause is how long after these the next ones are rechecked at the earliest: Finds may follow each other closely.
 	recheckPause = 100 * time.Millisecond
-	// recheckAtMost bounds the time that this takes.
-	recheckAtMost = 50 * time.Millisecond
 )
 
-// recheck looks at some of the known holders again, and reports whether one changed. A socket that lost a witness becomes pending.
+// recheck looks at some of the known holders again, and reports whether one changed. After a time without Finds, when no patrol went,
+// all sockets become pending.
 func (f *Finder) recheck(start time.Time) (changed bool, err error) {
-	n := len(f.order)
-	count := min(n, recheckAtOnce)
-	switch passed := start.Sub(f.lastRecheck); {
-	case passed < recheckPause:
+	passed := start.Sub(f.lastRecheck)
+	if passed < recheckPause {
 		return false, nil
-	case passed > patrolEnds:
-		count = n
 	}
 	f.lastRecheck = start
-	for range count {
-		if f.now().Sub(start) > recheckAtMost {
-			break
+	if passed > patrolEnds {
+		for _, a := range f.order {
+			f.checkWitnesses(a)
+			a.wanted = true
+			f.setPending(a)
 		}
-		if f.next >= n {
+		return false, nil
+	}
+	for range min(len(f.order), recheckAtOnce) {
+		if f.next >= len(f.order) {
 			f.next = 0
 		}
 		a := f.order[f.next]
@@ -79,8 +79,6 @@ func (f *Finder) checkWitnesses(a *attribution) (changed bool) {
 		}
 	}
 	a.witnesses = kept
-	if changed {
-		a.due = time.Time{}
-	}
+	a.wanted = a.wanted || changed
 	return changed
 }

@@ -95,14 +95,9 @@ func (f *Finder) searchAll(deadline time.Time) (found []*attribution, err error)
 		f.hiddenUntil = f.now().Add(hiddenFor)
 	}
 	for _, a := range s.wanted {
-		a.wanted = !a.served()
-		if a.wanted {
-			a.due = f.now().Add(delay(a.searches))
-			a.searches++
-		}
-		found = append(found, a)
+		a.wanted = false // from now on a patrol looks for it
 	}
-	return found, nil
+	return slices.Collect(maps.Values(s.wanted)), nil
 }
 
 // found returns the wanted sockets that have a witness.
@@ -144,13 +139,12 @@ func (f *Finder) foundAll(s *search) bool {
 
 // beginSearch returns a search for what is wanted now, or nil if nothing is.
 func (f *Finder) beginSearch() (*search, error) {
-	now := f.now()
-	if now.Before(f.hiddenUntil) {
+	if f.now().Before(f.hiddenUntil) {
 		return nil, nil
 	}
 	wanted := make(map[uint64]*attribution)
 	for _, a := range f.order {
-		if a.wanted && !now.Before(a.due) {
+		if a.wanted {
 			wanted[a.socket.Inode] = a
 		}
 	}

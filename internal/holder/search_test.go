@@ -8,32 +8,40 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
-func TestASocketWithoutAProcessIsSearchedForLessAndLessOften(t *testing.T) {
+func TestASocketWithoutAProcessIsSearchedForOnce(t *testing.T) {
 	x := newFixture(t)
 	x.process(100, "other", 7)
 	kernels := []Socket{{ID: 1, Inode: 1000}}
 	f := x.finder()
 	root := watchOpening(t, x.procfs)
-	start := x.clock
-	var walks []time.Duration
-	for second := range 12_000 {
-		x.clock = start.Add(time.Duration(second) * time.Second)
-		x.find(f, kernels, second > 0)
-		if len(root.since()) > 0 {
-			walks = append(walks, x.clock.Sub(start)/time.Second)
-		}
+	x.find(f, kernels, false)
+	root.want(x.procfs)
+	for range 1000 {
+		x.clock = x.clock.Add(10 * time.Second)
+		x.find(f, kernels, true)
 	}
-	want := []time.Duration{0, 15, 45, 105, 225, 465, 945, 1905, 3825, 7425, 11025}
-	if diff := cmp.Diff(want, walks); diff != "" {
-		t.Errorf("seconds at which all processes were searched (-want +got):\n%s", diff)
-	}
+	root.want()
 
+	// So is one of PID 1's, even if its service runs.
+	x.process(1, "systemd", 1001)
+	x.process(102, "foo")
+	x.group("system.slice/foo.service", 102)
+	waits := Socket{ID: 2, Inode: 1001, Cgroup: x.group("system.slice/foo.socket")}
+	root.since() // the test's own
+	x.find(f, append(kernels, waits), false)
+	x.want(f, waits, Holder{Process: "systemd", Unit: "foo.socket"})
+	root.want(x.procfs)
+	for range 8 {
+		x.find(f, append(kernels, waits), true)
+	}
+	root.want()
+
+	// After a time without Finds, when no patrol went, it is searched for again.
 	x.process(101, "late", 1000)
-	x.clock = start.Add((11_025 + 3_600) * time.Second)
+	x.clock = x.clock.Add(24 * time.Hour)
 	x.find(f, kernels, true)
 	x.want(f, kernels[0], Holder{Process: "late"})
 }
@@ -53,7 +61,7 @@ func TestWhereNoProcessShowsItsDescriptorsNoneIsSearchedForAWhile(t *testing.T) 
 	for pid := 100; pid < 105; pid++ {
 		x.rename(x.fdDir(pid)+".hidden", x.fdDir(pid))
 	}
-	x.link(100, 3, "socket:[1000]")
+	x.link(100, 3, "socket:[2000]")
 	for n := range 590 {
 		x.clock = x.clock.Add(time.Second - recheckPause)
 		sockets = append(sockets, Socket{ID: uint64(2 + n), Inode: uint64(2000 + n)}) // new ones make no difference
@@ -62,7 +70,7 @@ func TestWhereNoProcessShowsItsDescriptorsNoneIsSearchedForAWhile(t *testing.T) 
 	root.want()
 	x.clock = x.clock.Add(11 * time.Second)
 	x.find(f, sockets, true)
-	x.want(f, sockets[0], Holder{Process: "server"})
+	x.want(f, sockets[1], Holder{Process: "server"})
 }
 
 func TestUnchangedSocketsCostNoWalk(t *testing.T) {
@@ -174,19 +182,13 @@ func TestWhoServesASocketThatPID1WaitsOnIsFoundLater(t *testing.T) {
 	s := Socket{ID: 1, Inode: 1000, Cgroup: x.group("init.scope", 1)}
 	waits := Holder{Process: "systemd", Unit: "init.scope"}
 	f := x.finder()
+	x.patrol(f)
 	x.find(f, []Socket{s}, false)
 	x.want(f, s, waits)
 	x.process(300, "bard", 1000)
-	x.find(f, []Socket{s}, true)
-	x.want(f, s, waits)
-	x.clock = x.clock.Add(retryAfter)
-	x.find(f, []Socket{s}, true)
-	x.want(f, s, Holder{Process: "bard"})
+	x.wantSoon(f, []Socket{s}, Holder{Process: "bard"})
 	x.end(300)
-	for range 2 {
-		x.find(f, []Socket{s}, true)
-	}
-	x.want(f, s, waits)
+	x.wantSoon(f, []Socket{s}, waits)
 }
 
 func TestACgroupThatIsNoMoreIsLookedForOnce(t *testing.T) {
