@@ -116,7 +116,7 @@ func TestANamespaceThatIsEnteredHasItsOwnPortRanges(t *testing.T) {
 					wantRanges(t, namespace.Source, want)
 					namespace.Leave()
 				}
-				if after := descriptors(t); after != before {
+				if after := descriptors(t); after > before { // the test itself may close one meanwhile
 					t.Errorf("%s, round %d: %d descriptors, before %d", source, round, after, before)
 				}
 			}
@@ -134,7 +134,7 @@ func TestANamespaceWhoseSysctlsCannotBeReadHasTheKernelsDefaults(t *testing.T) {
 		if err := unix.Mount("none", "/proc/sys", "tmpfs", 0, ""); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := namespace.Source.PortRanges(); err == nil || !got.Equal(defaultPortRanges) {
+		if got, err := namespace.Source.PortRanges(); err == nil || !cmp.Equal(got, defaultPortRanges) {
 			t.Errorf("got %v, %v, want an error and the kernel's defaults", got, err)
 		}
 		namespace.wantListener(t, 80)
