@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"regexp"
 
@@ -51,20 +50,18 @@ func checkTable(path string) error {
 	if on.Type == unix.PROC_SUPER_MAGIC {
 		return nil
 	}
-	if err := checkRegular(path); err != nil {
-		return err
-	}
-	f, err := os.Open(path)
+	fd, err := openRegular(path)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = f.Close() }()
-	start, err := io.ReadAll(io.LimitReader(f, 16))
+	defer func() { _ = unix.Close(fd) }()
+	start := make([]byte, 16)
+	n, err := unix.Read(fd, start)
 	if err != nil {
 		return err
 	}
-	if !bytes.HasPrefix(bytes.TrimLeft(start, " "), []byte(headerStart)) {
-		return &foreignError{"line 1: not the header of a socket table", fmt.Errorf("%q", start)}
+	if !bytes.HasPrefix(bytes.TrimLeft(start[:n], " "), []byte(headerStart)) {
+		return &foreignError{"line 1: not the header of a socket table", fmt.Errorf("%q", start[:n])}
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -23,12 +22,6 @@ type PortRanges struct {
 	EphemeralFirst, EphemeralLast int
 	// Reserved are the ports that the kernel never assigns by itself (net.ipv4.ip_local_reserved_ports).
 	Reserved ports.Set
-}
-
-// Equal reports whether both are the same.
-func (r PortRanges) Equal(o PortRanges) bool {
-	return r.UnprivilegedStart == o.UnprivilegedStart && r.EphemeralFirst == o.EphemeralFirst && r.EphemeralLast == o.EphemeralLast &&
-		slices.Equal(r.Reserved, o.Reserved)
 }
 
 // defaultPortRanges is what a namespace starts with (inet_init_net in net/ipv4/af_inet.c).
