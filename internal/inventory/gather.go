@@ -29,7 +29,7 @@ func (l *listing) gather(version uint64, main *namespace, others *roundResult) {
 	gone = slices.DeleteFunc(gone, func(l Listener) bool { return !main.options.passes(l.Key) })
 	slices.SortFunc(gone, func(a, b Listener) int { return byPort(&a, &b) })
 	l.gone = gone
-	l.sockets = nil // a search may still read the last ones
+	l.sockets = make([]holder.Socket, 0, len(l.open)) // a search may still read the last ones
 	for n := range l.open {
 		l.sockets = append(l.sockets, l.open[n].sockets...)
 	}
