@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -93,7 +92,7 @@ func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
 			return nil, false, fmt.Errorf("--registry.host: %w", err)
 		}
 	}
-	c.inventory.OwnPorts = c.ownPorts()
+	c.inventory.OwnPorts = server.Ports(c.server.Web)
 	return c, false, c.validate()
 }
 
@@ -168,7 +167,7 @@ func addCommands(app *kingpin.Application, c *config) {
 func parseCommand(app *kingpin.Application, args []string) (string, error) {
 	context, err := app.ParseContext(args)
 	switch {
-	case context == nil || context.SelectedCommand != nil || asksForText(context):
+	case context == nil || context.SelectedCommand != nil || textFlag(context) != "":
 	case err == nil:
 		args = append(slices.Clone(args), serveCommand)
 	case context.Peek().Type == kingpin.TokenArg:
@@ -190,31 +189,28 @@ func printText(app *kingpin.Application, args []string, stdout io.Writer) (asked
 		"completion-script-bash": kingpin.BashCompletionTemplate,
 		"completion-script-zsh":  kingpin.ZshCompletionTemplate,
 	}
-	for _, element := range context.Elements {
-		flag, isFlag := element.Clause.(*kingpin.FlagClause)
-		if !isFlag {
-			continue
-		}
-		if name := flag.Model().Name; name == "version" {
-			_, err := fmt.Fprintln(stdout, version.Print(wording.Program))
-			return true, err
-		} else if template, has := templates[name]; has {
-			return true, app.UsageForContextWithTemplate(context, 2, template)
-		}
+	flag := textFlag(context)
+	if flag == "version" {
+		_, err := fmt.Fprintln(stdout, version.Print(wording.Program))
+		return true, err
+	}
+	if template, has := templates[flag]; has {
+		return true, app.UsageForContextWithTemplate(context, 2, template)
 	}
 	return false, nil
 }
 
-// asksForText reports whether a command line only asks for text, such as --help.
-func asksForText(context *kingpin.ParseContext) bool {
-	return slices.ContainsFunc(context.Elements, func(e *kingpin.ParseElement) bool {
-		flag, isFlag := e.Clause.(*kingpin.FlagClause)
-		if !isFlag {
-			return false
+// textFlag returns the name of the flag with which a command line only asks for a text, such as help, or an empty string.
+func textFlag(context *kingpin.ParseContext) string {
+	for _, element := range context.Elements {
+		if flag, isFlag := element.Clause.(*kingpin.FlagClause); isFlag {
+			name := flag.Model().Name
+			if kind, _, _ := strings.Cut(name, "-"); kind == "help" || kind == "version" || kind == "completion" {
+				return name
+			}
 		}
-		kind, _, _ := strings.Cut(flag.Model().Name, "-")
-		return slices.Contains([]string{"help", "version", "completion"}, kind)
-	})
+	}
+	return ""
 }
 
 // ended is an exit code. Terminate panics with it to unwind kingpin, which expects its exit function not to return.
@@ -234,24 +230,6 @@ func nameFlag(app *kingpin.Application, args []string, err error) error {
 		}
 	}
 	return err
-}
-
-// ownPorts returns the TCP ports of --web.listen-address, as far as they are known before it listens.
-func (c *config) ownPorts() []uint16 {
-	if *c.server.Web.WebSystemdSocket {
-		return nil
-	}
-	var own []uint16
-	for _, address := range *c.server.Web.WebListenAddresses {
-		_, service, err := net.SplitHostPort(address)
-		if err != nil || strings.HasPrefix(address, "vsock://") {
-			continue
-		}
-		if port, err := net.LookupPort("tcp", service); err == nil && port != 0 {
-			own = append(own, uint16(port))
-		}
-	}
-	return own
 }
 
 // validate checks what the types of the flags do not.

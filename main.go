@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/common/version"
 
@@ -55,7 +56,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if c.command != serveCommand {
 		return runCommand(c, stdout, stderr)
 	}
-	logs, written := newServerLogs(stderr, c.logLevel, c.logFormat)
+	logs, written := server.NewQueuedLogs(stderr, c.logLevel, c.logFormat)
 	defer written.Flush(time.Second)
 	if err := serve(c, logs); err != nil {
 		inventory.LogEach(logs.Kit, "cannot serve", err)
@@ -87,6 +88,19 @@ func runCommand(c *config, stdout, stderr io.Writer) int {
 		}
 		return command.Check(files, c.checkManifests, streams)
 	}
+}
+
+// newCommandLogger returns the logger of a command: plain text, unless the user asked for a level or a format. It writes at once:
+// somebody waits for the command, and a signal ends it even while it writes.
+func newCommandLogger(c *config, stderr io.Writer) log.Logger {
+	if !c.logLevelSet && !c.logFormatSet {
+		return command.PlainLogger(stderr)
+	}
+	minimum := c.logLevel
+	if !c.logLevelSet {
+		minimum = commandLogLevel
+	}
+	return server.NewLogs(stderr, minimum, c.logFormat).Kit
 }
 
 // serve serves until SIGTERM or SIGINT. A second one ends the program at once.

@@ -15,6 +15,9 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 )
 
+// vsockScheme is what an address of a virtual machine's socket begins with (vsock(7)), unlike one of TCP.
+const vsockScheme = "vsock://"
+
 // listen opens the listeners that the flags name, like web.ListenAndServe. That function opens and serves them in one go, but
 // the first snapshot must start in between.
 func listen(flags *web.FlagConfig, logger log.Logger) ([]net.Listener, error) {
@@ -41,8 +44,26 @@ func listen(flags *web.FlagConfig, logger log.Logger) ([]net.Listener, error) {
 	return listeners, nil
 }
 
+// Ports returns the TCP ports of the addresses that the flags name, as far as they are known before something listens on them.
+func Ports(flags *web.FlagConfig) []uint16 {
+	if *flags.WebSystemdSocket {
+		return nil
+	}
+	var known []uint16
+	for _, address := range *flags.WebListenAddresses {
+		_, service, err := net.SplitHostPort(address)
+		if err != nil || strings.HasPrefix(address, vsockScheme) {
+			continue
+		}
+		if port, err := net.LookupPort("tcp", service); err == nil && port != 0 {
+			known = append(known, uint16(port))
+		}
+	}
+	return known
+}
+
 func listenOn(address string) (net.Listener, error) {
-	if !strings.HasPrefix(address, "vsock://") {
+	if !strings.HasPrefix(address, vsockScheme) {
 		return net.Listen("tcp", address)
 	}
 	parsed, err := url.Parse(address)

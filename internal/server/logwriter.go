@@ -35,8 +35,8 @@ type queuedLine struct {
 	reports uint64
 }
 
-// NewLogWriter returns a writer to out. notice returns the line that says how many lines were dropped.
-func NewLogWriter(out io.Writer, notice func(dropped uint64) []byte) *LogWriter {
+// newLogWriter returns a writer to out. notice returns the line that says how many lines were dropped.
+func newLogWriter(out io.Writer, notice func(dropped uint64) []byte) *LogWriter {
 	l := &LogWriter{out: out, notice: notice, wake: make(chan struct{}, 1)}
 	go l.run()
 	return l

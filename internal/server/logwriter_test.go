@@ -30,7 +30,7 @@ func pipe(t *testing.T) (r, w *os.File) {
 
 func TestABurstOfLinesIsLoggedInItsOrder(t *testing.T) {
 	r, w := pipe(t)
-	l := NewLogWriter(w, notice)
+	l := newLogWriter(w, notice)
 	const count = 10_000
 	go func() {
 		for n := range count {
@@ -51,7 +51,7 @@ func TestABurstOfLinesIsLoggedInItsOrder(t *testing.T) {
 // Every line is written or counted, and the notice is where they are missing.
 func TestLinesThatNobodyReadsAreDroppedAndCounted(t *testing.T) {
 	r, w := pipe(t)
-	l := NewLogWriter(w, notice)
+	l := newLogWriter(w, notice)
 	const count = 10_000
 	for n := range count {
 		_, _ = fmt.Fprintf(l, "%d %s\n", n, strings.Repeat("x", 200))
@@ -104,7 +104,7 @@ func (f *flaky) Write(p []byte) (int, error) {
 
 func TestLinesThatCannotBeWrittenAreCounted(t *testing.T) {
 	f := &flaky{full: true}
-	l := NewLogWriter(f, notice)
+	l := newLogWriter(f, notice)
 	for range 3 {
 		_, _ = fmt.Fprint(l, "lost\n")
 		l.Flush(time.Minute)
