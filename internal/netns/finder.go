@@ -221,7 +221,7 @@ func (f *Finder) makeRoom(path string) bool {
 	w := victim.oldest()
 	f.end(victim)
 	f.omitted[victim.Inode] = sighting{f.pids.round, w.tid != w.pid}
-	return f.hasRoom(nil) // unless somebody reads the victim
+	return f.hasRoom(nil) // unless the victim had lost all its witnesses
 }
 
 // end forgets a namespace.

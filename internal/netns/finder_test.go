@@ -108,6 +108,17 @@ func membersOf(tb testing.TB, f *Finder) map[uint64][]int {
 	return members
 }
 
+// viewOf returns a view of a namespace until the end of the test.
+func viewOf(t *testing.T, o *Namespace) View {
+	t.Helper()
+	view, err := o.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(view.Close)
+	return view
+}
+
 func TestEachNamespaceButTheMainOneIsFoundOnce(t *testing.T) {
 	h := newFakeHost(t)
 	h.add(2, "main")
@@ -122,13 +133,14 @@ func TestEachNamespaceButTheMainOneIsFoundOnce(t *testing.T) {
 	}
 	for _, o := range found {
 		oldest := o.Members()[0]
-		if got, want := o.DirForPeople(), filepath.Join(h.dir, strconv.Itoa(oldest)); got != want {
+		view := viewOf(t, o)
+		if got, want := view.DirForPeople, filepath.Join(h.dir, strconv.Itoa(oldest)); got != want {
 			t.Errorf("it is called %s, want %s", got, want)
 		}
-		byDir, err := inode(o.Dir())
-		byName, nameErr := inode(o.DirForPeople())
-		if err != nil || nameErr != nil || byDir != o.Inode || byName != o.Inode || !o.Alive() {
-			t.Errorf("%s and %s do not lead to %d", o.Dir(), o.DirForPeople(), o.Inode)
+		byDir, err := inode(view.Dir)
+		byName, nameErr := inode(view.DirForPeople)
+		if err != nil || nameErr != nil || byDir != o.Inode || byName != o.Inode || !o.Alive() || !view.Stays() {
+			t.Errorf("%s and %s do not lead to %d", view.Dir, view.DirForPeople, o.Inode)
 		}
 		if !slices.IsSorted(o.Members()) || o.Started() != uint64(oldest) {
 			t.Errorf("members %v, the oldest from %d, want the oldest first", o.Members(), o.Started())
@@ -210,14 +222,12 @@ func TestANamespaceThatEndedLeadsNowhere(t *testing.T) {
 	if err != nil || len(others) != 1 {
 		t.Fatal(others, err)
 	}
-	o, dir := others[0], others[0].Dir()
-	o.Hold()
+	o := others[0]
+	view := viewOf(t, o)
 	h.kill(10)
 	h.add(10, "pod")
-	for _, dir := range []string{dir, o.Dir()} {
-		if _, err := os.Stat(filepath.Join(dir, "net/tcp")); err == nil {
-			t.Errorf("%s leads to another process", dir)
-		}
+	if _, err := os.Stat(filepath.Join(view.Dir, "net/tcp")); err == nil || view.Stays() {
+		t.Errorf("%s leads to another process", view.Dir)
 	}
 	if o.Alive() || len(o.Members()) != 0 {
 		t.Errorf("it lives on in %v", o.Members())
@@ -225,17 +235,19 @@ func TestANamespaceThatEndedLeadsNowhere(t *testing.T) {
 	if _, err := o.OpenNS(); err == nil {
 		t.Error("it could be opened")
 	}
-	// Its path stays what it is, and means no other file, until it is released.
+	if _, err := o.View(); err == nil {
+		t.Error("it could be looked into")
+	}
+	// The path stays what it is, and means no other file, until it is closed.
 	membersOf(t, f)
 	file, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if fd := strconv.Itoa(int(file.Fd())); fd == filepath.Base(dir) {
+	if fd := strconv.Itoa(int(file.Fd())); fd == filepath.Base(view.Dir) {
 		t.Errorf("descriptor %s was given to another file", fd)
 	}
-	o.Release()
 }
 
 func TestAFailedReadIsAnErrorAndChangesNothing(t *testing.T) {

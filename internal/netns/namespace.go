@@ -8,6 +8,7 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -43,44 +44,46 @@ type Namespace struct {
 
 	mu        sync.Mutex
 	witnesses []witness // oldest first; the namespace is read through the first one
-	left      []witness // former ones, whose descriptors stay open while somebody may have their paths
-	moved     []witness // those of them that are in another namespace now
-	holds     int
+	moved     []witness // former ones that are in another namespace now
 
 	residents    map[int]int // all threads that were seen in the namespace, with their processes; some may have gone
 	maxResidents int         // how many of them there may be before those that have gone are forgotten
 }
 
-// Hold keeps the paths that [Namespace.Dir] returns from leading to another file until [Namespace.Release].
-func (o *Namespace) Hold() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.holds++
+// View is a way to the files of a namespace, through one of the processes that live in it.
+type View struct {
+	// Dir is a path of the process's directory in procfs: the net/ in it is the namespace's. It never leads to another process: once
+	// this one has died there is nothing below it.
+	Dir string
+	// DirForPeople is the path that people know the directory by, such as /host/proc/1234.
+	DirForPeople string
+	// Stays reports whether the process is still in the namespace. If so, what was read through Dir was the namespace's.
+	Stays func() bool
+	// Close ends the use of Dir.
+	Close func()
 }
 
-// Release ends a Hold.
-func (o *Namespace) Release() {
+var errGone = errors.New("its processes have ended or are in other network namespaces now")
+
+// View returns a way to the namespace's files, through the witness. It fails if the namespace is not [Namespace.Alive].
+func (o *Namespace) View() (View, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.holds--
-	o.closeLeft()
-}
-
-// Dir returns a path of the witness's directory in procfs: the net/ in it is the namespace's. It never leads to another process:
-// once the witness has died there is nothing below it. It is good while the namespace is held.
-//
-// The witness may leave the namespace during a read. The read was of this namespace if afterwards [Namespace.Alive] is true and
-// Dir returns the same.
-func (o *Namespace) Dir() string {
-	if w := o.oldest(); w.pid != 0 {
-		return w.dir()
+	if !o.alive() {
+		return View{}, fmt.Errorf("look into a network namespace: %w", errGone)
 	}
-	return o.DirForPeople()
-}
-
-// DirForPeople returns the path that people know the witness's directory by, such as /host/proc/1234.
-func (o *Namespace) DirForPeople() string {
-	return filepath.Join(o.finder.procfs, o.oldest().path())
+	w := o.witnesses[0]
+	fd, err := unix.FcntlInt(uintptr(w.fd), unix.F_DUPFD_CLOEXEC, 0) // w.fd is closed when the process leaves
+	if err != nil {
+		return View{}, fmt.Errorf("look into a network namespace: %w", err)
+	}
+	w.fd = fd
+	return View{
+		Dir:          filepath.Join(ownProcfs, "self/fd", strconv.Itoa(fd)),
+		DirForPeople: filepath.Join(o.finder.procfs, w.path()),
+		Stays:        func() bool { left, _ := w.left(o.Inode); return !left },
+		Close:        func() { _ = unix.Close(fd) },
+	}, nil
 }
 
 // Members returns the pids of up to three processes that were seen in the namespace, oldest first. The first one is the witness.
@@ -161,7 +164,7 @@ func (o *Namespace) Age() time.Duration {
 }
 
 // Alive reports whether one of the known processes still lives in the namespace. If the witness does not, another thread of the
-// same process or the next witness takes its place: a read that failed may succeed now, through a new [Namespace.Dir].
+// same process or the next witness takes its place: a read that failed may succeed now, through a new [Namespace.View].
 //
 // One case cannot be seen without privileges: a witness that left, and then entered a new namespace with the number of the old one.
 func (o *Namespace) Alive() bool {
@@ -173,19 +176,19 @@ func (o *Namespace) Alive() bool {
 func (o *Namespace) alive() bool {
 	for len(o.witnesses) > 0 {
 		w := o.witnesses[0]
-		inode, err := w.inode()
-		if err == nil && inode == o.Inode || err != nil && !IsHidden(err) {
+		left, moved := w.left(o.Inode)
+		if !left {
 			return true
 		}
-		if err == nil {
+		if moved {
 			o.moved = append(o.moved, w)
 		}
-		o.left, o.witnesses = append(o.left, w), o.witnesses[1:]
+		o.witnesses = o.witnesses[1:]
 		if heir, ok := w.heir(o.Inode); ok {
 			o.finder.open.Add(1)
 			o.insert(heir)
 		}
-		o.closeLeft()
+		o.close(w)
 	}
 	return false
 }
@@ -199,17 +202,17 @@ func (o *Namespace) OpenNS() (fd int, err error) {
 		w := o.witnesses[0]
 		// Nobody else can look at the namespace meanwhile, so it must not wait for the writer of a FIFO.
 		fd, openErr := unix.Openat(w.fd, "ns/net", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		inode, err := w.inode() // it may have died or left meanwhile
-		switch stays := err == nil && inode == o.Inode; {
-		case stays && openErr == nil:
+		left, _ := w.left(o.Inode)
+		switch {
+		case !left && openErr == nil:
 			return fd, nil
-		case stays:
+		case !left:
 			return -1, fmt.Errorf("open %s/ns/net: %w", filepath.Join(o.finder.procfs, w.path()), openErr)
 		case openErr == nil:
 			_ = unix.Close(fd)
 		}
 	}
-	return -1, fmt.Errorf("open a network namespace: its processes are gone: %w", unix.ESRCH)
+	return -1, fmt.Errorf("open a network namespace: %w", errGone)
 }
 
 // add makes a process or a thread a witness.
@@ -244,19 +247,16 @@ func (o *Namespace) takeMoved() []witness {
 func (o *Namespace) end() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.left, o.witnesses = append(o.left, o.witnesses...), nil
-	o.closeLeft()
+	for _, w := range o.witnesses {
+		o.close(w)
+	}
+	o.witnesses = nil
 }
 
-func (o *Namespace) closeLeft() {
-	if o.holds > 0 {
-		return
-	}
-	for _, w := range o.left {
-		_ = unix.Close(w.fd)
-		o.finder.open.Add(-1)
-	}
-	o.left = nil
+// close closes the descriptor of a former witness.
+func (o *Namespace) close(w witness) {
+	_ = unix.Close(w.fd)
+	o.finder.open.Add(-1)
 }
 
 // inodeAt returns the inode number of a file.

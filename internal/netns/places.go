@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // owner is who a namespace counts for when there are too few places.
@@ -82,12 +84,12 @@ func largest[K cmp.Ordered, V any](m map[K]V, size func(V) int) (key K) {
 
 // askOwner returns the owner of the oldest process that is known to live in the namespace.
 func (o *Namespace) askOwner() owner {
-	o.Hold()
-	defer o.Release()
-	if w := o.oldest(); w.pid != 0 {
-		return ownerOf(w.fd, ".")
+	view, err := o.View()
+	if err != nil {
+		return owner{}
 	}
-	return owner{}
+	defer view.Close()
+	return ownerOf(unix.AT_FDCWD, view.Dir)
 }
 
 // ownerOf returns the owner of the thread with a directory. What cannot be read is empty. The user is the real one: the directory's

@@ -67,20 +67,16 @@ func linkedProcess(procfs, path string) string {
 // Of returns the name of a namespace. It is "" if there is none, or if this process has no right to trace a process of the
 // namespace, which [Namespace.OpenNS] needs too. The name is valid UTF-8.
 func (n RunNames) Of(o *Namespace) string {
-	if len(n) == 0 || !o.Alive() {
+	if len(n) == 0 {
 		return ""
 	}
-	o.Hold()
-	defer o.Release()
-	w := o.oldest()
-	if w.pid == 0 {
+	view, err := o.View()
+	if err != nil {
 		return ""
 	}
+	defer view.Close()
 	var stat unix.Stat_t
-	if err := unix.Fstatat(w.fd, "ns/net", &stat, 0); err != nil {
-		return ""
-	}
-	if inode, err := w.inode(); err != nil || inode != o.Inode { // it has just left
+	if err := unix.Stat(filepath.Join(view.Dir, "ns/net"), &stat); err != nil || !view.Stays() {
 		return ""
 	}
 	return n[idOf(&stat)]

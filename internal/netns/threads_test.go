@@ -93,7 +93,7 @@ func TestAThreadThatTakesThePlaceOfAThreadKeepsTheNamespace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := others[0].DirForPeople(), filepath.Join(h.dir, "10/task/19"); got != want {
+	if got, want := viewOf(t, others[0]).DirForPeople, filepath.Join(h.dir, "10/task/19"); got != want {
 		t.Errorf("it is called %s, want %s", got, want)
 	}
 }

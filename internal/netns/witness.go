@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -49,13 +48,19 @@ func pathOf(pid, tid int) string {
 	return fmt.Sprintf("%d/task/%d", pid, tid)
 }
 
-// dir returns a path of the thread's directory. It leads nowhere once the thread has ended.
-func (w witness) dir() string { return filepath.Join(ownProcfs, "self/fd", strconv.Itoa(w.fd)) }
-
 // inode identifies the namespace that the thread is in. It fails for one that has ended, also if it is a process's first thread and
 // the process goes on.
 func (w witness) inode() (uint64, error) {
 	return inodeAt(w.fd, tcpTable)
+}
+
+// left reports whether the thread is not in a namespace anymore, and if so whether it has moved to another one.
+func (w witness) left(namespace uint64) (left, moved bool) {
+	inode, err := w.inode()
+	if err != nil {
+		return IsHidden(err), false
+	}
+	return inode != namespace, inode != namespace
 }
 
 // heir returns another thread of the witness's process that is in a namespace.

@@ -1,7 +1,6 @@
 package socket
 
 import (
-	"fmt"
 	"sync"
 	"time"
 
@@ -217,11 +216,7 @@ type memberProcfs struct {
 
 // members are the processes that are known to live in a network namespace: a *netns.Namespace.
 type members interface {
-	Hold()
-	Release()
-	DirForPeople() string
-	Dir() string
-	Alive() bool
+	View() (netns.View, error)
 }
 
 var _ Source = (*memberProcfs)(nil)
@@ -235,14 +230,15 @@ func (m *memberProcfs) Confirm(proto Protocol, _ []Socket) ([]Socket, error) {
 // Read implements Source. If the process ends or leaves the namespace meanwhile, Read discards what it read and goes on with
 // the next process that is known. It fails if none is left.
 func (m *memberProcfs) Read(proto Protocol) (sockets []Socket, same bool, err error) {
-	m.members.Hold()
-	defer m.members.Release()
-	for alive := true; alive; {
-		m.dir, m.via = m.members.DirForPeople(), m.members.Dir()
-		sockets, same, err = m.Procfs.Read(proto)
-		if alive = m.members.Alive(); alive && m.members.Dir() == m.via {
-			return sockets, same, err
-		}
+	view, err := m.members.View()
+	if err != nil {
+		return nil, false, err
 	}
-	return nil, false, fmt.Errorf("read %s/net: the process has ended or is in another network namespace now", m.dir)
+	defer view.Close()
+	m.dir, m.via = view.DirForPeople, view.Dir
+	sockets, same, err = m.Procfs.Read(proto)
+	if !view.Stays() {
+		return m.Read(proto)
+	}
+	return sockets, same, err
 }

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"errors"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/listen-exporter/listen_exporter/internal/netns"
 )
 
 // household is the scripted processes of a network namespace.
@@ -24,29 +27,18 @@ type inhabitant struct {
 
 var _ members = (*household)(nil)
 
-func (h *household) Hold()    {}
-func (h *household) Release() {}
-
-func (h *household) DirForPeople() string {
+// View lets the process go when it has been read, if it is one that goes.
+func (h *household) View() (netns.View, error) {
 	if len(h.processes) == 0 {
-		return "/proc/0"
+		return netns.View{}, errors.New("all are in another network namespace now")
 	}
-	return "/proc/" + strconv.Itoa(h.processes[0].pid)
-}
-
-func (h *household) Dir() string {
-	if len(h.processes) == 0 {
-		return h.DirForPeople()
-	}
-	return h.processes[0].dir
-}
-
-// Alive lets the witness go, if it is one that goes.
-func (h *household) Alive() bool {
-	if len(h.processes) > 0 && h.processes[0].goes {
+	first := h.processes[0]
+	if first.goes {
 		h.processes = h.processes[1:]
 	}
-	return len(h.processes) > 0
+	return netns.View{
+		Dir: first.dir, DirForPeople: "/proc/" + strconv.Itoa(first.pid), Stays: func() bool { return !first.goes }, Close: func() {},
+	}, nil
 }
 
 func TestANamespaceIsReadThroughWhicheverProcessStays(t *testing.T) {
@@ -71,8 +63,8 @@ func TestANamespaceIsReadThroughWhicheverProcessStays(t *testing.T) {
 		"it_leaves":             {[]inhabitant{{10, left, true}, {11, home, false}}, ""},
 		"two_go":                {[]inhabitant{{10, left, true}, {11, ended, true}, {12, home, false}}, ""},
 		"two_go_and_one_is_bad": {[]inhabitant{{10, left, true}, {11, ended, true}, {12, broken, false}}, "read /proc/12/net/tcp6: line 2"},
-		"all_go":                {[]inhabitant{{10, left, true}, {11, ended, true}}, "is in another network namespace now"},
-		"none_is_there":         {nil, "is in another network namespace now"},
+		"all_go":                {[]inhabitant{{10, left, true}, {11, ended, true}}, "all are in another network namespace now"},
+		"none_is_there":         {nil, "all are in another network namespace now"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			source := &memberProcfs{members: &household{processes: test.processes}}
