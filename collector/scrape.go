@@ -165,17 +165,11 @@ func (l *listenerLabels) ofHolders(of *inventory.Listener) [][]*dto.LabelPair {
 		return l.holderPairs
 	}
 	l.many, l.holders, l.holderPairs = of.ManyHolders, of.Holders, nil
-	shown := make(map[inventory.Holder]bool) // with what the labels show of each
 	for _, h := range of.Holders {
-		uid := strconv.FormatUint(uint64(h.UID), 10)
-		if h.UIDUnknown {
-			uid, h.UID = "", 0
+		uid := ""
+		if !h.UIDUnknown {
+			uid = strconv.FormatUint(uint64(h.UID), 10)
 		}
-		h.Executable = "" // which has no label
-		if shown[h] {
-			continue
-		}
-		shown[h] = true
 		l.holderPairs = append(l.holderPairs, l.with("container_id", h.ContainerID, "pod_uid", h.PodUID,
 			"process", processLabel(h.Process), "uid", uid, "unit", h.Unit))
 	}

@@ -10,8 +10,7 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
-// A process may call itself what the exporter calls the holders that it does not show. Holders that differ in what no label shows are
-// one series.
+// A process may call itself what the exporter calls the holders that it does not show.
 func TestEachHolderHasLabelsOfItsOwn(t *testing.T) {
 	c := newCollector(func() *inventory.Snapshot {
 		return &inventory.Snapshot{Listeners: []inventory.Listener{{
@@ -19,8 +18,8 @@ func TestEachHolderHasLabelsOfItsOwn(t *testing.T) {
 			Holders: []inventory.Holder{
 				{Process: "(many)", UIDUnknown: true},
 				{Process: `"(many)"`, UIDUnknown: true},
-				{Process: "node", Executable: "a", UIDUnknown: true},
-				{Process: "node", Executable: "b", UID: 1, UIDUnknown: true},
+				{Process: "node", UIDUnknown: true},
+				{Process: "node"},
 			},
 			ManyHolders: true,
 		}}}
@@ -34,6 +33,7 @@ func TestEachHolderHasLabelsOfItsOwn(t *testing.T) {
 	for _, process := range []string{`"(many)"`, `"\"(many)\""`, `"\"\"(many)\"\""`, `"node"`} {
 		want += labels + process + rest + "\n"
 	}
+	want += labels + `"node",proto="tcp",range="privileged",scope="any",uid="0"} 1` + "\n"
 	if err := testutil.GatherAndCompare(gatherer(c), strings.NewReader(want), "host_listen_port_holder_info"); err != nil {
 		t.Error(err)
 	}

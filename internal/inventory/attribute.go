@@ -64,9 +64,7 @@ func (a *attribution) attribute(ctx context.Context, input uint64, l *listing) (
 				listener.held = append(listener.held, a.finder.Holders(s))
 			}
 		}
-		shown := withoutExecutables(holders)
-		listener.ManyHolders = len(shown) > maxHolders
-		listener.Holders = shown[:min(len(shown), maxHolders)]
+		listener.Holders, listener.ManyHolders = shown(holders)
 	}
 	a.input = input
 	return input + a.changes, read
@@ -103,11 +101,17 @@ func (a *attribution) holdersOf(l *openListener) (holders []holder.Holder) {
 	return slices.Compact(holders)
 }
 
-// withoutExecutables returns the holders as they are shown: their executables are only for judging. holders is not changed.
-func withoutExecutables(holders []holder.Holder) []holder.Holder {
-	shown := slices.Clone(holders)
-	for n := range shown {
-		shown[n].Executable = ""
+// shown returns the first maxHolders holders, each once, and whether there are more. Their executables are only for judging.
+func shown(holders []holder.Holder) (first []holder.Holder, many bool) {
+	for _, h := range holders {
+		h.Executable = ""
+		switch {
+		case slices.Contains(first, h):
+		case len(first) == maxHolders:
+			return first, true
+		default:
+			first = append(first, h)
+		}
 	}
-	return slices.Compact(shown) // holders are sorted by executable last
+	return first, false
 }

@@ -78,3 +78,20 @@ func TestHoldersAreThoseOfTheLastSearchAndNoneIfItFailed(t *testing.T) {
 		last = s
 	}
 }
+
+func TestHoldersThatDifferInWhatIsNotShownAreOne(t *testing.T) {
+	named := func(process, executable string, unknown bool) Holder {
+		return Holder{Process: process, Executable: executable, UIDUnknown: unknown}
+	}
+	held := []Holder{named("a", "x", true), named("a", "y", false), named("a", "z", true), named("b", "", false), named("c", "x", false)}
+	want := []Holder{named("a", "", true), named("a", "", false), named("b", "", false), named("c", "", false)}
+	for _, more := range []bool{false, true} {
+		if more {
+			held = append(held, named("c", "y", false), named("d", "", false), named("e", "", false))
+		}
+		first, many := shown(held)
+		if diff := cmp.Diff(want, first); diff != "" || many != more {
+			t.Errorf("more %t, want %t; holders (-want +got):\n%s", many, more, diff)
+		}
+	}
+}
