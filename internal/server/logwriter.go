@@ -20,9 +20,9 @@ const (
 type LogWriter struct {
 	out    io.Writer
 	notice func(dropped uint64) []byte
-	wake   chan struct{} // has an element if there is something to write
 
 	mu      sync.Mutex
+	filled  sync.Cond // of mu: the queue is not empty
 	queue   []queuedLine
 	size    int    // of the queue and the line that is being written, in bytes
 	gap     uint64 // the lines that were dropped since the last notice
@@ -37,7 +37,8 @@ type queuedLine struct {
 
 // newLogWriter returns a writer to out. notice returns the line that says how many lines were dropped.
 func newLogWriter(out io.Writer, notice func(dropped uint64) []byte) *LogWriter {
-	l := &LogWriter{out: out, notice: notice, wake: make(chan struct{}, 1)}
+	l := &LogWriter{out: out, notice: notice}
+	l.filled.L = &l.mu
 	go l.run()
 	return l
 }
@@ -82,19 +83,16 @@ func (l *LogWriter) Flush(limit time.Duration) {
 }
 
 func (l *LogWriter) run() {
-	for range l.wake {
-		for {
-			l.mu.Lock()
-			if len(l.queue) == 0 {
-				l.mu.Unlock()
-				break
-			}
-			line := l.queue[0]
-			l.queue = l.queue[1:]
-			l.mu.Unlock()
-			_, err := l.out.Write(line.text)
-			l.written(line, err)
+	for {
+		l.mu.Lock()
+		for len(l.queue) == 0 {
+			l.filled.Wait()
 		}
+		line := l.queue[0]
+		l.queue = l.queue[1:]
+		l.mu.Unlock()
+		_, err := l.out.Write(line.text)
+		l.written(line, err)
 	}
 }
 
@@ -129,8 +127,5 @@ func (l *LogWriter) closeGap() {
 func (l *LogWriter) enqueue(line queuedLine) {
 	l.queue = append(l.queue, line)
 	l.size += len(line.text)
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	l.filled.Signal()
 }
