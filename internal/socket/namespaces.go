@@ -140,10 +140,10 @@ func (n *Namespaces) open(live *netns.Namespace) Namespace {
 func (n *Namespaces) visitor() *visitor {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.idle == nil {
-		return &visitor{buffer: make([]byte, receiveBuffer)}
-	}
 	v := n.idle
+	if v == nil {
+		v = &visitor{buffer: make([]byte, receiveBuffer)}
+	}
 	n.idle = nil
 	return v
 }
@@ -151,7 +151,7 @@ func (n *Namespaces) visitor() *visitor {
 func (n *Namespaces) dismiss(v *visitor) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.idle != nil {
+	if n.idle != nil { // more than one is seldom needed
 		v.thread.Close()
 		return
 	}
