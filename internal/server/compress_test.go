@@ -169,8 +169,9 @@ func TestMoreScrapesThanAllowedAreRefusedInPlainText(t *testing.T) {
 		}
 		for range refused {
 			answer := <-answers
-			if answer.Code != http.StatusServiceUnavailable || !strings.Contains(answer.Body.String(), "try again later") {
-				t.Errorf("limit %d: status %d: %q", limit, answer.Code, answer.Body)
+			want := fmt.Sprintf("Limit of concurrent requests reached (%d), try again later.\n", limit)
+			if answer.Code != http.StatusServiceUnavailable || answer.Body.String() != want {
+				t.Errorf("limit %d: status %d, want 503; %q, want %q", limit, answer.Code, answer.Body, want)
 			}
 		}
 		close(end)
@@ -183,6 +184,9 @@ func TestMoreScrapesThanAllowedAreRefusedInPlainText(t *testing.T) {
 			if page := bodyOf(t, answer); !strings.Contains(page, "\nlisten_exporter_build_info{") {
 				t.Errorf("limit %d: the page is %q", limit, page)
 			}
+		}
+		if answer := askedWith(t, handler); answer.Code != http.StatusOK {
+			t.Errorf("limit %d: a scrape afterwards has status %d, want 200", limit, answer.Code)
 		}
 	}
 }

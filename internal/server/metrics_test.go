@@ -61,33 +61,6 @@ func TestAScrapeHasTheTimeThatPrometheusNamesLessHalfASecond(t *testing.T) {
 	}
 }
 
-func TestAtMostAsManyScrapesAsAreAllowedRunAtOnce(t *testing.T) {
-	reading, finish := make(chan struct{}), make(chan struct{})
-	o := defaults()
-	o.MaxRequests = 1
-	o.Snapshot = func(context.Context) *inventory.Snapshot {
-		reading <- struct{}{}
-		<-finish
-		return new(inventory.Snapshot)
-	}
-	s := newServer(t, o, io.Discard)
-	first := make(chan int)
-	go func() { first <- request(t, s, http.MethodGet, "/metrics").Code }()
-	<-reading
-	answer := request(t, s, http.MethodGet, "/metrics")
-	if want := "Limit of concurrent requests reached (1), try again later.\n"; answer.Code != http.StatusServiceUnavailable || answer.Body.String() != want {
-		t.Errorf("status %d, want 503; %q, want %q", answer.Code, answer.Body, want)
-	}
-	close(finish)
-	if code := <-first; code != http.StatusOK {
-		t.Errorf("the first scrape: status %d, want 200", code)
-	}
-	go func() { <-reading }()
-	if code := request(t, s, http.MethodGet, "/metrics").Code; code != http.StatusOK {
-		t.Errorf("a scrape afterwards: status %d, want 200", code)
-	}
-}
-
 // BenchmarkHandler shows what a scrape costs besides the reading.
 func BenchmarkHandler(b *testing.B) {
 	s := newServer(b, defaults(), io.Discard)
