@@ -111,8 +111,9 @@ func (r *report) bind(n *yaml.Node) (allowed bind, written string) {
 	return allowed, shortened(items, ", ")
 }
 
-// holders returns the names of processes or units in which check finds nothing wrong.
-func (r *report) holders(n *yaml.Node, key, example string, check func(string) string, parse func(string) pattern) (names []pattern) {
+// holders returns the names of processes or units in which check finds nothing wrong, and the names as written.
+func (r *report) holders(n *yaml.Node, key, example string, check func(string) string, parse func(string) pattern) (names []pattern, written string) {
+	var items []string
 	for _, item := range r.items(n, key, "want text such as "+example+", or a list of them") {
 		name, ok := r.name(item, key, example)
 		if !ok {
@@ -121,13 +122,13 @@ func (r *report) holders(n *yaml.Node, key, example string, check func(string) s
 		switch problem := check(name); {
 		case problem != "":
 			r.at(item, "%s %s %s", own(key), wording.Quoted(name), problem)
-		case slices.ContainsFunc(names, func(p pattern) bool { return p.text == name }):
+		case slices.Contains(items, name):
 			r.at(item, "%s %s is already in this list: want it once", own(key), wording.Quoted(name))
 		default:
-			names = append(names, parse(name))
+			names, items = append(names, parse(name)), append(items, name)
 		}
 	}
-	return names
+	return names, shortened(items, " or ")
 }
 
 func (r *report) hosts(n *yaml.Node) (globs []glob) {

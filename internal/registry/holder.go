@@ -88,24 +88,6 @@ func (s *service) declares(h Holder) bool {
 		slices.ContainsFunc(s.processes, func(p pattern) bool { return p.isProcess(h) })
 }
 
-// holder returns the holder that the service declares, for a person. It is empty if the service declares none.
-func (s *service) holder() string {
-	var declared []string
-	for _, names := range []struct {
-		key      string
-		patterns []pattern
-	}{{"process ", s.processes}, {"unit ", s.units}} {
-		if len(names.patterns) > 0 {
-			texts := make([]string, len(names.patterns))
-			for i, p := range names.patterns {
-				texts[i] = p.text
-			}
-			declared = append(declared, names.key+shortened(texts, " or "))
-		}
-	}
-	return strings.Join(declared, ", ")
-}
-
 // checkProcess returns what is wrong with the name of a process, or nothing.
 func checkProcess(name string) string {
 	if base := name[strings.LastIndexByte(name, '/')+1:]; strings.HasPrefix(name, "/") && base != "" {

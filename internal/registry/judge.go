@@ -3,6 +3,7 @@ package registry
 import (
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
@@ -82,7 +83,7 @@ func (t *Table) Judge(l Listener) Verdict {
 	case ReasonBind:
 		verdict.Declared = e.boundTo
 	case ReasonProcess:
-		verdict.Declared = e.holder()
+		verdict.Declared = strings.Join(e.heldBy, ", ")
 	}
 	return verdict
 }

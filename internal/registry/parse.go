@@ -107,11 +107,14 @@ func (p *parser) service(n *yaml.Node, names map[string]*yaml.Node) {
 	if bind := fields["bind"]; bind != nil {
 		s.bind, s.boundTo = p.bind(bind)
 	}
+	var written string
 	if process := fields["process"]; process != nil {
-		s.processes = p.holders(process, "process", "sshd", checkProcess, processPattern)
+		s.processes, written = p.holders(process, "process", "sshd", checkProcess, processPattern)
+		s.heldBy = append(s.heldBy, "process "+written)
 	}
 	if unit := fields["unit"]; unit != nil {
-		s.units = p.holders(unit, "unit", "ssh.service", checkUnit, unitPattern)
+		s.units, written = p.holders(unit, "unit", "ssh.service", checkUnit, unitPattern)
+		s.heldBy = append(s.heldBy, "unit "+written)
 	}
 	if hosts := fields["hosts"]; hosts != nil {
 		s.hosts = p.hosts(hosts)

@@ -43,6 +43,7 @@ type service struct {
 	boundTo       string    // bind as written
 	processes     []pattern // empty for any
 	units         []pattern // empty for any
+	heldBy        []string  // process and unit as written
 	required      bool
 	hosts         []glob // empty for every host
 }
