@@ -12,7 +12,7 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
-// patience is how long a command waits for a read: beside a million sockets one takes seconds. One that hangs must not hang the
+// patience is how long a command waits for a read: one of a million sockets takes seconds. One that hangs must not hang the
 // command.
 const patience = 20 * time.Second
 

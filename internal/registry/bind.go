@@ -64,6 +64,13 @@ func parseBind(text string) (allowed bind, problem string) {
 	if device, isDevice := strings.CutPrefix(text, "%"); isDevice {
 		return bind{devices: []string{device}}, checkDevice(device)
 	}
+	if ip, device, found := strings.Cut(text, "%"); found {
+		device, _, _ = strings.Cut(device, "/")
+		if addr, err := netip.ParseAddr(ip); err == nil && checkDevice(device) == "" {
+			return bind{}, fmt.Sprintf(`names an address and an interface: want %s or "%%%s"`, addr, device)
+		}
+		return bind{}, "is not an address: " + bindForms
+	}
 	if ip, _, isCIDR := strings.Cut(text, "/"); isCIDR {
 		return parseCIDR(text, ip)
 	}
@@ -72,26 +79,15 @@ func parseBind(text string) (allowed bind, problem string) {
 		if at, err := netip.ParseAddrPort(text); err == nil {
 			return bind{}, fmt.Sprintf("has a port: want %s, and the port in port:", at.Addr())
 		}
-		if addr, device, found := strings.Cut(text, "%"); found && checkDevice(device) == "" {
-			return bind{}, bothNamed(addr, device)
-		}
 		if usualDevice.MatchString(text) {
 			return bind{}, fmt.Sprintf(`is not an address: want "%%%s" if it is an interface; otherwise %s`, text, strings.TrimPrefix(bindForms, "want "))
 		}
 		return bind{}, "is not an address: " + bindForms
 	}
-	if addr.Zone() != "" {
-		return bind{}, bothNamed(addr.WithZone("").String(), addr.Zone())
-	}
 	if addr = addr.Unmap(); addr.IsUnspecified() {
 		return bind{addrs: []netip.Prefix{netip.PrefixFrom(addr, 0)}}, ""
 	}
 	return bind{addrs: []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}}, ""
-}
-
-// bothNamed returns what is wrong with a bind such as 10.0.0.1%eth0.
-func bothNamed(addr, device string) string {
-	return fmt.Sprintf(`names an address and an interface: want %s or "%%%s"`, addr, device)
 }
 
 // usualDevice is the form of the names that interfaces usually have.
@@ -113,11 +109,8 @@ func parseCIDR(text, ip string) (allowed bind, problem string) {
 	prefix, err := netip.ParsePrefix(text)
 	if err != nil {
 		addr, err := netip.ParseAddr(ip)
-		switch {
-		case err != nil:
+		if err != nil {
 			return bind{}, "is not a CIDR: want a whole address before the /, such as 10.0.0.0/8"
-		case addr.Zone() != "":
-			return bind{}, bothNamed(addr.WithZone("").String(), addr.Zone())
 		}
 		return bind{}, fmt.Sprintf("is not a CIDR: want a length from 0 to %d after the /", addr.BitLen())
 	}

@@ -79,7 +79,7 @@ func (t *Table) Judge(l Listener) Verdict {
 	switch reason {
 	case "":
 		unknown := func(holders []Holder) bool { return len(holders) == 0 }
-		verdict.HolderUnchecked = len(e.processes)+len(e.units) > 0 && (len(l.Sockets) == 0 || slices.ContainsFunc(l.Sockets, unknown))
+		verdict.HolderUnchecked = len(e.heldBy) > 0 && (len(l.Sockets) == 0 || slices.ContainsFunc(l.Sockets, unknown))
 	case ReasonBind:
 		verdict.Declared = e.boundTo
 	case ReasonProcess:

@@ -363,7 +363,7 @@ func TestEachSocketNeedsADeclaredHolder(t *testing.T) {
 		{"no socket is known", nil, false, true, true},
 		{"a client is connected", []string{"master smtpd"}, false, true, false},
 		{"two programs of the list", []string{"master", "anvil smtpd"}, false, true, false},
-		{"another program alone", []string{"smtpd"}, true, false, false},
+		{"only another program", []string{"smtpd"}, true, false, false},
 		{"a second program joins by SO_REUSEPORT", []string{"master smtpd", "nc"}, true, true, false},
 		{"it joins, and the first is not known", []string{"?", "nc"}, true, true, false},
 		{"only the declared one is known", []string{"master", "?"}, false, true, true},

@@ -160,7 +160,7 @@ func (r *report) text(n *yaml.Node, key, example string) (string, bool) {
 		r.at(n, "%s is %s: want text such as %s", own(key), own(kindOf(n)), own(example))
 		return "", false
 	case n.Tag != "!!str":
-		r.at(n, "%s is %s: want text, in quotes: %q", own(key), own(kindOf(n)), n.Value)
+		r.at(n, "%s is %s: want text, in quotes: %s", own(key), own(kindOf(n)), wording.Quoted(n.Value))
 		return "", false
 	}
 	return n.Value, true

@@ -72,6 +72,11 @@ func TestEveryFaultOfAServiceIsReported(t *testing.T) {
 		{"bind: localhost", []string{`11: bind "localhost" is not an address: want loopback`}},
 		{"bind: fe80::1%eth0", []string{`11: bind "fe80::1%eth0" names an address and an interface: want fe80::1 or "%eth0"`}},
 		{"bind: 10.0.0.1%eth0", []string{`11: bind "10.0.0.1%eth0" names an address and an interface: want 10.0.0.1 or "%eth0"`}},
+		{`bind: ["a\nb%eth0", "fe80::1%\n", 10.0.0.0%eth0/8]`, []string{
+			`12: bind "a\nb%eth0" is not an address: ` + binds,
+			`25: bind "fe80::1%\n" is not an address: ` + binds,
+			`39: bind "10.0.0.0%eth0/8" names an address and an interface: want 10.0.0.0 or "%eth0"`,
+		}},
 		{"bind: br-lan", []string{`11: bind "br-lan" is not an address: want "%br-lan" if it is an interface; otherwise ` + strings.TrimPrefix(binds, "want ")}},
 		{"bind: Eth0", []string{`11: bind "Eth0" is not an address: ` + binds}},
 		{"bind: ['%', '%a/b', '%wg*', '%sixteen-bytes-xx', '%a b']", []string{
@@ -82,6 +87,7 @@ func TestEveryFaultOfAServiceIsReported(t *testing.T) {
 		{"bind: [any, [loopback]]", []string{"17: bind is a list: " + binds}},
 		{"bind: [1.2.3, ~]", []string{`12: bind "1.2.3" is not an address: ` + binds, "19: bind is nothing: " + binds}},
 
+		{"process: " + strings.Repeat("7", 61), []string{`14: process is a number: want text, in quotes: "` + strings.Repeat("7", 60) + `…"`}},
 		{"process: ''", []string{"14: process is empty: want text such as sshd"}},
 		{"process: []", []string{"14: process is an empty list: want text such as sshd, or a list of them"}},
 		{"process: ~", []string{"14: process is nothing: want text such as sshd, or a list of them"}},
