@@ -53,11 +53,12 @@ func parsePorts(text string) (r ports.Range, problem string) {
 			return r, wording.Quoted(text) + " is not a port: want a number from 1 to 65535, " + portForms
 		}
 		number, err := strconv.ParseUint(end, 10, 16)
+		shown := end[:min(len(end), 20)]
 		switch {
 		case err != nil || number == 0:
-			return r, "port " + wording.Printable(end[:min(len(end), 20)]) + ": want a number from 1 to 65535"
+			return r, "port " + shown + ": want a number from 1 to 65535"
 		case end[0] == '0':
-			return r, "port " + end + " could be read as an octal number: want " + strconv.Itoa(int(number))
+			return r, "port " + shown + " could be read as an octal number: want " + strconv.Itoa(int(number))
 		}
 	}
 	r, err := ports.ParseRange(text)
