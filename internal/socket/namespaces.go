@@ -124,7 +124,7 @@ func (n *Namespaces) open(live *netns.Namespace) Namespace {
 			}
 			return inside(live, &with.thread, do)
 		}, nil, n.protocols...)
-		namespace.Source = &enteredSource{source: source, tables: tables, protocols: n.protocols}
+		namespace.Source = &enteredSource{Source: source, tables: tables, protocols: n.protocols}
 		namespace.Leave = func() {
 			source.close()
 			if with != nil {
@@ -171,7 +171,7 @@ func inside(live *netns.Namespace, thread *netns.Thread, do func() error) error 
 // enteredSource reads a namespace that is entered. The right to open the namespace of one process says nothing about the next, so the
 // first read finds out whether it has it. Without it, or if netlink does not work there, the namespace is read through procfs.
 type enteredSource struct {
-	source    Source // procfs if netlink has failed
+	Source    // procfs if netlink has failed
 	tables    *memberProcfs
 	protocols []Protocol
 	tried     bool
@@ -179,33 +179,16 @@ type enteredSource struct {
 
 var _ Source = (*enteredSource)(nil)
 
-// Name implements Source.
-func (e *enteredSource) Name() string { return e.source.Name() }
-
-// Detailed implements Source.
-func (e *enteredSource) Detailed() bool { return e.source.Detailed() }
-
 // Read implements Source.
 func (e *enteredSource) Read(proto Protocol) (sockets []Socket, same bool, err error) {
 	if !e.tried {
 		e.tried = true
-		if e.source.(*Netlink).try(e.protocols) != nil {
-			e.source = e.tables
+		if e.Source.(*Netlink).try(e.protocols) != nil {
+			e.Source = e.tables
 		}
 	}
-	return e.source.Read(proto)
+	return e.Source.Read(proto)
 }
-
-// Confirm implements Source.
-func (e *enteredSource) Confirm(proto Protocol, missing []Socket) ([]Socket, error) {
-	return e.source.Confirm(proto, missing)
-}
-
-// BindV6Only implements Source.
-func (e *enteredSource) BindV6Only() bool { return e.source.BindV6Only() }
-
-// PortRanges implements Source.
-func (e *enteredSource) PortRanges() (PortRanges, error) { return e.source.PortRanges() }
 
 // memberProcfs reads the socket tables of another network namespace, through one of the processes that live in it. Unless that is the
 // exporter's own, it knows only the kernel's default port ranges: sysctls of another namespace cannot be read.
