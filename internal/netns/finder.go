@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,13 +26,11 @@ const (
 //
 // A Finder is for one goroutine at a time.
 type Finder struct {
-	procfs  string
-	root    *os.File // of the procfs; nil while it is not open
-	pids    pids
-	threads threads
-
-	maxNamespaces  int // how many are kept
-	maxDescriptors int // how many witnesses may take
+	procfs        string
+	root          int // a descriptor of it, during a Find
+	pids          pids
+	threads       threads
+	maxNamespaces int // how many are kept
 
 	main       uint64
 	lastSerial uint64
@@ -41,9 +38,6 @@ type Finder struct {
 	byInode    map[uint64]*Namespace
 	omitted    map[uint64]sighting // by inode number
 	places     places
-
-	open  atomic.Int64 // how many descriptors witnesses have
-	moved []witness    // those that are in another namespace now
 }
 
 // sighting is when a namespace that was left out was last seen.
@@ -55,15 +49,14 @@ type sighting struct {
 // NewFinder returns a Finder of the namespaces in a procfs. It opens nothing yet.
 func NewFinder(procfs string) *Finder {
 	f := &Finder{
-		procfs:         procfs,
-		maxNamespaces:  keptNamespaces,
-		maxDescriptors: keptNamespaces * maxWitnesses,
-		byInode:        make(map[uint64]*Namespace),
-		omitted:        make(map[uint64]sighting),
+		procfs:        procfs,
+		maxNamespaces: keptNamespaces,
+		byInode:       make(map[uint64]*Namespace),
+		omitted:       make(map[uint64]sighting),
 	}
 	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur/descriptorShare < uint64(f.maxDescriptors) {
-		f.maxDescriptors = int(limit.Cur / descriptorShare)
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {
+		f.maxNamespaces = int(min(keptNamespaces, limit.Cur/descriptorShare/maxWitnesses))
 	}
 	return f
 }
@@ -78,9 +71,14 @@ func NewFinder(procfs string) *Finder {
 //
 // After an error everything is as it was before, and the next call may succeed.
 func (f *Finder) Find() ([]*Namespace, error) {
-	listed, ended, err := f.read()
+	root, err := os.Open(f.procfs)
 	if err != nil {
-		f.closeRoot() // the next call opens what may have been mounted meanwhile
+		return nil, fmt.Errorf("find network namespaces: %w", err)
+	}
+	defer func() { _ = root.Close() }()
+	f.root = int(root.Fd())
+	listed, ended, err := f.read(root)
+	if err != nil {
 		return nil, fmt.Errorf("find network namespaces: %w", err)
 	}
 	f.places.forget()
@@ -89,17 +87,13 @@ func (f *Finder) Find() ([]*Namespace, error) {
 		f.end(o)
 	}
 	looked := f.pids.next(listed, lostAll)
-	for _, w := range f.moved {
-		f.examine(w.pid, w.tid, false)
-	}
-	f.moved = nil
 	// What has lost all its witnesses may live on in processes that are not new.
 	for _, pid := range looked {
 		if !f.examine(pid, pid, false) {
-			f.threads.eachOf(f.rootFD(), pid, func(tid int) { f.examine(pid, tid, false) })
+			f.threads.eachOf(f.root, pid, func(tid int) { f.examine(pid, tid, false) })
 		}
 	}
-	f.threads.next(f.rootFD(), listed, func(pid, tid int) { f.examine(pid, tid, true) })
+	f.threads.next(f.root, listed, func(pid, tid int) { f.examine(pid, tid, true) })
 	for inode, last := range f.omitted {
 		if ago := f.pids.round - last.round; !last.thread && ago >= f.pids.turns || last.thread && f.threads.turns > 0 && ago > f.threads.turns {
 			delete(f.omitted, inode)
@@ -109,13 +103,8 @@ func (f *Finder) Find() ([]*Namespace, error) {
 }
 
 // read returns all processes, and the namespaces that have ended.
-func (f *Finder) read() (listed []int, ended []*Namespace, err error) {
-	if f.root == nil {
-		if f.root, err = os.Open(f.procfs); err != nil {
-			return nil, nil, err
-		}
-	}
-	main, err := inodeAt(f.rootFD(), "1/"+tcpTable)
+func (f *Finder) read(root *os.File) (listed []int, ended []*Namespace, err error) {
+	main, err := inodeAt(f.root, "1/"+tcpTable)
 	if err != nil {
 		return nil, nil, fmt.Errorf("stat %s: %w", filepath.Join(f.procfs, "1", tcpTable), err)
 	}
@@ -123,37 +112,24 @@ func (f *Finder) read() (listed []int, ended []*Namespace, err error) {
 		if o.Inode == main || !o.Alive() {
 			ended = append(ended, o)
 		}
-		f.moved = append(f.moved, o.takeMoved()...)
 	}
 	// Only now: a process that has joined such a namespace before its last witness ended is in the listing.
-	if listed, err = ListPIDs(f.root); err != nil {
+	if listed, err = ListPIDs(root); err != nil {
 		return nil, nil, err
 	}
 	f.main = main
 	return listed, ended, nil
 }
 
-// Omitted returns how many namespaces the last [Finder.Find] left out, because 1024 were known already or because the process has
-// too few descriptors for more. One that has ended may be counted until each process was looked at again.
+// Omitted returns how many namespaces the last [Finder.Find] left out, because 1024 were known already, or fewer if this
+// process may not open three descriptors for each. One that has ended may be counted until each process was looked at again.
 func (f *Finder) Omitted() int { return len(f.omitted) }
-
-func (f *Finder) closeRoot() {
-	if f.root == nil {
-		return
-	}
-	_ = f.root.Close()
-	f.root = nil
-	f.pids, f.threads = pids{}, threads{} // the next procfs may be another one
-	clear(f.omitted)
-}
-
-func (f *Finder) rootFD() int { return int(f.root.Fd()) }
 
 // examine finds out which namespace a thread is in, and makes it a witness if that namespace needs one. It reports whether the thread
 // could be looked at. seldom is whether that is the turn of a thread.
 func (f *Finder) examine(pid, tid int, seldom bool) (seen bool) {
 	path := pathOf(pid, tid)
-	inode, err := inodeAt(f.rootFD(), path+"/"+tcpTable)
+	inode, err := inodeAt(f.root, path+"/"+tcpTable)
 	if err != nil {
 		return false
 	}
@@ -163,26 +139,23 @@ func (f *Finder) examine(pid, tid int, seldom bool) (seen bool) {
 	o := f.byInode[inode]
 	if o != nil {
 		o.reside(pid, tid)
-	}
-	if o != nil && (!o.needs(tid) || !f.hasRoom(o)) {
-		return true
-	}
-	if o == nil && !f.hasRoom(nil) && !f.makeRoom(path) {
+		if !o.needs(tid) {
+			return true
+		}
+	} else if len(f.namespaces) >= f.maxNamespaces && !f.makeRoom(path) {
 		f.omitted[inode] = sighting{f.pids.round, seldom}
 		return true
 	}
-	w, err := openWitness(f.rootFD(), path, pid, tid)
+	w, err := openWitness(f.root, path, pid, tid)
 	if err != nil {
 		if o == nil && !IsHidden(err) { // out of descriptors
 			f.omitted[inode] = sighting{f.pids.round, seldom}
 		}
 		return true
 	}
-	f.open.Add(1)
 	// Only the descriptor counts: by now another process may have the pid.
 	if again, err := w.inode(); err != nil || again != inode {
 		_ = unix.Close(w.fd)
-		f.open.Add(-1)
 		return true
 	}
 	// The known namespace is the one that the thread is in only if it is alive after that look. Otherwise a new one has its number.
@@ -203,25 +176,16 @@ func (f *Finder) examine(pid, tid int, seldom bool) (seen bool) {
 	return true
 }
 
-// hasRoom reports whether there is a descriptor for one more witness. Once half of them are taken, a namespace gets only one.
-func (f *Finder) hasRoom(o *Namespace) bool {
-	open := int(f.open.Load())
-	if o != nil {
-		return open < f.maxDescriptors/2
-	}
-	return open < f.maxDescriptors && len(f.namespaces) < f.maxNamespaces
-}
-
 // makeRoom gives up a namespace for a new one, in which the thread with a path lives, if that is fair.
 func (f *Finder) makeRoom(path string) bool {
-	victim := f.places.loser(f.namespaces, ownerOf(f.rootFD(), path))
+	victim := f.places.loser(f.namespaces, ownerOf(f.root, path))
 	if victim == nil {
 		return false
 	}
 	w := victim.oldest()
 	f.end(victim)
 	f.omitted[victim.Inode] = sighting{f.pids.round, w.tid != w.pid}
-	return f.hasRoom(nil) // unless the victim had lost all its witnesses
+	return true
 }
 
 // end forgets a namespace.

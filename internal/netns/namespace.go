@@ -44,7 +44,6 @@ type Namespace struct {
 
 	mu        sync.Mutex
 	witnesses []witness // oldest first; the namespace is read through the first one
-	moved     []witness // former ones that are in another namespace now
 
 	residents    map[int]int // all threads that were seen in the namespace, with their processes; some may have gone
 	maxResidents int         // how many of them there may be before those that have gone are forgotten
@@ -81,7 +80,7 @@ func (o *Namespace) View() (View, error) {
 	return View{
 		Dir:          filepath.Join(ownProcfs, "self/fd", strconv.Itoa(fd)),
 		DirForPeople: filepath.Join(o.finder.procfs, w.path()),
-		Stays:        func() bool { left, _ := w.left(o.Inode); return !left },
+		Stays:        func() bool { return w.isIn(o.Inode) },
 		Close:        func() { _ = unix.Close(fd) },
 	}, nil
 }
@@ -176,19 +175,14 @@ func (o *Namespace) Alive() bool {
 func (o *Namespace) alive() bool {
 	for len(o.witnesses) > 0 {
 		w := o.witnesses[0]
-		left, moved := w.left(o.Inode)
-		if !left {
+		if w.isIn(o.Inode) {
 			return true
-		}
-		if moved {
-			o.moved = append(o.moved, w)
 		}
 		o.witnesses = o.witnesses[1:]
 		if heir, ok := w.heir(o.Inode); ok {
-			o.finder.open.Add(1)
 			o.insert(heir)
 		}
-		o.close(w)
+		_ = unix.Close(w.fd)
 	}
 	return false
 }
@@ -202,11 +196,10 @@ func (o *Namespace) OpenNS() (fd int, err error) {
 		w := o.witnesses[0]
 		// Nobody else can look at the namespace meanwhile, so it must not wait for the writer of a FIFO.
 		fd, openErr := unix.Openat(w.fd, "ns/net", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		left, _ := w.left(o.Inode)
-		switch {
-		case !left && openErr == nil:
+		switch stays := w.isIn(o.Inode); {
+		case stays && openErr == nil:
 			return fd, nil
-		case !left:
+		case stays:
 			return -1, fmt.Errorf("open %s/ns/net: %w", filepath.Join(o.finder.procfs, w.path()), openErr)
 		case openErr == nil:
 			_ = unix.Close(fd)
@@ -234,29 +227,14 @@ func (o *Namespace) needs(tid int) bool {
 	return len(o.witnesses) < maxWitnesses && !slices.ContainsFunc(o.witnesses, func(w witness) bool { return w.tid == tid })
 }
 
-// takeMoved returns the witnesses that have moved to another namespace since the last call.
-func (o *Namespace) takeMoved() []witness {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	moved := o.moved
-	o.moved = nil
-	return moved
-}
-
 // end lets go of all witnesses.
 func (o *Namespace) end() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, w := range o.witnesses {
-		o.close(w)
+		_ = unix.Close(w.fd)
 	}
 	o.witnesses = nil
-}
-
-// close closes the descriptor of a former witness.
-func (o *Namespace) close(w witness) {
-	_ = unix.Close(w.fd)
-	o.finder.open.Add(-1)
 }
 
 // inodeAt returns the inode number of a file.

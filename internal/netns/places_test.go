@@ -50,40 +50,34 @@ func TestPlacesAreSharedFairlyBetweenCgroupsAndThenUsers(t *testing.T) {
 		"an_exited_shares_nothing":    {[]namespaces{{alice, 1000, 12}, {bob, 1001, 0}}, []int{12, 0}},
 		"a_group_smaller_by_only_one": {[]namespaces{{alice, 1000, 6}, {bob, 1001, 6}, {bob, 1002, 1}}, []int{6, 5, 1}},
 	} {
-		for _, scarce := range []string{"places", "descriptors"} {
-			t.Run(name+"_for_want_of_"+scarce, func(t *testing.T) {
-				h := newFakeHost(t)
-				f := newFinder(t, h.dir)
-				if scarce == "places" {
-					f.maxNamespaces = 12
-				} else {
-					f.maxDescriptors = 12
+		t.Run(name, func(t *testing.T) {
+			h := newFakeHost(t)
+			f := newFinder(t, h.dir)
+			f.maxNamespaces = 12
+			pid, all := 10, 0
+			for n, these := range test.arrive {
+				for range these.count {
+					h.own(1000*n+pid, these.cgroup, these.uid)
+					pid++
+					all++
 				}
-				pid, all := 10, 0
-				for n, these := range test.arrive {
-					for range these.count {
-						h.own(1000*n+pid, these.cgroup, these.uid)
-						pid++
-						all++
-					}
-					membersOf(t, f)
+				membersOf(t, f)
+			}
+			for round := range 3 { // nothing changes hands
+				kept := make([]int, len(test.want))
+				found := membersOf(t, f)
+				for _, members := range found {
+					kept[members[0]/1000]++
 				}
-				for round := range 3 { // nothing changes hands
-					kept := make([]int, len(test.want))
-					found := membersOf(t, f)
-					for _, members := range found {
-						kept[members[0]/1000]++
-					}
-					if diff := cmp.Diff(test.want, kept); diff != "" || f.Omitted() != all-len(found) {
-						t.Errorf("round %d: %d of %d left out, kept (-want +got):\n%s", round, f.Omitted(), all, diff)
-					}
+				if diff := cmp.Diff(test.want, kept); diff != "" || f.Omitted() != all-len(found) {
+					t.Errorf("round %d: %d of %d left out, kept (-want +got):\n%s", round, f.Omitted(), all, diff)
 				}
-				before := membersOf(t, f)
-				if diff := cmp.Diff(before, membersOf(t, f)); diff != "" {
-					t.Errorf("nothing began or ended, and others are kept (-before +after):\n%s", diff)
-				}
-			})
-		}
+			}
+			before := membersOf(t, f)
+			if diff := cmp.Diff(before, membersOf(t, f)); diff != "" {
+				t.Errorf("nothing began or ended, and others are kept (-before +after):\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -54,13 +54,10 @@ func (w witness) inode() (uint64, error) {
 	return inodeAt(w.fd, tcpTable)
 }
 
-// left reports whether the thread is not in a namespace anymore, and if so whether it has moved to another one.
-func (w witness) left(namespace uint64) (left, moved bool) {
+// isIn reports whether the thread is still in a namespace. It is if the kernel says nothing else.
+func (w witness) isIn(namespace uint64) bool {
 	inode, err := w.inode()
-	if err != nil {
-		return IsHidden(err), false
-	}
-	return inode != namespace, inode != namespace
+	return err == nil && inode == namespace || err != nil && !IsHidden(err)
 }
 
 // heir returns another thread of the witness's process that is in a namespace.
