@@ -82,7 +82,7 @@ func (p processes) originIn(task string) (of origin, whole bool, err error) {
 
 // tgid returns the process that a thread belongs to, or 0 if it is gone.
 func (p processes) tgid(tid int) (pid int, err error) {
-	text, err := readFile(p.pidDir(tid)+"/status", maxName)
+	text, err := readFile(p.pidDir(tid)+"/status", maxStatus)
 	if isShortage(err) {
 		return 0, err
 	}

@@ -11,7 +11,8 @@ import (
 
 // Limits of the files that are read. What a container mounts at --path.procfs or below it need not be a procfs.
 const (
-	maxName   = 4 << 10 // comm has 16 bytes, status some thousands
+	maxName   = 4 << 10 // comm has 16 bytes
+	maxStatus = 1 << 20 // status has some thousands, and 65536 groups at most
 	maxCgroup = 1 << 20 // a line for each hierarchy, each with a path of 4096 bytes at most
 	maxPIDs   = 8 << 20 // about a million processes
 )

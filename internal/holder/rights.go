@@ -2,7 +2,6 @@ package holder
 
 import (
 	"errors"
-	"io"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +15,7 @@ func Needs(procfs string) string {
 	}
 	const rights = "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
 	switch {
-	case hasCapabilities(unix.CAP_SYS_PTRACE, unix.CAP_DAC_READ_SEARCH):
+	case seesAll():
 		return "the host's user namespace, or a security module that allows it"
 	case os.Geteuid() == 0:
 		return rights
@@ -43,33 +42,21 @@ func (p processes) hidesSome() bool {
 // those are shown to the user of the process, the links to whoever may trace it (proc_fd_access_allowed in fs/proc/base.c).
 func refused(dir string) bool {
 	opened, err := openDir(dir)
-	if err != nil {
-		return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)
-	}
-	defer func() { _ = opened.Close() }()
-	names, err := opened.Readdirnames(1)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)
-	}
-	for _, name := range names {
-		var link [1]byte
-		_, err := unix.Readlinkat(int(opened.Fd()), name, link[:])
-		return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)
-	}
-	return false
-}
-
-// hasCapabilities reports whether this process has all of some capabilities in its user namespace.
-func hasCapabilities(wanted ...int) bool {
-	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if unix.Capget(&header, &data[0]) != nil {
-		return false
-	}
-	for _, capability := range wanted {
-		if data[capability/32].Effective&(1<<(capability%32)) == 0 {
-			return false
+	if err == nil {
+		defer func() { _ = opened.Close() }()
+		var names []string
+		if names, err = opened.Readdirnames(1); err == nil {
+			var link [1]byte
+			_, err = unix.Readlinkat(int(opened.Fd()), names[0], link[:])
 		}
 	}
-	return true
+	return isOneOf(err, unix.EACCES, unix.EPERM)
+}
+
+// seesAll reports whether this process has the rights to see open files that Needs names, in its user namespace.
+func seesAll() bool {
+	const rights = 1<<unix.CAP_SYS_PTRACE | 1<<unix.CAP_DAC_READ_SEARCH // both in the first of two words
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	return unix.Capget(&header, &data[0]) == nil && data[0].Effective&rights == rights
 }
