@@ -94,9 +94,6 @@ func (f *Finder) searchAll(deadline time.Time) (found []*attribution, err error)
 	if !s.visible && !foundAll {
 		f.hiddenUntil = f.now().Add(hiddenFor)
 	}
-	for _, a := range s.wanted {
-		a.wanted = false // from now on a patrol looks for it
-	}
 	return slices.Collect(maps.Values(s.wanted)), nil
 }
 
@@ -154,6 +151,9 @@ func (f *Finder) beginSearch() (*search, error) {
 	pids, err := f.list()
 	if err != nil {
 		return nil, err
+	}
+	for _, a := range wanted {
+		a.wanted = false // after this search a patrol looks for it
 	}
 	s := &search{wanted: wanted, pids: pids, whole: !f.ran}
 	if s.whole {
