@@ -277,13 +277,13 @@ const maxListed = 5
 // listed returns one error for several, or nil for none.
 func listed(errs []error) (err error) {
 	slices.SortFunc(errs, func(a, b error) int { return cmp.Compare(a.Error(), b.Error()) })
-	for n, next := range errs {
-		switch n {
-		case 0:
+	if more := len(errs) - maxListed; more > 0 {
+		errs = append(errs[:maxListed], fmt.Errorf("and %d more", more))
+	}
+	for _, next := range errs {
+		if err == nil {
 			err = next
-		case maxListed:
-			return fmt.Errorf("%w; and %d more", err, len(errs)-n)
-		default:
+		} else {
 			err = fmt.Errorf("%w; %w", err, next)
 		}
 	}

@@ -48,7 +48,6 @@ type scheduled struct {
 	cost      time.Duration
 	err       error
 	late      bool // a reading takes too long: what is known is too old
-	outdated  bool // the ledgers have changed since what follows was collected
 	open      []openListener
 	gone      []Listener
 }
@@ -105,7 +104,7 @@ func (s *scheduled) isDue(round int) bool {
 func (s *scheduled) begin(round int) *reading {
 	r := &reading{of: s, start: s.now(), limit: lateAfter(s.cost), round: round, end: make(chan struct{})}
 	s.reading = r
-	collect := s.err != nil || s.outdated
+	collect := s.err != nil // what is known may be older than the ledgers
 	go func() {
 		defer close(r.end)
 		if err := guarded(func() error { return r.read(collect) }); err != nil {
@@ -143,7 +142,6 @@ func (s *scheduled) finish(round int) (changed bool) {
 	r := s.reading
 	s.reading, s.lastRound, s.cost = nil, r.round, r.took
 	if s.late && r.took > r.limit {
-		s.outdated = s.outdated || r.changed
 		return false
 	}
 	changed = r.changed || s.late || s.err != nil
@@ -152,7 +150,7 @@ func (s *scheduled) finish(round int) (changed bool) {
 		s.err = fmt.Errorf("network namespace %s: %w", s.name, r.err)
 	}
 	if r.changed {
-		s.open, s.gone, s.outdated = r.open, r.gone, false
+		s.open, s.gone = r.open, r.gone
 	}
 	return changed
 }
