@@ -173,7 +173,7 @@ func TestThreadsThatComeAndGoDoNotFillTheMemory(t *testing.T) {
 	h.add(10, "pod")
 	f := newFinder(t, h.dir)
 	var o *Namespace
-	for pid := 11; pid < 11+5*fewResidents; pid++ {
+	for pid := 11; pid < 11+3*fewResidents; pid++ {
 		h.add(pid, "pod")
 		others, err := f.Find()
 		if err != nil || len(others) != 1 {
