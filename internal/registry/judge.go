@@ -138,10 +138,9 @@ func (t *Table) Up(listeners []Listener, bindV6Only bool) []ServiceState {
 	}
 	for i := range listeners {
 		l := &listeners[i]
-		proto, port := protoOf(l.Proto), l.Addr.Port()
-		for e := range t.claims(proto, port) {
+		for e, row := range t.claims(protoOf(l.Proto), l.Addr.Port()) {
 			if e.required && (len(l.Sockets) == 0 || slices.ContainsFunc(l.Sockets, e.holds)) {
-				states[e.row(proto, port)].add(&e.bind, l, bindV6Only)
+				states[row].add(&e.bind, l, bindV6Only)
 			}
 		}
 	}

@@ -12,8 +12,8 @@ type Table struct {
 	registry *Registry
 	services int
 	// The entries by port: those that name a port, and those with a range.
-	byPort map[portKey][]*entry
-	ranges [protocols][]rangeEntry
+	byPort map[portKey][]portEntry
+	ranges [protocols][]portEntry
 	// rows are the ports that must listen: one for each port and protocol of each required service, in the order of the file.
 	rows []Service
 }
@@ -22,8 +22,6 @@ type Table struct {
 type entry struct {
 	*service
 	order int
-	// firstRow is where its rows begin in Table.rows, by protocol.
-	firstRow [protocols]int
 }
 
 type portKey struct {
@@ -31,10 +29,11 @@ type portKey struct {
 	port  uint16
 }
 
-// rangeEntry is a range of ports that an entry has.
-type rangeEntry struct {
+// portEntry is a port or a range of ports that an entry has.
+type portEntry struct {
 	ports.Range
 	*entry
+	row int // of the first port in Table.rows, if they are required
 }
 
 // Service is one port of a required service, for one protocol: a service with two ports is two of them.
@@ -47,7 +46,7 @@ type Service struct {
 // For returns what the registry declares for a host. Host names are compared without regard to case.
 func (r *Registry) For(host string) *Table {
 	services := r.servicesFor(strings.ToLower(host))
-	t := &Table{registry: r, services: len(services), byPort: make(map[portKey][]*entry)}
+	t := &Table{registry: r, services: len(services), byPort: make(map[portKey][]portEntry)}
 	for order, s := range services {
 		e := &entry{service: s, order: order}
 		for proto, declared := range s.protos {
@@ -61,13 +60,13 @@ func (r *Registry) For(host string) *Table {
 
 // index adds an entry for one of its protocols.
 func (t *Table) index(e *entry, proto int) {
-	e.firstRow[proto] = len(t.rows)
 	for _, p := range e.ports {
+		at := portEntry{p.Range, e, len(t.rows)}
 		if p.First == p.Last {
 			key := portKey{proto, p.First}
-			t.byPort[key] = append(t.byPort[key], e)
+			t.byPort[key] = append(t.byPort[key], at)
 		} else {
-			t.ranges[proto] = append(t.ranges[proto], rangeEntry{p.Range, e})
+			t.ranges[proto] = append(t.ranges[proto], at)
 		}
 		for port := int(p.First); e.required && port <= int(p.Last); port++ {
 			t.rows = append(t.rows, Service{Name: e.name, Purpose: e.purpose, Proto: protoNames[proto], Port: uint16(port)})
@@ -75,31 +74,19 @@ func (t *Table) index(e *entry, proto int) {
 	}
 }
 
-// row returns the index in Table.rows of a port that the entry requires.
-func (e *entry) row(proto int, port uint16) int {
-	row := e.firstRow[proto]
-	for _, p := range e.ports {
-		if p.Contains(port) {
-			return row + int(port-p.First)
-		}
-		row += p.Size()
-	}
-	return -1
-}
-
-// claims returns the entries that declare a port, in no particular order.
-func (t *Table) claims(proto int, port uint16) iter.Seq[*entry] {
-	return func(yield func(*entry) bool) {
+// claims returns the entries that declare a port, in no particular order, each with the row of the port if it is required.
+func (t *Table) claims(proto int, port uint16) iter.Seq2[*entry, int] {
+	return func(yield func(*entry, int) bool) {
 		if proto < 0 {
 			return
 		}
-		for _, e := range t.byPort[portKey{proto, port}] {
-			if !yield(e) {
+		for _, at := range t.byPort[portKey{proto, port}] {
+			if !yield(at.entry, at.row) {
 				return
 			}
 		}
-		for _, r := range t.ranges[proto] {
-			if r.Contains(port) && !yield(r.entry) {
+		for _, at := range t.ranges[proto] {
+			if at.Contains(port) && !yield(at.entry, at.row+int(port-at.First)) {
 				return
 			}
 		}
