@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 
@@ -50,18 +51,20 @@ func checkTable(path string) error {
 	if on.Type == unix.PROC_SUPER_MAGIC {
 		return nil
 	}
-	fd, err := openRegular(path)
+	if err := checkRegular(path); err != nil {
+		return err
+	}
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = unix.Close(fd) }()
-	start := make([]byte, 16)
-	n, err := unix.Read(fd, start)
+	defer func() { _ = f.Close() }()
+	start, err := io.ReadAll(io.LimitReader(f, 16))
 	if err != nil {
 		return err
 	}
-	if !bytes.HasPrefix(bytes.TrimLeft(start[:n], " "), []byte(headerStart)) {
-		return &foreignError{"line 1: not the header of a socket table", fmt.Errorf("%q", start[:n])}
+	if !bytes.HasPrefix(bytes.TrimLeft(start, " "), []byte(headerStart)) {
+		return &foreignError{"line 1: not the header of a socket table", fmt.Errorf("%q", start)}
 	}
 	return nil
 }
