@@ -95,7 +95,7 @@ func first(s settings, out io.Writer) (err error) {
 	var ratios []ratio
 	for n, timeout := range scrapeTimeouts {
 		ratios = append(ratios, ratio{of: results[n], to: result{"its budget", []time.Duration{timeout - answerReserve}}, want: 1.05})
-		fmt.Fprintf(out, "With a timeout of %s, the scrape of this number was the first complete one, in each round: %v\n", timeout, scrapes[n])
+		_, _ = fmt.Fprintf(out, "With a timeout of %s, the scrape of this number was the first complete one, in each round: %v\n", timeout, scrapes[n])
 	}
 	title := fmt.Sprintf("First scrape of %d listeners next to %d open files and %d network namespaces", len(load.names), files, len(others))
 	return report(out, title, results, ratios...)

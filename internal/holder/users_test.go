@@ -2,6 +2,7 @@ package holder
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"syscall"
@@ -38,11 +39,11 @@ func TestAUserWithoutANumberInTheReadersNamespaceIsNotKnown(t *testing.T) {
 		return
 	}
 	netnstest.RunAsHost(t, func(t *testing.T) {
-		const all = 1<<32 - 1
+		const all = math.MaxUint32
 		for _, c := range []struct {
 			name      string
 			owner     int
-			mapped    int // users from 0
+			mapped    uint32 // users from 0
 			namespace bool
 			want      string
 		}{
@@ -66,7 +67,7 @@ func TestAUserWithoutANumberInTheReadersNamespaceIsNotKnown(t *testing.T) {
 				if c.namespace {
 					cmd.SysProcAttr = &syscall.SysProcAttr{
 						Cloneflags:  syscall.CLONE_NEWUSER,
-						UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: c.mapped}},
+						UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: int(c.mapped)}},
 						GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}},
 					}
 				}
