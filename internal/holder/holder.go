@@ -35,6 +35,8 @@ type Holder struct {
 	UIDUnknown bool
 	// Executable is the base name of the process's program file, of exact holders only.
 	Executable string
+	// NoUnit reports that an exact holder is in a container and known to be in no unit. Otherwise an empty Unit is not known.
+	NoUnit bool
 }
 
 // Compare orders holders by process, unit, container, pod, user and executable.
@@ -224,8 +226,9 @@ func (f *Finder) holdersOf(a *attribution) ([]Holder, error) {
 		witnesses = slices.DeleteFunc(slices.Clone(witnesses), func(w witness) bool { return w.pid == 1 })
 	}
 	var holders []Holder
-	add := func(process, executable string, of origin) {
+	add := func(process, executable string, of origin, placed bool) {
 		h := Holder{Process: process, Unit: of.unit, ContainerID: of.containerID, PodUID: of.podUID, Executable: executable}
+		h.NoUnit = placed && of.unit == "" && of.containerID != ""
 		if h == (Holder{}) {
 			return
 		}
@@ -235,7 +238,7 @@ func (f *Finder) holdersOf(a *attribution) ([]Holder, error) {
 		}
 	}
 	for _, w := range witnesses {
-		add(w.name, w.executable, w.origin(made))
+		add(w.name, w.executable, w.origin(made), w.placed)
 	}
 	if len(witnesses) == 0 {
 		all, err := f.membersOf(a.socket.Cgroup)
@@ -243,7 +246,7 @@ func (f *Finder) holdersOf(a *attribution) ([]Holder, error) {
 			return nil, err
 		}
 		a.guess = all.name
-		add(all.name, "", made)
+		add(all.name, "", made, false)
 	}
 	slices.SortFunc(holders, Compare)
 	return holders, nil

@@ -101,10 +101,11 @@ func (a *attribution) holdersOf(l *openListener) (holders []holder.Holder) {
 	return slices.Compact(holders)
 }
 
-// shown returns the first maxHolders holders, each once, and whether there are more. Their executables are only for judging.
+// shown returns the first maxHolders holders, each once, and whether there are more. Their executables, and
+// whether they are known to be in no unit, are only for judging.
 func shown(holders []holder.Holder) (first []holder.Holder, many bool) {
 	for _, h := range holders {
-		h.Executable = ""
+		h.Executable, h.NoUnit = "", false
 		switch {
 		case slices.Contains(first, h):
 		case len(first) == maxHolders:

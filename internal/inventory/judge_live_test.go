@@ -31,6 +31,7 @@ services:
   - {name: stranger, port: 9305, unit: other.service}
   - {name: smtp, port: 9306, process: master, unit: "m?il.service"}
   - {name: executable, port: 9307, process: EXECUTABLE}
+  - {name: contained, port: 9308, unit: demo.service}
   - {name: local, port: 9401, bind: loopback}
   - {name: device, port: 9402, bind: "%test0"}
   - {name: wide, port: 9403, bind: ["%test0", 192.0.2.1]}
@@ -69,6 +70,7 @@ func liveVerdicts(exact bool, source string) map[string]string {
 		"tcp 0.0.0.0:9305":         " stranger",
 		"tcp 0.0.0.0:9306":         " smtp",
 		"tcp 0.0.0.0:9307":         " executable",
+		"tcp 0.0.0.0:9308":         " contained",
 		"tcp 0.0.0.0:9401":         " local",
 		"tcp 0.0.0.0:9402":         " device",
 		"tcp 0.0.0.0:9403":         "bind wide",
@@ -76,8 +78,9 @@ func liveVerdicts(exact bool, source string) map[string]string {
 		"another tcp 0.0.0.0:22":   "not judged",
 		"another tcp 0.0.0.0:2222": "not judged",
 	}
-	if exact { // one of two programs is another, and one is in another unit
+	if exact { // one of two programs is another, one is in another unit, and one in a container that is in none
 		of["tcp 0.0.0.0:9302"], of["tcp 0.0.0.0:9303"], of["tcp 0.0.0.0:9305"] = "process shared", "process shell", "process stranger"
+		of["tcp 0.0.0.0:9308"] = "process contained"
 	}
 	if source == "procfs" { // does not know the interface
 		of["tcp 0.0.0.0:9401"], of["tcp 0.0.0.0:9403"] = "bind local", " wide"
@@ -88,11 +91,11 @@ func liveVerdicts(exact bool, source string) map[string]string {
 func liveUps(exact bool, source string) map[string]string {
 	of := map[string]string{
 		"ssh tcp": "up", "dual tcp": "up", "six tcp": "down", "both tcp": "up", "vpn udp": "up", "workers tcp": "up", "shared tcp": "up",
-		"shell tcp": "up", "unit tcp": "up", "stranger tcp": "up", "smtp tcp": "up", "executable tcp": "up",
+		"shell tcp": "up", "unit tcp": "up", "stranger tcp": "up", "smtp tcp": "up", "executable tcp": "up", "contained tcp": "up",
 		"local tcp": "up", "device tcp": "up", "wide tcp": "down",
 	}
 	if exact {
-		of["shell tcp"], of["stranger tcp"] = "down", "down" // one of the sockets on the port of shared is nginx's
+		of["contained tcp"], of["shell tcp"], of["stranger tcp"] = "down", "down", "down" // one of the sockets on the port of shared is nginx's
 	}
 	if source == "procfs" { // does not know, so net.ipv6.bindv6only decides
 		of["dual tcp"], of["six tcp"] = "up, assumed", "up, assumed"
@@ -134,6 +137,7 @@ func openLiveSockets(t *testing.T) {
 	mail := netnstest.NewCgroup(t, "mail.service")
 	master := netnstest.HandOver(t, netnstest.Program{Name: "master", Cgroup: mail, UID: serviceUser, Sockets: []int{open("tcp", "0.0.0.0:9306")}})
 	master.PassOn(t, netnstest.Program{Name: "smtpd", Cgroup: mail, UID: serviceUser})
+	serve(t, "web", netnstest.NewCgroup(t, "docker-"+containerA+".scope"), 9308)
 	program("MainThread", open("tcp", "0.0.0.0:9307")) // is a shell
 	pod(t, 22, 2222)
 }

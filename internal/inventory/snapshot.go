@@ -220,7 +220,7 @@ func (l *Listener) Input() registry.Listener {
 	for _, socket := range l.held {
 		var holders []registry.Holder
 		for _, h := range socket {
-			holders = append(holders, registry.Holder{Process: h.Process, Executable: h.Executable, Unit: h.Unit})
+			holders = append(holders, registry.Holder{Process: h.Process, Executable: h.Executable, Unit: h.Unit, NoUnit: h.NoUnit})
 		}
 		input.Sockets = append(input.Sockets, holders)
 	}

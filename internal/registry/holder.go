@@ -16,6 +16,8 @@ type Holder struct {
 	Executable string
 	// Unit is its systemd unit, such as ssh.service.
 	Unit string
+	// NoUnit is set if it is known to be in no unit, such as a process of a Docker container.
+	NoUnit bool
 }
 
 // pattern is a declared name of a process or a unit, with the globs * and ?. Every other character is literal: names may contain
@@ -81,7 +83,7 @@ func (h Holder) activates() bool {
 // declares reports whether the service declares a holder, with its process and its unit both. Unknown parts of the holder are not
 // judged.
 func (s *service) declares(h Holder) bool {
-	if h.Unit != "" && len(s.units) > 0 && !slices.ContainsFunc(s.units, func(p pattern) bool { return p.isUnit(h.Unit) }) {
+	if (h.Unit != "" || h.NoUnit) && len(s.units) > 0 && !slices.ContainsFunc(s.units, func(p pattern) bool { return p.isUnit(h.Unit) }) {
 		return false
 	}
 	return h.Process == "" || len(s.processes) == 0 || h.activates() ||

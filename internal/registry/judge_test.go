@@ -273,6 +273,11 @@ func TestHoldersAreJudgedWhereTheyAreKnown(t *testing.T) {
 		{"process: sshd", holders{{Process: "systemd", Unit: "ssh.socket"}}, true},
 		{"purpose: x", holders{{Process: "nc", Unit: "cron.service"}}, true},
 
+		{"unit: ssh.service", holders{{Process: "sshd"}}, true}, // its unit is not known
+		{"unit: ssh.service", holders{{Process: "sshd", NoUnit: true}}, false},
+		{"process: sshd", holders{{Process: "sshd", NoUnit: true}}, true},
+		{"unit: ssh.service", holders{{Process: "sshd", NoUnit: true}, {Process: "sshd", Unit: "ssh.service"}}, true},
+
 		{"process: [nginx, apache2]", holders{{Process: "apache2"}}, true},
 		{"process: [nginx, apache2]", holders{{Process: "lighttpd"}}, false},
 		{"unit: [ssh.service, dropbear.service]", holders{{Unit: "dropbear.socket"}}, true},
