@@ -16,7 +16,7 @@ type Holder struct {
 	Executable string
 	// Unit is its systemd unit, such as ssh.service.
 	Unit string
-	// NoUnit is set if it is known to be in no unit, such as a process of a Docker container.
+	// NoUnit is set if it is known to be in no unit other than a container's own scope, such as a process of a Docker container.
 	NoUnit bool
 }
 
@@ -71,6 +71,19 @@ func (p pattern) isUnit(unit string) bool {
 	return p.matches(unit) || isSocket && p.matches(socket+".service")
 }
 
+// mayHold reports whether a holder is in the declared unit, as far as its unit is known. A container may have a scope to itself,
+// such as docker-<id>.scope, which is not counted as its unit.
+func (p pattern) mayHold(h Holder) bool {
+	switch {
+	case h.Unit != "":
+		return p.isUnit(h.Unit)
+	case h.NoUnit:
+		return strings.HasSuffix(p.text, ".scope")
+	default:
+		return true
+	}
+}
+
 // activator is the name of the process that holds the sockets of a socket unit until its service takes them: systemd, as PID 1,
 // which is never an exact holder, or as a user's manager.
 const activator = "systemd"
@@ -83,7 +96,7 @@ func (h Holder) activates() bool {
 // declares reports whether the service declares a holder, with its process and its unit both. Unknown parts of the holder are not
 // judged.
 func (s *service) declares(h Holder) bool {
-	if (h.Unit != "" || h.NoUnit) && len(s.units) > 0 && !slices.ContainsFunc(s.units, func(p pattern) bool { return p.isUnit(h.Unit) }) {
+	if len(s.units) > 0 && !slices.ContainsFunc(s.units, func(p pattern) bool { return p.mayHold(h) }) {
 		return false
 	}
 	return h.Process == "" || len(s.processes) == 0 || h.activates() ||

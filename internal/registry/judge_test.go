@@ -275,6 +275,7 @@ func TestHoldersAreJudgedWhereTheyAreKnown(t *testing.T) {
 
 		{"unit: ssh.service", holders{{Process: "sshd"}}, true}, // its unit is not known
 		{"unit: ssh.service", holders{{Process: "sshd", NoUnit: true}}, false},
+		{"unit: docker-*.scope", holders{{Process: "sshd", NoUnit: true}}, true}, // may be the container's own
 		{"process: sshd", holders{{Process: "sshd", NoUnit: true}}, true},
 		{"unit: ssh.service", holders{{Process: "sshd", NoUnit: true}, {Process: "sshd", Unit: "ssh.service"}}, true},
 
