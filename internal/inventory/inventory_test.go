@@ -474,6 +474,7 @@ func TestQueuesAreThoseOfTheFullestSocket(t *testing.T) {
 		rows          []socket.Socket
 		length, limit uint64 // of the one nearest to its limit
 	}{
+		"all empty":                  {[]socket.Socket{queued(1, 0, 5), queued(2, 0, 1), queued(3, 0, 4096)}, 0, 1},
 		"one stuck among large ones": {[]socket.Socket{queued(1, 200, 4096), queued(2, 129, 128), queued(3, 0, 4096)}, 129, 128},
 		"listen(0), idle":            {[]socket.Socket{queued(1, 0, 0), queued(2, 1, 128)}, 1, 128},
 		"listen(0), full":            {[]socket.Socket{queued(1, 1, 0), queued(2, 128, 128)}, 1, 0},

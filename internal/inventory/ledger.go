@@ -282,7 +282,10 @@ func (ln *listener) count(m *member, reads uint64) {
 	}
 	ln.sockets++
 	ln.held = append(ln.held, holder.Socket{ID: m.row.ID, Inode: m.row.Inode, Cgroup: m.row.Cgroup, UID: m.row.UID})
-	if m.row.Queue*(ln.fullest.QueueLimit+1) > ln.fullest.Queue*(m.row.QueueLimit+1) {
+	// Of queues that are as full as each other, such as empty ones, it is the one with the lowest limit: the kernel lists sockets in no
+	// particular order.
+	full, fullest := m.row.Queue*(ln.fullest.QueueLimit+1), ln.fullest.Queue*(m.row.QueueLimit+1)
+	if full > fullest || full == fullest && m.row.QueueLimit < ln.fullest.QueueLimit {
 		ln.fullest = m.row
 	}
 	ln.ipv6Only = ln.ipv6Only && m.row.IPv6Only
