@@ -213,7 +213,7 @@ func (t *table) openOthers() error {
 }
 
 // lines returns the samples that the program must show: those whose value is known. The limits and the IPv6-only flag are only
-// there with detailed.
+// there with detailed, and only then is it known that a listener on lo reaches nobody else.
 func (t *table) lines(detailed bool) ([]string, error) {
 	text, err := os.ReadFile("/proc/sys/net/core/somaxconn")
 	if err != nil {
@@ -225,6 +225,9 @@ func (t *table) lines(detailed bool) ([]string, error) {
 	}
 	var lines []string
 	for _, l := range t.listeners {
+		if detailed && l.options.device == "lo" {
+			l.scope = "loopback"
+		}
 		sample := func(name string, value int) {
 			lines = append(lines, fmt.Sprintf("host_listen_%s %s %d", name, l.labels(), value))
 		}
