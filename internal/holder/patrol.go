@@ -4,11 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/listen-exporter/listen_exporter/internal/guard"
 )
 
 // Limits of the patrols.
@@ -177,7 +178,14 @@ func (p *patrol) run() {
 			return
 		}
 		start := time.Now()
-		hidden, err := p.round()
+		hidden := false
+		err := guard.Do(func() (err error) {
+			hidden, err = p.round()
+			return err
+		})
+		if errors.As(err, new(*guard.Panic)) {
+			err = fmt.Errorf("look for later holders: %w", err)
+		}
 		pause = p.every - time.Since(start)
 		if hidden && !p.members {
 			pause = hiddenFor
@@ -188,24 +196,8 @@ func (p *patrol) run() {
 	}
 }
 
-// panicked is the error of a round that panicked.
-type panicked struct {
-	value any
-	stack []byte
-}
-
-func (p *panicked) Error() string { return fmt.Sprintf("look for later holders: panic: %v", p.value) }
-
-// Stack returns where the round panicked.
-func (p *panicked) Stack() []byte { return p.stack }
-
 // round looks at each process once. hidden reports whether none but this one showed its descriptors.
 func (p *patrol) round() (hidden bool, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = &panicked{r, debug.Stack()}
-		}
-	}()
 	worked := time.Now()
 	rest := func() error {
 		if busy := time.Since(worked); busy >= patrolSlice {

@@ -3,9 +3,9 @@ package inventory
 import (
 	"context"
 	"errors"
-	"fmt"
-	"runtime/debug"
 	"time"
+
+	"github.com/listen-exporter/listen_exporter/internal/guard"
 )
 
 // background runs one read at a time, in a goroutine of its own. A read that hangs or takes long does not hold up whoever waits for
@@ -35,7 +35,7 @@ func (b *background) start(read func() error) {
 	b.began, b.end = time.Now(), end
 	go func() {
 		defer close(end)
-		b.err = guarded(read)
+		b.err = guard.Do(read)
 	}()
 }
 
@@ -66,25 +66,4 @@ func (b *background) wait(ctx context.Context) error {
 func (b *background) do(ctx context.Context, read func() error) error {
 	b.start(read)
 	return b.wait(ctx)
-}
-
-// panicked is the error of a read that panicked.
-type panicked struct {
-	value any
-	stack []byte
-}
-
-func (p *panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
-
-// Stack returns where the read panicked.
-func (p *panicked) Stack() []byte { return p.stack }
-
-// guarded runs read. A panic is an error: otherwise it would end the program, and again after each restart.
-func guarded(read func() error) (err error) {
-	defer func() {
-		if value := recover(); value != nil {
-			err = &panicked{value, debug.Stack()}
-		}
-	}()
-	return read()
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 
+	"github.com/listen-exporter/listen_exporter/internal/guard"
 	"github.com/listen-exporter/listen_exporter/internal/holder"
 	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
@@ -150,7 +151,7 @@ func (i *Inventory) join(ctx context.Context) *flight {
 	i.flight = f
 	go func() {
 		defer cut()
-		err := guarded(func() error { i.read(shared, f.snapshot); return nil })
+		err := guard.Do(func() error { i.read(shared, f.snapshot); return nil })
 		i.troubles.report("what listens", err)
 		if err != nil {
 			f.snapshot = i.failed(err)

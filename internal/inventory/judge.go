@@ -10,6 +10,7 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 
+	"github.com/listen-exporter/listen_exporter/internal/guard"
 	"github.com/listen-exporter/listen_exporter/internal/holder"
 	"github.com/listen-exporter/listen_exporter/internal/registry"
 )
@@ -83,7 +84,7 @@ func (j *judge) judge(ctx context.Context, input uint64, l *listing, main *names
 	j.bad = !good
 	if version = input + j.tables; version != j.version {
 		j.version = version
-		if err := guarded(func() error { j.judgeAll(l, main); return nil }); err != nil {
+		if err := guard.Do(func() error { j.judgeAll(l, main); return nil }); err != nil {
 			read.Err = err
 			l.forgetVerdicts()
 			j.tables++ // to judge and to cut again

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/listen-exporter/listen_exporter/internal/guard"
 	"github.com/listen-exporter/listen_exporter/internal/holder"
 	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
@@ -52,7 +53,7 @@ func (n *namespace) observe(ctx context.Context, declares declaration, reads []R
 func (n *namespace) observeInTurn(reads []Read) []Read {
 	return n.note(reads, func(l *ledger) Read {
 		start := time.Now()
-		err := guarded(func() error { return n.update(l, nil) })
+		err := guard.Do(func() error { return n.update(l, nil) })
 		return Read{Err: err, Duration: time.Since(start)}
 	})
 }

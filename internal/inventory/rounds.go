@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/listen-exporter/listen_exporter/internal/guard"
 	"github.com/listen-exporter/listen_exporter/internal/holder"
 	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
@@ -114,7 +115,7 @@ func late(what string, limit time.Duration) error {
 func (r *rounds) round(end chan struct{}, patience time.Duration) {
 	start := time.Now()
 	changed, more := false, 0
-	err := guarded(func() (err error) {
+	err := guard.Do(func() (err error) {
 		changed, more, err = r.readSome(patience)
 		return err
 	})

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/listen-exporter/listen_exporter/internal/guard"
 	"github.com/listen-exporter/listen_exporter/internal/holder"
 	"github.com/listen-exporter/listen_exporter/internal/socket"
 )
@@ -107,7 +108,7 @@ func (s *scheduled) begin(round int) *reading {
 	collect := s.err != nil // what is known may be older than the ledgers
 	go func() {
 		defer close(r.end)
-		if err := guarded(func() error { return r.read(collect) }); err != nil {
+		if err := guard.Do(func() error { return r.read(collect) }); err != nil {
 			r.err, r.changed, r.open, r.gone = err, true, nil, nil
 		}
 		r.took = s.now().Sub(r.start)
