@@ -112,12 +112,7 @@ func TestWhatAPatrolCannotReadIsAnErrorOfTheNextFind(t *testing.T) {
 	x.find(f, sockets, false)
 	x.process(101, "late", 1000)
 	x.fifo("101/comm")
-	failed := false
-	for end := time.Now().Add(20 * time.Second); !failed && time.Now().Before(end); time.Sleep(time.Millisecond) {
-		_, err := f.Find(sockets, true)
-		failed = err != nil
-	}
-	if !failed {
+	if err := findUntil(f, sockets, func(err error) bool { return err != nil }); err == nil {
 		t.Error("no Find fails")
 	}
 	x.want(f, sockets[0], Holder{Process: "master"})
@@ -128,10 +123,7 @@ func TestWhatAPatrolCannotReadIsAnErrorOfTheNextFind(t *testing.T) {
 	}
 	x.remove(x.procfs + "/101/comm")
 	x.write("101/comm", "late\n")
-	for end := time.Now().Add(20 * time.Second); failed && time.Now().Before(end); time.Sleep(time.Millisecond) {
-		_, err := f.Find(sockets, true)
-		failed = err != nil
-	}
+	_ = findUntil(f, sockets, func(err error) bool { return err == nil })
 	x.wantSoon(f, sockets, Holder{Process: "late"}, Holder{Process: "master"})
 }
 
@@ -147,17 +139,22 @@ func TestAPanicOfAPatrolIsAnErrorWithItsStack(t *testing.T) {
 		p.running, p.lastFind = true, time.Now()
 		go p.run()
 	}
+	var panicked interface{ Stack() []byte }
+	err := findUntil(f, nil, func(err error) bool { return errors.As(err, &panicked) })
+	if panicked == nil {
+		t.Fatalf("Find: %v, want a panic", err)
+	}
+	if !strings.Contains(string(panicked.Stack()), "check") {
+		t.Errorf("the stack is %s", panicked.Stack())
+	}
+}
+
+// findUntil repeats a Find until its error is as wanted, for 20 s at most, and returns the last error.
+func findUntil(f *Finder, sockets []Socket, wanted func(error) bool) (err error) {
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
-		_, err := f.Find(nil, true)
-		var panicked interface{ Stack() []byte }
-		if errors.As(err, &panicked) {
-			if !strings.Contains(string(panicked.Stack()), "check") {
-				t.Errorf("the stack is %s", panicked.Stack())
-			}
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("Find: %v, want a panic", err)
+		_, err = f.Find(sockets, true)
+		if wanted(err) || time.Now().After(end) {
+			return err
 		}
 	}
 }

@@ -69,7 +69,7 @@ func TestANamespaceMayTakeSeveralTimesAsLongAsTheLastTime(t *testing.T) {
 		h.Snapshot()
 		time.Sleep(minLate + time.Millisecond)
 		wantFailure(t, h.Snapshot(), []string{"still being read after 3s"})
-		for range 100 { // each round begins to read it anew as often as its cost allows
+		for range 100 { // each round begins to read it again as often as its cost allows
 			time.Sleep(time.Second)
 			h.Snapshot()
 		}
