@@ -4,217 +4,105 @@ package collector
 
 import (
 	"context"
-	"slices"
-	"sync"
+	"strings"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
+	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
-// perListener are the metrics that have a series for each listener, in the order of their names. value returns false if the
-// listener has no such series.
-var perListener = []struct {
-	name, help string
-	value      func(l *inventory.Listener) (float64, bool)
-	counter    bool // a counter, not a gauge
-	afterwards bool // the series stays for a while after the listener is gone
-}{
-	{
-		name: "host_listen_port",
-		help: "Listening port: a TCP socket in state LISTEN, or a UDP socket that is bound and not connected. Always 1.",
-		value: func(*inventory.Listener) (float64, bool) {
-			return 1, true
-		},
-	},
-	{
-		name: "host_listen_port_accept_queue_length",
-		help: "Connections waiting for accept() at the TCP listener's fullest socket.",
-		value: func(l *inventory.Listener) (float64, bool) {
-			return float64(l.AcceptQueueLength), l.Proto == inventory.TCP
-		},
-	},
-	{
-		name: "host_listen_port_accept_queue_limit",
-		help: "Accept queue limit (backlog) of the TCP listener's fullest socket. The kernel refuses connections while the queue is longer.",
-		value: func(l *inventory.Listener) (float64, bool) {
-			return float64(l.AcceptQueueLimit), l.Proto == inventory.TCP && l.Detailed
-		},
-	},
-	{
-		name: "host_listen_port_drops_total",
-		help: "Packets that the kernel dropped at the listener since the exporter started, because a queue was full or a packet was malformed or out of state.",
-		value: func(l *inventory.Listener) (float64, bool) {
-			return float64(l.Drops), l.Proto == inventory.UDP || l.Detailed
-		},
-		counter:    true,
-		afterwards: true,
-	},
-	{
-		name: "host_listen_port_first_seen_timestamp_seconds",
-		help: "Unix time at which the listener was first seen. Absent if it was there when the exporter started.",
-		value: func(l *inventory.Listener) (float64, bool) {
-			return float64(l.FirstSeen.UnixMilli()) / float64(time.Second/time.Millisecond), !l.FirstSeen.IsZero()
-		},
-	},
-	{
-		name: "host_listen_port_ipv6_only",
-		help: "Whether the IPv6 listener accepts only IPv6 (1) or IPv4 too (0).",
-		value: func(l *inventory.Listener) (float64, bool) {
-			return boolean(l.IPv6Only), l.Detailed && l.IsIPv6()
-		},
-	},
-	{
-		name: "host_listen_port_receive_buffer_limit_bytes",
-		help: "Receive buffer limit of the UDP listener's fullest socket.",
-		value: func(l *inventory.Listener) (float64, bool) {
-			return float64(l.ReceiveBufferLimitBytes), l.Proto == inventory.UDP && l.Detailed
-		},
-	},
-	{
-		name: "host_listen_port_receive_queue_bytes",
-		help: "Buffer memory of packets waiting to be read at the UDP listener's fullest socket, including kernel overhead.",
-		value: func(l *inventory.Listener) (float64, bool) {
-			return float64(l.ReceiveQueueBytes), l.Proto == inventory.UDP
-		},
-	},
-	{
-		name: "host_listen_port_registered",
-		help: "Whether the listener complies with the registry (1) or violates it (0). Absent for clients: undeclared UDP sockets on ephemeral ports.",
-		value: func(l *inventory.Listener) (float64, bool) {
-			return boolean(l.Verdict.Reason == ""), l.Judged
-		},
-	},
-	{
-		name: "host_listen_port_sockets",
-		help: "Sockets that share the listening port (SO_REUSEPORT, forked workers).",
-		value: func(l *inventory.Listener) (float64, bool) {
-			return float64(l.Sockets), true
-		},
-	},
-}
+// collectTime is how long Collect waits for what is still being read. It is less than Prometheus's default scrape timeout of 10 s.
+const collectTime = 5 * time.Second
 
-// newScrape returns a scrape with the families whose samples and labels it reuses.
-func newScrape() *scrape {
-	s := &scrape{
-		labels: make(map[inventory.Key]*listenerLabels),
-		// One series for each holder, and one more if there are too many.
-		holders: gauges("host_listen_port_holder_info",
-			"Holder of the listener: its process, systemd unit, container and pod, as far as they are known, and the user who owns the socket. Always 1."),
-		violated: gauges("host_listen_port_violation",
-			"Why the listener violates the registry: unregistered, reserved (for the team in service_name), bind or process. Always 1."),
-		// One series for each port and protocol.
-		services: gauges("host_listen_service_up", "Whether the registry's required service listens as declared (1) or not (0)."),
-	}
-	for _, m := range perListener {
-		family := gauges
-		if m.counter {
-			family = counters
-		}
-		s.families = append(s.families, family(m.name, m.help))
-	}
-	s.families = append(s.families, s.holders, s.violated, s.services)
-	return s
-}
-
-// perHost returns the families about the host as a whole: its reads, its namespaces and its registry.
-func perHost(s *inventory.Snapshot) []*dto.MetricFamily {
-	success := gauges("host_listen_collector_success",
-		"Whether the collector's last read succeeded. While it is 0, the series that depend on the collector are absent.")
-	duration := gauges("host_listen_collector_duration_seconds", "Duration of the collector's last read.")
-	for _, read := range s.Reads {
-		success.add(pairs("collector", read.Collector), boolean(read.Err == nil))
-		duration.add(pairs("collector", read.Collector), read.Duration.Seconds())
-	}
-	source := gauges("host_listen_source_info", "How the kernel is asked for its sockets: netlink or procfs. Always 1.")
-	source.add(pairs("source", s.Source), 1)
-	omitted := gauges("host_listen_ports_omitted", "Listeners that are not exported because there are more than --collector.max-ports.")
-	omitted.add(nil, float64(s.Omitted))
-	unattributed := gauges("host_listen_ports_unattributed", "Listeners whose holder is not known.")
-	if s.Succeeded(inventory.CollectorHolder) {
-		unattributed.add(nil, float64(s.Unattributed))
-	}
-	namespaces := gauges("host_listen_namespaces", "Network namespaces that were found, including the main one.")
-	namespacesOmitted := gauges("host_listen_namespaces_omitted",
-		"Network namespaces that were not read for this scrape. Their listeners are those of their last read.")
-	namespacesNeverRead := gauges("host_listen_namespaces_never_read",
-		"Network namespaces that were found but never read: there are too many, or they wait for their first turn. Their listeners are missing.")
-	if s.Asked(inventory.CollectorNetns) {
-		namespaces.add(nil, float64(s.Namespaces))
-		namespacesOmitted.add(nil, float64(s.NamespacesOmitted))
-		namespacesNeverRead.add(nil, float64(s.NamespacesNeverRead))
-	}
-	families := []*dto.MetricFamily{
-		&success.MetricFamily, &duration.MetricFamily, &omitted.MetricFamily, &source.MetricFamily,
-		&unattributed.MetricFamily, &namespaces.MetricFamily, &namespacesNeverRead.MetricFamily,
-		&namespacesOmitted.MetricFamily,
-	}
-	if s.Compliance != nil {
-		families = append(families, aboutRegistry(s.Compliance)...)
-	}
-	return slices.DeleteFunc(families, func(f *dto.MetricFamily) bool { return len(f.Metric) == 0 })
-}
-
-// aboutRegistry returns the families about the registry as a whole.
-func aboutRegistry(r *inventory.Compliance) []*dto.MetricFamily {
-	size := gauges("host_listen_reserved_ports", "Ports that the registry reserves for the team.")
-	used := gauges("host_listen_reserved_ports_used", "Ports reserved for the team on which something listens.")
-	for _, team := range r.Reserved {
-		size.add(pairs("team", team.Team), float64(team.Size))
-		used.add(pairs("team", team.Team), float64(team.Used))
-	}
-	reloaded := gauges("host_listen_registry_last_reload_successful", "Whether the last load of the registry file was successful.")
-	reloaded.add(nil, boolean(r.Reloaded))
-	at := gauges("host_listen_registry_last_reload_success_timestamp_seconds", "Unix time of the last successful load of the registry file.")
-	at.add(nil, float64(r.ReloadedAt.UnixMilli())/float64(time.Second/time.Millisecond))
-	return []*dto.MetricFamily{&size.MetricFamily, &used.MetricFamily, &reloaded.MetricFamily, &at.MetricFamily}
-}
-
-// Collector exports a snapshot of the listening ports at each scrape.
+// Collector is a prometheus.Collector of the listening ports. Each Collect reads them afresh.
 //
-// It is no prometheus.Collector: a Prometheus registry checks, hashes and sorts every sample at each scrape. With 10 000 listeners
-// that takes more than half of the time.
+// A label that would be empty is left out, so the series of a family differ in the labels that they have. To Prometheus that is the
+// same.
 type Collector struct {
 	snapshot        func(context.Context) *inventory.Snapshot
 	logLinesDropped func() uint64
-	scrapes         sync.Pool // of *scrape, which no two Gathers use at the same time
 }
 
-// New returns a collector that calls snapshot once at each scrape. logLinesDropped returns how many lines of the exporter's log
+// Options say what a Collector observes. They are the flags of listen_exporter.
+type Options = inventory.Options
+
+// DefaultOptions returns the options of a listen_exporter without flags.
+func DefaultOptions() Options { return inventory.DefaultOptions() }
+
+// Open returns a collector of this host for a program other than listen_exporter, which logs to logger. The program needs no
+// privilege. It fails if the listening sockets, or a registry that is asked for, cannot be read.
+func Open(o Options, logger log.Logger) (*Collector, error) {
+	listeners, err := inventory.Open(o, logger)
+	if err != nil {
+		return nil, err
+	}
+	return New(listeners.Snapshot, nil), nil
+}
+
+// New returns a collector that calls snapshot once for each Collect. logLinesDropped returns how many lines of the exporter's log
 // were dropped; it is nil if none ever is. Both must be safe for concurrent use.
 func New(snapshot func(context.Context) *inventory.Snapshot, logLinesDropped func() uint64) *Collector {
-	return &Collector{
-		snapshot:        snapshot,
-		logLinesDropped: logLinesDropped,
-		scrapes:         sync.Pool{New: func() any { return newScrape() }},
+	return &Collector{snapshot: snapshot, logLinesDropped: logLinesDropped}
+}
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
+	for n := range families {
+		f := &families[n]
+		names := f.names
+		if f.host == nil {
+			names = f.about.names()
+		}
+		descs <- f.desc(names)
 	}
 }
 
-// Gather returns the families of a snapshot, whose time ctx limits. They are valid until done is called.
-func (c *Collector) Gather(ctx context.Context) (families []*dto.MetricFamily, done func()) {
-	snapshot := c.snapshot(ctx)
-	s := c.scrapes.Get().(*scrape)
-	families = s.fill(snapshot)
-	if c.logLinesDropped != nil {
-		f := counters("host_listen_log_lines_dropped_total", "Lines of the exporter's log that were dropped, because nobody read the log or it could not be written.")
-		f.add(nil, float64(c.logLinesDropped()))
-		families = append(families, &f.MetricFamily)
+// Collect implements prometheus.Collector. What cannot be read within 5 s is a failed read.
+func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), collectTime)
+	defer cancel()
+	r := reading{c.snapshot(ctx), c.logLinesDropped}
+	for n := range families {
+		f := &families[n]
+		kind := prometheus.GaugeValue
+		if f.counter {
+			kind = prometheus.CounterValue
+		}
+		descs := make(map[string]*prometheus.Desc) // by the labels that a series has
+		f.each(r, func(value float64, l labels) {
+			id := strings.Join(l.names, ",")
+			if descs[id] == nil {
+				descs[id] = f.desc(l.names)
+			}
+			metrics <- prometheus.MustNewConstMetric(descs[id], kind, value, l.values...)
+		})
 	}
-	return families, func() { c.scrapes.Put(s) }
 }
 
-func boolean(b bool) float64 {
-	if b {
-		return 1
+// desc describes the series with labels of these names. Those of a family have the same identity for a registry, whatever they are.
+func (f *family) desc(names []string) *prometheus.Desc {
+	return prometheus.NewDesc(f.name, f.help, names, nil)
+}
+
+// each calls add for each series of a family.
+func (f *family) each(r reading, add func(float64, labels)) {
+	if f.host != nil {
+		f.host(r, func(value float64, pairs ...string) { add(value, newLabels(pairs)) })
+		return
 	}
-	return 0
-}
-
-func gauges(name, help string) *sampledFamily {
-	return &sampledFamily{MetricFamily: dto.MetricFamily{Name: &name, Help: &help, Type: dto.MetricType_GAUGE.Enum()}}
-}
-
-func counters(name, help string) *sampledFamily {
-	return &sampledFamily{MetricFamily: dto.MetricFamily{Name: &name, Help: &help, Type: dto.MetricType_COUNTER.Enum()}}
+	of := func(listeners []inventory.Listener) {
+		for i := range listeners {
+			if value, has := f.value(&listeners[i]); has {
+				for _, l := range f.about.labels(&listeners[i]) {
+					add(value, l)
+				}
+			}
+		}
+	}
+	of(r.Listeners)
+	if f.afterwards {
+		of(r.Gone)
+	}
 }

@@ -3,17 +3,12 @@ package collector
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	dto "github.com/prometheus/client_model/go"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
@@ -158,31 +153,17 @@ func newCollector(snapshot func() *inventory.Snapshot) *Collector {
 	return New(func(context.Context) *inventory.Snapshot { return snapshot() }, nil)
 }
 
-// gatherer makes a plain gatherer of a collector, as the test functions of client_golang want it. It checks and sorts the
-// samples as a registry would.
-func gatherer(c *Collector) prometheus.Gatherer {
-	return prometheus.Gatherers{prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
-		families, done := c.Gather(context.Background())
-		defer done()
-		copies := make([]*dto.MetricFamily, len(families))
-		for i, family := range families {
-			copies[i] = proto.Clone(family).(*dto.MetricFamily)
-		}
-		return copies, nil
-	})}
-}
-
 func TestASnapshotBecomesMetrics(t *testing.T) {
 	c := newCollector(example)
 	for range 2 { // the second scrape uses the memory of the first
-		if err := testutil.GatherAndCompare(gatherer(c), strings.NewReader(exampleText)); err != nil {
+		if err := testutil.CollectAndCompare(c, strings.NewReader(exampleText)); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
 func TestMetricsAreFreeOfLint(t *testing.T) {
-	problems, err := testutil.GatherAndLint(gatherer(newCollector(example)))
+	problems, err := testutil.CollectAndLint(newCollector(example))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +175,7 @@ func TestMetricsAreFreeOfLint(t *testing.T) {
 func TestAFailedReadIsAGaugeOfZeroAndNoSeries(t *testing.T) {
 	snapshot := example()
 	c := newCollector(func() *inventory.Snapshot { return snapshot })
-	if _, err := gatherer(c).Gather(); err != nil {
+	if _, err := testutil.CollectAndLint(c); err != nil {
 		t.Fatal(err)
 	}
 	snapshot = example()
@@ -216,69 +197,8 @@ host_listen_port{address="127.0.0.1",family="ipv4",port="53",proto="udp",range="
 		if len(names) == 1 {
 			expected = ""
 		}
-		if err := testutil.GatherAndCompare(gatherer(c), strings.NewReader(expected), names...); err != nil {
+		if err := testutil.CollectAndCompare(c, strings.NewReader(expected), names...); err != nil {
 			t.Error(err)
 		}
 	}
-}
-
-func TestLabelsAreKeptWhileAListenerLivesAndForgottenAfterwards(t *testing.T) {
-	s := newScrape()
-	s.fill(example())
-	kept := s.labels[example().Listeners[0].Key]
-	s.fill(example())
-	if s.labels[example().Listeners[0].Key] != kept {
-		t.Error("the labels of a listener that lives were built again")
-	}
-	s.fill(&inventory.Snapshot{Listeners: example().Listeners[:1]})
-	if got := len(s.labels); got != 1 {
-		t.Errorf("the labels of %d listeners are kept, want 1", got)
-	}
-}
-
-func TestAScrapeOfKnownListenersCostsNoAllocationAListener(t *testing.T) {
-	allocations := func(listeners int) float64 {
-		snapshot := new(inventory.Snapshot)
-		for n := range listeners {
-			snapshot.Listeners = append(snapshot.Listeners, inventory.Listener{
-				Key: key("tcp", fmt.Sprintf("127.0.0.1:%d", n+1), inventory.ScopeLoopback, inventory.RangeUser), Detailed: true,
-				Holders: []inventory.Holder{{Process: "x", UID: 1000}},
-			})
-		}
-		s := newScrape()
-		s.fill(snapshot)
-		return testing.AllocsPerRun(10, func() { s.fill(snapshot) })
-	}
-	if few, many := allocations(1), allocations(1000); many > few {
-		t.Errorf("%.0f allocations for 1 listener, %.0f for 1000", few, many)
-	}
-}
-
-func TestScrapesMayOverlap(t *testing.T) {
-	const count = 100
-	snapshots := make(chan *inventory.Snapshot, count)
-	for n := range count {
-		snapshots <- &inventory.Snapshot{Listeners: []inventory.Listener{
-			{Key: key("tcp", fmt.Sprintf("127.0.0.1:%d", n%7+1), inventory.ScopeLoopback, inventory.RangePrivileged), Sockets: n%7 + 1},
-		}}
-	}
-	c := newCollector(func() *inventory.Snapshot { return <-snapshots })
-	var scrapes sync.WaitGroup
-	for range count {
-		scrapes.Go(func() {
-			families, done := c.Gather(t.Context())
-			defer done()
-			for _, family := range families {
-				if family.GetName() != "host_listen_port_sockets" {
-					continue
-				}
-				sample := family.GetMetric()[0]
-				port := sample.GetLabel()[2].GetValue()
-				if got := fmt.Sprint(sample.GetGauge().GetValue()); got != port || len(family.GetMetric()) != 1 {
-					t.Errorf("%s sockets on port %s: the sample of another scrape", got, port)
-				}
-			}
-		})
-	}
-	scrapes.Wait()
 }

@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -83,7 +82,7 @@ host_listen_service_up{port="6379",proto="tcp",service_name="redis"} 0
 func TestVerdictsBecomeMetrics(t *testing.T) {
 	c := newCollector(judgedExample)
 	for range 2 { // the second scrape uses the memory of the first
-		if err := testutil.GatherAndCompare(gatherer(c), strings.NewReader(judgedText),
+		if err := testutil.CollectAndCompare(c, strings.NewReader(judgedText),
 			"host_listen_collector_success",
 			"host_listen_port_registered", "host_listen_port_violation", "host_listen_service_up",
 			"host_listen_reserved_ports", "host_listen_reserved_ports_used",
@@ -92,7 +91,7 @@ func TestVerdictsBecomeMetrics(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	problems, err := testutil.GatherAndLint(gatherer(c))
+	problems, err := testutil.CollectAndLint(c)
 	if err != nil || len(problems) > 0 {
 		t.Error(problems, err)
 	}
@@ -101,7 +100,7 @@ func TestVerdictsBecomeMetrics(t *testing.T) {
 func TestAChangedVerdictOrRegistryChangesTheSeries(t *testing.T) {
 	snapshot := judgedExample()
 	c := newCollector(func() *inventory.Snapshot { return snapshot })
-	if _, err := gatherer(c).Gather(); err != nil {
+	if _, err := testutil.CollectAndLint(c); err != nil {
 		t.Fatal(err)
 	}
 	snapshot = judgedExample()
@@ -120,27 +119,9 @@ host_listen_registry_last_reload_successful 0
 host_listen_service_up{port="6379",proto="tcp",service_name="cache"} 0
 host_listen_service_up{port="30001",proto="udp",service_name="alpha"} 1
 `
-	if err := testutil.GatherAndCompare(gatherer(c), strings.NewReader(want),
+	if err := testutil.CollectAndCompare(c, strings.NewReader(want),
 		"host_listen_port_violation", "host_listen_service_up", "host_listen_reserved_ports", "host_listen_registry_last_reload_successful",
 	); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestAScrapeOfKnownVerdictsCostsNoAllocationAListenerOrService(t *testing.T) {
-	allocations := func(count uint16) float64 {
-		snapshot := &inventory.Snapshot{Compliance: new(inventory.Compliance)}
-		for port := range count {
-			snapshot.Listeners = append(snapshot.Listeners, judged(inventory.Listener{
-				Key: key("tcp", fmt.Sprintf("0.0.0.0:%d", port+1), inventory.ScopeAny, inventory.RangeUser),
-			}, inventory.ReasonBind, "web"))
-			snapshot.Compliance.Services = append(snapshot.Compliance.Services, required("web", "tcp", port+1, true))
-		}
-		s := newScrape()
-		s.fill(snapshot)
-		return testing.AllocsPerRun(10, func() { s.fill(snapshot) })
-	}
-	if few, many := allocations(1), allocations(1000); many > few {
-		t.Errorf("%.0f allocations for 1 listener and service, %.0f for 1000", few, many)
 	}
 }

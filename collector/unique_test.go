@@ -34,7 +34,7 @@ func TestEachHolderHasLabelsOfItsOwn(t *testing.T) {
 		want += labels + process + rest + "\n"
 	}
 	want += labels + `"node",proto="tcp",range="privileged",scope="any",uid="0"} 1` + "\n"
-	if err := testutil.GatherAndCompare(gatherer(c), strings.NewReader(want), "host_listen_port_holder_info"); err != nil {
+	if err := testutil.CollectAndCompare(c, strings.NewReader(want), "host_listen_port_holder_info"); err != nil {
 		t.Error(err)
 	}
 }
@@ -46,7 +46,7 @@ func TestDroppedLogLinesAreCounted(t *testing.T) {
 # TYPE host_listen_log_lines_dropped_total counter
 host_listen_log_lines_dropped_total 7
 `
-	if err := testutil.GatherAndCompare(gatherer(c), strings.NewReader(want), "host_listen_log_lines_dropped_total"); err != nil {
+	if err := testutil.CollectAndCompare(c, strings.NewReader(want), "host_listen_log_lines_dropped_total"); err != nil {
 		t.Error(err)
 	}
 }

@@ -2,7 +2,6 @@
 package docs
 
 import (
-	"context"
 	"net/netip"
 	"net/url"
 	"os"
@@ -83,8 +82,7 @@ func TestTheReadmeHasTheDefaultOfEachFlag(t *testing.T) {
 }
 
 // exportedMetrics returns the names of the metrics that the collector exports of a host that has one of everything.
-func exportedMetrics(t *testing.T) []string {
-	t.Helper()
+func exportedMetrics() []string {
 	listener := func(proto string) inventory.Listener {
 		return inventory.Listener{
 			Key:       inventory.Key{Proto: proto, Addr: netip.MustParseAddrPort("[::]:53")},
@@ -95,20 +93,16 @@ func exportedMetrics(t *testing.T) []string {
 			Verdict:   inventory.Verdict{Reason: inventory.ReasonUnregistered},
 		}
 	}
-	families, done := collector.New(func(context.Context) *inventory.Snapshot {
-		return &inventory.Snapshot{
-			Reads:     []inventory.Read{{Collector: inventory.TCP}, {Collector: inventory.CollectorHolder}, {Collector: inventory.CollectorNetns}},
-			Listeners: []inventory.Listener{listener(inventory.TCP), listener(inventory.UDP)},
-			Compliance: &inventory.Compliance{
-				Services: []inventory.ServiceState{{Service: new(inventory.Service)}},
-				Reserved: make([]inventory.TeamUse, 1),
-			},
-		}
-	}, func() uint64 { return 0 }).Gather(t.Context())
-	defer done()
 	var names []string
-	for _, family := range families {
-		names = append(names, family.GetName())
+	for _, family := range collector.NewText(func() uint64 { return 0 }).Families(&inventory.Snapshot{
+		Reads:     []inventory.Read{{Collector: inventory.TCP}, {Collector: inventory.CollectorHolder}, {Collector: inventory.CollectorNetns}},
+		Listeners: []inventory.Listener{listener(inventory.TCP), listener(inventory.UDP)},
+		Compliance: &inventory.Compliance{
+			Services: []inventory.ServiceState{{Service: new(inventory.Service)}},
+			Reserved: make([]inventory.TeamUse, 1),
+		},
+	}) {
+		names = append(names, family.Name)
 	}
 	return names
 }
@@ -116,7 +110,7 @@ func exportedMetrics(t *testing.T) []string {
 var metricForm = regexp.MustCompile(`host_listen_[a-z0-9_]*\*?`)
 
 func TestEveryMetricThatADocumentNamesIsExported(t *testing.T) {
-	exported := exportedMetrics(t)
+	exported := exportedMetrics()
 	for _, document := range documents {
 		t.Run(document, func(t *testing.T) {
 			for _, metric := range metricForm.FindAllString(read(t, document), -1) {
@@ -133,7 +127,7 @@ func TestEveryMetricThatADocumentNamesIsExported(t *testing.T) {
 
 func TestTheReadmesTableHasEveryExportedMetric(t *testing.T) {
 	readme := read(t, "README.md")
-	for _, metric := range append(exportedMetrics(t), "listen_exporter_build_info") {
+	for _, metric := range append(exportedMetrics(), "listen_exporter_build_info") {
 		if !strings.Contains(readme, "\n| `"+metric+"` | ") {
 			t.Errorf("README.md has no row of a table that begins with `%s`", metric)
 		}

@@ -39,6 +39,14 @@ type Options struct {
 	ScopeExclude             ScopeSet
 }
 
+// DefaultOptions returns the options that fit most hosts.
+func DefaultOptions() Options {
+	return Options{
+		Procfs: "/proc", Sysfs: "/sys", Netns: "host", Source: "auto", TCP: true, UDP: true, Holders: true,
+		EphemeralMinAge: time.Minute, MaxPorts: 20_000,
+	}
+}
+
 // NeededForHolders returns what this process lacks to see the processes that hold listeners, or nothing.
 func (o *Options) NeededForHolders() string { return holder.Needs(o.Procfs) }
 

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +14,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/listen-exporter/listen_exporter/collector"
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
@@ -35,12 +34,11 @@ func newMetricsHandler(o Options, logs Logs) http.Handler {
 		ErrorHandling:      promhttp.ContinueOnError, // one bad family must not blank the page
 		DisableCompression: true,                     // compressed does it in a fifth of the time
 	}
-	listeners := collector.New(o.Snapshot, logs.Dropped)
 	// promhttp gives a gatherer no context, so each scrape has a handler of its own.
 	scrape := limited(o.MaxRequests, func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), budget(r.Header))
 		defer cancel()
-		promhttp.HandlerForTransactional(gatherer{ctx, listeners, registry}, options).ServeHTTP(w, r)
+		promhttp.HandlerForTransactional(gatherer{ctx, o, logs, registry}, options).ServeHTTP(w, r)
 	})
 	if o.DisableExporterMetrics {
 		return scrape
@@ -78,19 +76,19 @@ func budget(request http.Header) time.Duration {
 	return min(timeout-min(timeout/2, time.Second/2), maxBudget)
 }
 
-// gatherer joins the families of the listeners and of the exporter itself, sorted by name. They share no family:
-// prometheus.Gatherers would check that again in each scrape, sample by sample.
+// gatherer joins the families of the listeners and of the exporter itself, sorted by name.
 type gatherer struct {
-	ctx       context.Context // of the one scrape that it is for
-	listeners *collector.Collector
-	exporter  prometheus.Gatherer
+	ctx      context.Context // of the one scrape that it is for
+	options  Options
+	logs     Logs
+	exporter prometheus.Gatherer
 }
 
 // Gather implements prometheus.TransactionalGatherer.
 func (g gatherer) Gather() (families []*dto.MetricFamily, done func(), err error) {
-	listeners, done := g.listeners.Gather(g.ctx)
-	exporter, err := g.exporter.Gather()
-	families = slices.Concat(listeners, exporter)
-	slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return strings.Compare(a.GetName(), b.GetName()) })
-	return families, done, err
+	snapshot := g.options.Snapshot(g.ctx)
+	listeners := prometheus.NewRegistry()
+	listeners.MustRegister(collector.New(func(context.Context) *inventory.Snapshot { return snapshot }, g.logs.Dropped))
+	families, err = prometheus.Gatherers{listeners, g.exporter}.Gather()
+	return families, func() {}, err
 }

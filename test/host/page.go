@@ -26,7 +26,7 @@ func Scrape(url string) (Page, error) {
 }
 
 // ParsePage parses a metrics page. It fails if a Prometheus registry would: two series with the same labels are an error, and so are
-// two families with the same name.
+// two families with the same name. It fails, too, unless the families of the listeners are byte for byte what promhttp would write.
 func ParsePage(text string) (Page, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	page, err := parser.TextToMetricFamilies(strings.NewReader(text))
@@ -38,10 +38,25 @@ func ParsePage(text string) (Page, error) {
 			m.Label = slices.DeleteFunc(m.Label, func(l *dto.LabelPair) bool { return l.GetValue() == "" })
 		}
 	}
-	_, err = prometheus.Gatherers{prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+	families, err := prometheus.Gatherers{prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		return slices.Collect(maps.Values(page)), nil
 	})}.Gather()
-	return page, err
+	if err != nil {
+		return nil, err
+	}
+	var want strings.Builder
+	for _, family := range families {
+		if !strings.HasPrefix(family.GetName(), "host_listen_") {
+			continue
+		}
+		if _, err := expfmt.MetricFamilyToText(&want, family); err != nil {
+			return nil, err
+		}
+	}
+	if !strings.Contains(text, want.String()) {
+		return nil, fmt.Errorf("the page is not what promhttp would write: want a page with\n%s\ngot\n%s", want.String(), text)
+	}
+	return page, nil
 }
 
 // Rows returns a sorted line for each series of a metric: the values of these labels, - for an empty one, and its own value.

@@ -1,0 +1,271 @@
+package collector
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+)
+
+// family is a metric family. It has either about and value, or host.
+type family struct {
+	name, help string
+	counter    bool // not a gauge
+
+	// about is what there is a series for, and value its value, or false if there is none after all. afterwards says that there is
+	// one for a while after the listener is gone.
+	about      subject
+	value      func(*inventory.Listener) (float64, bool)
+	afterwards bool
+
+	// host adds the series about the host as a whole, whose labels have these names. same, unless it is nil, reports whether those
+	// of two snapshots are known to be the same.
+	host  func(reading, add)
+	names []string
+	same  func(a, b *inventory.Snapshot) bool
+}
+
+// reading is what one scrape has to show.
+type reading struct {
+	*inventory.Snapshot
+	logLinesDropped func() uint64 // nil if none ever is
+}
+
+// add adds a series. labels are names and values in turns, sorted by name.
+type add func(value float64, labels ...string)
+
+// families are all families, sorted by name.
+var families = []family{
+	{
+		name:  "host_listen_collector_duration_seconds",
+		help:  "Duration of the collector's last read.",
+		names: []string{"collector"},
+		host: func(r reading, add add) {
+			for _, read := range r.Reads {
+				add(read.Duration.Seconds(), "collector", read.Collector)
+			}
+		},
+	},
+	{
+		name:  "host_listen_collector_success",
+		help:  "Whether the collector's last read succeeded. While it is 0, the series that depend on the collector are absent.",
+		names: []string{"collector"},
+		host: func(r reading, add add) {
+			for _, read := range r.Reads {
+				add(boolean(read.Err == nil), "collector", read.Collector)
+			}
+		},
+	},
+	{
+		name:    "host_listen_log_lines_dropped_total",
+		help:    "Lines of the exporter's log that were dropped, because nobody read the log or it could not be written.",
+		counter: true,
+		host: func(r reading, add add) {
+			if r.logLinesDropped != nil {
+				add(float64(r.logLinesDropped()))
+			}
+		},
+	},
+	{
+		name: "host_listen_namespaces",
+		help: "Network namespaces that were found, including the main one.",
+		host: namespaces(func(s *inventory.Snapshot) int { return s.Namespaces }),
+	},
+	{
+		name: "host_listen_namespaces_never_read",
+		help: "Network namespaces that were found but never read: there are too many, or they wait for their first turn. Their listeners are missing.",
+		host: namespaces(func(s *inventory.Snapshot) int { return s.NamespacesNeverRead }),
+	},
+	{
+		name: "host_listen_namespaces_omitted",
+		help: "Network namespaces that were not read for this scrape. Their listeners are those of their last read.",
+		host: namespaces(func(s *inventory.Snapshot) int { return s.NamespacesOmitted }),
+	},
+	{
+		name:  "host_listen_port",
+		help:  "Listening port: a TCP socket in state LISTEN, or a UDP socket that is bound and not connected. Always 1.",
+		about: listeners,
+		value: one,
+	},
+	{
+		name:  "host_listen_port_accept_queue_length",
+		help:  "Connections waiting for accept() at the TCP listener's fullest socket.",
+		about: listeners,
+		value: func(l *inventory.Listener) (float64, bool) {
+			return float64(l.AcceptQueueLength), l.Proto == inventory.TCP
+		},
+	},
+	{
+		name:  "host_listen_port_accept_queue_limit",
+		help:  "Accept queue limit (backlog) of the TCP listener's fullest socket. The kernel refuses connections while the queue is longer.",
+		about: listeners,
+		value: func(l *inventory.Listener) (float64, bool) {
+			return float64(l.AcceptQueueLimit), l.Proto == inventory.TCP && l.Detailed
+		},
+	},
+	{
+		name:  "host_listen_port_drops_total",
+		help:  "Packets that the kernel dropped at the listener since the exporter started, because a queue was full or a packet was malformed or out of state.",
+		about: listeners,
+		value: func(l *inventory.Listener) (float64, bool) {
+			return float64(l.Drops), l.Proto == inventory.UDP || l.Detailed
+		},
+		counter:    true,
+		afterwards: true,
+	},
+	{
+		name:  "host_listen_port_first_seen_timestamp_seconds",
+		help:  "Unix time at which the listener was first seen. Absent if it was there when the exporter started.",
+		about: listeners,
+		value: func(l *inventory.Listener) (float64, bool) { return unixSeconds(l.FirstSeen), !l.FirstSeen.IsZero() },
+	},
+	{
+		name:  "host_listen_port_holder_info",
+		help:  "Holder of the listener: its process, systemd unit, container and pod, as far as they are known, and the user who owns the socket. Always 1.",
+		about: holders,
+		value: one,
+	},
+	{
+		name:  "host_listen_port_ipv6_only",
+		help:  "Whether the IPv6 listener accepts only IPv6 (1) or IPv4 too (0).",
+		about: listeners,
+		value: func(l *inventory.Listener) (float64, bool) { return boolean(l.IPv6Only), l.Detailed && l.IsIPv6() },
+	},
+	{
+		name:  "host_listen_port_receive_buffer_limit_bytes",
+		help:  "Receive buffer limit of the UDP listener's fullest socket.",
+		about: listeners,
+		value: func(l *inventory.Listener) (float64, bool) {
+			return float64(l.ReceiveBufferLimitBytes), l.Proto == inventory.UDP && l.Detailed
+		},
+	},
+	{
+		name:  "host_listen_port_receive_queue_bytes",
+		help:  "Buffer memory of packets waiting to be read at the UDP listener's fullest socket, including kernel overhead.",
+		about: listeners,
+		value: func(l *inventory.Listener) (float64, bool) {
+			return float64(l.ReceiveQueueBytes), l.Proto == inventory.UDP
+		},
+	},
+	{
+		name:  "host_listen_port_registered",
+		help:  "Whether the listener complies with the registry (1) or violates it (0). Absent for clients: undeclared UDP sockets on ephemeral ports.",
+		about: listeners,
+		value: func(l *inventory.Listener) (float64, bool) { return boolean(l.Verdict.Reason == ""), l.Judged },
+	},
+	{
+		name:  "host_listen_port_sockets",
+		help:  "Sockets that share the listening port (SO_REUSEPORT, forked workers).",
+		about: listeners,
+		value: func(l *inventory.Listener) (float64, bool) { return float64(l.Sockets), true },
+	},
+	{
+		name:  "host_listen_port_violation",
+		help:  "Why the listener violates the registry: unregistered, reserved (for the team in service_name), bind or process. Always 1.",
+		about: violations,
+		value: one,
+	},
+	{
+		name: "host_listen_ports_omitted",
+		help: "Listeners that are not exported because there are more than --collector.max-ports.",
+		host: func(r reading, add add) { add(float64(r.Omitted)) },
+	},
+	{
+		name: "host_listen_ports_unattributed",
+		help: "Listeners whose holder is not known.",
+		host: func(r reading, add add) {
+			if r.Succeeded(inventory.CollectorHolder) {
+				add(float64(r.Unattributed))
+			}
+		},
+	},
+	{
+		name: "host_listen_registry_last_reload_success_timestamp_seconds",
+		help: "Unix time of the last successful load of the registry file.",
+		host: compliance(func(c *inventory.Compliance, add add) { add(unixSeconds(c.ReloadedAt)) }),
+	},
+	{
+		name: "host_listen_registry_last_reload_successful",
+		help: "Whether the last load of the registry file was successful.",
+		host: compliance(func(c *inventory.Compliance, add add) { add(boolean(c.Reloaded)) }),
+	},
+	{
+		name:  "host_listen_reserved_ports",
+		help:  "Ports that the registry reserves for the team.",
+		names: []string{"team"},
+		host: compliance(func(c *inventory.Compliance, add add) {
+			for _, team := range c.Reserved {
+				add(float64(team.Size), "team", team.Team)
+			}
+		}),
+	},
+	{
+		name:  "host_listen_reserved_ports_used",
+		help:  "Ports reserved for the team on which something listens.",
+		names: []string{"team"},
+		host: compliance(func(c *inventory.Compliance, add add) {
+			for _, team := range c.Reserved {
+				add(float64(team.Used), "team", team.Team)
+			}
+		}),
+	},
+	{
+		name:  "host_listen_service_up",
+		help:  "Whether the registry's required service listens as declared (1) or not (0).",
+		names: []string{"port", "proto", "service_name"},
+		host: func(r reading, add add) {
+			for _, state := range services(r.Snapshot) {
+				add(boolean(state.Up), "port", strconv.Itoa(int(state.Port)), "proto", state.Proto, "service_name", state.Name)
+			}
+		},
+		same: func(a, b *inventory.Snapshot) bool { return slices.Equal(services(a), services(b)) },
+	},
+	{
+		name:  "host_listen_source_info",
+		help:  "How the kernel is asked for its sockets: netlink or procfs. Always 1.",
+		names: []string{"source"},
+		host:  func(r reading, add add) { add(1, "source", r.Source) },
+	},
+}
+
+// services returns the states of the required services: none without a registry.
+func services(s *inventory.Snapshot) []inventory.ServiceState {
+	if s.Compliance == nil {
+		return nil
+	}
+	return s.Compliance.Services
+}
+
+// namespaces returns the host function of a count of network namespaces.
+func namespaces(count func(*inventory.Snapshot) int) func(reading, add) {
+	return func(r reading, add add) {
+		if r.Asked(inventory.CollectorNetns) {
+			add(float64(count(r.Snapshot)))
+		}
+	}
+}
+
+// compliance returns the host function of families about the registry.
+func compliance(host func(*inventory.Compliance, add)) func(reading, add) {
+	return func(r reading, add add) {
+		if r.Compliance != nil {
+			host(r.Compliance, add)
+		}
+	}
+}
+
+// one is the value of series that only have labels to say something.
+func one(*inventory.Listener) (float64, bool) { return 1, true }
+
+func boolean(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// unixSeconds returns the Unix time in seconds, to the millisecond.
+func unixSeconds(t time.Time) float64 {
+	return float64(t.UnixMilli()) / float64(time.Second/time.Millisecond)
+}

@@ -1,0 +1,137 @@
+package collector
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+)
+
+// labels are the labels of a series, sorted by name, without empty ones.
+type labels struct{ names, values []string }
+
+// newLabels returns labels, given sorted as names and values in turns. Names that programs gave themselves may have any bytes.
+func newLabels(pairs []string) (l labels) {
+	for pair := range slices.Chunk(pairs, 2) {
+		if pair[1] != "" {
+			l.names, l.values = append(l.names, pair[0]), append(l.values, strings.ToValidUTF8(pair[1], "\uFFFD"))
+		}
+	}
+	return l
+}
+
+// compare orders series as a registry of client_golang does.
+func (l labels) compare(other labels) int {
+	return cmp.Or(cmp.Compare(len(l.values), len(other.values)), slices.Compare(l.values, other.values))
+}
+
+// escaper escapes a label's value for the text format.
+var escaper = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
+
+// text returns the labels in the text format.
+func (l labels) text() string {
+	text, separator := "", "{"
+	for n, name := range l.names {
+		text += separator + name + `="` + escaper.Replace(l.values[n]) + `"`
+		separator = ","
+	}
+	if text != "" {
+		text += "}"
+	}
+	return text
+}
+
+// subject is what a family about listeners has a series for.
+type subject int
+
+const (
+	listeners subject = iota
+	holders
+	violations
+	subjectCount
+)
+
+// names returns the names of the labels that the series for a subject can have.
+func (s subject) names() []string {
+	names := []string{"address", "device", "family", "netns", "port", "proto", "range", "scope"}
+	switch s {
+	case holders:
+		return append(names, "container_id", "pod_uid", "process", "uid", "unit")
+	case violations:
+		return append(names, "reason", "service_name")
+	default:
+		return names
+	}
+}
+
+// labels returns the labels of the subject's series for a listener.
+func (s subject) labels(l *inventory.Listener) (all []labels) {
+	switch s {
+	case holders:
+		for _, h := range l.Holders {
+			uid := ""
+			if !h.UIDUnknown {
+				uid = strconv.FormatUint(uint64(h.UID), 10)
+			}
+			h.Process = processLabel(h.Process)
+			all = append(all, labelsOf(l.Key, h, uid, inventory.Verdict{}))
+		}
+		if l.ManyHolders {
+			all = append(all, labelsOf(l.Key, inventory.Holder{Process: manyHolders}, "", inventory.Verdict{}))
+		}
+	case violations:
+		if l.Verdict.Reason != "" {
+			all = append(all, labelsOf(l.Key, inventory.Holder{}, "", l.Verdict))
+		}
+	default:
+		all = append(all, labelsOf(l.Key, inventory.Holder{}, "", inventory.Verdict{}))
+	}
+	return all
+}
+
+// same reports whether two states of one listener have the same labels.
+func (s subject) same(a, b *inventory.Listener) bool {
+	switch s {
+	case holders:
+		return a.ManyHolders == b.ManyHolders && slices.Equal(a.Holders, b.Holders)
+	case violations:
+		return a.Verdict == b.Verdict
+	default:
+		return true
+	}
+}
+
+// labelsOf returns the labels of a series of a listener that is about a holder with a uid, about a violation, or neither.
+func labelsOf(k inventory.Key, h inventory.Holder, uid string, v inventory.Verdict) labels {
+	return newLabels([]string{
+		"address", k.Addr.Addr().String(),
+		"container_id", h.ContainerID,
+		"device", k.Device,
+		"family", k.Family(),
+		"netns", k.Netns,
+		"pod_uid", h.PodUID,
+		"port", strconv.Itoa(int(k.Addr.Port())),
+		"process", h.Process,
+		"proto", k.Proto,
+		"range", string(k.Range),
+		"reason", v.Reason,
+		"scope", string(k.Scope),
+		"service_name", v.Service,
+		"uid", uid,
+		"unit", h.Unit,
+	})
+}
+
+// manyHolders is the process label of the series for all holders that are not shown.
+const manyHolders = "(many)"
+
+// processLabel returns the process label of a process. One that calls itself (many) is in quotes, and one that calls itself so in
+// more of them: no two names have the same label.
+func processLabel(name string) string {
+	if strings.Trim(name, `"`) == manyHolders {
+		return `"` + name + `"`
+	}
+	return name
+}
