@@ -111,20 +111,21 @@ func addFlags(app *kingpin.Application, c *config) {
 		Default("true").BoolVar(&c.server.Page)
 
 	o := &c.inventory
+	*o = inventory.DefaultOptions()
 	app.Flag("path.procfs", "procfs mount point.").
-		Default("/proc").StringVar(&o.Procfs)
+		Default(o.Procfs).StringVar(&o.Procfs)
 	app.Flag("path.sysfs", "sysfs mount point. The cgroups are below it.").
-		Default("/sys").StringVar(&o.Sysfs)
+		Default(o.Sysfs).StringVar(&o.Sysfs)
 	app.Flag("collector.tcp", "Read TCP sockets.").
-		Default("true").BoolVar(&o.TCP)
+		Default(strconv.FormatBool(o.TCP)).BoolVar(&o.TCP)
 	app.Flag("collector.udp", "Read UDP sockets.").
-		Default("true").BoolVar(&o.UDP)
+		Default(strconv.FormatBool(o.UDP)).BoolVar(&o.UDP)
 	app.Flag("collector.holder", "Find the processes that hold each listener.").
-		Default("true").BoolVar(&o.Holders)
+		Default(strconv.FormatBool(o.Holders)).BoolVar(&o.Holders)
 	app.Flag("collector.source", "How to read sockets from the kernel: netlink, procfs, or auto for netlink where it works.").
-		Default("auto").EnumVar(&o.Source, "auto", "netlink", "procfs")
+		Default(o.Source).EnumVar(&o.Source, "auto", "netlink", "procfs")
 	app.Flag("collector.netns", "Network namespace to observe: host (that of PID 1 under --path.procfs), self (the exporter's own), or all (the host's and every other).").
-		Default("host").EnumVar(&o.Netns, "host", "self", "all")
+		Default(o.Netns).EnumVar(&o.Netns, "host", "self", "all")
 	app.Flag("collector.port-include", "Report only these ports, such as 22,8000-8100. Repeatable.").
 		PlaceHolder("PORTS").SetValue(&o.PortInclude)
 	app.Flag("collector.port-exclude", "Exclude these ports, such as 22,8000-8100. Repeatable.").
@@ -132,9 +133,9 @@ func addFlags(app *kingpin.Application, c *config) {
 	app.Flag("collector.scope-exclude", "Exclude listeners with these scopes: any, public, multicast, private, link-local, loopback. Repeatable.").
 		PlaceHolder("SCOPES").SetValue(&o.ScopeExclude)
 	app.Flag("collector.max-ports", "Maximum number of listeners to report. Listeners that the registry declares are kept first, then those that other machines can reach, then the lowest ports.").
-		Default("20000").IsSetByUser(&c.maxPortsSet).SetValue(&number{&o.MaxPorts, 1})
+		Default(strconv.Itoa(o.MaxPorts)).IsSetByUser(&c.maxPortsSet).SetValue(&number{&o.MaxPorts, 1})
 	app.Flag("collector.udp.ephemeral-min-age", "Minimum age of a UDP socket on an ephemeral port before it is reported.").
-		Default("1m").SetValue((*duration)(&o.EphemeralMinAge))
+		Default(model.Duration(o.EphemeralMinAge).String()).SetValue((*duration)(&o.EphemeralMinAge))
 
 	app.Flag("registry.file", "Registry (ports.yml) with which to compare the listeners.").
 		PlaceHolder("FILE").StringVar(&o.RegistryFile)

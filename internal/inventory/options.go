@@ -39,7 +39,7 @@ type Options struct {
 	ScopeExclude             ScopeSet
 }
 
-// DefaultOptions returns the options that fit most hosts.
+// DefaultOptions returns the options of a command line without flags.
 func DefaultOptions() Options {
 	return Options{
 		Procfs: "/proc", Sysfs: "/sys", Netns: "host", Source: "auto", TCP: true, UDP: true, Holders: true,
