@@ -2,10 +2,8 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -27,11 +25,28 @@ type exporter struct {
 	log    *bytes.Buffer // to be read once it has ended
 	client *http.Client
 	url    string
+	buffer bytes.Buffer // the last page, see get
+}
+
+// programs returns the names of the product and, if there is one to compare with, of the version before it.
+func (s settings) programs() []string {
+	if s.before == "" {
+		return []string{product}
+	}
+	return []string{product, before}
+}
+
+// path returns that of one of the programs.
+func (s settings) path(program string) string {
+	if program == before {
+		return s.before
+	}
+	return filepath.Join(s.tools, product)
 }
 
 // startProduct starts the product as root.
 func startProduct(s settings, args ...string) (*exporter, error) {
-	return startExporter(product, filepath.Join(s.tools, product), args...)
+	return startExporter(product, s.path(product), args...)
 }
 
 // startProductAsNobody starts it with no privilege at all.
@@ -42,17 +57,17 @@ func startProductAsNobody(s settings, args ...string) (*exporter, error) {
 	}, args...)...)
 }
 
-// startOurs starts the product, which must report so many listeners.
-func startOurs(s settings, listeners int, args ...string) (*exporter, error) {
-	ours, err := startProduct(s, args...)
+// startReporting starts one of the programs, which must report so many listeners.
+func startReporting(s settings, program string, listeners int, args ...string) (*exporter, error) {
+	e, err := startExporter(program, s.path(program), args...)
 	if err != nil {
 		return nil, err
 	}
-	p, err := ours.page()
+	p, err := e.page()
 	if got := p.count("host_listen_port"); err == nil && got != listeners {
-		err = fmt.Errorf("the product reports %d listeners, want %d", got, listeners)
+		err = fmt.Errorf("%s reports %d listeners, want %d", program, got, listeners)
 	}
-	return ours, err
+	return e, err
 }
 
 // startExporter starts an exporter and waits until it answers.
@@ -62,7 +77,7 @@ func startExporter(name, path string, args ...string) (*exporter, error) {
 		return nil, err
 	}
 	for deadline := time.Now().Add(startTimeout); ; time.Sleep(20 * time.Millisecond) {
-		err := e.get("identity", io.Discard)
+		_, err := e.get(prometheus3, identity)
 		if err == nil {
 			return e, nil
 		}
@@ -106,37 +121,19 @@ func (e *exporter) stop() {
 	_ = e.cmd.Wait() // returns that it was killed
 }
 
-// get scrapes over a connection that is kept open, as Prometheus does. encoding is identity or gzip.
-func (e *exporter) get(encoding string, to io.Writer) error {
-	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, e.url+"/metrics", http.NoBody)
-	if err != nil {
-		return err
-	}
-	request.Header.Set("Accept-Encoding", encoding)
-	response, err := e.client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET /metrics: %s", response.Status)
-	}
-	_, err = io.Copy(to, response.Body)
-	return err
-}
-
-// scrape is a scrape as a side.
+// scrape is a scrape by the newer Prometheus as a side.
 func (e *exporter) scrape(encoding string) side {
-	return side{e.name + ", " + encoding, timed(func() error { return e.get(encoding, io.Discard) })}
+	s := e.scrapeAs(prometheus3, encoding)
+	s.name = e.name + ", " + encoding
+	return s
 }
 
 // page is the text of a scrape.
 type page string
 
 func (e *exporter) page() (page, error) {
-	var text strings.Builder
-	err := e.get("identity", &text)
-	return page(text.String()), err
+	text, err := e.get(prometheus3, identity)
+	return page(text), err
 }
 
 // count returns how many samples of a metric have all of these labels, each written as on the page.
@@ -156,6 +153,16 @@ lines:
 	return samples
 }
 
+// samples returns how many there are.
+func (p page) samples() (n int) {
+	for line := range strings.Lines(string(p)) {
+		if line[0] != '#' && line != "\n" {
+			n++
+		}
+	}
+	return n
+}
+
 // value returns the value of a sample, named as on the page.
 func (p page) value(sample string) (float64, error) {
 	for line := range strings.Lines(string(p)) {
@@ -167,18 +174,22 @@ func (p page) value(sample string) (float64, error) {
 }
 
 // resident returns the exporter's resident memory, in MB.
-func (e *exporter) resident() (float64, error) {
+func (e *exporter) resident() (float64, error) { return e.memory("VmRSS:") }
+
+// memory returns one of the exporter's sizes in /proc/PID/status, in MB.
+func (e *exporter) memory(name string) (float64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", e.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(status)) {
-		if fields := strings.Fields(line); len(fields) == 3 && fields[0] == "VmRSS:" {
-			kibibytes, err := strconv.ParseFloat(fields[1], 64)
+		var kibibytes float64
+		if text, found := strings.CutPrefix(line, name); found {
+			_, err := fmt.Sscan(text, &kibibytes)
 			return kibibytes * 1024 / 1e6, err
 		}
 	}
-	return 0, errors.New("no VmRSS")
+	return 0, errors.New("no " + name)
 }
 
 // command is a side: a program that runs to its end, its output thrown away.

@@ -54,8 +54,11 @@ func (h *helper) sample() (time.Duration, error) {
 
 // help is the helper's end.
 func help(args []string) error {
-	if args[0] == "load" {
+	switch args[0] {
+	case "load":
 		return load(args[1:])
+	case "library":
+		return answer(timed(libraries[args[1]]))
 	}
 	if err := prepareNetwork(); err != nil {
 		return err
@@ -75,12 +78,17 @@ func help(args []string) error {
 		}
 		sample = batch(snapshotBatch, snapshotOf(ports, fewListeners))
 	case "scrapes":
-		ours, err := startOurs(settings{tools: args[1]}, fewListeners+1, "--collector.netns=self")
+		ours, err := startReporting(settings{tools: args[1]}, product, fewListeners+1, "--collector.netns=self")
 		if err != nil {
 			return err
 		}
 		sample = batch(scrapeBatch, ours.scrape("identity").sample)
 	}
+	return answer(sample)
+}
+
+// answer takes a sample for each line of stdin.
+func answer(sample func() (time.Duration, error)) error {
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		took, err := sample()
 		if err != nil {

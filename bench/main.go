@@ -16,8 +16,11 @@ import (
 	"syscall"
 )
 
-// product is the program that is measured.
-const product = "listen_exporter"
+// product is the program that is measured, and before an older version of it.
+const (
+	product = "listen_exporter"
+	before  = "listen_exporter before"
+)
 
 // errMissed is the error of a figure that was measured, and misses what it must reach.
 var errMissed = errors.New("missed")
@@ -27,6 +30,7 @@ type settings struct {
 	small   bool
 	lenient bool
 	rounds  int
+	before  string // the path of an older version to compare with, or empty
 	tools   string // the directory with the product; set once the figure is in its namespaces
 }
 
@@ -51,7 +55,9 @@ func figures() []figure {
 		{"snapshot-million", "a netlink snapshot of 100 listeners, next to 0 and to 1 000 000 other sockets", false, snapshotMillion},
 		{"snapshot-limit", "netlink snapshots against a minimal receive loop", false, snapshotLimit},
 		{"scrape-million", "a scrape of 100 listeners, next to 0 and to 1 000 000 other sockets, and other programs", false, scrapeMillion},
-		{"scrape-10000", "a scrape of 10 000 listeners, against ss", false, scrapeMany},
+		{"scrape-10000", "a scrape of 10 000 listeners with their holders, against ss and other programs", false, scrapeMany},
+		{"slow-readers", "resident memory with 200 slow readers of 10 000 listeners, against one reader", false, slowReaders},
+		{"start", "from the start to the first complete answer, memory after it, and the size of the binary", false, startUp},
 		{"registry", "10 000 listeners judged by 3 000 services, against a scrape", false, registry},
 		{"holders-million", "who holds 100 listeners, next to 1 000 000 open files of 2 000 processes, against ss and lsof", false, holdersMillion},
 		{"first-answer", "the first scrape next to 1 000 000 open files and 250 network namespaces, against its budget", false, first},
@@ -76,6 +82,7 @@ func run(args []string) error {
 	flags.BoolVar(&s.small, "small", false, "small loads and one round, to see that a figure runs; implies -lenient")
 	flags.BoolVar(&s.lenient, "lenient", false, "a figure that misses its bound is no error")
 	flags.IntVar(&s.rounds, "rounds", 7, "how often each side is measured, in turns")
+	flags.StringVar(&s.before, "before", "", "path of an older listen_exporter, which is measured in the same turns")
 	flags.StringVar(&s.tools, "tools", "", "set by the program itself")
 	flags.Usage = func() {
 		_, _ = fmt.Fprintln(flags.Output(), "usage: go run . [flags] FIGURE|all")
@@ -86,6 +93,13 @@ func run(args []string) error {
 	}
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if s.before != "" {
+		path, err := filepath.Abs(s.before)
+		if err != nil {
+			return err
+		}
+		s.before = path
 	}
 	if s.small {
 		s.rounds, s.lenient = 1, true
@@ -140,13 +154,13 @@ func enter(f figure, s settings) error {
 	if err := os.Chmod(tools, 0o755); err != nil { // nobody must reach the product
 		return err
 	}
-	build := exec.Command("go", "-C", "..", "build", "-trimpath", "-o", filepath.Join(tools, product), ".")
+	build := exec.Command("go", "-C", "..", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(tools, product), ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("%s: %w", strings.Join(build.Args, " "), err)
 	}
-	cmd := exec.Command("/proc/self/exe", "-tools", tools, fmt.Sprintf("-rounds=%d", s.rounds),
+	cmd := exec.Command("/proc/self/exe", "-tools", tools, "-before", s.before, fmt.Sprintf("-rounds=%d", s.rounds),
 		fmt.Sprintf("-lenient=%t", s.lenient), fmt.Sprintf("-small=%t", s.small), f.name)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{

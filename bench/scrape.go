@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -22,7 +21,7 @@ func scrapeMillion(s settings, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	sockets := s.size(1_000_000, 10_000)
+	sockets := s.size(990_000, 10_000)
 	if err := startLoad("tcp", sockets); err != nil {
 		return err
 	}
@@ -31,48 +30,86 @@ func scrapeMillion(s settings, out io.Writer) error {
 		return err
 	}
 	defer open.hold()
-	ours, err := startOurs(s, fewListeners+1)
+	ours, err := startReporting(s, product, fewListeners+1)
 	if err != nil {
 		return err
 	}
-	sides := []side{
-		{"scrape, no other socket", idle.sample},
-		batched(ours.scrape("identity"), scrapeBatch),
-		batched(ours.scrape("gzip"), scrapeBatch),
-	}
 	exporters := []*exporter{ours}
-	for _, other := range []side{command("ss", "-Htuln"), command("netstat", "-tuln")} {
-		if _, err := exec.LookPath(strings.Fields(other.name)[0]); err == nil {
-			sides = append(sides, other)
-		}
+	sides := []side{{"scrape, no other socket", idle.sample}}
+	loadavg, err := startNodeExporter("loadavg")
+	if err != nil {
+		return err
 	}
-	if path, err := exec.LookPath("node_exporter"); err == nil {
-		theirs, err := startExporter("node_exporter, tcpstat only", path, "--collector.disable-defaults", "--collector.tcpstat")
+	if loadavg != nil {
+		exporters = append(exporters, loadavg)
+	}
+	if s.before != "" {
+		older, err := startReporting(s, before, fewListeners+len(exporters)+1)
 		if err != nil {
 			return err
 		}
-		sides, exporters = append(sides, theirs.scrape("identity")), append(exporters, theirs)
+		exporters = append(exporters, older)
 	}
-	results, err := inTurns(s.rounds, sides...)
+	for _, e := range exporters {
+		for _, encoding := range encodings {
+			sides = append(sides, batched(e.scrape(encoding), scrapeBatch))
+		}
+	}
+	quick, err := inTurns(s.rounds, sides...)
 	if err != nil {
 		return err
 	}
-	ratios := []ratio{{of: results[1], to: results[0], want: 5}}
-	for _, other := range results[3:] {
-		ratios = append(ratios, ratio{of: other, to: results[1], want: 1, atLeast: true})
+	ratios := []ratio{{of: quick[1], to: quick[0], want: 5}}
+	for n := 1; loadavg != nil && n < len(quick); n++ {
+		if theirs := 3 + (n-1)%2; n != theirs { // with the same encoding
+			ratios = append(ratios, ratio{of: quick[n], to: quick[theirs], want: 1.3, noDemand: n > theirs})
+		}
 	}
-	missed := report(out, fmt.Sprintf("Scrape of 100 listeners next to %d other sockets", sockets), results, ratios...)
+	title := fmt.Sprintf("Scrape of 100 listeners next to %d other sockets", sockets)
+	missed := report(out, title, quick, ratios...)
+
+	sides = append([]side{batched(ours.scrape(identity), scrapeBatch)}, commands()...)
+	libraries, err := startLibraries()
+	if err != nil {
+		return err
+	}
+	sides = append(sides, libraries...)
+	tcpstat, err := startNodeExporter("tcpstat")
+	if err != nil {
+		return err
+	}
+	if tcpstat != nil {
+		sides, exporters = append(sides, tcpstat.scrape(identity)), append(exporters, tcpstat)
+	}
+	slow, err := inTurns(min(s.rounds, 3), sides...) // these take seconds
+	if err != nil {
+		return err
+	}
+	missed = errors.Join(missed, report(out, title+", and other programs", slow, timesOf(slow, ratio{want: 1, atLeast: true})...))
 	for _, e := range exporters {
 		memory, err := e.resident()
 		if err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintf(out, "resident memory of %s: %.1f MB\n\n", e.name, memory)
+		_, _ = fmt.Fprintf(out, "resident memory of %s: %.1f MB\n", e.name, memory)
 	}
+	_, _ = fmt.Fprintln(out)
 	return missed
 }
 
-// scrapeMany compares the product, without and with its holders, with ss, which does not look for holders either.
+// timesOf returns how many times as long as the first side each other one takes, and what that must be.
+func timesOf(results []result, bound ratio) (ratios []ratio) {
+	for _, other := range results[1:] {
+		bound.of, bound.to = other, results[0]
+		ratios = append(ratios, bound)
+	}
+	return ratios
+}
+
+// What a scrape with all holders may take of the time of ss, which looks for none.
+var manyBounds = map[string]float64{identity: 0.6, gzip: 0.8}
+
+// scrapeMany compares the product with ss.
 func scrapeMany(s settings, out io.Writer) error {
 	count := s.size(manyListeners, 500)
 	open, err := openListeners(count)
@@ -80,31 +117,61 @@ func scrapeMany(s settings, out io.Writer) error {
 		return err
 	}
 	defer open.hold()
-	var missed error
-	for _, of := range []struct {
-		title string
-		args  []string
-		bound ratio
-	}{
-		{"without their holders", []string{"--no-collector.holder"}, ratio{want: 2}},
-		{"with their holders", nil, ratio{noDemand: true}},
-	} {
-		ours, err := startOurs(s, count+1, of.args...)
+	sides, bounds := []side{command("ss", "-Htuln")}, []ratio{{}}
+	var ours *exporter
+	for n, program := range s.programs() {
+		e, err := startReporting(s, program, count+n+1)
 		if err != nil {
 			return err
 		}
-		results, err := inTurns(s.rounds*5, command("ss", "-Htuln"), ours.scrape("identity"), ours.scrape("gzip"))
+		p, err := untilHeld(e, count)
 		if err != nil {
 			return err
 		}
-		ours.stop()
-		ratios := []ratio{of.bound, of.bound}
-		for n := range ratios {
-			ratios[n].of, ratios[n].to = results[n+1], results[0]
+		_, _ = fmt.Fprintf(out, "%s: %d samples\n", program, p.samples())
+		if program == product {
+			ours = e
 		}
-		missed = errors.Join(missed, report(out, fmt.Sprintf("Scrape of %d listeners %s", count, of.title), results, ratios...))
+		for _, c := range []client{prometheus2, prometheus3} {
+			for _, encoding := range encodings {
+				sides = append(sides, e.scrapeAs(c, encoding))
+				bounds = append(bounds, ratio{want: manyBounds[encoding], noDemand: program != product})
+			}
+		}
 	}
-	return missed
+	results, err := inTurns(s.rounds*5, sides...)
+	if err != nil {
+		return err
+	}
+	for n := range bounds {
+		bounds[n].of, bounds[n].to = results[n], results[0]
+	}
+	title := fmt.Sprintf("Scrape of %d listeners with their holders", count)
+	missed := report(out, title, results, bounds[1:]...)
+
+	sides = append([]side{ours.scrape(identity), ours.scrapeAs(protobuf3, gzip)}, commands()...)
+	libraries, err := startLibraries()
+	if err != nil {
+		return err
+	}
+	results, err = inTurns(s.rounds, append(sides, libraries...)...)
+	if err != nil {
+		return err
+	}
+	return errors.Join(missed, report(out, title+", and other programs", results, timesOf(results, ratio{noDemand: true})...))
+}
+
+// untilHeld scrapes until so many listeners have a holder.
+func untilHeld(e *exporter, listeners int) (page, error) {
+	for start := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		p, err := e.page()
+		if err != nil || p.count("host_listen_port_holder_info") >= listeners {
+			return p, err
+		}
+		if took := time.Since(start); took > holdersTimeout {
+			return p, fmt.Errorf("after %v, %s does not show every holder", took, e.name)
+		}
+	}
 }
 
 // registryServices are so many services of four ports each: more than there are listeners.
@@ -140,8 +207,8 @@ func registry(s settings, out io.Writer) error {
 	results, err := inTurns(s.rounds*11,
 		side{"judging after a change", func() (time.Duration, error) { return judging(with, true) }},
 		side{"judging without a change", func() (time.Duration, error) { return judging(with, false) }},
-		without.scrape("identity"),
-		with.scrape("identity"))
+		without.scrape(identity),
+		with.scrape(identity))
 	if err != nil {
 		return err
 	}
