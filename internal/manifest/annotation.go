@@ -3,7 +3,6 @@ package manifest
 import (
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -13,12 +12,12 @@ import (
 )
 
 // readableRanges matches what the policy can read, once ", " is ",".
-var readableRanges = regexp.MustCompile(`^[1-9][0-9]{0,4}(?:-[1-9][0-9]{0,4})?(?:,[1-9][0-9]{0,4}(?:-[1-9][0-9]{0,4})?)*$`)
+var readableRanges = wording.Regexp(`^[1-9][0-9]{0,4}(?:-[1-9][0-9]{0,4})?(?:,[1-9][0-9]{0,4}(?:-[1-9][0-9]{0,4})?)*$`)
 
 // parseAnnotation returns the ports of an annotation.
 func parseAnnotation(text string) (set ports.Set, ok bool) {
 	text = strings.ReplaceAll(text, ", ", ",")
-	if !readableRanges.MatchString(text) {
+	if !readableRanges().MatchString(text) {
 		return nil, false
 	}
 	set, err := ports.ParseSet(text)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -19,7 +18,7 @@ import (
 func (c *checker) file(r *report, data []byte, isJSON bool) {
 	chunks := split
 	if isJSON {
-		data = jsonEscape.ReplaceAllFunc(data, yamlEscape)
+		data = jsonEscape().ReplaceAllFunc(data, yamlEscape)
 		chunks = splitJSON
 	}
 	type document struct {
@@ -40,7 +39,7 @@ func (c *checker) file(r *report, data []byte, isJSON bool) {
 		if doc.err != nil {
 			line, problem := doc.explain(doc.err)
 			problem = wording.Printable(problem)
-			if likeManifest.Match(doc.text) {
+			if likeManifest().Match(doc.text) {
 				r.find(place{line, 1}, "is not YAML: %s: want a manifest that kubectl can read", problem)
 			} else {
 				r.skip(line, "is not YAML: %s", problem)
@@ -80,7 +79,7 @@ type chunk struct {
 }
 
 // marker matches a line that begins a document, wherever it is (YAML 1.2.2, 9.1.2).
-var marker = regexp.MustCompile(`^---(?:\s|$)`)
+var marker = wording.Regexp(`^---(?:\s|$)`)
 
 // split returns the parts of a file that begin with "---".
 func split(data []byte) []chunk {
@@ -88,7 +87,7 @@ func split(data []byte) []chunk {
 	var chunks []chunk
 	start, before, at, line := 0, 0, 0, 0
 	for text := range bytes.Lines(data) {
-		if at > start && marker.Match(text) {
+		if at > start && marker().Match(text) {
 			chunks = append(chunks, chunk{data[start:at], before})
 			start, before = at, line
 		}
@@ -120,7 +119,7 @@ func splitJSON(data []byte) []chunk {
 }
 
 // jsonEscape matches an escape sequence of JSON, or one half of a surrogate pair.
-var jsonEscape = regexp.MustCompile(`\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)`)
+var jsonEscape = wording.Regexp(`\\(?:u[dD][89a-fA-F][0-9a-fA-F]{2}|.)`)
 
 // yamlEscape replaces an escape of JSON that the YAML library rejects, a surrogate or a slash, by one of the same length. The text
 // is not the same, but no value that is checked has either.
@@ -178,14 +177,14 @@ func (c chunk) read() (objects []object, template int, err error) {
 }
 
 // likeManifest matches what is meant for Kubernetes, even if it is not YAML.
-var likeManifest = regexp.MustCompile(`(?m)(?:^|[{,])\s*"?(?:kind|apiVersion)"?\s*:`)
+var likeManifest = wording.Regexp(`(?m)(?:^|[{,])\s*"?(?:kind|apiVersion)"?\s*:`)
 
 // yamlError matches the errors of the YAML library.
-var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?((?s:.*))`)
+var yamlError = wording.Regexp(`^yaml: (?:line (\d+): )?((?s:.*))`)
 
 // explain returns the line of the file that err names, or else the first line of the chunk, and what is wrong.
 func (c chunk) explain(err error) (line int, problem string) {
-	m := yamlError.FindStringSubmatch(err.Error())
+	m := yamlError().FindStringSubmatch(err.Error())
 	if m == nil {
 		return c.before + 1, err.Error()
 	}
@@ -194,11 +193,11 @@ func (c chunk) explain(err error) (line int, problem string) {
 }
 
 // mark matches what begins an expression in the templates of Helm, Jinja and ERB. In YAML it may be in quotes only, or in text.
-var mark = regexp.MustCompile(`\{\{|\{%|<%`)
+var mark = wording.Regexp(`\{\{|\{%|<%`)
 
 // markLine returns the line of the file that has the chunk's first mark of a template, or 0.
 func (c chunk) markLine() int {
-	at := mark.FindIndex(c.text)
+	at := mark().FindIndex(c.text)
 	if at == nil {
 		return 0
 	}
@@ -207,5 +206,5 @@ func (c chunk) markLine() int {
 
 // filledIn reports whether a template fills in a value: a template in quotes, envsubst, Kustomize or OpenShift.
 func filledIn(text string) bool {
-	return mark.MatchString(text) || strings.Contains(text, "${") || strings.Contains(text, "$(")
+	return mark().MatchString(text) || strings.Contains(text, "${") || strings.Contains(text, "$(")
 }

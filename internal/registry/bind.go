@@ -3,10 +3,11 @@ package registry
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
 // bind is what a service may listen on.
@@ -79,7 +80,7 @@ func parseBind(text string) (allowed bind, problem string) {
 		if at, err := netip.ParseAddrPort(text); err == nil {
 			return bind{}, fmt.Sprintf("has a port: want %s, and the port in port:", at.Addr())
 		}
-		if usualDevice.MatchString(text) {
+		if usualDevice().MatchString(text) {
 			return bind{}, fmt.Sprintf(`is not an address: want "%%%s" if it is an interface; otherwise %s`, text, strings.TrimPrefix(bindForms, "want "))
 		}
 		return bind{}, "is not an address: " + bindForms
@@ -91,7 +92,7 @@ func parseBind(text string) (allowed bind, problem string) {
 }
 
 // usualDevice is the form of the names that interfaces usually have.
-var usualDevice = regexp.MustCompile(`^[a-z][-_a-z0-9]{1,14}$`)
+var usualDevice = wording.Regexp(`^[a-z][-_a-z0-9]{1,14}$`)
 
 // checkDevice returns what is wrong with the name of an interface, or nothing. The kernel has the same limits
 // (dev_valid_name in net/core/dev.c), but would allow the globs.

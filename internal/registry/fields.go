@@ -2,7 +2,6 @@ package registry
 
 import (
 	"cmp"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -168,14 +167,14 @@ func (r *report) required(n *yaml.Node, of []portRange) bool {
 }
 
 // namespaceName is the form of the name of a Kubernetes namespace (RFC 1123, 2.1).
-var namespaceName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+var namespaceName = wording.Regexp(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 
 func (r *report) namespaces(n *yaml.Node) (names []string) {
 	for _, item := range r.items(n, "namespaces", "want the names of Kubernetes namespaces: [team-alpha]") {
 		name, ok := r.text(item, "a namespace", "team-alpha")
 		switch {
 		case !ok:
-		case !namespaceName.MatchString(name):
+		case !namespaceName().MatchString(name):
 			r.at(item, "%s is not the name of a Kubernetes namespace: want at most 63 of a-z, 0-9 and -, such as team-alpha", wording.Quoted(name))
 		case slices.Contains(names, name):
 			r.at(item, "namespace %s is already in this list: want it once", name)

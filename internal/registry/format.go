@@ -3,9 +3,10 @@ package registry
 import (
 	"bytes"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
 // Format writes a registry that declares listeners as they are, for a person to edit. Parse accepts it, and every listener
@@ -70,8 +71,8 @@ func writeList(out *bytes.Buffer, key string, items []string) {
 
 // plain is text that needs no quotes in YAML, unless it is a word: one for true, false or null, also of YAML 1.1.
 var (
-	plain = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_./@-]*$|^[0-9]+(\.[0-9]+){3}$`)
-	word  = regexp.MustCompile(`^(?i:y|n|yes|no|on|off|true|false|null)$`)
+	plain = wording.Regexp(`^[A-Za-z][A-Za-z0-9_./@-]*$|^[0-9]+(\.[0-9]+){3}$`)
+	word  = wording.Regexp(`^(?i:y|n|yes|no|on|off|true|false|null)$`)
 )
 
 func scalars(texts []string) []string {
@@ -84,7 +85,7 @@ func scalars(texts []string) []string {
 
 // scalar returns text as YAML, which has the escapes of Go.
 func scalar(text string) string {
-	if plain.MatchString(text) && !word.MatchString(text) {
+	if plain().MatchString(text) && !word().MatchString(text) {
 		return text
 	}
 	return strconv.Quote(text)

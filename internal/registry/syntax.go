@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -20,15 +19,15 @@ import (
 // maxSecondLook limits the memory of the second look, which is more than that of the first.
 const maxSecondLook = 1 << 20
 
-var lineOf = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+var lineOf = wording.Regexp(`^yaml: (?:line (\d+): )?`)
 
 // notYAML notes why data is not YAML. err is the parser's error.
 func (r *report) notYAML(data []byte, err error) {
 	line := 0
-	if m := lineOf.FindStringSubmatch(err.Error()); m != nil {
+	if m := lineOf().FindStringSubmatch(err.Error()); m != nil {
 		line, _ = strconv.Atoi(m[1])
 	}
-	message := wording.Printable(lineOf.ReplaceAllString(err.Error(), ""))
+	message := wording.Printable(lineOf().ReplaceAllString(err.Error(), ""))
 	const around = `want "key: value", indented like the lines around it`
 	if len(data) > maxSecondLook {
 		r.add(max(line, 1), 1, "is not YAML: %s: %s", message, around)

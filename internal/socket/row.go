@@ -9,13 +9,15 @@ import (
 	"regexp"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
 // rowForm is the form of a row of a socket table. It finds the line that the library could not read, whose number the library
 // does not give. Only the columns that the library reads have a form.
 type rowForm struct {
 	columns int // at least
-	form    *regexp.Regexp
+	form    func() *regexp.Regexp
 }
 
 // The columns sl, local_address, rem_address, st, tx_queue:rx_queue, tr:tm->when, retrnsmt, uid, timeout, inode; in a UDP
@@ -24,8 +26,8 @@ const firstColumns = `^\s*\d+:\s+([0-9A-Fa-f]{8}|[0-9A-Fa-f]{32}):[0-9A-Fa-f]{1,
 	`\s+[0-9A-Fa-f]{1,2}\s+[0-9A-Fa-f]{1,16}:[0-9A-Fa-f]{1,16}\s+\S+\s+\S+\s+\d+\s+\S+\s+\d{1,20}`
 
 var (
-	tcpRow = rowForm{columns: 10, form: regexp.MustCompile(firstColumns + `(\s|$)`)}
-	udpRow = rowForm{columns: 13, form: regexp.MustCompile(firstColumns + `\s+\S+\s+\S+\s+\d{1,20}(\s|$)`)}
+	tcpRow = rowForm{columns: 10, form: wording.Regexp(firstColumns + `(\s|$)`)}
+	udpRow = rowForm{columns: 13, form: wording.Regexp(firstColumns + `\s+\S+\s+\S+\s+\d{1,20}(\s|$)`)}
 )
 
 const (
@@ -89,7 +91,7 @@ func locateBadRow(path string, form rowForm) (what string, row []byte) {
 		case number == 1: // the header
 		case columns < form.columns:
 			return fmt.Sprintf("line %d: %d columns, want at least %d", number, columns, form.columns), row
-		case !form.form.Match(row):
+		case !form.form().Match(row):
 			return fmt.Sprintf("line %d: malformed", number), row
 		}
 	}

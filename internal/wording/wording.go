@@ -4,7 +4,6 @@ package wording
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -75,15 +74,21 @@ func Public(err error) string {
 	return strings.Join(lines, "\n")
 }
 
-var usualName = regexp.MustCompile(`^[-.:0-9A-Za-z]{1,60}$`)
-
 // Name returns a name as it is, or as Quoted returns it if the name is empty, long, or has other characters than ASCII letters,
 // digits, '-', '.' and ':'.
 func Name(name string) string {
-	if usualName.MatchString(name) {
-		return name
+	const longest = 60 // bytes
+	if name == "" || len(name) > longest {
+		return Quoted(name)
 	}
-	return Quoted(name)
+	for _, c := range []byte(name) {
+		switch {
+		case '0' <= c && c <= '9', 'A' <= c && c <= 'Z', 'a' <= c && c <= 'z', c == '-', c == '.', c == ':':
+		default:
+			return Quoted(name)
+		}
+	}
+	return name
 }
 
 // ShortContainer returns the start of a container's ID, as container tools show it. A name, which LXC gives, stays whole.
