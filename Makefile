@@ -96,6 +96,11 @@ test-incidents: build ## Play incidents in front of a real Prometheus and Alertm
 	@.ci/tools prometheus alertmanager
 	@$(PROGRAM) $(REPORT) -- -count=1 -timeout 15m ./test/incidents
 
+.PHONY: test-prometheus
+test-prometheus: build ## Have a real Prometheus 2 and 3 scrape in every way that they can; wants root, iproute2.
+	@.ci/tools prometheus prometheus3
+	@$(PROGRAM) $(REPORT) -- -count=1 -timeout 10m ./test/prometheus
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s).
 	$(if $(FUZZ_TARGETS),,$(error no fuzz target was found))

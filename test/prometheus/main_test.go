@@ -1,0 +1,245 @@
+// Package prometheus has a real Prometheus of an older and of the newest major version scrape the real program, in every format
+// that they can ask for, and compares what they stored with the page.
+package prometheus
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/listen-exporter/listen_exporter/test/host"
+	"github.com/listen-exporter/listen_exporter/test/netnstest"
+	"github.com/listen-exporter/listen_exporter/test/program"
+	"github.com/listen-exporter/listen_exporter/test/tools"
+)
+
+// The media types that Prometheus is answered. promhttp answers those who ask for version 1.0.0 of the text format with 0.0.4 and
+// the escaping that they asked for.
+const (
+	text     = "text/plain; version=0.0.4; charset=utf-8"
+	protobuf = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+)
+
+// patience is how long a busy machine may take for what an idle one does in seconds.
+const patience = time.Minute
+
+// job is one way to ask: lines of a scrape configuration, and what the answer must be.
+type job struct {
+	name, settings string
+	contentType    string // its beginning; empty where it depends on the version whether protobuf is asked for
+	encoding       string // empty for gzip
+}
+
+// server is a Prometheus with flags, which has a job for each way to ask.
+type server struct {
+	program string
+	flags   []string
+	jobs    []job
+}
+
+const (
+	nativeHistograms = "--enable-feature=native-histograms"
+	zstd             = "--enable-feature=zstd-scrape" // of Prometheus 3.15, others ignore it
+)
+
+var servers = []server{
+	{"prometheus", nil, []job{{name: "default", contentType: text}}},
+	{"prometheus", []string{nativeHistograms}, []job{{name: "default", contentType: protobuf}}},
+	{"prometheus3", nil, []job{
+		{name: "default", contentType: text},
+		{name: "without_compression", settings: "enable_compression: false", contentType: text, encoding: "identity"},
+		{name: "protobuf", settings: "scrape_protocols: [PrometheusProto]", contentType: protobuf},
+		{
+			name: "protobuf_without_compression", settings: "scrape_protocols: [PrometheusProto]\n    enable_compression: false",
+			contentType: protobuf, encoding: "identity",
+		},
+		{name: "protobuf_first", settings: "scrape_protocols: [PrometheusProto, OpenMetricsText1.0.0, PrometheusText1.0.0]", contentType: protobuf},
+		{name: "text_0", settings: "scrape_protocols: [PrometheusText0.0.4]", contentType: text},
+		{name: "text_1", settings: "scrape_protocols: [PrometheusText1.0.0]", contentType: text},
+		{name: "OpenMetrics_first", settings: "scrape_protocols: [OpenMetricsText1.0.0, PrometheusText0.0.4]", contentType: text},
+		{name: "UTF-8_names", settings: "metric_name_escaping_scheme: allow-utf-8", contentType: text + "; escaping=allow-utf-8"},
+		{name: "underscores", settings: "metric_name_escaping_scheme: underscores", contentType: text + "; escaping=underscores"},
+		{name: "dots", settings: "metric_name_escaping_scheme: dots", contentType: text + "; escaping=dots"},
+		{name: "values", settings: "metric_name_escaping_scheme: values", contentType: text + "; escaping=values"},
+		{
+			name: "legacy_names", settings: "metric_name_validation_scheme: legacy\n    metric_name_escaping_scheme: underscores",
+			contentType: text + "; escaping=underscores",
+		},
+	}},
+	{"prometheus3", []string{nativeHistograms}, []job{{name: "default"}}},
+	{"prometheus3", []string{zstd}, []job{{name: "default", contentType: text}}},
+}
+
+func TestPrometheusStoresThePage(t *testing.T) {
+	path := host.Program(t, "test-prometheus")
+	for _, s := range servers {
+		tools.Look(t, s.program)
+	}
+	netnstest.Run(t, func(t *testing.T) { testStored(t, path) })
+}
+
+func testStored(t *testing.T, path string) {
+	for port := 7001; port < 7020; port++ {
+		program.Listen(t, "tcp", fmt.Sprintf("0.0.0.0:%d", port))
+		program.Listen(t, "udp", fmt.Sprintf("[::1]:%d", port))
+	}
+	socket, err := netnstest.Listen("tcp", "127.0.0.1:7020")
+	if err != nil {
+		t.Fatal(err)
+	}
+	netnstest.HandOver(t, netnstest.Program{Name: `ünï "c\d` + "\n", Sockets: []int{socket}})
+	exporter := program.Launch(t, exec.Command(path, "--collector.netns=self", "--web.listen-address=127.0.0.1:10190")).Listen()
+	proxy := startProxy(t, exporter.URL)
+
+	for _, s := range servers {
+		t.Run(strings.Join(append([]string{s.program}, s.flags...), "_"), func(t *testing.T) {
+			t.Log(run(t, s.program, "--version"))
+			started := time.Now()
+			proxy.forget()
+			s.start(t, proxy.address)
+			for _, j := range s.jobs {
+				t.Run(j.name, func(t *testing.T) { j.check(t, exporter, proxy, started) })
+			}
+		})
+	}
+}
+
+// run runs a program and returns its output.
+func run(t *testing.T, name string, arguments ...string) string {
+	t.Helper()
+	output, err := exec.Command(name, arguments...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", name, err, output)
+	}
+	return string(output)
+}
+
+// start starts the Prometheus, which the end of the test ends.
+func (s server) start(t *testing.T, target string) {
+	t.Helper()
+	dir := t.TempDir()
+	var configuration strings.Builder
+	configuration.WriteString("global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n")
+	for _, j := range s.jobs {
+		fmt.Fprintf(&configuration, "  - job_name: %s\n    params: {job: [%[1]s]}\n    static_configs: [{targets: [%q]}]\n", j.name, target)
+		if j.settings != "" {
+			configuration.WriteString("    " + j.settings + "\n")
+		}
+	}
+	file := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(file, []byte(configuration.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log := new(program.Output)
+	cmd := exec.Command(s.program, append(s.flags, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"),
+		"--web.listen-address="+prometheusAddress, "--log.level=warn")...)
+	cmd.Stdout, cmd.Stderr = log, log
+	process, err := host.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := process.Terminate(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("%s\n%s", &configuration, log)
+		}
+	})
+	if err := host.Await(patience, func() error {
+		_, err := host.Get("http://" + prometheusAddress + "/-/ready")
+		return cmp.Or(process.Ended(), err)
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// check waits for a scrape whose samples are those of the page, and compares how Prometheus asked, was answered, and what it stored.
+func (j job) check(t *testing.T, exporter *program.Exporter, p *proxy, started time.Time) {
+	t.Helper()
+	var page string
+	if err := host.Await(patience, func() error {
+		page = exporter.Scrape()
+		return j.stored(t, page, started)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	seen := p.seen(j.name)
+	t.Logf("%s\nAccept: %s\nAccept-Encoding: %s\nContent-Type: %s\nContent-Encoding: %s\n%d samples", seen.request.Get("User-Agent"),
+		seen.request.Get("Accept"), seen.request.Get("Accept-Encoding"), seen.answer.Get("Content-Type"),
+		seen.answer.Get("Content-Encoding"), len(program.Samples(t, page)))
+	kind := cmp.Or(j.contentType, text)
+	if j.contentType == "" && strings.HasPrefix(seen.request.Get("Accept"), "application/vnd.google.protobuf") {
+		kind = protobuf
+	}
+	if got := seen.answer.Get("Content-Type"); !strings.HasPrefix(got, kind) {
+		t.Errorf("Content-Type %q, want %q", got, kind)
+	}
+	encoding := cmp.Or(seen.answer.Get("Content-Encoding"), "identity")
+	if encoding == "zstd" && strings.Contains(seen.request.Get("Accept-Encoding"), encoding) {
+		encoding = "gzip" // as good
+	}
+	if want := cmp.Or(j.encoding, "gzip"); encoding != want {
+		t.Errorf("Content-Encoding %q, want %q", encoding, want)
+	}
+}
+
+// stored returns an error unless the last scrape of the job has stored what is on the page.
+func (j job) stored(t *testing.T, page string, started time.Time) error {
+	t.Helper()
+	samples := program.Samples(t, page)
+	selector := `{job="` + j.name + `"}`
+	up, err := query("up" + selector)
+	if err != nil {
+		return err
+	}
+	if len(up) != 1 || up[0].value != "1" {
+		failures, _ := query("scrape_samples_scraped" + selector)
+		return fmt.Errorf("up is %v, want 1; %v", up, failures)
+	}
+	scraped, err := query("scrape_samples_scraped" + selector + " and on () timestamp(up" + selector + ") > " + fmt.Sprint(started.Unix()))
+	if err != nil {
+		return err
+	}
+	if want := fmt.Sprint(len(samples)); len(scraped) != 1 || scraped[0].value != want {
+		return fmt.Errorf("scrape_samples_scraped is %v, want %s", scraped, want)
+	}
+	series, err := query(`{__name__=~"host_listen_.+", job="` + j.name + `"}`)
+	if err != nil {
+		return err
+	}
+	var got, want []string
+	for _, s := range series {
+		got = append(got, s.String())
+	}
+	parsed, err := host.ParsePage(page)
+	if err != nil {
+		return err
+	}
+	for name, family := range parsed {
+		if !strings.HasPrefix(name, "host_listen_") {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			one := stored{labels: map[string]string{"__name__": name}}
+			for _, label := range m.GetLabel() {
+				one.labels[label.GetName()] = label.GetValue()
+			}
+			want = append(want, one.String())
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := gocmp.Diff(want, got); diff != "" {
+		return fmt.Errorf("series of host_listen_ (-page +stored):\n%s", diff)
+	}
+	return nil
+}
