@@ -57,6 +57,8 @@ func help(args []string) error {
 	switch args[0] {
 	case "load":
 		return load(args[1:])
+	case "page":
+		return servePage(args[1], args[2])
 	case "library":
 		return answer(timed(libraries[args[1]]))
 	}

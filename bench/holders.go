@@ -202,29 +202,51 @@ func holdersMillion(s settings, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	without, err := startProduct(s, "--no-collector.holder")
+	var sides []side
+	var others []*exporter // which would only disturb what comes after
+	for _, program := range s.programs() {
+		on := ours
+		if program != product {
+			if on, err = startExporter(program, s.path(program)); err != nil {
+				return err
+			}
+			others = append(others, on)
+		}
+		if err := settle(on); err != nil {
+			return err
+		}
+		p, err := on.page()
+		if err == nil && !load.attributed(p) {
+			err = fmt.Errorf("%s does not show every holder", program)
+		}
+		if err != nil {
+			return err
+		}
+		off, err := startExporter(program, s.path(program), "--no-collector.holder")
+		if err != nil {
+			return err
+		}
+		others = append(others, off)
+		for _, encoding := range encodings {
+			with, without := on.scrape(encoding), off.scrape(encoding)
+			with.name += ", --collector.holder"
+			without.name += ", --no-collector.holder"
+			sides = append(sides, with, without)
+		}
+	}
+	steady, err := inTurns(s.rounds*scrapeBatch, sides...)
 	if err != nil {
 		return err
 	}
-	if err := settle(ours); err != nil {
-		return err
+	for _, e := range others {
+		e.stop()
 	}
-	p, err := ours.page()
-	if err == nil && !load.attributed(p) {
-		err = errors.New("not every holder is shown")
-	}
-	if err != nil {
-		return err
-	}
-
-	on, off := ours.scrape("identity"), without.scrape("identity")
-	on.name, off.name = "scrape, --collector.holder", "scrape, --no-collector.holder"
-	steady, err := inTurns(s.rounds*scrapeBatch, on, off)
-	if err != nil {
-		return err
+	var ratios []ratio
+	for n := 0; n < len(steady); n += 2 {
+		ratios = append(ratios, ratio{of: steady[n], to: steady[n+1], want: 1.1, noDemand: n >= 2*len(encodings)})
 	}
 	title := fmt.Sprintf("%d listeners with their holders, next to %d open files", len(load.names), files)
-	missed := report(out, title+", nothing changes", steady, ratio{of: steady[0], to: steady[1], want: 1.1})
+	missed := report(out, title+", nothing changes", steady, ratios...)
 
 	results, err := inTurns(min(s.rounds, 3), // these take seconds
 		side{"the scrape that finds one new holder", load.another(ours, false)},
