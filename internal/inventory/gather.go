@@ -23,7 +23,7 @@ func (l *listing) gather(version uint64, main *namespace, others *roundResult) {
 	}
 	l.version = 0       // until it is whole
 	var gone []Listener // snapshots keep it
-	l.open, gone = main.appendListeners(l.open[:0], nil)
+	l.open, gone = main.appendListeners(slices.Grow(l.open[:0], main.most()+len(others.open)), nil)
 	l.open, gone = append(l.open, others.open...), append(gone, others.gone...)
 	slices.SortFunc(l.open, func(a, b openListener) int { return byPort(&a.Listener, &b.Listener) })
 	gone = slices.DeleteFunc(gone, func(l Listener) bool { return !main.options.passes(l.Key) })

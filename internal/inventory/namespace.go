@@ -128,6 +128,14 @@ type openListener struct {
 	inhabitants holder.Inhabitants // of its namespace
 }
 
+// most returns how many listeners appendListeners appends at most.
+func (n *namespace) most() (most int) {
+	for _, l := range n.ledgers {
+		most += len(l.listeners)
+	}
+	return most
+}
+
 // appendListeners appends the namespace's listeners, and those that are gone, in no order. It leaves out a protocol whose read
 // failed. The sockets hold until the next observation.
 func (n *namespace) appendListeners(open []openListener, gone []Listener) ([]openListener, []Listener) {

@@ -1,6 +1,9 @@
 package socket
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // dump is the kernel's answer to one request: the replies as bytes, and the sockets in them.
 type dump struct {
@@ -17,9 +20,6 @@ func (d *dump) reply(n int) []byte {
 	}
 	return d.bytes[start:d.ends[n]]
 }
-
-// clear empties the dump, but keeps its memory.
-func (d *dump) clear() { d.bytes, d.ends, d.sockets = d.bytes[:0], d.ends[:0], d.sockets[:0] }
 
 // reading is a dump in progress. From one scrape to the next hardly anything changes, and the kernel keeps the order, so replies
 // that equal those of the last dump are not parsed again.
@@ -56,12 +56,14 @@ func (r *reading) diverge() {
 		return
 	}
 	r.differs = true
-	r.next.clear()
-	if n := r.repeated; n > 0 {
-		r.next.bytes = append(r.next.bytes, r.last.bytes[:r.last.ends[n-1]]...)
-		r.next.ends = append(r.next.ends, r.last.ends[:n]...)
-		r.next.sockets = append(r.next.sockets, r.last.sockets[:n]...)
+	// Most often it is hardly longer than the last.
+	last, n, end := r.last, r.repeated, 0
+	if n > 0 {
+		end = last.ends[n-1]
 	}
+	r.next.bytes = append(slices.Grow(r.next.bytes[:0], len(last.bytes)), last.bytes[:end]...)
+	r.next.ends = append(slices.Grow(r.next.ends[:0], len(last.ends)), last.ends[:n]...)
+	r.next.sockets = append(slices.Grow(r.next.sockets[:0], len(last.sockets)), last.sockets[:n]...)
 }
 
 // end ends the reading and returns its sockets, which are valid until the end of the next but one. same reports whether they are

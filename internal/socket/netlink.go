@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -123,7 +124,7 @@ func (n *Netlink) Read(proto Protocol) (sockets []Socket, same bool, err error) 
 		same = same && sameFamily
 	}
 	if !same {
-		table.sockets = table.sockets[:0]
+		table.sockets = slices.Grow(table.sockets[:0], len(table.readings[0].last.sockets)+len(table.readings[1].last.sockets))
 		for _, r := range table.readings {
 			table.sockets = append(table.sockets, r.last.sockets...)
 		}
@@ -169,6 +170,9 @@ func (n *Netlink) Confirm(proto Protocol, missing []Socket) ([]Socket, error) {
 		return there, nil
 	}
 	sockets, _, err := n.Read(proto)
+	if len(there) == 0 {
+		return sockets, err
+	}
 	return append(there, sockets...), err
 }
 
