@@ -21,6 +21,7 @@ const collectTime = 5 * time.Second
 // A label that would be empty is left out, so the series of a family differ in the labels that they have. To Prometheus that is the
 // same.
 type Collector struct {
+	families        []family
 	snapshot        func(context.Context) *inventory.Snapshot
 	logLinesDropped func() uint64
 }
@@ -44,13 +45,22 @@ func Open(o Options, logger log.Logger) (*Collector, error) {
 // New returns a collector that calls snapshot once for each Collect. logLinesDropped returns how many lines of the exporter's log
 // were dropped; it is nil if none ever is. Both must be safe for concurrent use.
 func New(snapshot func(context.Context) *inventory.Snapshot, logLinesDropped func() uint64) *Collector {
-	return &Collector{snapshot: snapshot, logLinesDropped: logLinesDropped}
+	return &Collector{families, snapshot, logLinesDropped}
+}
+
+// ByFamily returns collectors of one family each, for those who do not want to hold the metrics of all of them at once.
+func (c *Collector) ByFamily() []*Collector {
+	var all []*Collector
+	for n := range c.families {
+		all = append(all, &Collector{c.families[n : n+1], c.snapshot, c.logLinesDropped})
+	}
+	return all
 }
 
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
-	for n := range families {
-		f := &families[n]
+	for n := range c.families {
+		f := &c.families[n]
 		names := f.names
 		if f.host == nil {
 			names = f.about.names()
@@ -64,8 +74,8 @@ func (c *Collector) Collect(metrics chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), collectTime)
 	defer cancel()
 	r := reading{c.snapshot(ctx), c.logLinesDropped}
-	for n := range families {
-		f := &families[n]
+	for n := range c.families {
+		f := &c.families[n]
 		kind := prometheus.GaugeValue
 		if f.counter {
 			kind = prometheus.CounterValue

@@ -3,7 +3,6 @@ package page
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	_ "embed" // for the page's parts
 	"encoding/base64"
@@ -25,22 +24,16 @@ var (
 	script string
 )
 
-// readTime is how long a reader waits for what is still being read.
-const readTime = 5 * time.Second
-
-// handler serves the page.
-type handler struct {
-	snapshot func(context.Context) *inventory.Snapshot
+// Page renders the page.
+type Page struct {
 	options  Options
 	template *template.Template
 	policy   string
 	now      func() time.Time
-	// turn is held while a page is rendered, so that many readers at once use no more CPU than one.
-	turn chan struct{}
 }
 
-// New returns the handler of the page. It calls snapshot once for each page.
-func New(snapshot func(context.Context) *inventory.Snapshot, o Options) (http.Handler, error) {
+// New returns a Page.
+func New(o Options) (*Page, error) {
 	parsed, err := template.New("page").Funcs(template.FuncMap{
 		"container": wording.ShortContainer,
 		"count":     wording.Count,
@@ -52,11 +45,10 @@ func New(snapshot func(context.Context) *inventory.Snapshot, o Options) (http.Ha
 	if err != nil {
 		return nil, fmt.Errorf("parse the template of the page: %w", err)
 	}
-	return &handler{
-		snapshot: snapshot, options: o, template: parsed, now: time.Now,
+	return &Page{
+		options: o, template: parsed, now: time.Now,
 		policy: "default-src 'none'; style-src " + source(styles) + "; script-src " + source(script) +
 			"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-		turn: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -66,44 +58,19 @@ func source(content string) string {
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
-// ServeHTTP implements http.Handler.
-func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	select {
-	case h.turn <- struct{}{}:
-	case <-r.Context().Done():
-		return
-	}
-	content, err := h.render(r.Context())
-	if r.Context().Err() != nil {
-		return // the reader has gone
-	}
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	header := w.Header()
+// SetHeader sets the header of an answer with the page.
+func (p *Page) SetHeader(header http.Header) {
 	header.Set("Content-Type", "text/html; charset=utf-8")
-	header.Set("Content-Security-Policy", h.policy)
+	header.Set("Content-Security-Policy", p.policy)
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Referrer-Policy", "no-referrer")
 	header.Set("Cache-Control", "no-store")
-	_, _ = w.Write(content)
 }
 
-// render renders the page and gives the turn back. It stops when the reader has gone.
-func (h *handler) render(ctx context.Context) ([]byte, error) {
-	defer func() { <-h.turn }()
-	if err := ctx.Err(); err != nil {
-		return nil, err // the reader has gone while waiting
-	}
-	reading, stop := context.WithTimeout(ctx, readTime)
-	defer stop()
-	snapshot := h.snapshot(reading)
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
+// Render returns the page of a snapshot.
+func (p *Page) Render(s *inventory.Snapshot) ([]byte, error) {
 	var content bytes.Buffer
-	if err := h.template.Execute(&content, newView(snapshot, h.options, h.now())); err != nil {
+	if err := p.template.Execute(&content, newView(s, p.options, p.now())); err != nil {
 		return nil, fmt.Errorf("render the page: %w", err)
 	}
 	return content.Bytes(), nil

@@ -1,7 +1,6 @@
 package page
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -10,10 +9,7 @@ import (
 	"net/http/httptest"
 	"regexp"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -140,59 +136,6 @@ func TestThePageSaysWhatItIsAbout(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func TestManyReadersTakeTurns(t *testing.T) {
-	var beingMade atomic.Int32
-	h, err := New(func(context.Context) *inventory.Snapshot {
-		if beingMade.Add(1) > 1 {
-			t.Error("two pages are made at the same time")
-		}
-		defer beingMade.Add(-1)
-		time.Sleep(time.Millisecond)
-		return sample()
-	}, sampleOptions)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var readers sync.WaitGroup
-	for range 20 {
-		readers.Go(func() {
-			if got := get(t, h).Code; got != http.StatusOK {
-				t.Errorf("status %d", got)
-			}
-		})
-	}
-	readers.Wait()
-}
-
-// A reader may go while the turn is free, while another page is rendered, and while the sockets are read.
-func TestNothingIsMadeForAReaderWhoHasLeft(t *testing.T) {
-	for _, when := range []string{"before the sockets are read", "while waiting", "while the sockets are read"} {
-		left, leave := context.WithCancel(t.Context())
-		h := pageOf(t, nil, sampleOptions)
-		h.snapshot = func(context.Context) *inventory.Snapshot {
-			if when != "while the sockets are read" {
-				t.Error(when, ": the sockets are read for nobody")
-			}
-			leave()
-			return nil // which cannot be rendered
-		}
-		switch when {
-		case "while waiting":
-			h.turn <- struct{}{}
-			leave()
-		case "before the sockets are read":
-			leave()
-		}
-		for range 20 { // of two things that can be done, select chooses one at random
-			recorder := httptest.NewRecorder()
-			h.ServeHTTP(recorder, httptest.NewRequestWithContext(left, http.MethodGet, "/", http.NoBody))
-			if recorder.Body.Len() > 0 {
-				t.Errorf("%s: there is a page for nobody", when)
-			}
-		}
 	}
 }
 

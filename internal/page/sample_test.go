@@ -1,9 +1,9 @@
 package page
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
@@ -114,16 +114,23 @@ func many(n int) *inventory.Snapshot {
 	return s
 }
 
-// pageOf returns the handler of a page that shows a snapshot.
-func pageOf(t testing.TB, s *inventory.Snapshot, o Options) *handler {
+// pageOf returns a handler that serves a page of a snapshot.
+func pageOf(t testing.TB, s *inventory.Snapshot, o Options) http.Handler {
 	t.Helper()
-	served, err := New(func(context.Context) *inventory.Snapshot { return s }, o)
+	p, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := served.(*handler)
-	h.now = func() time.Time { return sampleTime }
-	return h
+	p.now = func() time.Time { return sampleTime }
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		content, err := p.Render(s)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		p.SetHeader(w.Header())
+		_, _ = w.Write(content)
+	})
 }
 
 // trouble returns a snapshot with failed reads and omissions.

@@ -3,13 +3,13 @@ package server
 import (
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
@@ -23,6 +23,15 @@ func askedWith(t *testing.T, handler http.Handler, acceptEncoding ...string) *ht
 	recorder := httptest.NewRecorder()
 	handler.ServeHTTP(recorder, request)
 	return recorder
+}
+
+// handlerOf returns a handler that serves what make makes.
+func handlerOf(make func(*inventory.Snapshot) (*body, error)) http.Handler {
+	return &shared[*body]{
+		places: newPlaces(0),
+		pages:  &pages[*body]{snapshot: defaults().Snapshot, make: make},
+		body:   func(b *body, _ *http.Request, _ http.Header) *body { return b },
+	}
 }
 
 // bodyOf returns an answer's body, uncompressed.
@@ -44,11 +53,13 @@ func bodyOf(t *testing.T, answer *httptest.ResponseRecorder) string {
 
 func TestThePageIsCompressedForClientsThatAcceptGzip(t *testing.T) {
 	page := strings.Repeat("a page, ", 100_000)
-	handler := compressed(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	handler := handlerOf(func(*inventory.Snapshot) (*body, error) {
+		b := new(body)
 		for rest := page; rest != ""; rest = rest[min(4000, len(rest)):] {
-			_, _ = io.WriteString(w, rest[:min(4000, len(rest))])
+			b.parts = append(b.parts, &part{text: []byte(rest[:min(4000, len(rest))])})
 		}
-	}))
+		return b, nil
+	})
 	for _, test := range []struct {
 		accept []string
 		want   bool
@@ -87,66 +98,10 @@ func TestThePageIsCompressedForClientsThatAcceptGzip(t *testing.T) {
 }
 
 func TestErrorsAreNeverCompressed(t *testing.T) {
-	for _, code := range []int{http.StatusNotFound, http.StatusInternalServerError, http.StatusServiceUnavailable} {
-		answer := askedWith(t, compressed(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			http.Error(w, "no page", code)
-		})), "gzip")
-		if got := answer.Header().Get("Content-Encoding") + answer.Header().Get("Vary"); answer.Code != code || got != "" || answer.Body.String() != "no page\n" {
-			t.Errorf("status %d, header %v, %q; want %d", answer.Code, answer.Header(), answer.Body, code)
-		}
+	answer := askedWith(t, handlerOf(func(*inventory.Snapshot) (*body, error) { return nil, errors.New("no page") }), "gzip")
+	if got := answer.Header().Get("Content-Encoding") + answer.Header().Get("Vary"); answer.Code != http.StatusInternalServerError || got != "" || answer.Body.String() != "no page\n" {
+		t.Errorf("status %d, header %v, %q; want 500", answer.Code, answer.Header(), answer.Body)
 	}
-	answer := askedWith(t, compressed(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), "gzip")
-	if answer.Header().Get("Content-Encoding") != "" || answer.Body.Len() != 0 {
-		t.Errorf("nothing is written as %v, %q", answer.Header(), answer.Body)
-	}
-}
-
-// Writers are reused: nothing of one page may get into another, even if the first one was never finished.
-func TestPagesAtTheSameTimeStayApart(t *testing.T) {
-	handler := compressed(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for range 1000 {
-			_, _ = fmt.Fprintf(w, "page %s\n", r.Header.Get("Page"))
-		}
-		if r.Header.Get("Page") == "torn" {
-			panic(http.ErrAbortHandler)
-		}
-	}))
-	server := httptest.NewServer(handler)
-	defer server.Close()
-	get := func(page string, header http.Header) (body string, err error) {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL, http.NoBody)
-		if err != nil {
-			return "", err
-		}
-		request.Header = header
-		request.Header.Set("Page", page)
-		response, err := http.DefaultClient.Do(request)
-		if err != nil {
-			return "", err
-		}
-		defer func() { _ = response.Body.Close() }()
-		text, err := io.ReadAll(response.Body)
-		return string(text), err
-	}
-	var clients sync.WaitGroup
-	for n := range 8 {
-		clients.Go(func() {
-			for i := range 20 {
-				if _, err := get("torn", http.Header{}); err == nil {
-					t.Error("a page that was not finished reads as one that was")
-				}
-				page, header := fmt.Sprintf("%d-%d", n, i), http.Header{} // the client asks for gzip by itself
-				if i%2 == 0 {
-					header.Set("Accept-Encoding", "identity")
-				}
-				body, err := get(page, header)
-				if err != nil || body != strings.Repeat("page "+page+"\n", 1000) {
-					t.Errorf("page %s: %.40q, %v", page, body, err)
-				}
-			}
-		})
-	}
-	clients.Wait()
 }
 
 func TestMoreScrapesThanAllowedAreRefusedInPlainText(t *testing.T) {

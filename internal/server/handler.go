@@ -1,12 +1,14 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
 	"github.com/listen-exporter/listen_exporter/internal/page"
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
@@ -20,7 +22,7 @@ func (s *Server) newHandler() (http.Handler, error) {
 	if o.TelemetryPath == "/" {
 		pattern += "{$}" // and not every path below it
 	}
-	mux.Handle(pattern, compressed(metrics))
+	mux.Handle(pattern, metrics)
 	mux.HandleFunc("GET "+healthyPath, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = fmt.Fprintf(w, "%s is healthy.\n", wording.Program)
 	})
@@ -36,7 +38,7 @@ func (s *Server) newHandler() (http.Handler, error) {
 		if err != nil {
 			return nil, err
 		}
-		mux.Handle("GET /{$}", compressed(root))
+		mux.Handle("GET /{$}", root)
 	}
 	if o.EnableLifecycle {
 		mux.Handle(reloadPath, ownPagesOnly(hostNames(o.Host), http.HandlerFunc(s.serveReload)))
@@ -48,7 +50,11 @@ func (s *Server) newHandler() (http.Handler, error) {
 func newRootHandler(o Options) (http.Handler, error) {
 	links := []page.Link{{Address: o.TelemetryPath, Text: "Metrics"}, {Address: healthyPath, Text: "Health"}, {Address: readyPath, Text: "Readiness"}}
 	if o.Page {
-		return page.New(o.Snapshot, page.Options{Host: o.Host, Version: version.Version, File: o.RegistryFile, Links: links})
+		shown, err := page.New(page.Options{Host: o.Host, Version: version.Version, File: o.RegistryFile, Links: links})
+		if err != nil {
+			return nil, err
+		}
+		return newPageHandler(o.Snapshot, shown), nil
 	}
 	landing := web.LandingConfig{
 		Name:        wording.Program,
@@ -60,4 +66,23 @@ func newRootHandler(o Options) (http.Handler, error) {
 		landing.Links = append(landing.Links, web.LandingLinks{Address: link.Address, Text: link.Text})
 	}
 	return web.NewLandingPage(landing)
+}
+
+// newPageHandler returns the handler of the page for people.
+func newPageHandler(snapshot func(context.Context) *inventory.Snapshot, shown *page.Page) http.Handler {
+	return &shared[*body]{
+		places: newPlaces(maxPageReaders),
+		pages: &pages[*body]{
+			snapshot:  snapshot,
+			transient: true,
+			make: func(s *inventory.Snapshot) (*body, error) {
+				content, err := shown.Render(s)
+				return &body{parts: []*part{{text: content}}}, err
+			},
+		},
+		body: func(content *body, _ *http.Request, header http.Header) *body {
+			shown.SetHeader(header)
+			return content
+		},
+	}
 }

@@ -1,17 +1,22 @@
 package server
 
 import (
+	"bytes"
 	"context"
-	"fmt"
+	"iter"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
 
 	"github.com/listen-exporter/listen_exporter/collector"
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
@@ -27,68 +32,182 @@ const (
 
 // newMetricsHandler returns the handler of scrapes.
 func newMetricsHandler(o Options, logs Logs) http.Handler {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(versioncollector.NewCollector(wording.Program))
-	options := promhttp.HandlerOpts{
-		ErrorLog:           scrapeLogger{logs.Toolkit.Handler()},
-		ErrorHandling:      promhttp.ContinueOnError, // one bad family must not blank the page
-		DisableCompression: true,                     // compressed does it in a fifth of the time
+	m := &metrics{
+		options: promhttp.HandlerOpts{
+			ErrorLog:           scrapeLogger{logs.Toolkit.Handler()},
+			ErrorHandling:      promhttp.ContinueOnError, // one bad family must not blank the page
+			DisableCompression: true,
+		},
+		logs:     logs,
+		exporter: prometheus.NewRegistry(),
+		text:     collector.NewText(logs.Dropped),
+		parts:    make(map[string]*part),
 	}
-	// promhttp gives a gatherer no context, so each scrape has a handler of its own.
-	scrape := limited(o.MaxRequests, func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), budget(r.Header))
-		defer cancel()
-		promhttp.HandlerForTransactional(gatherer{ctx, o, logs, registry}, options).ServeHTTP(w, r)
-	})
+	m.exporter.MustRegister(versioncollector.NewCollector(wording.Program))
+	handler := &shared[*metricsPage]{places: newPlaces(o.MaxRequests), pages: &pages[*metricsPage]{snapshot: o.Snapshot, make: m.page}, body: m.body}
 	if o.DisableExporterMetrics {
-		return scrape
+		return handler
 	}
-	registry.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
-	options.Registry = registry
-	return promhttp.InstrumentMetricHandler(registry, scrape)
+	m.exporter.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
+	m.options.Registry = m.exporter
+	return promhttp.InstrumentMetricHandler(m.exporter, handler)
 }
 
-// limited refuses requests while as many as limit are in progress, as promhttp does. 0 is no limit.
-func limited(limit int, next http.HandlerFunc) http.HandlerFunc {
-	if limit == 0 {
-		return next
+// metrics makes the pages of scrapes.
+type metrics struct {
+	options  promhttp.HandlerOpts
+	logs     Logs
+	exporter *prometheus.Registry // of the exporter itself
+	text     *collector.Text
+	parts    map[string]*part // of the last page, by family of the listeners
+	protobuf sync.Mutex       // held while a page is made in protobuf: its metrics take more memory than all pages
+}
+
+// metricsPage is the page of a snapshot.
+type metricsPage struct {
+	snapshot *inventory.Snapshot
+	families []family
+	text     *body
+	protobuf *body // nil until somebody asks for it
+}
+
+// family is a metric family in the text format.
+type family struct {
+	name string
+	part *part
+}
+
+// page makes the page of a snapshot, with the metrics of the exporter itself.
+func (m *metrics) page(s *inventory.Snapshot) (*metricsPage, error) {
+	page := &metricsPage{snapshot: s, text: new(body)}
+	for text := range familyTexts(m.gathered(m.exporter, expfmt.FmtText)) {
+		name, _, _ := strings.Cut(strings.TrimPrefix(string(text), helpPrefix), " ")
+		page.families = append(page.families, family{name, &part{text: text}})
 	}
-	places := make(chan struct{}, limit)
-	return func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case places <- struct{}{}:
-			defer func() { <-places }()
-			next(w, r)
-		default:
-			http.Error(w, fmt.Sprintf("Limit of concurrent requests reached (%d), try again later.", limit), http.StatusServiceUnavailable)
+	last := m.parts
+	m.parts = make(map[string]*part)
+	for _, f := range m.text.Families(s) {
+		p := last[f.Name]
+		if p == nil || &p.text[0] != &f.Text[0] {
+			p = &part{text: f.Text}
+		}
+		m.parts[f.Name] = p
+		page.families = append(page.families, family{f.Name, p})
+	}
+	slices.SortFunc(page.families, func(a, b family) int { return strings.Compare(a.name, b.name) })
+	for _, f := range page.families {
+		page.text.parts = append(page.text.parts, f.part)
+	}
+	return page, nil
+}
+
+// helpPrefix is what each family of client_golang begins with.
+const helpPrefix = "# HELP "
+
+// familyTexts returns the parts of a text that are a family each.
+func familyTexts(text []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for len(text) > 0 {
+			end := len(text)
+			if next := bytes.Index(text, []byte("\n"+helpPrefix)); next >= 0 {
+				end = next + 1
+			}
+			if !yield(text[:end]) {
+				return
+			}
+			text = text[end:]
 		}
 	}
 }
 
-// budget returns the time in which a scrape must have been read: its timeout, which Prometheus sends, less half a second for the
-// way, but at least half of it.
+// gathered returns what promhttp writes of a gatherer. promhttp logs and counts its errors.
+func (m *metrics) gathered(g prometheus.Gatherer, format expfmt.Format) []byte {
+	request := &http.Request{Method: http.MethodGet, URL: new(url.URL), Header: http.Header{"Accept": {string(format)}}}
+	answer := &recorder{header: make(http.Header), code: http.StatusOK}
+	promhttp.HandlerFor(g, m.options).ServeHTTP(answer, request)
+	if answer.code != http.StatusOK {
+		return nil // an error, not metrics
+	}
+	return answer.content.Bytes()
+}
+
+// recorder is an answer in memory.
+type recorder struct {
+	header  http.Header
+	code    int
+	content bytes.Buffer
+}
+
+// Header implements http.ResponseWriter.
+func (r *recorder) Header() http.Header { return r.header }
+
+// WriteHeader implements http.ResponseWriter.
+func (r *recorder) WriteHeader(code int) { r.code = code }
+
+// Write implements http.ResponseWriter.
+func (r *recorder) Write(content []byte) (int, error) { return r.content.Write(content) }
+
+// body returns a page in the format that a request asks for. With name[], which promhttp has too, it is of these families and in the
+// text format: no two such bodies could be shared, so they must cost nothing.
+func (m *metrics) body(page *metricsPage, request *http.Request, header http.Header) *body {
+	header.Add("Vary", "Accept")
+	names := request.URL.Query()["name[]"]
+	format := expfmt.NegotiateAccept(request.Header, expfmt.FmtProtoDelim, expfmt.FmtText)
+	if len(names) > 0 {
+		format = expfmt.NegotiateAccept(request.Header, expfmt.FmtText)
+	}
+	header.Set("Content-Type", string(format))
+	switch {
+	case format.FormatType() == expfmt.TypeProtoDelim:
+		return m.inProtobuf(page)
+	case len(names) == 0:
+		return page.text
+	}
+	some := new(body)
+	for _, f := range page.families {
+		if slices.Contains(names, f.name) {
+			some.parts = append(some.parts, f.part)
+		}
+	}
+	return some
+}
+
+// inProtobuf returns a page in protobuf. Its families are gathered one by one, so that the metrics of only one are in memory.
+func (m *metrics) inProtobuf(page *metricsPage) *body {
+	m.protobuf.Lock()
+	defer m.protobuf.Unlock()
+	if page.protobuf == nil {
+		gatherers := []prometheus.Gatherer{m.exporter}
+		for _, c := range collector.New(func(context.Context) *inventory.Snapshot { return page.snapshot }, m.logs.Dropped).ByFamily() {
+			registry := prometheus.NewRegistry()
+			registry.MustRegister(c)
+			gatherers = append(gatherers, registry)
+		}
+		made := new(body)
+		for _, g := range gatherers {
+			if content := m.gathered(g, expfmt.FmtProtoDelim); len(content) > 0 {
+				made.parts = append(made.parts, &part{text: content})
+			}
+		}
+		page.protobuf = made
+	}
+	return page.protobuf
+}
+
+// budget returns the time in which a scrape must have been read: its timeout less half a second for the way, but at least half of it.
 func budget(request http.Header) time.Duration {
-	seconds, err := strconv.ParseFloat(request.Get("X-Prometheus-Scrape-Timeout-Seconds"), 64)
-	if err != nil || !(seconds > 0 && seconds <= maxTimeout.Seconds()) { // which NaN is not
+	limit := timeout(request, 0)
+	if limit == 0 {
 		return usualBudget
 	}
-	timeout := time.Duration(seconds * float64(time.Second))
-	return min(timeout-min(timeout/2, time.Second/2), maxBudget)
+	return min(limit-min(limit/2, time.Second/2), maxBudget)
 }
 
-// gatherer joins the families of the listeners and of the exporter itself, sorted by name.
-type gatherer struct {
-	ctx      context.Context // of the one scrape that it is for
-	options  Options
-	logs     Logs
-	exporter prometheus.Gatherer
-}
-
-// Gather implements prometheus.TransactionalGatherer.
-func (g gatherer) Gather() (families []*dto.MetricFamily, done func(), err error) {
-	snapshot := g.options.Snapshot(g.ctx)
-	listeners := prometheus.NewRegistry()
-	listeners.MustRegister(collector.New(func(context.Context) *inventory.Snapshot { return snapshot }, g.logs.Dropped))
-	families, err = prometheus.Gatherers{listeners, g.exporter}.Gather()
-	return families, func() {}, err
+// timeout returns the timeout of a scrape, which Prometheus sends, or usual if it is not known.
+func timeout(request http.Header, usual time.Duration) time.Duration {
+	seconds, err := strconv.ParseFloat(request.Get("X-Prometheus-Scrape-Timeout-Seconds"), 64)
+	if err != nil || !(seconds > 0 && seconds <= maxTimeout.Seconds()) { // which NaN is not
+		return usual
+	}
+	return time.Duration(seconds * float64(time.Second))
 }

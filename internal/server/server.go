@@ -32,6 +32,7 @@ type Server struct {
 	listeners []net.Listener
 	ready     atomic.Bool  // the first snapshot is made
 	requests  atomic.Int64 // in progress
+	conns     *connections
 	panics    panics
 	reload    struct {
 		sync.Mutex
@@ -44,7 +45,7 @@ func New(o Options, logs Logs) (*Server, error) {
 	if err := web.Validate(*o.Web.WebConfigFile); err != nil {
 		return nil, fmt.Errorf("--web.config.file: %w", err)
 	}
-	s := &Server{options: o, logs: logs, panics: panics{logger: logs.Kit}}
+	s := &Server{options: o, logs: logs, conns: newConnections(), panics: panics{logger: logs.Kit}}
 	handler, err := s.newHandler()
 	s.handler = s.watched(handler)
 	return s, err
@@ -53,6 +54,9 @@ func New(o Options, logs Logs) (*Server, error) {
 // Listen opens the ports of the server.
 func (s *Server) Listen() (err error) {
 	s.listeners, err = listen(s.options.Web, s.logs.Kit)
+	for _, l := range s.listeners {
+		boundBuffers(l)
+	}
 	return err
 }
 
@@ -96,6 +100,10 @@ func (s *Server) httpServer() *http.Server {
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		HTTP2:             &http.HTTP2Config{MaxReceiveBufferPerConnection: 64 << 10, MaxReceiveBufferPerStream: 16 << 10},
+		ConnState:         s.conns.changed,
+		ConnContext:       withConnection,
 		ErrorLog:          slog.NewLogLogger(s.logs.Toolkit.Handler(), slog.LevelError),
 	}
 }
@@ -108,7 +116,7 @@ func (s *Server) watched(next http.Handler) http.Handler {
 		// No browser shall take an answer for anything else than it is.
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		err := s.panics.guard("answer a request", func() error {
-			next.ServeHTTP(w, r)
+			s.conns.answer(next, w, r)
 			return nil
 		})
 		if err != nil {

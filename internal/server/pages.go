@@ -1,0 +1,134 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/listen-exporter/listen_exporter/internal/inventory"
+)
+
+// grace is how long a client may take, even if it keeps others waiting.
+const grace = time.Second
+
+var errBusy = errors.New("slow clients hold up the next answer: try again later")
+
+// pages makes pages of snapshots, which clients share. At most two are in memory: the newest, and the one before while it is being
+// sent. P is what a page holds.
+type pages[P any] struct {
+	snapshot func(context.Context) *inventory.Snapshot
+	// make makes a page. It is not called twice at the same time.
+	make func(*inventory.Snapshot) (P, error)
+	// transient says that a page is not kept without readers.
+	transient bool
+
+	mu     sync.Mutex
+	asked  uint64 // how many snapshots were asked for
+	newest *sharedPage[P]
+	before *sharedPage[P] // nil unless it is being sent
+}
+
+// sharedPage is a page and those who read it.
+type sharedPage[P any] struct {
+	content    P
+	snapshot   *inventory.Snapshot
+	asked      uint64 // pages.asked when its snapshot was asked for
+	superseded time.Time
+	readers    map[*reader]struct{}
+	unread     chan struct{} // closed when it is superseded and no reader is left
+}
+
+// open returns a page whose snapshot overlaps the call, or is later. r reads it until it is closed. The error is errBusy if there was no
+// room for another page in time, context.Canceled if the client has gone, or one of make.
+func (p *pages[P]) open(ctx context.Context, r *reader) (*sharedPage[P], error) {
+	for {
+		if err := p.makeRoom(ctx); err != nil {
+			return nil, err
+		}
+		p.mu.Lock()
+		p.asked++
+		asked := p.asked
+		p.mu.Unlock()
+		snapshot := p.snapshot(ctx)
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return nil, ctx.Err() // the client has gone
+		}
+		if opened, err := p.of(snapshot, asked, r); opened != nil || err != nil {
+			return opened, err
+		}
+	}
+}
+
+// makeRoom waits until only the newest page is being sent. It cuts off the readers of the one before when their grace is over.
+func (p *pages[P]) makeRoom(ctx context.Context) error {
+	for {
+		p.mu.Lock()
+		before := p.before
+		var left time.Duration
+		if before != nil {
+			left = grace - time.Since(before.superseded)
+		}
+		if left <= 0 {
+			p.dropBefore()
+			p.mu.Unlock()
+			return nil
+		}
+		p.mu.Unlock()
+		select {
+		case <-before.unread:
+		case <-time.After(left):
+		case <-ctx.Done():
+			return errBusy
+		}
+	}
+}
+
+// dropBefore cuts off those who still read the page before the newest.
+func (p *pages[P]) dropBefore() {
+	if p.before == nil {
+		return
+	}
+	for r := range p.before.readers {
+		r.cutOff()
+	}
+	p.before = nil
+}
+
+// of opens the page of a snapshot that was asked for as the asked-th one, or a later page. It returns nil if there is no room for it.
+func (p *pages[P]) of(snapshot *inventory.Snapshot, asked uint64, r *reader) (*sharedPage[P], error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.newest == nil || p.newest.snapshot != snapshot && p.newest.asked < asked {
+		if p.before != nil {
+			return nil, nil
+		}
+		content, err := p.make(snapshot)
+		if err != nil {
+			return nil, err
+		}
+		if last := p.newest; last != nil && len(last.readers) > 0 {
+			last.superseded, p.before = time.Now(), last
+		}
+		p.newest = &sharedPage[P]{
+			content: content, snapshot: snapshot, asked: asked, readers: make(map[*reader]struct{}), unread: make(chan struct{}),
+		}
+	}
+	p.newest.readers[r] = struct{}{}
+	return p.newest, nil
+}
+
+// close ends the reading of a page.
+func (p *pages[P]) close(read *sharedPage[P], r *reader) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(read.readers, r)
+	switch {
+	case len(read.readers) > 0:
+	case read == p.before:
+		p.before = nil
+		close(read.unread)
+	case read == p.newest && p.transient:
+		p.newest = nil
+	}
+}
