@@ -17,6 +17,7 @@ import (
 // The zero value is ready to use, by one goroutine at a time.
 type Thread struct {
 	calls  chan func() (back bool) // nil while there is no thread
+	home   int                     // a descriptor of its own namespace; 0 until it was opened
 	closed bool
 }
 
@@ -30,8 +31,8 @@ var (
 //
 // Entering needs CAP_SYS_ADMIN, also in the user namespace that owns the network namespace.
 func (t *Thread) In(nsfd int, do func() error) error {
-	if t.closed {
-		return errThreadClosed
+	if err := t.Open(); err != nil {
+		return err
 	}
 	if t.calls == nil {
 		calls := make(chan func() bool)
@@ -48,7 +49,7 @@ func (t *Thread) In(nsfd int, do func() error) error {
 	done := make(chan bool, 1)
 	t.calls <- func() (back bool) {
 		defer func() { done <- back }()
-		back, err = enter(nsfd, do)
+		back, err = t.enter(nsfd, do)
 		return back
 	}
 	if back := <-done; !back {
@@ -57,22 +58,55 @@ func (t *Thread) In(nsfd int, do func() error) error {
 	return err
 }
 
-// Close ends the thread. Later calls of In fail.
+// InPlace does what [Thread.In] does, but on the OS thread of the calling goroutine: that saves two switches between threads, 10 µs
+// each. If the thread cannot come back, the goroutine keeps it, and both end together. So it is for goroutines that end soon.
+func (t *Thread) InPlace(nsfd int, do func() error) error {
+	runtime.LockOSThread() // starts no thread from this one either
+	if unix.Gettid() == unix.Getpid() {
+		runtime.UnlockOSThread()
+		return t.In(nsfd, do)
+	}
+	err := t.Open()
+	back := true
+	if err == nil {
+		back, err = t.enter(nsfd, do)
+	}
+	if back {
+		runtime.UnlockOSThread()
+	}
+	return err
+}
+
+// Close ends the thread. Later calls of In and InPlace fail.
 func (t *Thread) Close() {
 	t.closed = true
 	if t.calls != nil {
 		close(t.calls)
 		t.calls = nil
 	}
+	if t.home != 0 {
+		_ = unix.Close(t.home)
+		t.home = 0
+	}
+}
+
+// Open opens the way home, a descriptor that stays open until Close. In does that too, if it must.
+func (t *Thread) Open() error {
+	if t.closed {
+		return errThreadClosed
+	}
+	if t.home == 0 {
+		home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("open /proc/thread-self/ns/net: %w", err)
+		}
+		t.home = home
+	}
+	return nil
 }
 
 // enter runs do with the calling thread in another network namespace, and reports whether the thread is back in its own.
-func enter(nsfd int, do func() error) (back bool, err error) {
-	own, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return true, fmt.Errorf("open /proc/thread-self/ns/net: %w", err)
-	}
-	defer func() { _ = unix.Close(own) }()
+func (t *Thread) enter(nsfd int, do func() error) (back bool, err error) {
 	if err := unix.Setns(nsfd, unix.CLONE_NEWNET); err != nil {
 		return true, fmt.Errorf("enter a network namespace: %w", err)
 	}
@@ -80,7 +114,7 @@ func enter(nsfd int, do func() error) (back bool, err error) {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("panic inside a network namespace: %v", p)
 		}
-		back = unix.Setns(own, unix.CLONE_NEWNET) == nil
+		back = unix.Setns(t.home, unix.CLONE_NEWNET) == nil
 	}()
 	return false, do()
 }

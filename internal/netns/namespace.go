@@ -43,6 +43,7 @@ type Namespace struct {
 	owner  *owner // nil until it was asked for; only the Finder uses it
 
 	mu        sync.Mutex
+	file      fileID    // its file, once it was opened
 	witnesses []witness // oldest first; the namespace is read through the first one
 
 	residents    map[int]int // all threads that were seen in the namespace, with their processes; some may have gone
@@ -187,17 +188,32 @@ func (o *Namespace) alive() bool {
 	return false
 }
 
+// hasWitness reports whether the witness still exists, wherever it is now, or otherwise the same as Alive.
+func (o *Namespace) hasWitness() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.witnesses) > 0 && o.witnesses[0].exists() || o.alive()
+}
+
 // OpenNS returns a descriptor of the namespace, for [Thread.In]. The caller closes it. Unlike a witness it keeps the namespace
 // alive. It needs the right to trace the witness (ptrace(2), PTRACE_MODE_READ_FSCREDS), which as a rule is CAP_SYS_PTRACE.
 func (o *Namespace) OpenNS() (fd int, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if len(o.witnesses) > 0 && o.file != (fileID{}) {
+		// To see that it is the same file costs less than to ask for the inode number twice.
+		if fd, file, err := o.witnesses[0].openNS(); err == nil && file == o.file {
+			return fd, nil
+		} else if err == nil {
+			_ = unix.Close(fd)
+		}
+	}
 	for o.alive() {
 		w := o.witnesses[0]
-		// Nobody else can look at the namespace meanwhile, so it must not wait for the writer of a FIFO.
-		fd, openErr := unix.Openat(w.fd, "ns/net", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		fd, file, openErr := w.openNS()
 		switch stays := w.isIn(o.Inode); {
 		case stays && openErr == nil:
+			o.file = file
 			return fd, nil
 		case stays:
 			return -1, fmt.Errorf("open %s/ns/net: %w", filepath.Join(o.finder.procfs, w.path()), openErr)

@@ -60,6 +60,28 @@ func (w witness) isIn(namespace uint64) bool {
 	return err == nil && inode == namespace || err != nil && !IsHidden(err)
 }
 
+// exists reports whether the thread has not ended.
+func (w witness) exists() bool {
+	var stat unix.Stat_t
+	err := unix.Fstatat(w.fd, "stat", &stat, 0)
+	return err == nil || !IsHidden(err)
+}
+
+// openNS opens the namespace that the thread is in.
+func (w witness) openNS() (fd int, file fileID, err error) {
+	// Nobody else can look at the namespace meanwhile, so it must not wait for the writer of a FIFO.
+	fd, err = unix.Openat(w.fd, "ns/net", unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fileID{}, err
+	}
+	var stat unix.Stat_t
+	if err := unix.Fstat(fd, &stat); err != nil {
+		_ = unix.Close(fd)
+		return -1, fileID{}, err
+	}
+	return fd, idOf(&stat), nil
+}
+
 // heir returns another thread of the witness's process that is in a namespace.
 func (w witness) heir(namespace uint64) (heir witness, ok bool) {
 	tasks := "task"

@@ -71,7 +71,11 @@ func OpenNamespaces(c Config) (n *Namespaces, notEntered error) {
 	}
 	if n.netlink {
 		notEntered = netns.CanEnter(c.Procfs)
-		n.enters = notEntered == nil
+		if n.enters = notEntered == nil; n.enters {
+			first := n.visitor()
+			_ = first.thread.Open() // entering tries again
+			n.dismiss(first)
+		}
 	}
 	return n, notEntered
 }
@@ -158,14 +162,14 @@ func (n *Namespaces) dismiss(v *visitor) {
 	n.idle = v
 }
 
-// inside calls a function with a thread in a namespace.
+// inside calls a function with the calling thread in a namespace. It is for a goroutine that ends soon: see [netns.Thread.InPlace].
 func inside(live *netns.Namespace, thread *netns.Thread, do func() error) error {
 	namespace, err := live.OpenNS()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Close(namespace) }()
-	return thread.In(namespace, do)
+	return thread.InPlace(namespace, do)
 }
 
 // enteredSource reads a namespace that is entered. The right to open the namespace of one process says nothing about the next, so the
