@@ -14,6 +14,9 @@ const (
 	keptNamespaces = 1024
 	// descriptorShare limits witnesses to one in so many of the descriptors that this process may open.
 	descriptorShare = 2
+	// maxAsked is about how many namespaces are asked in each call whether their witness is still in them. Of the others only its end
+	// is noticed, which costs a fifth.
+	maxAsked = 64
 )
 
 // Finder finds the network namespaces that processes and threads live in, except the main one, which is the one of PID 1. It reads a
@@ -28,6 +31,7 @@ const (
 type Finder struct {
 	procfs        string
 	root          int // a descriptor of it, during a Find
+	listing       listing
 	pids          pids
 	threads       threads
 	maxNamespaces int // how many are kept
@@ -64,7 +68,7 @@ func NewFinder(procfs string) *Finder {
 // Find returns the namespaces that there are now, in the order of their serials. Processes and namespaces that come and go
 // meanwhile are no error.
 //
-// The first three calls look at every process. Later ones look at the witnesses of each namespace, at new processes, and at 256
+// The first three calls look at every process. Later ones look at the witnesses of each namespace, at new processes, and at 128
 // of the others in turn. A call that finds all witnesses of a namespace gone looks at every process. A look at a process whose first
 // thread has ended is one at its other threads. The other threads of the rest are looked at in turn, so many in each call as
 // [maxThreads] says: each may have entered another namespace by itself.
@@ -77,15 +81,15 @@ func (f *Finder) Find() ([]*Namespace, error) {
 	}
 	defer func() { _ = root.Close() }()
 	f.root = int(root.Fd())
-	listed, ended, err := f.read(root)
+	ended, lostAll, err := f.read(root)
 	if err != nil {
 		return nil, fmt.Errorf("find network namespaces: %w", err)
 	}
 	f.places.forget()
-	lostAll := slices.ContainsFunc(ended, func(o *Namespace) bool { return o.Inode != f.main })
 	for _, o := range ended {
 		f.end(o)
 	}
+	listed := f.listing.pids
 	looked := f.pids.next(listed, lostAll)
 	// What has lost all its witnesses may live on in processes that are not new.
 	for _, pid := range looked {
@@ -102,23 +106,32 @@ func (f *Finder) Find() ([]*Namespace, error) {
 	return slices.Clone(f.namespaces), nil
 }
 
-// read returns all processes, and the namespaces that have ended.
-func (f *Finder) read(root *os.File) (listed []int, ended []*Namespace, err error) {
+// read brings the listing up to date, and returns the namespaces that have ended. lostAll is whether one has lost all its witnesses.
+func (f *Finder) read(root *os.File) (ended []*Namespace, lostAll bool, err error) {
 	main, err := inodeAt(f.root, "1/"+tcpTable)
 	if err != nil {
-		return nil, nil, fmt.Errorf("stat %s: %w", filepath.Join(f.procfs, "1", tcpTable), err)
+		return nil, false, fmt.Errorf("stat %s: %w", filepath.Join(f.procfs, "1", tcpTable), err)
 	}
+	turns := uint64(len(f.namespaces)+maxAsked-1) / maxAsked
 	for _, o := range f.namespaces {
-		if o.Inode == main || !o.Alive() {
+		asked := (o.Serial+uint64(f.pids.round))%turns == 0
+		switch {
+		case o.Inode == main:
 			ended = append(ended, o)
+		case asked && !o.Alive() || !asked && !o.hasWitness():
+			ended, lostAll = append(ended, o), true
 		}
 	}
 	// Only now: a process that has joined such a namespace before its last witness ended is in the listing.
-	if listed, err = ListPIDs(root); err != nil {
-		return nil, nil, err
+	begun, err := f.listing.update(root, lostAll || f.pids.turnEnds())
+	if err != nil {
+		return nil, false, err
+	}
+	for _, pid := range begun {
+		f.pids.renew(pid)
 	}
 	f.main = main
-	return listed, ended, nil
+	return ended, lostAll, nil
 }
 
 // Omitted returns how many namespaces the last [Finder.Find] left out, because 1024 were known already, or fewer if this
