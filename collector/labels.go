@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,18 +12,23 @@ import (
 type labels struct{ names, values []string }
 
 // newLabels returns labels, given sorted as names and values in turns. Names that programs gave themselves may have any bytes.
-func newLabels(pairs []string) (l labels) {
+func newLabels(pairs []string) labels {
+	l := labels{make([]string, 0, len(pairs)/2), make([]string, 0, len(pairs)/2)}
 	for pair := range slices.Chunk(pairs, 2) {
 		if pair[1] != "" {
-			l.names, l.values = append(l.names, pair[0]), append(l.values, strings.ToValidUTF8(pair[1], "\uFFFD"))
+			value := strings.ReplaceAll(strings.ToValidUTF8(pair[1], "\uFFFD"), separator, "\uFFFD")
+			l.names, l.values = append(l.names, pair[0]), append(l.values, value)
 		}
 	}
 	return l
 }
 
-// compare orders series as a registry of client_golang does.
-func (l labels) compare(other labels) int {
-	return cmp.Or(cmp.Compare(len(l.values), len(other.values)), slices.Compare(l.values, other.values))
+// separator separates values in an order. No name of the kernel's has it.
+const separator = "\x00"
+
+// order is what a registry of client_golang sorts series by: those with fewer labels first, and then by their values.
+func (l labels) order() string {
+	return string([]byte{byte(len(l.values))}) + strings.Join(l.values, separator)
 }
 
 // escaper escapes a label's value for the text format.
@@ -32,15 +36,19 @@ var escaper = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
 
 // text returns the labels in the text format.
 func (l labels) text() string {
-	text, separator := "", "{"
+	if len(l.names) == 0 {
+		return ""
+	}
+	text := make([]byte, 0, 256)
+	text = append(text, '{')
 	for n, name := range l.names {
-		text += separator + name + `="` + escaper.Replace(l.values[n]) + `"`
-		separator = ","
+		if n > 0 {
+			text = append(text, ',')
+		}
+		text = append(append(text, name...), `="`...)
+		text = append(append(text, escaper.Replace(l.values[n])...), '"')
 	}
-	if text != "" {
-		text += "}"
-	}
-	return text
+	return string(append(text, '}'))
 }
 
 // subject is what a family about listeners has a series for.

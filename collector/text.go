@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
@@ -40,10 +41,10 @@ type listener struct {
 
 // row is the labels of a series.
 type row struct {
-	of     *listener
-	used   uint64 // Text.reads when it was last there
-	labels labels
-	text   string
+	of    *listener
+	used  uint64 // Text.reads when it was last there
+	order string // labels.order
+	text  string // labels.text
 }
 
 // rows are sorted, as a registry of client_golang sorts series.
@@ -121,7 +122,7 @@ func (t *Text) use(state *inventory.Listener, gone bool) {
 		if isNew || !about.same(l.state, state) {
 			l.rows[about] = nil
 			for _, labels := range about.labels(state) {
-				l.rows[about] = append(l.rows[about], &row{of: l, labels: labels, text: labels.text()})
+				l.rows[about] = append(l.rows[about], &row{of: l, order: labels.order(), text: labels.text()})
 			}
 			t.rows[about].fresh = append(t.rows[about].fresh, l.rows[about]...)
 		}
@@ -136,11 +137,11 @@ func (t *Text) use(state *inventory.Listener, gone bool) {
 func (r *rows) update(read uint64) {
 	all := slices.DeleteFunc(r.all, func(r *row) bool { return r.used != read })
 	if len(r.fresh) > 0 {
-		slices.SortFunc(r.fresh, func(a, b *row) int { return a.labels.compare(b.labels) })
+		slices.SortFunc(r.fresh, func(a, b *row) int { return strings.Compare(a.order, b.order) })
 		old, fresh := all, r.fresh
 		all = make([]*row, 0, len(old)+len(fresh))
 		for len(old) > 0 && len(fresh) > 0 {
-			if old[0].labels.compare(fresh[0].labels) < 0 {
+			if old[0].order < fresh[0].order {
 				all, old = append(all, old[0]), old[1:]
 			} else {
 				all, fresh = append(all, fresh[0]), fresh[1:]
@@ -167,15 +168,15 @@ func (t *Text) writeListeners(f *family) {
 // writeHost writes a family about the host.
 func (t *Text) writeHost(f *family, r reading) {
 	type series struct {
-		labels labels
-		value  float64
+		order, text string
+		value       float64
 	}
 	var all []series
-	f.each(r, func(value float64, l labels) { all = append(all, series{l, value}) })
-	slices.SortFunc(all, func(a, b series) int { return a.labels.compare(b.labels) })
+	f.each(r, func(value float64, l labels) { all = append(all, series{l.order(), l.text(), value}) })
+	slices.SortFunc(all, func(a, b series) int { return strings.Compare(a.order, b.order) })
 	t.scratch = t.scratch[:0]
 	for _, s := range all {
-		t.add(f, s.labels.text(), s.value)
+		t.add(f, s.text, s.value)
 	}
 }
 
