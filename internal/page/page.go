@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
@@ -27,29 +28,30 @@ var (
 // Page renders the page.
 type Page struct {
 	options  Options
-	template *template.Template
+	template func() *template.Template
 	policy   string
 	now      func() time.Time
 }
 
 // New returns a Page.
-func New(o Options) (*Page, error) {
-	parsed, err := template.New("page").Funcs(template.FuncMap{
+func New(o Options) *Page {
+	return &Page{
+		options: o, template: sync.OnceValue(parse), now: time.Now,
+		policy: "default-src 'none'; style-src " + source(styles) + "; script-src " + source(script) +
+			"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+	}
+}
+
+// parse returns the template of the page. Many servers are never asked for the page.
+func parse() *template.Template {
+	return template.Must(template.New("page").Funcs(template.FuncMap{
 		"container": wording.ShortContainer,
 		"count":     wording.Count,
 		"css":       func() template.CSS { return template.CSS(styles) },
 		"js":        func() template.JS { return template.JS(script) },
 		"pod":       wording.ShortPod,
 		"time":      func(t time.Time) string { return t.Format(timeFormat) },
-	}).Parse(htmlTemplate)
-	if err != nil {
-		return nil, fmt.Errorf("parse the template of the page: %w", err)
-	}
-	return &Page{
-		options: o, template: parsed, now: time.Now,
-		policy: "default-src 'none'; style-src " + source(styles) + "; script-src " + source(script) +
-			"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-	}, nil
+	}).Parse(htmlTemplate))
 }
 
 // source returns the source expression of the Content-Security-Policy that allows only one inline element, that of the content.
@@ -70,7 +72,7 @@ func (p *Page) SetHeader(header http.Header) {
 // Render returns the page of a snapshot.
 func (p *Page) Render(s *inventory.Snapshot) ([]byte, error) {
 	var content bytes.Buffer
-	if err := p.template.Execute(&content, newView(s, p.options, p.now())); err != nil {
+	if err := p.template().Execute(&content, newView(s, p.options, p.now())); err != nil {
 		return nil, fmt.Errorf("render the page: %w", err)
 	}
 	return content.Bytes(), nil

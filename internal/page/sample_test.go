@@ -117,10 +117,7 @@ func many(n int) *inventory.Snapshot {
 // pageOf returns a handler that serves a page of a snapshot.
 func pageOf(t testing.TB, s *inventory.Snapshot, o Options) http.Handler {
 	t.Helper()
-	p, err := New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := New(o)
 	p.now = func() time.Time { return sampleTime }
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		content, err := p.Render(s)

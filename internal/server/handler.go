@@ -50,11 +50,7 @@ func (s *Server) newHandler() (http.Handler, error) {
 func newRootHandler(o Options) (http.Handler, error) {
 	links := []page.Link{{Address: o.TelemetryPath, Text: "Metrics"}, {Address: healthyPath, Text: "Health"}, {Address: readyPath, Text: "Readiness"}}
 	if o.Page {
-		shown, err := page.New(page.Options{Host: o.Host, Version: version.Version, File: o.RegistryFile, Links: links})
-		if err != nil {
-			return nil, err
-		}
-		return newPageHandler(o.Snapshot, shown), nil
+		return newPageHandler(o.Snapshot, page.New(page.Options{Host: o.Host, Version: version.Version, File: o.RegistryFile, Links: links})), nil
 	}
 	landing := web.LandingConfig{
 		Name:        wording.Program,
