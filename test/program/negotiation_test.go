@@ -58,7 +58,7 @@ var accepts = []struct {
 	{"upper_case", []string{"TEXT/PLAIN;VERSION=1.0.0;ESCAPING=DOTS"}},
 	{"two_headers", []string{"application/json", "text/plain;version=1.0.0;escaping=dots"}},
 	{"no_header_of_any_grammar", []string{";;q=,,=/;*;\""}},
-	{"a_long_one", []string{strings.Repeat("application/x-none;q=0.1,", 1000) + "text/plain;version=1.0.0;q=0.2"}},
+	{"a_long_one", []string{strings.Repeat("application/x-none;q=0.1,", 300) + "text/plain;version=1.0.0;q=0.2"}},
 }
 
 // accepted sends a scrape. The client does not decompress by itself.
@@ -78,7 +78,7 @@ func accepted(t *testing.T, url string, header http.Header) (answer *http.Respon
 		t.Fatal(err)
 	}
 	if answer.StatusCode != http.StatusOK {
-		t.Fatalf("%v: %s: %s", header, answer.Status, body)
+		t.Fatalf("%s: %s", answer.Status, body)
 	}
 	return answer, body
 }
@@ -102,16 +102,13 @@ func families(t *testing.T, header http.Header, body io.Reader) []string {
 	return names
 }
 
-// expfmtReads reports whether [expfmt.NewDecoder] reads a page. It reads protobuf only in its binary form.
-func expfmtReads(header http.Header) bool {
-	kind := header.Get("Content-Type")
-	return strings.HasPrefix(kind, "text/plain") || strings.Contains(kind, "encoding=delimited")
-}
-
 func TestTheContentTypeIsWhatPromhttpWouldAnswer(t *testing.T) {
 	exporter := program.Start(t, "--collector.netns=self", "--no-collector.holder")
 	exporter.AwaitReady()
-	promhttpServer := httptest.NewServer(promhttp.HandlerFor(prometheus.NewRegistry(), promhttp.HandlerOpts{}))
+	promhttpServer := httptest.NewServer(promhttp.HandlerFor(prometheus.NewRegistry(), promhttp.HandlerOpts{
+		// Not the readable and the compact form of protobuf, for which no Prometheus asks.
+		AcceptedFormats: []expfmt.Format{expfmt.FmtProtoDelim, expfmt.FmtText},
+	}))
 	t.Cleanup(promhttpServer.Close)
 	exporter.Scrape() // the first page has no answered scrape to count
 	answer, body := accepted(t, exporter.URL+"/metrics", nil)
@@ -139,9 +136,6 @@ func TestTheContentTypeIsWhatPromhttpWouldAnswer(t *testing.T) {
 					if text, err = gzip.NewReader(text); err != nil {
 						t.Fatal(err)
 					}
-				}
-				if got.Header.Get("Content-Type") != want.Header.Get("Content-Type") || !expfmtReads(got.Header) {
-					continue
 				}
 				if diff := cmp.Diff(all, families(t, got.Header, text)); diff != "" {
 					t.Errorf("%s: families (-want +got):\n%s", encoding, diff)
