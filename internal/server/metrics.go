@@ -95,8 +95,20 @@ func (m *metrics) page(s *inventory.Snapshot) (*metricsPage, error) {
 		page.families = append(page.families, family{f.Name, p})
 	}
 	slices.SortFunc(page.families, func(a, b family) int { return strings.Compare(a.name, b.name) })
+	// The families of the exporter itself change each time. Those next to each other are one part: compressing them one by one, each with
+	// Huffman codes of its own, took a third of a scrape of 100 listeners.
+	var own *part
 	for _, f := range page.families {
-		page.text.parts = append(page.text.parts, f.part)
+		switch {
+		case m.parts[f.name] != nil:
+			own = nil
+			page.text.parts = append(page.text.parts, f.part)
+		case own == nil:
+			own = &part{text: f.part.text}
+			page.text.parts = append(page.text.parts, own)
+		default: // where the one before ends in what was gathered
+			own.text = own.text[:len(own.text)+len(f.part.text)]
+		}
 	}
 	return page, nil
 }
@@ -120,10 +132,14 @@ func familyTexts(text []byte) iter.Seq[[]byte] {
 	}
 }
 
+// usualSize is enough for the metrics of the exporter itself, in bytes.
+const usualSize = 12 << 10
+
 // gathered returns what promhttp writes of a gatherer. promhttp logs and counts its errors.
 func (m *metrics) gathered(g prometheus.Gatherer, format expfmt.Format) []byte {
 	request := &http.Request{Method: http.MethodGet, URL: new(url.URL), Header: http.Header{"Accept": {string(format)}}}
 	answer := &recorder{header: make(http.Header), code: http.StatusOK}
+	answer.content.Grow(usualSize)
 	promhttp.HandlerFor(g, m.options).ServeHTTP(answer, request)
 	if answer.code != http.StatusOK {
 		return nil // an error, not metrics
