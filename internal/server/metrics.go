@@ -48,7 +48,7 @@ func newMetricsHandler(o Options, logs Logs) http.Handler {
 	if o.DisableExporterMetrics {
 		return handler
 	}
-	m.exporter.MustRegister(newProcess(), collectors.NewGoCollector())
+	m.exporter.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), collectors.NewGoCollector())
 	m.options.Registry = m.exporter
 	return promhttp.InstrumentMetricHandler(m.exporter, handler)
 }
