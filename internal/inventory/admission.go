@@ -24,6 +24,7 @@ func (r *rounds) admit(found []socket.Namespace) (changed bool) {
 		if s != nil {
 			taken[s.name] = true
 			next[f.Serial] = s
+			s.signs = f.Signs
 		}
 		if s == nil || s.mayBeNamed(r.count) {
 			unnamed = append(unnamed, f)
@@ -41,7 +42,7 @@ func (r *rounds) admit(found []socket.Namespace) (changed bool) {
 			s.open, s.gone = s.collect()
 			continue
 		}
-		s = &scheduled{namespace: newNamespace(name, func(socket.Protocol) socket.Source { return f.Source }, r.options, r.now), found: f, firstRound: r.count, nameless: nameless}
+		s = &scheduled{namespace: newNamespace(name, func(socket.Protocol) socket.Source { return f.Source }, r.options, r.now), found: f, signs: f.Signs, firstRound: r.count, nameless: nameless}
 		if r.options.Holders {
 			s.survey = func() holder.Inhabitants { return r.namer.Inhabitants(f.Residents()) }
 		}

@@ -18,8 +18,13 @@ import (
 const (
 	// perRound is how many namespaces a round reads. The first round reads all of them.
 	perRound = 64
+	// newsShare is how much of that, and of a round's time, is for namespaces with news: one part of so many. The rest is for all in turn,
+	// so that no news keeps another namespace waiting for more than a third longer.
+	newsShare = 4
 	// roundTime is the time within which a round may begin to read a namespace, and how long a snapshot waits for the round's end.
 	roundTime = 200 * time.Millisecond
+	// servedKept is for how many rounds it is remembered that an owner had its turn: owners come and go.
+	servedKept = 1000
 	// turnTime is how long a round waits for one namespace at most.
 	turnTime = roundTime / 2
 	// firstRoundTime is how long a snapshot without a deadline waits for the first round. It ends a little earlier.
@@ -45,6 +50,7 @@ type rounds struct {
 	namespaces map[uint64]*scheduled // by serial number
 	running    []*reading            // those that a round did not wait for, also of namespaces that have ended meanwhile
 	count      int                   // rounds that found the namespaces
+	served     map[string]int        // by owner, the round that last began to read one of its namespaces because of news
 }
 
 // namespaceFinder finds the network namespaces other than the main one: a *socket.Namespaces.
@@ -67,7 +73,7 @@ type roundResult struct {
 
 func newRounds(f namespaceFinder, o *Options, now func() time.Time) *rounds {
 	return &rounds{
-		options: o, now: now, finder: f, namer: holder.NewNamer(o.Procfs, o.Sysfs), namespaces: make(map[uint64]*scheduled),
+		options: o, now: now, finder: f, namer: holder.NewNamer(o.Procfs, o.Sysfs), namespaces: make(map[uint64]*scheduled), served: make(map[string]int),
 		result: &roundResult{read: Read{Collector: CollectorNetns, Err: errStillReading}, failed: true, namespaces: 1},
 	}
 }
@@ -173,31 +179,43 @@ func (r *rounds) readSome(patience time.Duration) (changed bool, more int, err e
 		}
 	}
 	due := r.due()
-	limit, start := perRound, r.now() // not begun: finding the namespaces may take long, and they must still be read
+	start := r.now() // not begun: finding the namespaces may take long, and they must still be read
 	if r.count == 1 {
-		limit = len(due)
 		patience = max(patience*19/20-r.findCost, roundTime) // the snapshot should still see the end
+		_, read := r.readEach(due, len(due), start, patience, patience)
+		changed = changed || read
+		for n := 0; n < len(r.running); n++ {
+			r.running[n].wait(patience - r.now().Sub(start))
+		}
 	} else {
-		patience = roundTime
-	}
-	left := func() time.Duration { return patience - r.now().Sub(start) }
-	for _, s := range due {
-		if limit == 0 || left() < 0 {
-			break
-		}
-		if !r.mayBegin(s) {
-			continue
-		}
-		limit--
-		reading := s.begin(r.count)
-		r.running = append(r.running, reading)
-		reading.wait(min(turnTime, max(left(), fairTime/2)))
-		changed = r.adopt() || changed
-	}
-	for n := 0; r.count == 1 && n < len(r.running); n++ {
-		r.running[n].wait(left())
+		begun, news := r.readEach(r.news(due), perRound/newsShare, start, roundTime/newsShare, roundTime)
+		_, others := r.readEach(due, perRound-begun, start, roundTime, roundTime)
+		changed = changed || news || others
 	}
 	return r.adopt() || changed, more, nil
+}
+
+// readEach reads namespaces of a queue, at most so many, and begins none when its share of the round's time is over. It returns
+// how many it has begun to read, and whether that changed anything.
+func (r *rounds) readEach(queue []*scheduled, most int, start time.Time, share, whole time.Duration) (begun int, changed bool) {
+	for _, s := range queue {
+		spent := r.now().Sub(start)
+		if begun == most || spent > share {
+			break
+		}
+		if s.reading != nil || s.lastRound == r.count || !r.mayBegin(s) {
+			continue
+		}
+		begun++
+		if s.hasNews() {
+			r.served[s.found.Owner] = r.count
+		}
+		reading := s.begin(r.count)
+		r.running = append(r.running, reading)
+		reading.wait(min(turnTime, max(whole-spent, fairTime/2)))
+		changed = r.adopt() || changed
+	}
+	return begun, changed
 }
 
 // adopt takes over what the readings that have ended found, and reports whether that changed anything.
@@ -299,4 +317,29 @@ func (r *rounds) due() []*scheduled {
 		return cmp.Or(cmp.Compare(a.waitsSince(), b.waitsSince()), cmp.Compare(a.cost, b.cost), cmp.Compare(a.name, b.name))
 	})
 	return due
+}
+
+// news returns those of the namespaces in which something new is likely to listen: first the new ones and then those with signs of
+// a change, or the other way round in every other round. Among these, those come last whose signs were wrong several times, as
+// where connections come and go. Then owners take turns, so that one who makes namespaces, processes or sockets all the time keeps
+// none of the others waiting.
+func (r *rounds) news(due []*scheduled) []*scheduled {
+	maps.DeleteFunc(r.served, func(_ string, round int) bool { return r.count-round > servedKept })
+	var news []*scheduled
+	for _, s := range due {
+		if s.hasNews() {
+			news = append(news, s)
+		}
+	}
+	first := r.count%2 == 0
+	slices.SortStableFunc(news, func(a, b *scheduled) int { // due has sorted them by how long they wait
+		if a.isNew() != b.isNew() {
+			if a.isNew() == first {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(cmp.Compare(a.vain, b.vain), cmp.Compare(r.served[a.found.Owner], r.served[b.found.Owner]))
+	})
+	return news
 }

@@ -30,6 +30,8 @@ const (
 	// maxSlowReaders is how many of them may be of namespaces whose last reading was slow: these have very many sockets, and reading
 	// takes memory for each.
 	maxSlowReaders = 4
+	// maxVain is how many degrees of distrust there are in a namespace's signs of a change.
+	maxVain = 3
 )
 
 // lateAfter returns how long a read may take that took so long the last time, or 0 if there was none.
@@ -42,10 +44,13 @@ type scheduled struct {
 	survey     func() holder.Inhabitants // nil unless holders are asked for
 	firstRound int                       // the round that found it
 	nameless   bool                      // it has no name of its own, and is called after its number
+	signs      uint64                    // of the last search, see [socket.Namespace]
+	vain       int                       // how often in a row signs of a change were wrong, up to maxVain
 	reading    *reading                  // under way, or nil. Until it ends, nobody else uses the namespace
 
-	lastRound int // the round that began the last reading that has ended; 0 if none has
-	freshIn   int // the round in which that was
+	lastRound int    // the round that began the last reading that has ended; 0 if none has
+	freshIn   int    // the round in which that was
+	readSigns uint64 // when the last reading began
 	cost      time.Duration
 	err       error
 	late      bool // a reading takes too long: what is known is too old
@@ -55,11 +60,12 @@ type scheduled struct {
 
 // reading is one reading of a namespace, in a goroutine of its own.
 type reading struct {
-	of    *scheduled
-	start time.Time
-	limit time.Duration // after which it is late
-	round int           // in which it began
-	end   chan struct{}
+	of      *scheduled
+	start   time.Time
+	limit   time.Duration // after which it is late
+	round   int           // in which it began
+	hadNews bool          // when it began
+	end     chan struct{}
 
 	// The rest is known when end is closed.
 	took    time.Duration
@@ -101,10 +107,16 @@ func (s *scheduled) isDue(round int) bool {
 	return s.reading == nil && (s.lastRound == 0 || s.late || s.lastRound+int(s.cost/fairTime) < round)
 }
 
+// isNew reports whether the namespace was never read.
+func (s *scheduled) isNew() bool { return s.lastRound == 0 }
+
+// hasNews reports whether something may listen in the namespace that did not when it was last read.
+func (s *scheduled) hasNews() bool { return s.isNew() || s.signs != s.readSigns }
+
 // begin begins to read the namespace.
 func (s *scheduled) begin(round int) *reading {
-	r := &reading{of: s, start: s.now(), limit: lateAfter(s.cost), round: round, end: make(chan struct{})}
-	s.reading = r
+	r := &reading{of: s, start: s.now(), limit: lateAfter(s.cost), round: round, hadNews: s.hasNews(), end: make(chan struct{})}
+	s.reading, s.readSigns = r, s.signs
 	collect := s.err != nil // what is known may be older than the ledgers
 	go func() {
 		defer close(r.end)
@@ -146,6 +158,13 @@ func (s *scheduled) finish(round int) (changed bool) {
 		return false
 	}
 	changed = r.changed || s.late || s.err != nil
+	switch {
+	case !r.hadNews:
+	case r.changed && len(r.open) != len(s.open):
+		s.vain = 0
+	default:
+		s.vain = min(s.vain+1, maxVain)
+	}
 	s.freshIn, s.late, s.err = round, false, nil
 	if r.err != nil {
 		s.err = fmt.Errorf("network namespace %s: %w", s.name, r.err)

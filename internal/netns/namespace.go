@@ -48,6 +48,7 @@ type Namespace struct {
 
 	residents    map[int]int // all threads that were seen in the namespace, with their processes; some may have gone
 	maxResidents int         // how many of them there may be before those that have gone are forgotten
+	comers       uint64
 }
 
 // View is a way to the files of a namespace, through one of the processes that live in it.
@@ -120,6 +121,27 @@ func (o *Namespace) Residents() []int {
 	return slices.Sorted(maps.Keys(there))
 }
 
+// Comers returns how many threads were seen in the namespace, each once. It grows when a process begins there.
+func (o *Namespace) Comers() uint64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.comers
+}
+
+// Group returns the group of cgroups that the namespace counts for where there is not enough for all: see [places].
+func (o *Namespace) Group() string { return o.askOwner().group }
+
+// ReadFile returns the first 4 KiB of a file of the witness, such as net/sockstat, or nothing if it cannot be read.
+func (o *Namespace) ReadFile(path string) []byte {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.witnesses) == 0 {
+		return nil
+	}
+	text, _ := readAt(o.witnesses[0].fd, path)
+	return text
+}
+
 // has reports whether a thread is in the namespace.
 func (o *Namespace) has(pid, tid int) bool {
 	inode, err := inodeAt(unix.AT_FDCWD, filepath.Join(o.finder.procfs, pathOf(pid, tid), tcpTable))
@@ -133,6 +155,9 @@ func (o *Namespace) reside(pid, tid int) {
 	defer o.mu.Unlock()
 	if o.residents == nil {
 		o.residents = make(map[int]int)
+	}
+	if _, known := o.residents[tid]; !known {
+		o.comers++
 	}
 	o.residents[tid] = pid
 	if len(o.residents) > o.maxResidents {

@@ -47,6 +47,11 @@ type Namespace struct {
 	// Young reports whether the namespace was found within seconds of that: its processes may still change their cgroups.
 	Young  bool
 	Source Source
+	// Owner is whom the namespace counts for where there is not enough time for all.
+	Owner string
+	// Signs changes when something may listen in the namespace that did not before: a process has begun there or, where it costs much
+	// to read the namespace, there are more or fewer sockets.
+	Signs uint64
 
 	// Leave lets go of the namespace after a reading: an open socket in it would keep it alive.
 	Leave func()
@@ -96,6 +101,11 @@ func (n *Namespaces) Find() (found []Namespace, omitted int, err error) {
 			}
 			namespace = n.open(live)
 			namespace.RunName = names.Of(live)
+			namespace.Owner = live.Group()
+		}
+		namespace.Signs = live.Comers()
+		if !n.enters {
+			namespace.Signs = signsOf(namespace.Signs, live.ReadFile)
 		}
 		next[live.Serial] = namespace
 		found = append(found, namespace)
@@ -105,7 +115,7 @@ func (n *Namespaces) Find() (found []Namespace, omitted int, err error) {
 }
 
 func (n *Namespaces) open(live *netns.Namespace) Namespace {
-	tables := &memberProcfs{members: live}
+	tables := &memberProcfs{members: live, Procfs: Procfs{foreign: true}}
 	namespace := Namespace{
 		Serial: live.Serial, Inode: live.Inode, Started: live.Started(), Young: live.Age() < settleTime,
 		Source: tables, Leave: func() {}, Lives: live.Alive, Members: live.Members, Residents: live.Residents,

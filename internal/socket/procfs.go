@@ -58,6 +58,9 @@ type Procfs struct {
 	// via is another path of the same directory, which is read instead of dir unless it is empty.
 	via     string
 	sysctls sysctls
+	// foreign is set for a namespace that is one of many. A table without a socket is not read then: the kernel finds that out by a look
+	// at all sockets of the host.
+	foreign bool
 }
 
 var _ Source = (*Procfs)(nil)
@@ -97,6 +100,9 @@ func (p *Procfs) Read(proto Protocol) (sockets []Socket, same bool, err error) {
 	}
 	defer closeDir()
 	for _, t := range tables[proto] {
+		if p.foreign && t.isEmpty(dir) {
+			continue
+		}
 		if sockets, err = p.appendTable(sockets, dir, t); err != nil {
 			return nil, false, err
 		}
