@@ -49,11 +49,11 @@ func startProduct(s settings, args ...string) (*exporter, error) {
 	return startExporter(product, s.path(product), args...)
 }
 
-// startProductAsNobody starts it with no privilege at all.
-func startProductAsNobody(s settings, args ...string) (*exporter, error) {
-	return startExporter(product+" as nobody", "setpriv", append([]string{
+// startAsNobody starts one of the programs with no privilege at all.
+func startAsNobody(s settings, program string, args ...string) (*exporter, error) {
+	return startExporter(program+" as nobody", "setpriv", append([]string{
 		"--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-new-privs",
-		filepath.Join(s.tools, product),
+		s.path(program),
 	}, args...)...)
 }
 

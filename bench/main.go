@@ -63,6 +63,7 @@ func figures() []figure {
 		{"holders-million", "who holds 100 listeners, next to 1 000 000 open files of 2 000 processes, against ss and lsof", false, holdersMillion},
 		{"first-answer", "the first scrape next to 1 000 000 open files and 250 network namespaces, against its budget", false, first},
 		{"netns-250", "a scrape of 250 network namespaces, against the kernel's own time and ss in each", false, netns},
+		{"netns-nobody", "scrapes as nobody until a new pod's listener is shown, next to 300 namespaces and 200 000 sockets", false, news},
 		{"fleet", "the shipped alert rules over two hours of 500, 1 667 and 5 000 hosts", true, fleetRules},
 	}
 }

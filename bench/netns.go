@@ -146,6 +146,18 @@ func (e *exporter) namespacesRead() (float64, error) {
 	return median(read), nil
 }
 
+// round is the time that a round over the namespaces takes, finding them included, as a side.
+func (e *exporter) round() side {
+	return batched(side{"round, " + e.name, func() (time.Duration, error) {
+		p, err := e.page()
+		if err != nil {
+			return 0, err
+		}
+		seconds, err := p.value(`host_listen_collector_duration_seconds{collector="netns"}`)
+		return time.Duration(seconds * float64(time.Second)), err
+	}}, 5)
+}
+
 // netns compares scrapes of many namespaces with scrapes of one, and with what the kernel itself needs for all.
 func netns(s settings, out io.Writer) error {
 	load, err := startNamespaces(s.size(250, 10))
@@ -165,23 +177,37 @@ func netns(s settings, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	nobody, err := startProductAsNobody(s, everyNamespace)
+	nobody, err := startAsNobody(s, product, everyNamespace)
 	if err != nil {
 		return err
 	}
-	for _, e := range []*exporter{root, nobody} {
+	compared := []*exporter{root, nobody}
+	if s.before != "" {
+		older, err := startExporter(before, s.before, everyNamespace)
+		if err != nil {
+			return err
+		}
+		compared = append(compared, older)
+	}
+	for _, e := range compared {
 		if err := errors.Join(e.untilShown(len(load), namespaceTCPPort), e.untilShown(len(load), namespaceUDPPort)); err != nil {
 			return err
 		}
 	}
 	scrape := func(name string, e *exporter) side { return batched(side{name, e.scrape("identity").sample}, 5) }
-	results, err := inTurns(s.rounds,
+	sides := []side{
 		scrape("scrape, --collector.netns=host", host),
 		scrape("scrape, "+everyNamespace+", root", root),
 		scrape("scrape, "+everyNamespace+", nobody", nobody),
-		side{"kernel: enter each, four dumps", timed(load.rawDumps)},
-		side{"kernel: read four tables of each", timed(load.rawReads)},
-		side{"ss -Htuln in each", timed(func() error { return load.inEach("ss", "-Htuln") })})
+		{"kernel: enter each, four dumps", timed(load.rawDumps)},
+		{"kernel: read four tables of each", timed(load.rawReads)},
+		{"ss -Htuln in each", timed(func() error { return load.inEach("ss", "-Htuln") })},
+		root.round(),
+	}
+	for _, older := range compared[2:] {
+		sides = append(sides, scrape("scrape, "+everyNamespace+", root, "+before, older), older.round())
+	}
+	results, err := inTurns(s.rounds, sides...)
 	if err != nil {
 		return err
 	}
@@ -190,7 +216,7 @@ func netns(s settings, out io.Writer) error {
 		{of: results[5], to: results[2], want: 1, atLeast: true},
 	}
 	// A scrape may cost three of the main namespace and the kernel's time. It does not read all namespaces, so the kernel's time
-	// for those that it reads is compared as well.
+	// for those that it reads is compared as well, with the round that reads them.
 	for n, e := range []*exporter{root, nobody} {
 		read, err := e.namespacesRead()
 		if err != nil {
@@ -201,6 +227,15 @@ func netns(s settings, out io.Writer) error {
 			bound := 3*results[0].median() + time.Duration(share*float64(kernel.median()))
 			name := fmt.Sprintf("(3 × host + %.0f %% of %s)", 100*share, kernel.name)
 			ratios = append(ratios, ratio{of: results[1+n], to: result{name, []time.Duration{bound}}, want: 1, noDemand: share < 1})
+		}
+		if e != root {
+			continue
+		}
+		bound := time.Duration(read / float64(len(load)) * float64(kernel.median()))
+		to := result{fmt.Sprintf("(%.0f of %d of %s)", read, len(load), kernel.name), []time.Duration{bound}}
+		ratios = append(ratios, ratio{of: results[6], to: to, want: 1.2})
+		for at := 8; at < len(results); at += 2 {
+			ratios = append(ratios, ratio{of: results[at], to: to, noDemand: true})
 		}
 	}
 	title := fmt.Sprintf("Scrape of %d namespaces of %d processes, and of 100 listeners in the main one", len(load), processesPerNamespace)
