@@ -27,11 +27,10 @@ func askedWith(t *testing.T, handler http.Handler, acceptEncoding ...string) *ht
 
 // handlerOf returns a handler that serves what make makes.
 func handlerOf(make func(*inventory.Snapshot) (*body, error)) http.Handler {
-	return &shared[*body]{
-		places: newPlaces(0),
-		pages:  &pages[*body]{snapshot: defaults().Snapshot, make: make},
-		body:   func(b *body, _ *http.Request, _ http.Header) *body { return b },
-	}
+	return &shared{newPlaces(0), &pages{snapshot: defaults().Snapshot, make: func(s *inventory.Snapshot) (content, error) {
+		b, err := make(s)
+		return func(*http.Request, http.Header) *body { return b }, err
+	}}}
 }
 
 // bodyOf returns an answer's body, uncompressed.

@@ -8,18 +8,25 @@ import (
 	"net/http"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
 	// maxConnections is how many connections are open at most. One without a request takes about 20 KB, and with TLS three times as
-	// much. It leaves half of the usual limit of 1024 open files.
-	maxConnections = 512
+	// much.
+	maxConnections = 256
+	// maxStreams is how many requests a connection can make at a time with HTTP/2.
+	maxStreams = 8
 	// maxHeader limits the header of a request, in bytes. Those of Prometheus have 500.
 	maxHeader = 16 << 10
 	// sendBuffer and receiveBuffer are what the kernel keeps for each connection, in bytes, and the kernel doubles them for its own
 	// overhead (socket(7)). By default it keeps up to 4 and 6 MiB, which count for the memory limit of a unit or a container.
 	sendBuffer    = 256 << 10
 	receiveBuffer = 16 << 10
+	// unsent is how much of it may wait for a client that takes nothing, in bytes (TCP_NOTSENT_LOWAT). The answers of many such clients
+	// wait in the kernel when they are idle for the server.
+	unsent = 32 << 10
 )
 
 // connections limits the open connections. When there are too many, it closes the one on which nothing has happened for longest.
@@ -65,9 +72,16 @@ func (c *connections) closeOne() {
 		element = element.Next()
 	}
 	c.forget(element)
-	conn := element.Value.(*connection).Conn
+	abort(element.Value.(*connection).Conn)
+}
+
+// abort closes a connection at once: without a goodbye of TLS, which could take seconds, and the kernel forgets what it has not sent.
+func abort(conn net.Conn) {
 	if encrypted, is := conn.(*tls.Conn); is {
-		conn = encrypted.NetConn() // to say goodbye could take seconds
+		conn = encrypted.NetConn()
+	}
+	if tcp, is := conn.(*net.TCPConn); is {
+		_ = tcp.SetLinger(0)
 	}
 	_ = conn.Close()
 }
@@ -84,9 +98,15 @@ func withConnection(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connectionKey{}, conn)
 }
 
+// connectionOf returns the connection of a request, or nil in a test without one.
+func connectionOf(request *http.Request) net.Conn {
+	conn, _ := request.Context().Value(connectionKey{}).(net.Conn)
+	return conn
+}
+
 // answer calls next to answer a request, and keeps its connection open meanwhile.
 func (c *connections) answer(next http.Handler, w http.ResponseWriter, request *http.Request) {
-	conn, _ := request.Context().Value(connectionKey{}).(net.Conn)
+	conn := connectionOf(request)
 	count := func(n int) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -110,8 +130,11 @@ func boundBuffers(l net.Listener) {
 	if err != nil {
 		return
 	}
-	_ = raw.Control(func(fd uintptr) { // a socket of another kind keeps its buffers
-		_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF, sendBuffer)
-		_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, receiveBuffer)
+	_ = raw.Control(func(fd uintptr) { // a socket of another kind has other options
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent)
+		// Also ends a connection whose client is there but has no room for long.
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(maxPatience.Milliseconds()))
 	})
 }

@@ -66,19 +66,16 @@ func newRootHandler(o Options) (http.Handler, error) {
 
 // newPageHandler returns the handler of the page for people.
 func newPageHandler(snapshot func(context.Context) *inventory.Snapshot, shown *page.Page) http.Handler {
-	return &shared[*body]{
-		places: newPlaces(maxPageReaders),
-		pages: &pages[*body]{
-			snapshot:  snapshot,
-			transient: true,
-			make: func(s *inventory.Snapshot) (*body, error) {
-				content, err := shown.Render(s)
-				return &body{parts: []*part{{text: content}}}, err
-			},
+	return &shared{newPlaces(maxPageReaders), &pages{
+		snapshot:  snapshot,
+		transient: true,
+		make: func(s *inventory.Snapshot) (content, error) {
+			rendered, err := shown.Render(s)
+			page := &body{parts: []*part{{text: rendered}}}
+			return func(_ *http.Request, header http.Header) *body {
+				shown.SetHeader(header)
+				return page
+			}, err
 		},
-		body: func(content *body, _ *http.Request, header http.Header) *body {
-			shown.SetHeader(header)
-			return content
-		},
-	}
+	}}
 }

@@ -44,7 +44,7 @@ func newMetricsHandler(o Options, logs Logs) http.Handler {
 		parts:    make(map[string]*part),
 	}
 	m.exporter.MustRegister(versioncollector.NewCollector(wording.Program))
-	handler := &shared[*metricsPage]{places: newPlaces(o.MaxRequests), pages: &pages[*metricsPage]{snapshot: o.Snapshot, make: m.page}, body: m.body}
+	handler := &shared{newPlaces(o.MaxRequests), &pages{snapshot: o.Snapshot, make: m.page}}
 	if o.DisableExporterMetrics {
 		return handler
 	}
@@ -78,7 +78,7 @@ type family struct {
 }
 
 // page makes the page of a snapshot, with the metrics of the exporter itself.
-func (m *metrics) page(s *inventory.Snapshot) (*metricsPage, error) {
+func (m *metrics) page(s *inventory.Snapshot) (content, error) {
 	page := &metricsPage{snapshot: s, text: new(body)}
 	for text := range familyTexts(m.gathered(m.exporter, expfmt.FmtText)) {
 		name, _, _ := strings.Cut(strings.TrimPrefix(string(text), helpPrefix), " ")
@@ -110,7 +110,7 @@ func (m *metrics) page(s *inventory.Snapshot) (*metricsPage, error) {
 			own.text = own.text[:len(own.text)+len(f.part.text)]
 		}
 	}
-	return page, nil
+	return func(request *http.Request, header http.Header) *body { return m.body(page, request, header) }, nil
 }
 
 // helpPrefix is what each family of client_golang begins with.

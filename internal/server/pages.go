@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"net/http"
 	"sync"
 	"time"
 
@@ -14,24 +15,27 @@ const grace = time.Second
 
 var errBusy = errors.New("slow clients hold up the next answer: try again later")
 
+// content returns the body for a request of what a page holds, and sets the header of the answer.
+type content func(request *http.Request, header http.Header) *body
+
 // pages makes pages of snapshots, which clients share. At most two are in memory: the newest, and the one before while it is being
-// sent. P is what a page holds.
-type pages[P any] struct {
+// sent.
+type pages struct {
 	snapshot func(context.Context) *inventory.Snapshot
-	// make makes a page. It is not called twice at the same time.
-	make func(*inventory.Snapshot) (P, error)
+	// make makes the content of a page. It is not called twice at the same time.
+	make func(*inventory.Snapshot) (content, error)
 	// transient says that a page is not kept without readers.
 	transient bool
 
 	mu     sync.Mutex
 	asked  uint64 // how many snapshots were asked for
-	newest *sharedPage[P]
-	before *sharedPage[P] // nil unless it is being sent
+	newest *sharedPage
+	before *sharedPage // nil unless it is being sent
 }
 
 // sharedPage is a page and those who read it.
-type sharedPage[P any] struct {
-	content    P
+type sharedPage struct {
+	content    content
 	snapshot   *inventory.Snapshot
 	asked      uint64 // pages.asked when its snapshot was asked for
 	superseded time.Time
@@ -41,7 +45,7 @@ type sharedPage[P any] struct {
 
 // open returns a page whose snapshot overlaps the call, or is later. r reads it until it is closed. The error is errBusy if there was no
 // room for another page in time, context.Canceled if the client has gone, or one of make.
-func (p *pages[P]) open(ctx context.Context, r *reader) (*sharedPage[P], error) {
+func (p *pages) open(ctx context.Context, r *reader) (*sharedPage, error) {
 	for {
 		if err := p.makeRoom(ctx); err != nil {
 			return nil, err
@@ -61,7 +65,7 @@ func (p *pages[P]) open(ctx context.Context, r *reader) (*sharedPage[P], error) 
 }
 
 // makeRoom waits until only the newest page is being sent. It cuts off the readers of the one before when their grace is over.
-func (p *pages[P]) makeRoom(ctx context.Context) error {
+func (p *pages) makeRoom(ctx context.Context) error {
 	for {
 		p.mu.Lock()
 		before := p.before
@@ -85,7 +89,7 @@ func (p *pages[P]) makeRoom(ctx context.Context) error {
 }
 
 // dropBefore cuts off those who still read the page before the newest.
-func (p *pages[P]) dropBefore() {
+func (p *pages) dropBefore() {
 	if p.before == nil {
 		return
 	}
@@ -96,7 +100,7 @@ func (p *pages[P]) dropBefore() {
 }
 
 // of opens the page of a snapshot that was asked for as the asked-th one, or a later page. It returns nil if there is no room for it.
-func (p *pages[P]) of(snapshot *inventory.Snapshot, asked uint64, r *reader) (*sharedPage[P], error) {
+func (p *pages) of(snapshot *inventory.Snapshot, asked uint64, r *reader) (*sharedPage, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.newest == nil || p.newest.snapshot != snapshot && p.newest.asked < asked {
@@ -110,7 +114,7 @@ func (p *pages[P]) of(snapshot *inventory.Snapshot, asked uint64, r *reader) (*s
 		if last := p.newest; last != nil && len(last.readers) > 0 {
 			last.superseded, p.before = time.Now(), last
 		}
-		p.newest = &sharedPage[P]{
+		p.newest = &sharedPage{
 			content: content, snapshot: snapshot, asked: asked, readers: make(map[*reader]struct{}), unread: make(chan struct{}),
 		}
 	}
@@ -119,7 +123,7 @@ func (p *pages[P]) of(snapshot *inventory.Snapshot, asked uint64, r *reader) (*s
 }
 
 // close ends the reading of a page.
-func (p *pages[P]) close(read *sharedPage[P], r *reader) {
+func (p *pages) close(read *sharedPage, r *reader) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(read.readers, r)

@@ -1,7 +1,10 @@
 package server
 
 import (
+	"errors"
+	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
@@ -12,28 +15,40 @@ const maxPatience = 10 * time.Second
 
 // reader is a client that waits for an answer or is being sent one.
 type reader struct {
-	mu         sync.Mutex
-	controller *http.ResponseController
-	since      time.Time // when sending began; zero before it and after it
-	isCut      bool
+	conn net.Conn     // nil in a test without a connection
+	host netip.Prefix // where the client is
+
+	mu    sync.Mutex
+	since time.Time // when sending began; zero before it and after it
+	isCut bool
 }
 
-// cutOff ends the sending, if need be before it begins.
+func newReader(request *http.Request) *reader {
+	address, _ := netip.ParseAddrPort(request.RemoteAddr) // of vsock(7) there is only the zero Addr
+	bits := 32
+	if address.Addr().Is6() && !address.Addr().Is4In6() {
+		bits = 64 // who has one address has all of its network
+	}
+	host, _ := address.Addr().Unmap().WithZone("").Prefix(bits)
+	return &reader{conn: connectionOf(request), host: host}
+}
+
+// cutOff ends the sending, if need be before it begins. It closes the connection, as in HTTP/2 nothing less ends a write when the client
+// reads nothing.
 func (r *reader) cutOff() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.isCut = true
-	if !r.since.IsZero() {
-		_ = r.controller.SetWriteDeadline(time.Unix(1, 0)) // the connection may be gone
+	if !r.since.IsZero() && r.conn != nil {
+		abort(r.conn)
 	}
 }
 
-// begin begins the sending, for which there is a time limit. It returns false if the reader was cut off.
-func (r *reader) begin(patience time.Duration) bool {
+// begin begins the sending. It returns false if the reader was cut off.
+func (r *reader) begin() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.since = time.Now()
-	_ = r.controller.SetWriteDeadline(r.since.Add(patience)) // a recorder of a test has none
 	return !r.isCut
 }
 
@@ -61,10 +76,11 @@ func (r *reader) send(w http.ResponseWriter, request *http.Request, pieces [][]b
 		size += len(piece)
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(size))
-	if !r.begin(patience) {
+	if !r.begin() {
 		panic(http.ErrAbortHandler)
 	}
 	defer r.end()
+	defer time.AfterFunc(patience, r.cutOff).Stop()
 	if request.Method == http.MethodHead {
 		return
 	}
@@ -72,6 +88,9 @@ func (r *reader) send(w http.ResponseWriter, request *http.Request, pieces [][]b
 		if _, err := w.Write(piece); err != nil {
 			panic(http.ErrAbortHandler) // the client has a part: it must not take it for the whole
 		}
+	}
+	if err := http.NewResponseController(w).Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		panic(http.ErrAbortHandler)
 	}
 }
 
@@ -84,27 +103,37 @@ type places struct {
 
 func newPlaces(limit int) *places { return &places{limit: limit, taken: make(map[*reader]struct{})} }
 
-// take takes a place for a reader. If none is free, that of whoever has been sent an answer for longest is taken away, once its grace is
-// over. It returns false if there is none.
+// take takes a place for a reader. If none is free, another reader may have to give up its own. It returns false if there is none.
 func (p *places) take(r *reader) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.limit > 0 && len(p.taken) >= p.limit {
-		var slowest *reader
-		longest := grace
-		for other := range p.taken {
-			if sent := other.sentFor(); sent >= longest {
-				slowest, longest = other, sent
-			}
-		}
-		if slowest == nil {
+		other := p.yielding(r)
+		if other == nil {
 			return false
 		}
-		slowest.cutOff()
-		delete(p.taken, slowest)
+		other.cutOff()
+		delete(p.taken, other)
 	}
 	p.taken[r] = struct{}{}
 	return true
+}
+
+// yielding returns who must give up its place for a reader: whoever has been sent an answer for longest, of those whose grace is over
+// and those of a host that has more places than that of the reader would have. It returns nil if there is nobody.
+func (p *places) yielding(r *reader) *reader {
+	of := make(map[netip.Prefix]int) // places by host
+	for other := range p.taken {
+		of[other.host]++
+	}
+	var slowest *reader
+	longest := time.Duration(-1)
+	for other := range p.taken {
+		if sent := other.sentFor(); sent > longest && (sent >= grace || of[other.host] > of[r.host]+1) {
+			slowest, longest = other, sent
+		}
+	}
+	return slowest
 }
 
 // giveBack gives a place back.

@@ -101,10 +101,13 @@ func (s *Server) httpServer() *http.Server {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		HTTP2:             &http.HTTP2Config{MaxReceiveBufferPerConnection: 64 << 10, MaxReceiveBufferPerStream: 16 << 10},
-		ConnState:         s.conns.changed,
-		ConnContext:       withConnection,
-		ErrorLog:          slog.NewLogLogger(s.logs.Toolkit.Handler(), slog.LevelError),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxStreams, MaxReceiveBufferPerConnection: 64 << 10, MaxReceiveBufferPerStream: 16 << 10,
+			WriteByteTimeout: maxPatience,
+		},
+		ConnState:   s.conns.changed,
+		ConnContext: withConnection,
+		ErrorLog:    slog.NewLogLogger(s.logs.Toolkit.Handler(), slog.LevelError),
 	}
 }
 

@@ -11,16 +11,14 @@ import (
 const maxPageReaders = 40
 
 // shared serves pages to readers who share them.
-type shared[P any] struct {
+type shared struct {
 	places *places
-	pages  *pages[P]
-	// body returns the body of a page for a request, and sets its header.
-	body func(content P, request *http.Request, header http.Header) *body
+	pages  *pages
 }
 
 // ServeHTTP implements http.Handler.
-func (s *shared[P]) ServeHTTP(w http.ResponseWriter, request *http.Request) {
-	r := &reader{controller: http.NewResponseController(w)}
+func (s *shared) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	r := newReader(request)
 	if !s.places.take(r) {
 		http.Error(w, fmt.Sprintf("Limit of concurrent requests reached (%d), try again later.", s.places.limit), http.StatusServiceUnavailable)
 		return
@@ -44,7 +42,7 @@ func (s *shared[P]) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		return
 	}
 	header := w.Header()
-	body := s.body(page.content, request, header)
+	body := page.content(request, header)
 	header.Add("Vary", "Accept-Encoding")
 	pieces := body.text()
 	if takesGzip(request.Header) {
