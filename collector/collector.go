@@ -99,7 +99,7 @@ func (f *family) desc(names []string) *prometheus.Desc {
 // each calls add for each series of a family.
 func (f *family) each(r reading, add func(float64, labels)) {
 	if f.host != nil {
-		f.host(r, func(value float64, pairs ...string) { add(value, newLabels(pairs)) })
+		f.host(r, func(value float64, pairs ...string) { add(value, newLabels(pairs...)) })
 		return
 	}
 	of := func(listeners []inventory.Listener) {

@@ -18,12 +18,23 @@ type family struct {
 	about      subject
 	value      func(*inventory.Listener) (float64, bool)
 	afterwards bool
+	// whole says that every subject has a series, and that its value is always 1.
+	whole bool
 
 	// host adds the series about the host as a whole, whose labels have these names. same, unless it is nil, reports whether those
 	// of two snapshots are known to be the same.
 	host  func(reading, add)
 	names []string
 	same  func(a, b *inventory.Snapshot) bool
+}
+
+// header returns what the family begins with in the text format.
+func (f *family) header() string {
+	kind := "gauge"
+	if f.counter {
+		kind = "counter"
+	}
+	return "# HELP " + f.name + " " + f.help + "\n# TYPE " + f.name + " " + kind + "\n"
 }
 
 // reading is what one scrape has to show.
@@ -87,6 +98,7 @@ var families = []family{
 		help:  "Listening port: a TCP socket in state LISTEN, or a UDP socket that is bound and not connected. Always 1.",
 		about: listeners,
 		value: one,
+		whole: true,
 	},
 	{
 		name:  "host_listen_port_accept_queue_length",
@@ -125,6 +137,7 @@ var families = []family{
 		help:  "Holder of the listener: its process, systemd unit, container and pod, as far as they are known, and the user who owns the socket. Always 1.",
 		about: holders,
 		value: one,
+		whole: true,
 	},
 	{
 		name:  "host_listen_port_ipv6_only",
@@ -165,6 +178,7 @@ var families = []family{
 		help:  "Why the listener violates the registry: unregistered, reserved (for the team in service_name), bind or process. Always 1.",
 		about: violations,
 		value: one,
+		whole: true,
 	},
 	{
 		name: "host_listen_ports_omitted",

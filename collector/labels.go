@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"bytes"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,12 +13,12 @@ import (
 type labels struct{ names, values []string }
 
 // newLabels returns labels, given sorted as names and values in turns. Names that programs gave themselves may have any bytes.
-func newLabels(pairs []string) labels {
+func newLabels(pairs ...string) labels {
 	l := labels{make([]string, 0, len(pairs)/2), make([]string, 0, len(pairs)/2)}
-	for pair := range slices.Chunk(pairs, 2) {
-		if pair[1] != "" {
-			value := strings.ReplaceAll(strings.ToValidUTF8(pair[1], "\uFFFD"), separator, "\uFFFD")
-			l.names, l.values = append(l.names, pair[0]), append(l.values, value)
+	for n := 0; n < len(pairs); n += 2 {
+		if value := pairs[n+1]; value != "" {
+			value = strings.ReplaceAll(strings.ToValidUTF8(value, "\uFFFD"), separator, "\uFFFD")
+			l.names, l.values = append(l.names, pairs[n]), append(l.values, value)
 		}
 	}
 	return l
@@ -35,12 +36,12 @@ func (l labels) order() string {
 var escaper = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
 
 // text returns the labels in the text format.
-func (l labels) text() string {
+func (l labels) text() []byte {
 	if len(l.names) == 0 {
-		return ""
+		return nil
 	}
-	text := make([]byte, 0, 256)
-	text = append(text, '{')
+	var buffer [256]byte
+	text := append(buffer[:0], '{')
 	for n, name := range l.names {
 		if n > 0 {
 			text = append(text, ',')
@@ -48,7 +49,7 @@ func (l labels) text() string {
 		text = append(append(text, name...), `="`...)
 		text = append(append(text, escaper.Replace(l.values[n])...), '"')
 	}
-	return string(append(text, '}'))
+	return bytes.Clone(append(text, '}'))
 }
 
 // subject is what a family about listeners has a series for.
@@ -113,7 +114,7 @@ func (s subject) same(a, b *inventory.Listener) bool {
 
 // labelsOf returns the labels of a series of a listener that is about a holder with a uid, about a violation, or neither.
 func labelsOf(k inventory.Key, h inventory.Holder, uid string, v inventory.Verdict) labels {
-	return newLabels([]string{
+	return newLabels(
 		"address", k.Addr.Addr().String(),
 		"container_id", h.ContainerID,
 		"device", k.Device,
@@ -129,7 +130,7 @@ func labelsOf(k inventory.Key, h inventory.Holder, uid string, v inventory.Verdi
 		"service_name", v.Service,
 		"uid", uid,
 		"unit", h.Unit,
-	})
+	)
 }
 
 // manyHolders is the process label of the series for all holders that are not shown.

@@ -2,7 +2,6 @@ package collector
 
 import (
 	"bytes"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,15 +35,14 @@ type listener struct {
 	state *inventory.Listener
 	gone  bool
 	used  uint64 // Text.reads when it was last there
-	rows  [subjectCount][]*row
+	rows  [subjectCount][]row
 }
 
 // row is the labels of a series.
 type row struct {
-	of    *listener
-	used  uint64 // Text.reads when it was last there
-	order string // labels.order
-	text  string // labels.text
+	of    *listener // nil if it has other labels now
+	order string    // labels.order
+	text  []byte    // labels.text
 }
 
 // rows are sorted, as a registry of client_golang sorts series.
@@ -77,6 +75,7 @@ func (t *Text) Families(s *inventory.Snapshot) []Family {
 		case changed:
 			t.writeListeners(f)
 			t.keep(n)
+			t.share(n)
 		}
 		if len(t.texts[n]) > 0 {
 			all = append(all, Family{f.name, t.texts[n]})
@@ -119,23 +118,28 @@ func (t *Text) use(state *inventory.Listener, gone bool) {
 		t.known[state.Key] = l
 	}
 	for about := range subjectCount {
-		if isNew || !about.same(l.state, state) {
-			l.rows[about] = nil
-			for _, labels := range about.labels(state) {
-				l.rows[about] = append(l.rows[about], &row{of: l, order: labels.order(), text: labels.text()})
-			}
-			t.rows[about].fresh = append(t.rows[about].fresh, l.rows[about]...)
+		if !isNew && about.same(l.state, state) {
+			continue
 		}
-		for _, r := range l.rows[about] {
-			r.used = t.reads
+		for n := range l.rows[about] {
+			l.rows[about][n].of = nil
 		}
+		labels := about.labels(state)
+		l.rows[about] = make([]row, len(labels))
+		for n := range labels {
+			l.rows[about][n] = row{l, labels[n].order(), labels[n].text()}
+			t.rows[about].fresh = append(t.rows[about].fresh, &l.rows[about][n])
+		}
+	}
+	if gone && !l.gone { // it is in no family that shares its text
+		l.rows[listeners][0].text = bytes.Clone(l.rows[listeners][0].text)
 	}
 	l.state, l.gone, l.used = state, gone, t.reads
 }
 
-// update leaves out the rows that were not used in a read, and adds the fresh ones.
+// update leaves out the rows that were not there in a read, and adds the fresh ones.
 func (r *rows) update(read uint64) {
-	all := slices.DeleteFunc(r.all, func(r *row) bool { return r.used != read })
+	all := slices.DeleteFunc(r.all, func(r *row) bool { return r.of == nil || r.of.used != read })
 	if len(r.fresh) > 0 {
 		slices.SortFunc(r.fresh, func(a, b *row) int { return strings.Compare(a.order, b.order) })
 		old, fresh := all, r.fresh
@@ -168,8 +172,9 @@ func (t *Text) writeListeners(f *family) {
 // writeHost writes a family about the host.
 func (t *Text) writeHost(f *family, r reading) {
 	type series struct {
-		order, text string
-		value       float64
+		order string
+		text  []byte
+		value float64
 	}
 	var all []series
 	f.each(r, func(value float64, l labels) { all = append(all, series{l.order(), l.text(), value}) })
@@ -181,13 +186,9 @@ func (t *Text) writeHost(f *family, r reading) {
 }
 
 // add writes a series, after the family's header if it is the first one.
-func (t *Text) add(f *family, labels string, value float64) {
+func (t *Text) add(f *family, labels []byte, value float64) {
 	if len(t.scratch) == 0 {
-		kind := "gauge"
-		if f.counter {
-			kind = "counter"
-		}
-		t.scratch = fmt.Appendf(t.scratch, "# HELP %s %s\n# TYPE %s %s\n", f.name, f.help, f.name, kind)
+		t.scratch = append(t.scratch, f.header()...)
 	}
 	t.scratch = append(t.scratch, f.name...)
 	t.scratch = append(t.scratch, labels...)
@@ -205,5 +206,22 @@ func (t *Text) add(f *family, labels string, value float64) {
 func (t *Text) keep(family int) {
 	if !bytes.Equal(t.texts[family], t.scratch) {
 		t.texts[family] = bytes.Clone(t.scratch)
+	}
+}
+
+// share lets the rows share the memory of the family's text, if it has all of them. Otherwise they would take as much again.
+func (t *Text) share(n int) {
+	f := &families[n]
+	if !f.whole {
+		return
+	}
+	at := len(f.header())
+	for _, r := range t.rows[f.about].all {
+		if r.of.gone {
+			continue
+		}
+		at += len(f.name)
+		r.text = t.texts[n][at : at+len(r.text) : at+len(r.text)]
+		at += len(r.text) + len(" 1\n")
 	}
 }
