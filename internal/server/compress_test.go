@@ -1,8 +1,8 @@
 package server
 
 import (
-	"compress/gzip"
 	"context"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -29,7 +29,7 @@ func askedWith(t *testing.T, handler http.Handler, acceptEncoding ...string) *ht
 func handlerOf(make func(*inventory.Snapshot) (*body, error)) http.Handler {
 	return &shared{newPlaces(0), &pages{snapshot: defaults().Snapshot, make: func(s *inventory.Snapshot) (content, error) {
 		b, err := make(s)
-		return func(*http.Request, http.Header) *body { return b }, err
+		return func(context.Context, *http.Request, http.Header) (*body, error) { return b, nil }, err
 	}}}
 }
 

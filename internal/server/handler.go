@@ -72,9 +72,9 @@ func newPageHandler(snapshot func(context.Context) *inventory.Snapshot, shown *p
 		make: func(s *inventory.Snapshot) (content, error) {
 			rendered, err := shown.Render(s)
 			page := &body{parts: []*part{{text: rendered}}}
-			return func(_ *http.Request, header http.Header) *body {
+			return func(_ context.Context, _ *http.Request, header http.Header) (*body, error) {
 				shown.SetHeader(header)
-				return page
+				return page, nil
 			}, err
 		},
 	}}

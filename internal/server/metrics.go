@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,6 +41,7 @@ func newMetricsHandler(o Options, logs Logs) http.Handler {
 		exporter: prometheus.NewRegistry(),
 		text:     collector.NewText(logs.Dropped),
 		parts:    make(map[string]*part),
+		protobuf: make(chan struct{}, 1),
 	}
 	m.exporter.MustRegister(versioncollector.NewCollector(wording.Program))
 	handler := &shared{newPlaces(o.MaxRequests), &pages{snapshot: o.Snapshot, make: m.page}}
@@ -60,7 +60,7 @@ type metrics struct {
 	exporter *prometheus.Registry // of the exporter itself
 	text     *collector.Text
 	parts    map[string]*part // of the last page, by family of the listeners
-	protobuf sync.Mutex       // held while a page is made in protobuf: its metrics take more memory than all pages
+	protobuf chan struct{}    // full while a page is made in protobuf: its metrics take more memory than all pages
 }
 
 // metricsPage is the page of a snapshot.
@@ -110,7 +110,9 @@ func (m *metrics) page(s *inventory.Snapshot) (content, error) {
 			own.text = own.text[:len(own.text)+len(f.part.text)]
 		}
 	}
-	return func(request *http.Request, header http.Header) *body { return m.body(page, request, header) }, nil
+	return func(ctx context.Context, request *http.Request, header http.Header) (*body, error) {
+		return m.body(ctx, page, request, header)
+	}, nil
 }
 
 // helpPrefix is what each family of client_golang begins with.
@@ -165,7 +167,7 @@ func (r *recorder) Write(content []byte) (int, error) { return r.content.Write(c
 
 // body returns a page in the format that a request asks for. With name[], which promhttp has too, it is of these families and in the
 // text format: no two such bodies could be shared, so they must cost nothing.
-func (m *metrics) body(page *metricsPage, request *http.Request, header http.Header) *body {
+func (m *metrics) body(ctx context.Context, page *metricsPage, request *http.Request, header http.Header) (*body, error) {
 	header.Add("Vary", "Accept")
 	names := request.URL.Query()["name[]"]
 	format := expfmt.NegotiateAccept(request.Header, expfmt.FmtProtoDelim, expfmt.FmtText)
@@ -175,9 +177,9 @@ func (m *metrics) body(page *metricsPage, request *http.Request, header http.Hea
 	header.Set("Content-Type", string(format))
 	switch {
 	case format.FormatType() == expfmt.TypeProtoDelim:
-		return m.inProtobuf(page)
+		return m.inProtobuf(ctx, page)
 	case len(names) == 0:
-		return page.text
+		return page.text, nil
 	}
 	some := new(body)
 	for _, f := range page.families {
@@ -185,13 +187,19 @@ func (m *metrics) body(page *metricsPage, request *http.Request, header http.Hea
 			some.parts = append(some.parts, f.part)
 		}
 	}
-	return some
+	return some, nil
 }
 
 // inProtobuf returns a page in protobuf. Its families are gathered one by one, so that the metrics of only one are in memory.
-func (m *metrics) inProtobuf(page *metricsPage) *body {
-	m.protobuf.Lock()
-	defer m.protobuf.Unlock()
+func (m *metrics) inProtobuf(ctx context.Context, page *metricsPage) (*body, error) {
+	select {
+	case m.protobuf <- struct{}{}:
+		defer func() { <-m.protobuf }()
+	case <-ctx.Done():
+	}
+	if ctx.Err() != nil { // a page that nobody waits for costs no time and no memory
+		return nil, context.Cause(ctx)
+	}
 	if page.protobuf == nil {
 		gatherers := []prometheus.Gatherer{m.exporter}
 		for _, c := range collector.New(func(context.Context) *inventory.Snapshot { return page.snapshot }, m.logs.Dropped).ByFamily() {
@@ -207,7 +215,7 @@ func (m *metrics) inProtobuf(page *metricsPage) *body {
 		}
 		page.protobuf = made
 	}
-	return page.protobuf
+	return page.protobuf, nil
 }
 
 // budget returns the time in which a scrape must have been read: its timeout less half a second for the way, but at least half of it.

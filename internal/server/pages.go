@@ -15,8 +15,9 @@ const grace = time.Second
 
 var errBusy = errors.New("slow clients hold up the next answer: try again later")
 
-// content returns the body for a request of what a page holds, and sets the header of the answer.
-type content func(request *http.Request, header http.Header) *body
+// content returns the body for a request of what a page holds, and sets the header of the answer. The error is that of a context that is
+// done before.
+type content func(ctx context.Context, request *http.Request, header http.Header) (*body, error)
 
 // pages makes pages of snapshots, which clients share. At most two are in memory: the newest, and the one before while it is being
 // sent.
@@ -43,9 +44,11 @@ type sharedPage struct {
 	unread     chan struct{} // closed when it is superseded and no reader is left
 }
 
-// open returns a page whose snapshot overlaps the call, or is later. r reads it until it is closed. The error is errBusy if there was no
-// room for another page in time, context.Canceled if the client has gone, or one of make.
-func (p *pages) open(ctx context.Context, r *reader) (*sharedPage, error) {
+// open returns a page whose snapshot overlaps the call, or is later. r reads it until it is closed. It must have been read in limit. The
+// error is errBusy if there was no room for another page in time, why r was canceled, or one of make.
+func (p *pages) open(r *reader, limit time.Duration) (*sharedPage, error) {
+	ctx, cancel := context.WithTimeout(r.ctx, limit)
+	defer cancel()
 	for {
 		if err := p.makeRoom(ctx); err != nil {
 			return nil, err
@@ -55,8 +58,8 @@ func (p *pages) open(ctx context.Context, r *reader) (*sharedPage, error) {
 		asked := p.asked
 		p.mu.Unlock()
 		snapshot := p.snapshot(ctx)
-		if errors.Is(ctx.Err(), context.Canceled) {
-			return nil, ctx.Err() // the client has gone
+		if r.ctx.Err() != nil {
+			return nil, context.Cause(r.ctx)
 		}
 		if opened, err := p.of(snapshot, asked, r); opened != nil || err != nil {
 			return opened, err

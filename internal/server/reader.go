@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -15,41 +16,50 @@ const maxPatience = 10 * time.Second
 
 // reader is a client that waits for an answer or is being sent one.
 type reader struct {
-	conn net.Conn     // nil in a test without a connection
-	host netip.Prefix // where the client is
+	ctx    context.Context // of getting the answer
+	cancel context.CancelCauseFunc
+	conn   net.Conn     // nil in a test without a connection
+	host   netip.Prefix // where the client is
 
 	mu    sync.Mutex
 	since time.Time // when sending began; zero before it and after it
-	isCut bool
 }
 
+// errCut is why a reader gets no answer.
+var errCut = errors.New("other clients need what this one has taken: try again later")
+
+// newReader returns the client of a request. The caller cancels it in the end.
 func newReader(request *http.Request) *reader {
+	ctx, cancel := context.WithCancelCause(request.Context())
 	address, _ := netip.ParseAddrPort(request.RemoteAddr) // of vsock(7) there is only the zero Addr
 	bits := 32
 	if address.Addr().Is6() && !address.Addr().Is4In6() {
 		bits = 64 // who has one address has all of its network
 	}
 	host, _ := address.Addr().Unmap().WithZone("").Prefix(bits)
-	return &reader{conn: connectionOf(request), host: host}
+	return &reader{ctx: ctx, cancel: cancel, conn: connectionOf(request), host: host}
 }
 
-// cutOff ends the sending, if need be before it begins. It closes the connection, as in HTTP/2 nothing less ends a write when the client
-// reads nothing.
+// cutOff ends the waiting or the sending. It closes the connection of who is being sent an answer, as in HTTP/2 nothing less ends a write
+// when the client reads nothing.
 func (r *reader) cutOff() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.isCut = true
+	r.cancel(errCut)
 	if !r.since.IsZero() && r.conn != nil {
 		abort(r.conn)
 	}
 }
 
-// begin begins the sending. It returns false if the reader was cut off.
+// begin begins the sending. It returns false if the reader was cut off, or has gone.
 func (r *reader) begin() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.ctx.Err() != nil {
+		return false
+	}
 	r.since = time.Now()
-	return !r.isCut
+	return true
 }
 
 // end ends the sending: from now on the connection serves another request.

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -19,30 +18,31 @@ type shared struct {
 // ServeHTTP implements http.Handler.
 func (s *shared) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	r := newReader(request)
+	defer r.cancel(nil)
 	if !s.places.take(r) {
 		http.Error(w, fmt.Sprintf("Limit of concurrent requests reached (%d), try again later.", s.places.limit), http.StatusServiceUnavailable)
 		return
 	}
 	defer s.places.giveBack(r)
-	ctx, cancel := context.WithTimeout(request.Context(), budget(request.Header))
-	defer cancel()
-	page, err := s.pages.open(ctx, r)
+	page, err := s.pages.open(r, budget(request.Header))
 	if page != nil {
 		defer s.pages.close(page, r)
 	}
-	if request.Context().Err() != nil {
-		return // the client has gone
+	header := w.Header()
+	var body *body
+	if err == nil {
+		body, err = page.content(r.ctx, request, header)
 	}
-	if err != nil {
-		code := http.StatusInternalServerError
-		if errors.Is(err, errBusy) {
-			code = http.StatusServiceUnavailable
-		}
-		http.Error(w, err.Error(), code)
+	switch {
+	case request.Context().Err() != nil:
+		return // the client has gone
+	case errors.Is(err, errBusy) || errors.Is(err, errCut):
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	header := w.Header()
-	body := page.content(request, header)
 	header.Add("Vary", "Accept-Encoding")
 	pieces := body.text()
 	if takesGzip(request.Header) {
