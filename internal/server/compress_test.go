@@ -1,8 +1,8 @@
 package server
 
 import (
-	"context"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"syscall"
 
@@ -29,21 +30,24 @@ const (
 	unsent = 32 << 10
 )
 
-// connections limits the open connections. When there are too many, it closes the one on which nothing has happened for longest.
+// connections limits the open connections. When there are too many, it closes one of the host that has most: that on which nothing has
+// happened for longest.
 type connections struct {
 	mu    sync.Mutex
 	open  map[net.Conn]*list.Element
-	quiet *list.List // of *connection, that on which nothing has happened for longest first
+	hosts map[netip.Prefix]int // how many connections each host has
+	quiet *list.List           // of *connection, that on which nothing has happened for longest first
 }
 
 // connection is an open connection.
 type connection struct {
 	net.Conn
+	host     netip.Prefix
 	requests int // that are being answered. It is not closed for others.
 }
 
 func newConnections() *connections {
-	return &connections{open: make(map[net.Conn]*list.Element), quiet: list.New()}
+	return &connections{open: make(map[net.Conn]*list.Element), hosts: make(map[netip.Prefix]int), quiet: list.New()}
 }
 
 // changed is called when a connection changes its state.
@@ -53,7 +57,9 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	element, known := c.open[conn]
 	switch {
 	case state == http.StateNew:
-		c.open[conn] = c.quiet.PushBack(&connection{Conn: conn})
+		host := hostOf(conn.RemoteAddr().String())
+		c.open[conn] = c.quiet.PushBack(&connection{Conn: conn, host: host})
+		c.hosts[host]++
 		if len(c.open) > maxConnections {
 			c.closeOne()
 		}
@@ -65,14 +71,25 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// closeOne closes the connection on which nothing has happened for longest and no request is being answered: the newest one, if need be.
+// closeOne closes a connection on which no request is being answered: the newest one, if need be.
 func (c *connections) closeOne() {
-	element := c.quiet.Front()
-	for element.Value.(*connection).requests > 0 {
-		element = element.Next()
+	var chosen *list.Element
+	for element := c.quiet.Front(); element != nil; element = element.Next() {
+		conn := element.Value.(*connection)
+		if conn.requests == 0 && (chosen == nil || c.hosts[conn.host] > c.hosts[chosen.Value.(*connection).host]) {
+			chosen = element
+		}
 	}
-	c.forget(element)
-	abort(element.Value.(*connection).Conn)
+	c.forget(chosen)
+	abort(chosen.Value.(*connection).Conn)
+}
+
+// hostOf returns the host of a client's address. Who has one address of IPv6 has a network of them, and vsock(7) has only the zero Prefix.
+func hostOf(address string) netip.Prefix {
+	parsed, _ := netip.ParseAddrPort(address)
+	host := parsed.Addr().Unmap().WithZone("")
+	prefix, _ := host.Prefix(min(host.BitLen(), 64))
+	return prefix
 }
 
 // abort closes a connection at once: without a goodbye of TLS, which could take seconds, and the kernel forgets what it has not sent.
@@ -87,7 +104,11 @@ func abort(conn net.Conn) {
 }
 
 func (c *connections) forget(element *list.Element) {
-	delete(c.open, element.Value.(*connection).Conn)
+	conn := element.Value.(*connection)
+	delete(c.open, conn.Conn)
+	if c.hosts[conn.host]--; c.hosts[conn.host] == 0 {
+		delete(c.hosts, conn.host)
+	}
 	c.quiet.Remove(element)
 }
 

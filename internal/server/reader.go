@@ -31,13 +31,7 @@ var errCut = errors.New("other clients need what this one has taken: try again l
 // newReader returns the client of a request. The caller cancels it in the end.
 func newReader(request *http.Request) *reader {
 	ctx, cancel := context.WithCancelCause(request.Context())
-	address, _ := netip.ParseAddrPort(request.RemoteAddr) // of vsock(7) there is only the zero Addr
-	bits := 32
-	if address.Addr().Is6() && !address.Addr().Is4In6() {
-		bits = 64 // who has one address has all of its network
-	}
-	host, _ := address.Addr().Unmap().WithZone("").Prefix(bits)
-	return &reader{ctx: ctx, cancel: cancel, conn: connectionOf(request), host: host}
+	return &reader{ctx: ctx, cancel: cancel, conn: connectionOf(request), host: hostOf(request.RemoteAddr)}
 }
 
 // cutOff ends the waiting or the sending. It closes the connection of who is being sent an answer, as in HTTP/2 nothing less ends a write

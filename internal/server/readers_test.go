@@ -280,6 +280,8 @@ func TestOfTooManyConnectionsTheQuietestIsClosed(t *testing.T) {
 	address := serve(t, o)
 	asking := ask(t, "127.0.0.1", address, "/metrics")
 	<-begun
+	other := ask(t, "127.0.0.2", address, healthyPath)
+	whole(t, other.answer(t))
 	idle := ask(t, "127.0.0.1", address, healthyPath)
 	whole(t, idle.answer(t))
 	for range maxConnections {
@@ -297,6 +299,10 @@ func TestOfTooManyConnectionsTheQuietestIsClosed(t *testing.T) {
 	if answer := ask(t, "127.0.0.1", address, healthyPath).answer(t); answer.StatusCode != http.StatusOK {
 		t.Errorf("a new connection: %s", answer.Status)
 	}
+	if _, err := io.WriteString(other, "GET "+healthyPath+" HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		t.Error(err)
+	}
+	whole(t, other.answer(t)) // of a host with fewer connections
 	close(proceed)
 	whole(t, asking.answer(t))
 }
