@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -112,22 +113,29 @@ func (c *connections) forget(element *list.Element) {
 	c.quiet.Remove(element)
 }
 
-// connectionKey is the key of a request's connection in its context.
-type connectionKey struct{}
-
-func withConnection(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(ctx, connectionKey{}, conn)
+// peer is a connection in the context of its requests.
+type peer struct {
+	net.Conn             // nil in a test without a connection
+	quick    atomic.Bool // it took its last answer within grace
 }
 
-// connectionOf returns the connection of a request, or nil in a test without one.
-func connectionOf(request *http.Request) net.Conn {
-	conn, _ := request.Context().Value(connectionKey{}).(net.Conn)
-	return conn
+// peerKey is the key of a peer in a context.
+type peerKey struct{}
+
+func withPeer(ctx context.Context, conn net.Conn) context.Context {
+	return context.WithValue(ctx, peerKey{}, &peer{Conn: conn})
+}
+
+func peerOf(request *http.Request) *peer {
+	if p, is := request.Context().Value(peerKey{}).(*peer); is {
+		return p
+	}
+	return new(peer)
 }
 
 // answer calls next to answer a request, and keeps its connection open meanwhile.
 func (c *connections) answer(next http.Handler, w http.ResponseWriter, request *http.Request) {
-	conn := connectionOf(request)
+	conn := peerOf(request).Conn
 	count := func(n int) {
 		c.mu.Lock()
 		defer c.mu.Unlock()

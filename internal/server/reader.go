@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -18,7 +17,8 @@ const maxPatience = 10 * time.Second
 type reader struct {
 	ctx    context.Context // of getting the answer
 	cancel context.CancelCauseFunc
-	conn   net.Conn     // nil in a test without a connection
+	peer   *peer
+	quick  bool         // peer.quick when the request came
 	host   netip.Prefix // where the client is
 
 	mu    sync.Mutex
@@ -31,7 +31,8 @@ var errCut = errors.New("other clients need what this one has taken: try again l
 // newReader returns the client of a request. The caller cancels it in the end.
 func newReader(request *http.Request) *reader {
 	ctx, cancel := context.WithCancelCause(request.Context())
-	return &reader{ctx: ctx, cancel: cancel, conn: connectionOf(request), host: hostOf(request.RemoteAddr)}
+	peer := peerOf(request)
+	return &reader{ctx: ctx, cancel: cancel, peer: peer, quick: peer.quick.Load(), host: hostOf(request.RemoteAddr)}
 }
 
 // cutOff ends the waiting or the sending. It closes the connection of who is being sent an answer, as in HTTP/2 nothing less ends a write
@@ -40,8 +41,8 @@ func (r *reader) cutOff() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cancel(errCut)
-	if !r.since.IsZero() && r.conn != nil {
-		abort(r.conn)
+	if !r.since.IsZero() && r.peer.Conn != nil {
+		abort(r.peer.Conn)
 	}
 }
 
@@ -96,6 +97,7 @@ func (r *reader) send(w http.ResponseWriter, request *http.Request, pieces [][]b
 	if err := http.NewResponseController(w).Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		panic(http.ErrAbortHandler)
 	}
+	r.peer.quick.Store(r.sentFor() < grace)
 }
 
 // places are for a limited number of readers, or for any number if the limit is 0.
@@ -123,8 +125,12 @@ func (p *places) take(r *reader) bool {
 	return true
 }
 
-// yielding returns who must give up its place for a reader: whoever has been sent an answer for longest, of those whose grace is over
-// and those of a host that has more places than that of the reader would have. It returns nil if there is nobody.
+// yielding returns who must give up its place for a reader: whoever has been sent an answer for longest, of those
+//   - whose grace is over
+//   - of a host that has more places than that of the reader would have
+//   - who are not known to be quick, while the reader is. A scraper keeps its connection: it is known.
+//
+// It returns nil if there is nobody.
 func (p *places) yielding(r *reader) *reader {
 	of := make(map[netip.Prefix]int) // places by host
 	for other := range p.taken {
@@ -133,7 +139,9 @@ func (p *places) yielding(r *reader) *reader {
 	var slowest *reader
 	longest := time.Duration(-1)
 	for other := range p.taken {
-		if sent := other.sentFor(); sent > longest && (sent >= grace || of[other.host] > of[r.host]+1) {
+		sent := other.sentFor()
+		isSlow := sent >= grace || sent >= grace/4 && r.quick && !other.quick
+		if sent > longest && (isSlow || of[other.host] > of[r.host]+1) {
 			slowest, longest = other, sent
 		}
 	}
