@@ -212,14 +212,11 @@ func holdersMillion(s settings, out io.Writer) (err error) {
 			}
 			others = append(others, on)
 		}
-		if err := settle(on); err != nil {
-			return err
-		}
-		p, err := on.page()
+		p, err := untilHeld(on, len(load.names))
 		if err == nil && !load.attributed(p) {
 			err = fmt.Errorf("%s does not show every holder", program)
 		}
-		if err != nil {
+		if err := errors.Join(err, settle(on)); err != nil {
 			return err
 		}
 		off, err := startExporter(program, s.path(program), "--no-collector.holder")

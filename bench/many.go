@@ -26,7 +26,7 @@ func scrapeMany(s settings, out io.Writer) error {
 	}
 	defer open.hold()
 	sides, bounds := []side{command("ss", "-Htuln")}, []ratio{{}}
-	var ours *exporter
+	var exporters []*exporter
 	for n, program := range s.programs() {
 		e, err := startReporting(s, program, count+n+1)
 		if err != nil {
@@ -37,9 +37,7 @@ func scrapeMany(s settings, out io.Writer) error {
 			return err
 		}
 		_, _ = fmt.Fprintf(out, "%s: %d samples\n", program, p.samples())
-		if program == product {
-			ours = e
-		}
+		exporters = append(exporters, e)
 		for _, c := range []client{prometheus2, prometheus3} {
 			for _, encoding := range encodings {
 				sides = append(sides, e.scrapeAs(c, encoding))
@@ -47,6 +45,7 @@ func scrapeMany(s settings, out io.Writer) error {
 			}
 		}
 	}
+	ours := exporters[0]
 	least, err := leastSides(s, ours, count)
 	if err != nil {
 		return err
@@ -64,7 +63,10 @@ func scrapeMany(s settings, out io.Writer) error {
 	title := fmt.Sprintf("Scrape of %d listeners with their holders", count)
 	missed := report(out, title, results, bounds[1:]...)
 
-	sides = append([]side{ours.scrape(identity), ours.scrapeAs(protobuf3, gzip)}, commands()...)
+	sides = append([]side{ours.scrape(identity)}, commands()...)
+	for _, e := range exporters {
+		sides = append(sides, e.scrapeAs(protobuf3, gzip))
+	}
 	libraries, err := startLibraries()
 	if err != nil {
 		return err

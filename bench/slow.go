@@ -68,7 +68,7 @@ func slowReaders(s settings, out io.Writer) error {
 		all = append(all, &reading{name: kinds[0].String(), program: before, kinds: kinds[:1]},
 			&reading{name: kinds[0].String(), program: before, readers: slowCount, kinds: kinds[:1]})
 	}
-	for range min(s.rounds, 3) {
+	for range min(s.rounds, 2) {
 		for _, r := range all {
 			if err := r.run(s, count); err != nil {
 				return fmt.Errorf("%s, %s, %d slow readers: %w", r.program, r.name, r.readers, err)
@@ -88,7 +88,7 @@ func (r *reading) run(s settings, listeners int) error {
 	if _, err := untilHeld(e, listeners); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(s.size(20, 2))*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(s.size(15, 2))*time.Second)
 	defer cancel()
 	var group sync.WaitGroup
 	for n := range r.readers {
