@@ -2,12 +2,12 @@
 package page
 
 import (
-	"bytes"
 	"crypto/sha256"
 	_ "embed" // for the page's parts
 	"encoding/base64"
 	"fmt"
 	"html/template"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -69,11 +69,10 @@ func (p *Page) SetHeader(header http.Header) {
 	header.Set("Cache-Control", "no-store")
 }
 
-// Render returns the page of a snapshot.
-func (p *Page) Render(s *inventory.Snapshot) ([]byte, error) {
-	var content bytes.Buffer
-	if err := p.template().Execute(&content, newView(s, p.options, p.now())); err != nil {
-		return nil, fmt.Errorf("render the page: %w", err)
+// Render writes the page of a snapshot.
+func (p *Page) Render(w io.Writer, s *inventory.Snapshot) error {
+	if err := p.template().Execute(w, newView(s, p.options, p.now())); err != nil {
+		return fmt.Errorf("render the page: %w", err)
 	}
-	return content.Bytes(), nil
+	return nil
 }

@@ -120,13 +120,10 @@ func pageOf(t testing.TB, s *inventory.Snapshot, o Options) http.Handler {
 	p := New(o)
 	p.now = func() time.Time { return sampleTime }
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		content, err := p.Render(s)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-			return
-		}
 		p.SetHeader(w.Header())
-		_, _ = w.Write(content)
+		if err := p.Render(w, s); err != nil {
+			t.Error(err)
+		}
 	})
 }
 

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/crc32"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 
 	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/gzip"
 )
 
 // part is a piece of a body. Bodies that follow each other share those that are equal.
@@ -22,49 +24,130 @@ type part struct {
 // deflate returns the part in DEFLATE format, without an end. It is compressed once. Without state between two calls nothing is kept
 // in memory, and parts can be put together in any order.
 func (p *part) deflate() []byte {
-	p.once.Do(func() {
-		var compressed bytes.Buffer
-		_ = flate.StatelessDeflate(&compressed, p.text, false, nil) // a Buffer takes everything
-		p.deflated = bytes.Clone(compressed.Bytes())                // without what the buffer has in reserve
-	})
+	p.once.Do(func() { p.deflated = deflate(p.text) })
 	return p.deflated
+}
+
+func deflate(text []byte) []byte {
+	var compressed bytes.Buffer
+	_ = flate.StatelessDeflate(&compressed, text, false, nil) // a Buffer takes everything
+	return bytes.Clone(compressed.Bytes())                    // without what the buffer has in reserve
 }
 
 // body is a body of an answer, which never changes.
 type body struct {
-	parts []*part
-	once  sync.Once
-	gzip  [][]byte
+	parts  []*part
+	once   sync.Once
+	packed *member // nil until somebody asks for it
 }
 
-// text returns the pieces of the body.
-func (b *body) text() [][]byte {
-	pieces := make([][]byte, len(b.parts))
-	for n, p := range b.parts {
-		pieces[n] = p.text
+// newPacked returns a body that is kept compressed only. Nearly all clients take gzip, and it takes a twentieth of the memory.
+func newPacked(fill func(io.Writer) error) (*body, error) {
+	packed := newMember()
+	if err := fill(packed); err != nil {
+		return nil, err
 	}
-	return pieces
+	packed.end()
+	return &body{packed: packed}, nil
 }
 
-// The ends of a gzip member (RFC 1952, section 2.3): a header without a name and a time, and an empty last block before the trailer.
-var (
-	gzipHeader = []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255}
-	lastBlock  = []byte{1, 0, 0, 0xff, 0xff}
-)
+// text returns the body as it is.
+func (b *body) text() sendable {
+	if b.parts == nil && b.packed != nil {
+		return (*unpacked)(b.packed)
+	}
+	all := make(pieces, len(b.parts))
+	for n, p := range b.parts {
+		all[n] = p.text
+	}
+	return all
+}
 
-// gzipped returns the pieces of the body as a gzip member. It is put together once.
-func (b *body) gzipped() [][]byte {
+// gzipped returns the compressed body. It is put together once.
+func (b *body) gzipped() sendable {
 	b.once.Do(func() {
-		pieces, sum, size := [][]byte{gzipHeader}, uint32(0), 0
-		for _, p := range b.parts {
-			pieces = append(pieces, p.deflate())
-			sum = crc32.Update(sum, crc32.IEEETable, p.text)
-			size += len(p.text)
+		if b.packed == nil {
+			packed := newMember()
+			for _, p := range b.parts {
+				packed.add(p.text, p.deflate())
+			}
+			packed.end()
+			b.packed = packed
 		}
-		trailer := binary.LittleEndian.AppendUint32(bytes.Clone(lastBlock), sum)
-		b.gzip = append(pieces, binary.LittleEndian.AppendUint32(trailer, uint32(size))) // modulo 2^32, as the RFC has it
 	})
-	return b.gzip
+	return b.packed.pieces
+}
+
+// sendable is what can be sent.
+type sendable interface {
+	size() int
+	write(w io.Writer) error
+}
+
+// pieces are sent one after the other.
+type pieces [][]byte
+
+func (p pieces) size() (sum int) {
+	for _, piece := range p {
+		sum += len(piece)
+	}
+	return sum
+}
+
+func (p pieces) write(w io.Writer) error {
+	for _, piece := range p {
+		if _, err := w.Write(piece); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// member is a member of gzip (RFC 1952, section 2.3).
+type member struct {
+	pieces pieces
+	sum    uint32
+	length int // uncompressed
+}
+
+func newMember() *member {
+	return &member{pieces: pieces{{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255}}} // a header without a name and a time
+}
+
+// Write implements io.Writer. What is written is compressed at once, without what was written before.
+func (m *member) Write(text []byte) (int, error) {
+	m.add(text, deflate(text))
+	return len(text), nil
+}
+
+func (m *member) add(text, deflated []byte) {
+	m.pieces = append(m.pieces, deflated)
+	m.sum = crc32.Update(m.sum, crc32.IEEETable, text)
+	m.length += len(text)
+}
+
+// end adds an empty last block and the trailer.
+func (m *member) end() {
+	trailer := binary.LittleEndian.AppendUint32([]byte{1, 0, 0, 0xff, 0xff}, m.sum)
+	m.pieces = append(m.pieces, binary.LittleEndian.AppendUint32(trailer, uint32(m.length))) // modulo 2^32, as the RFC has it
+}
+
+// unpacked is the content of a member.
+type unpacked member
+
+func (u *unpacked) size() int { return u.length }
+
+func (u *unpacked) write(w io.Writer) error {
+	var packed []io.Reader
+	for _, piece := range u.pieces {
+		packed = append(packed, bytes.NewReader(piece))
+	}
+	content, err := gzip.NewReader(io.MultiReader(packed...))
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, content)
+	return err
 }
 
 // takesGzip reports whether a client accepts gzip and does not prefer an uncompressed answer (RFC 9110, section 12.5.3). A client

@@ -1,8 +1,11 @@
 package server
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 
 	"github.com/prometheus/common/version"
@@ -70,8 +73,10 @@ func newPageHandler(snapshot func(context.Context) *inventory.Snapshot, shown *p
 		snapshot:  snapshot,
 		transient: true,
 		make: func(s *inventory.Snapshot) (content, error) {
-			rendered, err := shown.Render(s)
-			page := &body{parts: []*part{{text: rendered}}}
+			page, err := newPacked(func(w io.Writer) error {
+				buffered := bufio.NewWriterSize(w, 64<<10)
+				return errors.Join(shown.Render(buffered, s), buffered.Flush())
+			})
 			return func(_ context.Context, _ *http.Request, header http.Header) (*body, error) {
 				shown.SetHeader(header)
 				return page, nil

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"io"
 	"iter"
 	"net/http"
 	"net/url"
@@ -207,13 +208,12 @@ func (m *metrics) inProtobuf(ctx context.Context, page *metricsPage) (*body, err
 			registry.MustRegister(c)
 			gatherers = append(gatherers, registry)
 		}
-		made := new(body)
-		for _, g := range gatherers {
-			if content := m.gathered(g, expfmt.FmtProtoDelim); len(content) > 0 {
-				made.parts = append(made.parts, &part{text: content})
+		page.protobuf, _ = newPacked(func(w io.Writer) error {
+			for _, g := range gatherers {
+				_, _ = w.Write(m.gathered(g, expfmt.FmtProtoDelim))
 			}
-		}
-		page.protobuf = made
+			return nil
+		})
 	}
 	return page.protobuf, nil
 }

@@ -75,12 +75,8 @@ func (r *reader) sentFor() time.Duration {
 }
 
 // send sends a body. A client that does not take it in time is cut off.
-func (r *reader) send(w http.ResponseWriter, request *http.Request, pieces [][]byte, patience time.Duration) {
-	size := 0
-	for _, piece := range pieces {
-		size += len(piece)
-	}
-	w.Header().Set("Content-Length", strconv.Itoa(size))
+func (r *reader) send(w http.ResponseWriter, request *http.Request, body sendable, patience time.Duration) {
+	w.Header().Set("Content-Length", strconv.Itoa(body.size()))
 	if !r.begin() {
 		panic(http.ErrAbortHandler)
 	}
@@ -89,10 +85,8 @@ func (r *reader) send(w http.ResponseWriter, request *http.Request, pieces [][]b
 	if request.Method == http.MethodHead {
 		return
 	}
-	for _, piece := range pieces {
-		if _, err := w.Write(piece); err != nil {
-			panic(http.ErrAbortHandler) // the client has a part: it must not take it for the whole
-		}
+	if err := body.write(w); err != nil {
+		panic(http.ErrAbortHandler) // the client has a part: it must not take it for the whole
 	}
 	if err := http.NewResponseController(w).Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		panic(http.ErrAbortHandler)

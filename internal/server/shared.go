@@ -44,10 +44,10 @@ func (s *shared) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		return
 	}
 	header.Add("Vary", "Accept-Encoding")
-	pieces := body.text()
+	content := body.text()
 	if takesGzip(request.Header) {
 		header.Set("Content-Encoding", "gzip")
-		pieces = body.gzipped()
+		content = body.gzipped()
 	}
-	r.send(w, request, pieces, min(timeout(request.Header, maxPatience), maxPatience))
+	r.send(w, request, content, min(timeout(request.Header, maxPatience), maxPatience))
 }
