@@ -68,6 +68,7 @@ func TestTheServiceHasNoRightsAndStillSeesTheHost(t *testing.T) {
 		"ProcSubset":            "all",     // else /proc/sys cannot be seen
 		"Restart":               "always",
 		"MemoryMax":             "512M",
+		"Environment":           "GOMEMLIMIT=400MiB", // with which nobody who reads makes it reach MemoryMax
 	} {
 		if got := settings[key]; len(got) != 1 || got[0] != want {
 			t.Errorf("%s=%q, want %q", key, got, want)
