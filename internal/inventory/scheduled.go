@@ -24,7 +24,7 @@ const (
 	// readings that run at the same time slow each other down.
 	lateFactor = 5
 
-	// maxReaders is how many readings may run at the same time. Each one that hangs costs a thread, three descriptors and 100 KB.
+	// maxReaders is how many readings may run at the same time. Each one that hangs costs a thread, two descriptors and 100 KB.
 	// When so many hang, only namespaces whose last reading was quick are still read, one at a time. If such a one hangs too, none is.
 	maxReaders = 32
 	// maxSlowReaders is how many of them may be of namespaces whose last reading was slow: these have very many sockets, and reading

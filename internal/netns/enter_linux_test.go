@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -35,25 +36,28 @@ func anotherNamespace(t *testing.T) (fd int) {
 	return fd
 }
 
-// newThread returns a thread that leaves no descriptor behind.
-func newThread(t *testing.T) *Thread {
+// openHome returns the way home, and checks that visits leave no descriptor behind.
+func openHome(t *testing.T) *os.File {
 	t.Helper()
 	before := descriptors(t)
-	thread := new(Thread)
+	home, err := OpenHome("/proc")
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
-		thread.Close()
+		_ = home.Close()
 		if after := descriptors(t); after > before {
 			t.Errorf("%d descriptors were open before and %d after", before, after)
 		}
 	})
-	return thread
+	return home
 }
 
 func TestNoOtherGoroutineEverFindsItselfInTheNamespace(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		home := here(t)
 		namespace := anotherNamespace(t)
-		thread := newThread(t)
+		back := openHome(t)
 		var others sync.WaitGroup
 		var stop atomic.Bool
 		for range 16 {
@@ -68,7 +72,7 @@ func TestNoOtherGoroutineEverFindsItselfInTheNamespace(t *testing.T) {
 			})
 		}
 		for n := range 1000 {
-			err := thread.In(namespace, func() error {
+			err := Visit(back, namespace, func() error {
 				runtime.Gosched() // others may run, on other threads
 				if here(t) == home {
 					return errors.New("still at home")
@@ -84,9 +88,6 @@ func TestNoOtherGoroutineEverFindsItselfInTheNamespace(t *testing.T) {
 			if wantErr := n%100 == 97; wantErr != (err != nil) {
 				t.Fatalf("call %d: %v", n, err)
 			}
-			if n%10 == 0 {
-				thread = newThread(t)
-			}
 		}
 		stop.Store(true)
 		others.Wait()
@@ -97,7 +98,7 @@ func TestAThreadThatCannotComeBackEnds(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		home := here(t)
 		namespace := anotherNamespace(t)
-		thread := newThread(t)
+		back := openHome(t)
 		broken := errors.New("broken on purpose")
 		loseRights := func() error {
 			header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
@@ -119,7 +120,13 @@ func TestAThreadThatCannotComeBackEnds(t *testing.T) {
 		} {
 			t.Run(test.name, func(t *testing.T) {
 				tid := 0
-				err := thread.In(namespace, func() error { tid = unix.Gettid(); return test.do() })
+				err := errExited // unless Visit returns
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					err = Visit(back, namespace, func() error { tid = unix.Gettid(); return test.do() })
+				}()
+				<-done
 				if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 					t.Errorf("got the error %v, want %q", err, test.want)
 				}
@@ -133,12 +140,51 @@ func TestAThreadThatCannotComeBackEnds(t *testing.T) {
 				waitFor(t, "the thread is gone", func() bool { _, err := os.Stat(task); return errors.Is(err, os.ErrNotExist) })
 			})
 		}
-		if err := thread.In(-1, func() error { t.Error("entered nothing"); return nil }); !errors.Is(err, unix.EBADF) {
+		if err := Visit(back, -1, func() error { t.Error("entered nothing"); return nil }); !errors.Is(err, unix.EBADF) {
 			t.Errorf("a descriptor that is not open: %v", err)
 		}
-		thread.Close()
-		if err := thread.In(namespace, func() error { return nil }); !errors.Is(err, errThreadClosed) {
-			t.Errorf("after its end: %v", err)
+		if err := back.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := Visit(back, namespace, func() error { t.Error("no way back"); return nil }); !errors.Is(err, errNoHome) {
+			t.Errorf("without a way back: %v", err)
+		}
+	})
+}
+
+func TestAVisitFromTheFirstThreadIsOnAnother(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
+		home := here(t)
+		namespace := anotherNamespace(t)
+		back := openHome(t)
+		for start := time.Now(); ; {
+			onFirst := make(chan bool)
+			go func() {
+				runtime.LockOSThread()
+				defer runtime.UnlockOSThread()
+				first := unix.Gettid() == unix.Getpid()
+				defer func() { onFirst <- first }()
+				if !first {
+					return
+				}
+				if err := Visit(back, namespace, func() error {
+					if unix.Gettid() == unix.Getpid() || here(t) == home {
+						return errors.New("on the first thread, or at home")
+					}
+					return nil
+				}); err != nil {
+					t.Error(err)
+				}
+				if err := Visit(back, namespace, func() error { runtime.Goexit(); return nil }); !errors.Is(err, errExited) {
+					t.Errorf("the end of the goroutine: %v", err)
+				}
+			}()
+			if <-onFirst {
+				return
+			}
+			if time.Since(start) > time.Second {
+				t.Skip("no goroutine came to the first thread")
+			}
 		}
 	})
 }

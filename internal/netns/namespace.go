@@ -220,7 +220,7 @@ func (o *Namespace) hasWitness() bool {
 	return len(o.witnesses) > 0 && o.witnesses[0].exists() || o.alive()
 }
 
-// OpenNS returns a descriptor of the namespace, for [Thread.In]. The caller closes it. Unlike a witness it keeps the namespace
+// OpenNS returns a descriptor of the namespace, for [Visit]. The caller closes it. Unlike a witness it keeps the namespace
 // alive. It needs the right to trace the witness (ptrace(2), PTRACE_MODE_READ_FSCREDS), which as a rule is CAP_SYS_PTRACE.
 func (o *Namespace) OpenNS() (fd int, err error) {
 	o.mu.Lock()

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"os"
 	"sync"
 	"time"
 
@@ -18,19 +19,11 @@ const settleTime = 5 * time.Second
 type Namespaces struct {
 	procfs    string
 	finder    *netns.Finder
-	enters    bool // other namespaces are entered, and not read through procfs
-	netlink   bool // the exporter's own is read by netlink
+	home      *os.File // the exporter's own, if others are entered, and not read through procfs
+	netlink   bool     // the exporter's own is read by netlink
 	protocols []Protocol
 	found     map[uint64]Namespace // by serial number
-
-	mu   sync.Mutex
-	idle *visitor // the others are seldom needed
-}
-
-// visitor is what it takes to read a namespace by netlink. Readers that take turns use the same one.
-type visitor struct {
-	thread netns.Thread
-	buffer []byte
+	buffers   sync.Pool            // of *[receiveBuffer]byte: readers that take turns use the same one
 }
 
 // Namespace is a network namespace other than the main one. It may be used until a Find does not return it, and by a reader that
@@ -73,14 +66,10 @@ func OpenNamespaces(c Config) (n *Namespaces, notEntered error) {
 		netlink:   c.Source != "procfs",
 		protocols: c.Protocols,
 		found:     make(map[uint64]Namespace),
+		buffers:   sync.Pool{New: func() any { return new([receiveBuffer]byte) }},
 	}
 	if n.netlink {
-		notEntered = netns.CanEnter(c.Procfs)
-		if n.enters = notEntered == nil; n.enters {
-			first := n.visitor()
-			_ = first.thread.Open() // entering tries again
-			n.dismiss(first)
-		}
+		n.home, notEntered = netns.OpenHome(c.Procfs)
 	}
 	return n, notEntered
 }
@@ -104,7 +93,7 @@ func (n *Namespaces) Find() (found []Namespace, omitted int, err error) {
 			namespace.Owner = live.Group()
 		}
 		namespace.Signs = live.Comers()
-		if !n.enters {
+		if n.home == nil {
 			namespace.Signs = signsOf(namespace.Signs, live.ReadFile)
 		}
 		next[live.Serial] = namespace
@@ -128,58 +117,34 @@ func (n *Namespaces) open(live *netns.Namespace) Namespace {
 				namespace.Source, namespace.Leave = source, source.close
 			}
 		}
-	case n.enters:
-		var with *visitor
+	case n.home != nil:
 		var source *Netlink
 		source = newNetlink(n.procfs, func(do func() error) error {
-			if with == nil {
-				with = n.visitor()
-				source.buffer = with.buffer
+			if source.buffer == nil {
+				source.buffer = n.buffers.Get().(*[receiveBuffer]byte)[:]
 			}
-			return inside(live, &with.thread, do)
+			return n.inside(live, do)
 		}, nil, n.protocols...)
 		namespace.Source = &enteredSource{Source: source, tables: tables, protocols: n.protocols}
 		namespace.Leave = func() {
 			source.close()
-			if with != nil {
-				n.dismiss(with)
-				with = nil
+			if source.buffer != nil {
+				n.buffers.Put((*[receiveBuffer]byte)(source.buffer))
+				source.buffer = nil
 			}
 		}
 	}
 	return namespace
 }
 
-// visitor returns a visitor that nobody else uses, until dismiss.
-func (n *Namespaces) visitor() *visitor {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	v := n.idle
-	if v == nil {
-		v = &visitor{buffer: make([]byte, receiveBuffer)}
-	}
-	n.idle = nil
-	return v
-}
-
-func (n *Namespaces) dismiss(v *visitor) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.idle != nil { // more than one is seldom needed
-		v.thread.Close()
-		return
-	}
-	n.idle = v
-}
-
-// inside calls a function with the calling thread in a namespace. It is for a goroutine that ends soon: see [netns.Thread.InPlace].
-func inside(live *netns.Namespace, thread *netns.Thread, do func() error) error {
+// inside calls a function with the calling thread in a namespace. It is for a goroutine that ends soon: see [netns.Visit].
+func (n *Namespaces) inside(live *netns.Namespace, do func() error) error {
 	namespace, err := live.OpenNS()
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Close(namespace) }()
-	return thread.InPlace(namespace, do)
+	return netns.Visit(n.home, namespace, do)
 }
 
 // enteredSource reads a namespace that is entered. The right to open the namespace of one process says nothing about the next, so the

@@ -115,9 +115,9 @@ func TestANamespaceThatCannotBeEnteredIsReadThroughProcfs(t *testing.T) {
 		if got := one.Source.Name(); got != "netlink" {
 			t.Errorf("the source is %s, want netlink", got)
 		}
-		broken := n.visitor()
-		broken.thread.Close() // nothing can be entered from now on
-		n.dismiss(broken)
+		if err := n.home.Close(); err != nil { // nothing can be entered from now on
+			t.Fatal(err)
+		}
 		second := settle(t, 81, "").inode(t)
 		other := find(t, n)[second]
 		other.wantListener(t, 81)
