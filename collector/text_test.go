@@ -8,9 +8,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -64,7 +66,36 @@ func TestTextIsWhatPromhttpWrites(t *testing.T) {
 		s = changed(random, s)
 		checkText(t, text, s)
 	}
+	alike := *s
+	alike.Gone = append(alike.Gone, inventory.Listener{Key: key("udp", "[::]:65535", inventory.ScopeAny, inventory.RangeUser), Drops: 1})
+	checkText(t, text, &alike) // whose listeners are the same list
 	checkText(t, text, new(inventory.Snapshot))
+}
+
+// A text is megabytes, and a listener that is gone is remembered for an hour.
+func TestNothingKeepsAnEarlierTextInMemory(t *testing.T) {
+	text := NewText(nil)
+	portsText := func(s *inventory.Snapshot) weak.Pointer[byte] {
+		for _, family := range text.Families(s) {
+			if family.Name == "host_listen_port" {
+				return weak.Make(&family.Text[0])
+			}
+		}
+		t.Fatal("no port is in the text")
+		panic("unreachable")
+	}
+	before := portsText(example())
+	later := example()
+	later.Listeners, later.Gone = later.Listeners[1:], append(later.Gone, later.Listeners[0])
+	after := portsText(later)
+	runtime.GC()
+	if before.Value() != nil {
+		t.Error("the text that has the listener is still in memory")
+	}
+	if after.Value() == nil {
+		t.Error("the present text is not kept")
+	}
+	runtime.KeepAlive(text)
 }
 
 // changed returns a snapshot in which a few listeners are others than in s, as an inventory makes it: in a list of its own.
@@ -80,9 +111,10 @@ func changed(random *rand.Rand, s *inventory.Snapshot) *inventory.Snapshot {
 			continue
 		case 2:
 			l.Holders = append(append([]inventory.Holder(nil), l.Holders...), randomHolder(random))
-			l.ManyHolders = random.IntN(4) == 0
 		case 3:
-			l.Holders, l.ManyHolders = nil, false
+			l.Holders = nil
+		case 7:
+			l.ManyHolders = !l.ManyHolders
 		case 4:
 			l = judged(l, []string{"", inventory.ReasonBind, inventory.ReasonProcess}[random.IntN(3)], hostileNames[random.IntN(len(hostileNames))])
 		case 5:
@@ -113,7 +145,7 @@ func changed(random *rand.Rand, s *inventory.Snapshot) *inventory.Snapshot {
 }
 
 // hostileNames are names that programs, interfaces and namespaces can give themselves. No two are equal in the text.
-var hostileNames = []string{"", "eth0", "a b", "new\nline", `qu"ote`, `back\slash`, "!", "{}", "\xff", "ä", "\x01", "\u2028", `\n`}
+var hostileNames = []string{"", "eth0", "a b", "new\nline", `qu"ote`, `back\slash`, "!", "{}", "\xff", "ä", "\x01", "\u2028", `\n`, "a", "a\x00"}
 
 func randomHolder(random *rand.Rand) inventory.Holder {
 	name := func() string { return hostileNames[random.IntN(len(hostileNames))] }
