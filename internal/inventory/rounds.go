@@ -182,25 +182,25 @@ func (r *rounds) readSome(patience time.Duration) (changed bool, more int, err e
 	start := r.now() // not begun: finding the namespaces may take long, and they must still be read
 	if r.count == 1 {
 		patience = max(patience*19/20-r.findCost, roundTime) // the snapshot should still see the end
-		_, read := r.readEach(due, len(due), start, patience, patience)
+		_, read := r.readEach(due, len(due), start, patience)
 		changed = changed || read
 		for n := 0; n < len(r.running); n++ {
 			r.running[n].wait(patience - r.now().Sub(start))
 		}
 	} else {
-		begun, news := r.readEach(r.news(due), perRound/newsShare, start, roundTime/newsShare, roundTime)
-		_, others := r.readEach(due, perRound-begun, start, roundTime, roundTime)
+		begun, news := r.readEach(r.news(due), perRound/newsShare, start, roundTime/newsShare)
+		_, others := r.readEach(due, perRound-begun, start, roundTime)
 		changed = changed || news || others
 	}
 	return r.adopt() || changed, more, nil
 }
 
-// readEach reads namespaces of a queue, at most so many, and begins none when its share of the round's time is over. It returns
-// how many it has begun to read, and whether that changed anything.
-func (r *rounds) readEach(queue []*scheduled, most int, start time.Time, share, whole time.Duration) (begun int, changed bool) {
+// readEach reads namespaces of a queue, at most so many, and begins none when its patience, from the start of the round, is over. It
+// returns how many it has begun to read, and whether that changed anything.
+func (r *rounds) readEach(queue []*scheduled, most int, start time.Time, patience time.Duration) (begun int, changed bool) {
 	for _, s := range queue {
 		spent := r.now().Sub(start)
-		if begun == most || spent > share {
+		if begun == most || spent > patience {
 			break
 		}
 		if s.reading != nil || s.lastRound == r.count || !r.mayBegin(s) {
@@ -212,7 +212,7 @@ func (r *rounds) readEach(queue []*scheduled, most int, start time.Time, share, 
 		}
 		reading := s.begin(r.count)
 		r.running = append(r.running, reading)
-		reading.wait(min(turnTime, max(whole-spent, fairTime/2)))
+		reading.wait(min(turnTime, max(patience-spent, fairTime/2)))
 		changed = r.adopt() || changed
 	}
 	return begun, changed
