@@ -25,10 +25,10 @@ func askedWith(t *testing.T, handler http.Handler, acceptEncoding ...string) *ht
 	return recorder
 }
 
-// handlerOf returns a handler that serves what make makes.
-func handlerOf(make func(*inventory.Snapshot) (*body, error)) http.Handler {
+// handlerOf returns a handler that serves what page makes.
+func handlerOf(page func(*inventory.Snapshot) (*body, error)) http.Handler {
 	return &shared{newPlaces(0), &pages{snapshot: defaults().Snapshot, make: func(s *inventory.Snapshot) (content, error) {
-		b, err := make(s)
+		b, err := page(s)
 		return func(context.Context, *http.Request, http.Header) (*body, error) { return b, nil }, err
 	}}}
 }
