@@ -134,7 +134,7 @@ func (p *places) yielding(r *reader) *reader {
 	longest := time.Duration(-1)
 	for other := range p.taken {
 		sent := other.sentFor()
-		isSlow := sent >= grace || sent >= grace/4 && r.quick && !other.quick
+		isSlow := sent >= grace || r.quick && !other.quick
 		if sent > longest && (isSlow || of[other.host] > of[r.host]+1) {
 			slowest, longest = other, sent
 		}
