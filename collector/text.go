@@ -112,13 +112,12 @@ func (t *Text) read(s *inventory.Snapshot) {
 // use makes known that a listener is there.
 func (t *Text) use(state *inventory.Listener, gone bool) {
 	l := t.known[state.Key]
-	isNew := l == nil
-	if isNew {
+	if l == nil {
 		l = new(listener)
 		t.known[state.Key] = l
 	}
 	for about := range subjectCount {
-		if !isNew && about.same(l.state, state) {
+		if l.state != nil && about.same(l.state, state) {
 			continue
 		}
 		for n := range l.rows[about] {
@@ -141,17 +140,10 @@ func (t *Text) use(state *inventory.Listener, gone bool) {
 func (r *rows) update(read uint64) {
 	all := slices.DeleteFunc(r.all, func(r *row) bool { return r.of == nil || r.of.used != read })
 	if len(r.fresh) > 0 {
-		slices.SortFunc(r.fresh, func(a, b *row) int { return strings.Compare(a.order, b.order) })
-		old, fresh := all, r.fresh
-		all = make([]*row, 0, len(old)+len(fresh))
-		for len(old) > 0 && len(fresh) > 0 {
-			if old[0].order < fresh[0].order {
-				all, old = append(all, old[0]), old[1:]
-			} else {
-				all, fresh = append(all, fresh[0]), fresh[1:]
-			}
-		}
-		all = append(append(all, old...), fresh...)
+		byOrder := func(a, b *row) int { return strings.Compare(a.order, b.order) }
+		slices.SortFunc(r.fresh, byOrder)
+		all = append(all, r.fresh...)
+		slices.SortStableFunc(all, byOrder) // which merges what is sorted in little more than linear time
 	}
 	r.all, r.fresh = all, nil
 }
