@@ -28,17 +28,25 @@ type pages struct {
 	// transient says that a page is not kept without readers.
 	transient bool
 
+	making sync.Mutex // held while a page is made
+
 	mu     sync.Mutex
 	asked  uint64 // how many snapshots were asked for
+	latest taken  // of which the next page will be made: those who wait for it hold no snapshot of their own
 	newest *sharedPage
 	before *sharedPage // nil unless it is being sent
+}
+
+// taken is a snapshot.
+type taken struct {
+	*inventory.Snapshot
+	asked uint64 // pages.asked when it was asked for
 }
 
 // sharedPage is a page and those who read it.
 type sharedPage struct {
 	content    content
-	snapshot   *inventory.Snapshot
-	asked      uint64 // pages.asked when its snapshot was asked for
+	of         taken
 	superseded time.Time
 	readers    map[*reader]struct{}
 	unread     chan struct{} // closed when it is superseded and no reader is left
@@ -57,13 +65,22 @@ func (p *pages) open(r *reader, limit time.Duration) (*sharedPage, error) {
 		p.asked++
 		asked := p.asked
 		p.mu.Unlock()
-		snapshot := p.snapshot(ctx)
+		p.keep(taken{p.snapshot(ctx), asked})
 		if r.ctx.Err() != nil {
 			return nil, context.Cause(r.ctx)
 		}
-		if opened, err := p.of(snapshot, asked, r); opened != nil || err != nil {
+		if opened, err := p.since(asked, r); opened != nil || err != nil {
 			return opened, err
 		}
+	}
+}
+
+// keep keeps a snapshot unless there is a later one.
+func (p *pages) keep(s taken) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.asked > p.latest.asked {
+		p.latest = s
 	}
 }
 
@@ -102,27 +119,38 @@ func (p *pages) dropBefore() {
 	p.before = nil
 }
 
-// of opens the page of a snapshot that was asked for as the asked-th one, or a later page. It returns nil if there is no room for it.
-func (p *pages) of(snapshot *inventory.Snapshot, asked uint64, r *reader) (*sharedPage, error) {
+// since opens a page of the snapshot that was asked for as the asked-th one, or of a later one. It returns nil if there is no room for it.
+func (p *pages) since(asked uint64, r *reader) (*sharedPage, error) {
+	p.making.Lock()
+	defer p.making.Unlock()
+	if r.ctx.Err() != nil {
+		return nil, context.Cause(r.ctx)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.newest == nil || p.newest.snapshot != snapshot && p.newest.asked < asked {
-		if p.before != nil {
+	if p.newest == nil || p.newest.of.asked < asked && p.newest.of.Snapshot != p.latest.Snapshot {
+		s := p.latest
+		if p.before != nil || s.Snapshot == nil {
 			return nil, nil
 		}
-		content, err := p.make(snapshot)
+		made, err := p.made(s.Snapshot)
 		if err != nil {
 			return nil, err
 		}
 		if last := p.newest; last != nil && len(last.readers) > 0 {
 			last.superseded, p.before = time.Now(), last
 		}
-		p.newest = &sharedPage{
-			content: content, snapshot: snapshot, asked: asked, readers: make(map[*reader]struct{}), unread: make(chan struct{}),
-		}
+		p.newest = &sharedPage{content: made, of: s, readers: make(map[*reader]struct{}), unread: make(chan struct{})}
 	}
 	p.newest.readers[r] = struct{}{}
 	return p.newest, nil
+}
+
+// made makes the content of a page. Meanwhile others can read.
+func (p *pages) made(s *inventory.Snapshot) (content, error) {
+	p.mu.Unlock()
+	defer p.mu.Lock()
+	return p.make(s)
 }
 
 // close ends the reading of a page.
@@ -136,6 +164,8 @@ func (p *pages) close(read *sharedPage, r *reader) {
 		p.before = nil
 		close(read.unread)
 	case read == p.newest && p.transient:
-		p.newest = nil
+		if p.newest = nil; p.latest == read.of {
+			p.latest = taken{}
+		}
 	}
 }

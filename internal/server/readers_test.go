@@ -11,12 +11,14 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/google/go-cmp/cmp"
 	dto "github.com/prometheus/client_model/go"
@@ -411,4 +413,54 @@ func TestAPanicLeavesThePagesUsable(t *testing.T) {
 	if body := bodyOf(t, askedWith(t, handler)); body != "a page" {
 		t.Errorf("after a panic: %q", body)
 	}
+}
+
+// Snapshots of a host with many listeners are large.
+func TestThoseWhoWaitForAPageHoldNoSnapshot(t *testing.T) {
+	const clients = 20
+	var mu sync.Mutex
+	var taken []weak.Pointer[inventory.Snapshot]
+	making, end := make(chan struct{}, clients), make(chan struct{})
+	handler := &shared{newPlaces(0), &pages{
+		snapshot: func(context.Context) *inventory.Snapshot {
+			mu.Lock()
+			defer mu.Unlock()
+			s := &inventory.Snapshot{Listeners: make([]inventory.Listener, 1)}
+			taken = append(taken, weak.Make(s))
+			return s
+		},
+		make: func(*inventory.Snapshot) (content, error) {
+			making <- struct{}{}
+			<-end
+			return func(context.Context, *http.Request, http.Header) (*body, error) { return new(body), nil }, nil
+		},
+	}}
+	var readers sync.WaitGroup
+	for range clients {
+		readers.Go(func() { askedWith(t, handler) })
+	}
+	<-making
+	count := func() (all, alive int) {
+		mu.Lock()
+		defer mu.Unlock()
+		runtime.GC()
+		for _, s := range taken {
+			if s.Value() != nil {
+				alive++
+			}
+		}
+		return len(taken), alive
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		all, alive := count()
+		if all == clients && alive <= 2 { // that of the page that is being made, and the one of the next page
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("of %d snapshots %d are alive, want 2 of %d", all, alive, clients)
+			break
+		}
+	}
+	close(end)
+	readers.Wait()
 }
