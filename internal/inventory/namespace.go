@@ -131,7 +131,9 @@ type openListener struct {
 // most returns how many listeners appendListeners appends at most.
 func (n *namespace) most() (most int) {
 	for _, l := range n.ledgers {
-		most += len(l.listeners)
+		if !l.failed { // else it may still be read
+			most += len(l.listeners)
+		}
 	}
 	return most
 }
