@@ -222,17 +222,18 @@ func startWithALargePage(t *testing.T) *program.Exporter {
 	return program.Start(t, "--path.procfs="+procfs, "--no-collector.holder")
 }
 
-func TestASignalCutsOffAScrapeThatIsNotRead(t *testing.T) {
+// What is not taken within 10 s is cut off in any case.
+func TestAScrapeThatIsNotReadHoldsUpNoEnd(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes 15 s")
+		t.Skip("takes 10 s")
 	}
 	t.Parallel()
 	e := startWithALargePage(t)
 	unreadScrape(t, e)
 	unreadScrape(t, e)
 	endsInTime(t, e)
-	if lines := e.Logged("cut off", "requests=2"); len(lines) != 1 {
-		t.Errorf("want a line about the 2 requests that were cut off:\n%s", e.Stderr.String())
+	if lines := e.Logged("cut off"); len(lines) != 0 {
+		t.Errorf("want no line about requests that were cut off at the end:\n%s", e.Stderr.String())
 	}
 }
 
