@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -152,39 +151,47 @@ func TestAThreadThatCannotComeBackEnds(t *testing.T) {
 	})
 }
 
+// onFirstThread has what the process's first thread is to do.
+var onFirstThread = make(chan func())
+
+func init() { runtime.LockOSThread() } // the main goroutine, which is on the first thread
+
+func TestMain(m *testing.M) {
+	code := make(chan int)
+	go func() { code <- m.Run() }()
+	for {
+		select {
+		case do := <-onFirstThread:
+			do()
+		case c := <-code:
+			os.Exit(c)
+		}
+	}
+}
+
 func TestAVisitFromTheFirstThreadIsOnAnother(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		home := here(t)
 		namespace := anotherNamespace(t)
 		back := openHome(t)
-		for start := time.Now(); ; {
-			onFirst := make(chan bool)
-			go func() {
-				runtime.LockOSThread()
-				defer runtime.UnlockOSThread()
-				first := unix.Gettid() == unix.Getpid()
-				defer func() { onFirst <- first }()
-				if !first {
-					return
-				}
-				if err := Visit(back, namespace, func() error {
-					if unix.Gettid() == unix.Getpid() || here(t) == home {
-						return errors.New("on the first thread, or at home")
-					}
-					return nil
-				}); err != nil {
-					t.Error(err)
-				}
-				if err := Visit(back, namespace, func() error { runtime.Goexit(); return nil }); !errors.Is(err, errExited) {
-					t.Errorf("the end of the goroutine: %v", err)
-				}
-			}()
-			if <-onFirst {
-				return
+		done := make(chan struct{})
+		onFirstThread <- func() {
+			defer close(done)
+			if unix.Gettid() != unix.Getpid() {
+				t.Error("this is not the first thread")
 			}
-			if time.Since(start) > time.Second {
-				t.Skip("no goroutine came to the first thread")
+			if err := Visit(back, namespace, func() error {
+				if unix.Gettid() == unix.Getpid() || here(t) == home {
+					return errors.New("on the first thread, or at home")
+				}
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
+			if err := Visit(back, namespace, func() error { runtime.Goexit(); return nil }); !errors.Is(err, errExited) {
+				t.Errorf("the end of the goroutine: %v", err)
 			}
 		}
+		<-done
 	})
 }
