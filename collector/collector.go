@@ -104,7 +104,7 @@ func (f *family) each(r reading, add func(float64, labels)) {
 	}
 	of := func(listeners []inventory.Listener) {
 		for i := range listeners {
-			if value, has := f.value(&listeners[i]); has {
+			if value, has := f.valueOf(&listeners[i]); has {
 				for _, l := range f.about.labels(&listeners[i]) {
 					add(value, l)
 				}

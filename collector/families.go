@@ -8,18 +8,16 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
 
-// family is a metric family. It has either about and value, or host.
+// family is a metric family. It is about listeners, or it has host.
 type family struct {
 	name, help string
 	counter    bool // not a gauge
 
-	// about is what there is a series for, and value its value, or false if there is none after all. afterwards says that there is
-	// one for a while after the listener is gone.
+	// about is what there is a series for, and value its value, or false if there is none after all. Without value it is always 1.
+	// afterwards says that there is one for a while after the listener is gone.
 	about      subject
 	value      func(*inventory.Listener) (float64, bool)
 	afterwards bool
-	// whole says that every subject has a series, and that its value is always 1.
-	whole bool
 
 	// host adds the series about the host as a whole, whose labels have these names. same, unless it is nil, reports whether those
 	// of two snapshots are known to be the same.
@@ -35,6 +33,14 @@ func (f *family) header() string {
 		kind = "counter"
 	}
 	return "# HELP " + f.name + " " + f.help + "\n# TYPE " + f.name + " " + kind + "\n"
+}
+
+// valueOf returns the value for a listener, or false if there is no series.
+func (f *family) valueOf(l *inventory.Listener) (float64, bool) {
+	if f.value == nil {
+		return 1, true
+	}
+	return f.value(l)
 }
 
 // reading is what one scrape has to show.
@@ -97,8 +103,6 @@ var families = []family{
 		name:  "host_listen_port",
 		help:  "Listening port: a TCP socket in state LISTEN, or a UDP socket that is bound and not connected. Always 1.",
 		about: listeners,
-		value: one,
-		whole: true,
 	},
 	{
 		name:  "host_listen_port_accept_queue_length",
@@ -136,8 +140,6 @@ var families = []family{
 		name:  "host_listen_port_holder_info",
 		help:  "Holder of the listener: its process, systemd unit, container and pod, as far as they are known, and the user who owns the socket. Always 1.",
 		about: holders,
-		value: one,
-		whole: true,
 	},
 	{
 		name:  "host_listen_port_ipv6_only",
@@ -177,8 +179,6 @@ var families = []family{
 		name:  "host_listen_port_violation",
 		help:  "Why the listener violates the registry: unregistered, reserved (for the team in service_name), bind or process. Always 1.",
 		about: violations,
-		value: one,
-		whole: true,
 	},
 	{
 		name: "host_listen_ports_omitted",
@@ -268,9 +268,6 @@ func compliance(host func(*inventory.Compliance, add)) func(reading, add) {
 		}
 	}
 }
-
-// one is the value of series that only have labels to say something.
-func one(*inventory.Listener) (float64, bool) { return 1, true }
 
 func boolean(b bool) float64 {
 	if b {

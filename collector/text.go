@@ -155,7 +155,7 @@ func (t *Text) writeListeners(f *family) {
 		if r.of.gone && !f.afterwards {
 			continue
 		}
-		if value, has := f.value(r.of.state); has {
+		if value, has := f.valueOf(r.of.state); has {
 			t.add(f, r.text, value)
 		}
 	}
@@ -204,7 +204,7 @@ func (t *Text) keep(family int) {
 // share lets the rows share the memory of the family's text, if it has all of them. Otherwise they would take as much again.
 func (t *Text) share(n int) {
 	f := &families[n]
-	if !f.whole {
+	if f.value != nil {
 		return
 	}
 	at := len(f.header())

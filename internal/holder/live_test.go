@@ -108,7 +108,7 @@ func TestInsideACgroupNamespaceTheWholeHierarchyStillNamesUnits(t *testing.T) {
 		fds, below := pair(t), pair(t)
 		s, posing := known(t, fds[0]), known(t, below[0])
 		netnstest.HandOver(t, netnstest.Program{Name: "demo", Cgroup: server, Sockets: fds})
-		netnstest.HandOver(t, netnstest.Program{Name: "posing", Cgroup: group.Beside(t, "exporter.service/ssh.service"), Sockets: below})
+		netnstest.HandOver(t, netnstest.Program{Name: "posing", Cgroup: group.Sibling(t, "exporter.service/ssh.service"), Sockets: below})
 		group.Inside(t, func() {
 			cmd := exec.Command("/proc/self/exe", "-test.v", "-test.run=^"+t.Name()+"$")
 			cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d %d", groupVariable, server.ID, s.Inode, posing.Inode))

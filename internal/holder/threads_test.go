@@ -163,7 +163,7 @@ func TestTheProcessesOfAThreadedCgroupAreThoseWithThreadsInIt(t *testing.T) {
 	}
 	netnstest.RunAsHost(t, func(t *testing.T) {
 		group := netnstest.NewCgroup(t, "demo.service")
-		threaded := group.Beside(t, "demo.service/emulator")
+		threaded := group.Sibling(t, "demo.service/emulator")
 		if err := os.WriteFile(threaded.Dir+"/cgroup.type", []byte("threaded"), 0o644); err != nil {
 			t.Fatal(err)
 		}

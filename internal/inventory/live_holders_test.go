@@ -175,7 +175,7 @@ var changes = []struct {
 			return func() {
 				other.Add(t, before.PID)
 				group.Remove(t)
-				group.Beside(t, "demo.service") // with the same path
+				group.Sibling(t, "demo.service") // with the same path
 			}
 		},
 		want: held("before", "other.service"),
@@ -223,7 +223,7 @@ func TestWhoServesAHandedOverSocketIsItsHolderAndNotPID1(t *testing.T) {
 			w := watch(t, usualView, rights)
 			parent, server := pick(w, parent, onlyUnit), pick(w, server, onlyUnit)
 			w.want(t, 8000, parent)
-			service := socket.Beside(t, "foo.service")
+			service := socket.Sibling(t, "foo.service")
 			process := netnstest.Start(t, netnstest.Program{Name: "foo", Cgroup: service, UID: serviceUser, Sockets: []int{fd}})
 			watch(t, usualView, rights).want(t, 8000, server)
 			w.wantSoon(t, 8000, parent, server)

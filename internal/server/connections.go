@@ -43,14 +43,37 @@ type connections struct {
 
 // connection is an open connection.
 type connection struct {
-	net.Conn
+	net.Conn // nil in a test without a connection
 	host     netip.Prefix
-	quick    bool // it took its last answer within grace
-	requests int  // that are being answered. It is not closed for others.
+	quick    atomic.Bool // its client took its last answer within grace
+	requests int         // that are being answered. It is not closed for others.
 }
 
 func newConnections() *connections {
 	return &connections{open: make(map[net.Conn]*list.Element), hosts: make(map[netip.Prefix]int), quiet: list.New()}
+}
+
+// connectionKey is the key of a connection in the context of its requests.
+type connectionKey struct{}
+
+// accepted is called for a new connection, and returns the context of its requests.
+func (c *connections) accepted(ctx context.Context, conn net.Conn) context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	opened := &connection{Conn: conn, host: hostOf(conn.RemoteAddr().String())}
+	c.open[conn] = c.quiet.PushBack(opened)
+	c.hosts[opened.host]++
+	if len(c.open) > maxConnections {
+		c.closeOne()
+	}
+	return context.WithValue(ctx, connectionKey{}, opened)
+}
+
+func connectionOf(request *http.Request) *connection {
+	if conn, is := request.Context().Value(connectionKey{}).(*connection); is {
+		return conn
+	}
+	return new(connection)
 }
 
 // changed is called when a connection changes its state.
@@ -59,13 +82,6 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	defer c.mu.Unlock()
 	element, known := c.open[conn]
 	switch {
-	case state == http.StateNew:
-		host := hostOf(conn.RemoteAddr().String())
-		c.open[conn] = c.quiet.PushBack(&connection{Conn: conn, host: host})
-		c.hosts[host]++
-		if len(c.open) > maxConnections {
-			c.closeOne()
-		}
 	case !known:
 	case state == http.StateClosed || state == http.StateHijacked:
 		c.forget(element)
@@ -82,7 +98,7 @@ func (c *connections) closeOne() {
 	for element := newest.Prev(); element != nil; element = element.Prev() {
 		conn, best := element.Value.(*connection), chosen.Value.(*connection)
 		more := c.hosts[conn.host] - c.hosts[best.host]
-		if conn.requests == 0 && (more > 0 || more == 0 && (chosen == newest || !conn.quick || best.quick)) {
+		if conn.requests == 0 && (more > 0 || more == 0 && (chosen == newest || !conn.quick.Load() || best.quick.Load())) {
 			chosen = element
 		}
 	}
@@ -118,36 +134,14 @@ func (c *connections) forget(element *list.Element) {
 	c.quiet.Remove(element)
 }
 
-// peer is a connection in the context of its requests.
-type peer struct {
-	net.Conn             // nil in a test without a connection
-	quick    atomic.Bool // it took its last answer within grace
-}
-
-// peerKey is the key of a peer in a context.
-type peerKey struct{}
-
-func withPeer(ctx context.Context, conn net.Conn) context.Context {
-	return context.WithValue(ctx, peerKey{}, &peer{Conn: conn})
-}
-
-func peerOf(request *http.Request) *peer {
-	if p, is := request.Context().Value(peerKey{}).(*peer); is {
-		return p
-	}
-	return new(peer)
-}
-
 // answer calls next to answer a request, and keeps its connection open meanwhile.
 func (c *connections) answer(next http.Handler, w http.ResponseWriter, request *http.Request) {
-	peer := peerOf(request)
+	conn := connectionOf(request)
 	count := func(n int) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if element, known := c.open[peer.Conn]; known {
-			conn := element.Value.(*connection)
+		if element, known := c.open[conn.Conn]; known {
 			conn.requests += n
-			conn.quick = peer.quick.Load()
 			c.quiet.MoveToBack(element)
 		}
 	}

@@ -17,9 +17,8 @@ const maxPatience = 10 * time.Second
 type reader struct {
 	ctx    context.Context // of getting the answer
 	cancel context.CancelCauseFunc
-	peer   *peer
-	quick  bool         // peer.quick when the request came
-	host   netip.Prefix // where the client is
+	conn   *connection
+	quick  bool // conn.quick when the request came
 
 	mu    sync.Mutex
 	since time.Time // when sending began; zero before it and after it
@@ -31,8 +30,8 @@ var errCut = errors.New("other clients need what this one has taken: try again l
 // newReader returns the client of a request. The caller cancels it in the end.
 func newReader(request *http.Request) *reader {
 	ctx, cancel := context.WithCancelCause(request.Context())
-	peer := peerOf(request)
-	return &reader{ctx: ctx, cancel: cancel, peer: peer, quick: peer.quick.Load(), host: hostOf(request.RemoteAddr)}
+	conn := connectionOf(request)
+	return &reader{ctx: ctx, cancel: cancel, conn: conn, quick: conn.quick.Load()}
 }
 
 // cutOff ends the waiting or the sending. It closes the connection of who is being sent an answer, as in HTTP/2 nothing less ends a write
@@ -41,8 +40,8 @@ func (r *reader) cutOff() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cancel(errCut)
-	if !r.since.IsZero() && r.peer.Conn != nil {
-		abort(r.peer.Conn)
+	if !r.since.IsZero() && r.conn.Conn != nil {
+		abort(r.conn.Conn)
 	}
 }
 
@@ -91,7 +90,7 @@ func (r *reader) send(w http.ResponseWriter, request *http.Request, body sendabl
 	if err := http.NewResponseController(w).Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		panic(http.ErrAbortHandler)
 	}
-	r.peer.quick.Store(r.sentFor() < grace)
+	r.conn.quick.Store(r.sentFor() < grace)
 }
 
 // places are for a limited number of readers, or for any number if the limit is 0.
@@ -128,14 +127,14 @@ func (p *places) take(r *reader) bool {
 func (p *places) yielding(r *reader) *reader {
 	of := make(map[netip.Prefix]int) // places by host
 	for other := range p.taken {
-		of[other.host]++
+		of[other.conn.host]++
 	}
 	var slowest *reader
 	longest := time.Duration(-1)
 	for other := range p.taken {
 		sent := other.sentFor()
 		isSlow := sent >= grace || r.quick && !other.quick
-		if sent > longest && (isSlow || of[other.host] > of[r.host]+1) {
+		if sent > longest && (isSlow || of[other.conn.host] > of[r.conn.host]+1) {
 			slowest, longest = other, sent
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	"github.com/go-kit/log"
 
@@ -23,10 +22,9 @@ func BenchmarkScrape(b *testing.B) {
 	} {
 		b.Run(fmt.Sprintf("listeners=%d,connections=%d", load.listeners, load.connections), func(b *testing.B) {
 			procfs := netnstest.HoldMany(b, load.listeners, load.connections)
-			ports, err := inventory.Open(inventory.Options{
-				Procfs: procfs, Sysfs: "/sys", Netns: "host", Source: "auto", TCP: true, UDP: true, Holders: true,
-				EphemeralMinAge: time.Minute, MaxPorts: 20_000,
-			}, log.NewNopLogger())
+			options := inventory.DefaultOptions()
+			options.Procfs = procfs
+			ports, err := inventory.Open(options, log.NewNopLogger())
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -106,7 +106,7 @@ func (s *Server) httpServer() *http.Server {
 			WriteByteTimeout: maxPatience,
 		},
 		ConnState:   s.conns.changed,
-		ConnContext: withPeer,
+		ConnContext: s.conns.accepted,
 		ErrorLog:    slog.NewLogLogger(s.logs.Toolkit.Handler(), slog.LevelError),
 	}
 }

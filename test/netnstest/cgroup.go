@@ -92,8 +92,8 @@ func removeCgroup(tb testing.TB, dir string) {
 	}
 }
 
-// Beside makes another cgroup with the same parent.
-func (c *Cgroup) Beside(tb testing.TB, name string) *Cgroup {
+// Sibling makes another cgroup with the same parent.
+func (c *Cgroup) Sibling(tb testing.TB, name string) *Cgroup {
 	tb.Helper()
 	return NewCgroup(tb, strings.TrimPrefix(filepath.Join(filepath.Dir(c.Dir), name), c.mount))
 }
