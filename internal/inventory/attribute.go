@@ -53,12 +53,17 @@ func (a *attribution) attribute(ctx context.Context, input uint64, l *listing) (
 	for n := range l.open {
 		listener := &l.open[n]
 		var holders []Holder
-		listener.held, listener.Exact = nil, l.attributed
+		listener.held, listener.creators, listener.Exact = nil, nil, l.attributed
 		if l.attributed {
 			holders = a.holdersOf(listener)
 			for _, s := range listener.sockets {
 				if !a.finder.Exact(s) {
 					listener.held, listener.Exact = append(listener.held, nil), false
+					for _, h := range a.finder.Holders(s) {
+						if h.Unit != "" {
+							listener.creators = append(listener.creators, h.Unit)
+						}
+					}
 					continue
 				}
 				listener.held = append(listener.held, a.finder.Holders(s))

@@ -206,7 +206,7 @@ func (i *Inventory) read(ctx context.Context, snapshot *Snapshot) {
 	// Observe: read the sockets of the main namespace, and take what the last round read of the others.
 	var declares declaration
 	if i.judge != nil {
-		declares = i.judge.table.Declares
+		declares = i.judge.table.Expects
 	}
 	observing, stop := stageTime(ctx)
 	defer stop()

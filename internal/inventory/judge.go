@@ -25,6 +25,7 @@ type judge struct {
 
 	registry *registry.Registry // table is its part for this host
 	table    *registry.Table
+	declared []ServiceInfo // of the table
 	tables   uint64 // how many tables there have been
 
 	version  uint64              // of the listing and the table that the verdicts are for
@@ -50,6 +51,7 @@ func (j *judge) adopt() bool {
 		return false
 	}
 	j.registry, j.table = current, current.For(j.options.RegistryHost)
+	j.declared = j.table.Services()
 	j.tables++
 	services := j.table.ServiceCount()
 	level.Info(j.logger).Log("msg", "comparing listeners with the registry", "file", current.File(), "host", j.options.RegistryHost,
@@ -90,7 +92,7 @@ func (j *judge) judge(ctx context.Context, input uint64, l *listing, main *names
 			j.tables++ // to judge and to cut again
 		}
 	}
-	compliance := &Compliance{Services: j.services, Reserved: j.reserved, Reloaded: good, ReloadedAt: at}
+	compliance := &Compliance{Declared: j.declared, Services: j.services, Reserved: j.reserved, Reloaded: good, ReloadedAt: at}
 	read.Duration = time.Since(start)
 	return version, compliance, read
 }
@@ -113,12 +115,17 @@ func (j *judge) judgeAll(l *listing, main *namespace) {
 			continue
 		}
 		input := listener.Input()
+		input.HoldersUnread = j.options.Holders && !l.attributed
+		input.Client = isClient(listener.Proto, listener.Range)
 		input.Own = listener.Proto == TCP && slices.Contains(j.options.OwnPorts, listener.Addr.Port()) ||
 			slices.ContainsFunc(listener.sockets, func(s holder.Socket) bool { _, is := own[s.Inode]; return is })
-		listener.Verdict, listener.Judged = j.table.Judge(input), true
-		if listener.Client = isClient(listener.Proto, listener.Range) && !listener.Declared(); listener.Client {
-			listener.Verdict, listener.Judged = Verdict{}, false
+		verdict := j.table.Judge(input)
+		undeclared := verdict.Undecided || verdict.Reason == ReasonUnregistered || verdict.Reason == ReasonReserved
+		listener.Client = input.Client && undeclared
+		if listener.Judged = !listener.Client && !verdict.Undecided; !listener.Judged {
+			verdict = Verdict{}
 		}
+		listener.Verdict = verdict
 		j.input = append(j.input, input)
 	}
 	read := make(map[string]bool) // protocols
@@ -126,7 +133,7 @@ func (j *judge) judgeAll(l *listing, main *namespace) {
 		read[l.proto.String()] = !l.failed
 	}
 	states := j.table.Up(j.input, main.ledgers[0].source.BindV6Only())
-	j.services = slices.DeleteFunc(states, func(s ServiceState) bool { return !read[s.Proto] })
+	j.services = slices.DeleteFunc(states, func(s ServiceState) bool { return !read[s.Proto] || s.Undecided })
 	if main.whole {
 		j.reserved = j.table.Reserved(j.input)
 	}

@@ -43,6 +43,8 @@ type Snapshot struct {
 
 // Compliance is how far the main network namespace, as a whole, complies with the registry.
 type Compliance struct {
+	// Declared are all services for this host. They are the same memory while the registry is the same.
+	Declared []ServiceInfo
 	// Services are the required ports. Those of a protocol whose read failed are absent.
 	Services []ServiceState
 	// Reserved is how the teams' ranges are used. It is nil if a protocol could not be read.
@@ -82,23 +84,28 @@ func (s *Snapshot) Succeeded(collector string) bool {
 }
 
 // Missing returns the required services that do not listen, as far as their protocols were read: none without a registry. It leaves
-// out those for which the verdict on one of the Listeners says why they are not up.
+// out those for which the verdict on one of the Listeners says why they are not up, and those that may be on another host.
 func (s *Snapshot) Missing() []ServiceState {
 	if s.Compliance == nil {
 		return nil
 	}
 	type place struct {
 		service, proto string
-		port           uint16
+		port           uint16 // 0 for one of the service's ports
 	}
 	explained := make(map[place]bool)
 	for i := range s.Listeners {
 		if l := &s.Listeners[i]; l.Verdict.Reason == ReasonBind || l.Verdict.Reason == ReasonProcess {
 			explained[place{l.Verdict.Service, l.Proto, l.Addr.Port()}] = true
+			explained[place{l.Verdict.Service, l.Proto, 0}] = true
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(s.Compliance.Services), func(state ServiceState) bool {
-		return state.Up || explained[place{state.Name, state.Proto, state.Port}]
+		at := place{state.Name, state.Proto, state.Port}
+		if state.OnePort {
+			at.port = 0
+		}
+		return state.Up || state.OneHost || explained[at]
 	})
 }
 
@@ -110,6 +117,8 @@ type (
 	Verdict = registry.Verdict
 	// Service is a required port.
 	Service = registry.Service
+	// ServiceInfo is what the registry says of a service, for people.
+	ServiceInfo = registry.ServiceInfo
 	// ServiceState is whether a required port listens as declared.
 	ServiceState = registry.ServiceState
 	// TeamUse is how many of a team's reserved ports are in use.
@@ -118,6 +127,7 @@ type (
 
 // The reasons of a Verdict.
 const (
+	ReasonForbidden    = registry.ReasonForbidden
 	ReasonUnregistered = registry.ReasonUnregistered
 	ReasonReserved     = registry.ReasonReserved
 	ReasonBind         = registry.ReasonBind
@@ -170,6 +180,7 @@ type Listener struct {
 	Holders     []Holder
 	ManyHolders bool
 	held        [][]Holder // the exact holders of each socket, by which it is judged; nil where they are not known
+	creators    []string   // the units in whose cgroups the other sockets were created, as far as they are known
 	// Exact reports whether the Holders are the processes that have the sockets open. Otherwise they are inferred from cgroups.
 	Exact bool
 	// Verdict is the registry's verdict on the listener, if it is Judged.
@@ -180,9 +191,9 @@ type Listener struct {
 	Client bool
 }
 
-// Declared reports whether a service of the registry declares the listener's protocol and port.
+// Declared reports whether a service of the registry declares the listener.
 func (l *Listener) Declared() bool {
-	return l.Judged && l.Verdict.Reason != ReasonUnregistered && l.Verdict.Reason != ReasonReserved
+	return l.Judged && l.Verdict.Reason != ReasonForbidden && l.Verdict.Reason != ReasonUnregistered && l.Verdict.Reason != ReasonReserved
 }
 
 // The states of a listener other than the reasons of a violation.
@@ -216,6 +227,7 @@ func (l *Listener) Full() bool {
 func (l *Listener) Input() registry.Listener {
 	input := registry.Listener{
 		Proto: l.Proto, Addr: l.Addr, IPv6Only: l.IPv6Only, Device: l.Device, Detailed: l.Detailed, Loopback: l.Scope == ScopeLoopback,
+		Creators: l.creators,
 	}
 	for _, socket := range l.held {
 		var holders []registry.Holder

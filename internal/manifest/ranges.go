@@ -3,7 +3,6 @@ package manifest
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/listen-exporter/listen_exporter/internal/ports"
@@ -31,7 +30,7 @@ func (r *ranges) of(namespace string) reservation {
 		return reserved
 	}
 	for _, its := range r.registry.Ranges() {
-		if slices.Contains(its.Namespaces, namespace) {
+		if its.AllowsNamespace(namespace) {
 			reserved.place = cmp.Or(reserved.place, placeOf(its))
 			reserved.ports = append(reserved.ports, its.Range)
 		}

@@ -16,9 +16,30 @@ const maxWork = 1 << 27
 // conflictsOn returns the conflicts between the services of a host, as Faults.
 func (r *Registry) conflictsOn(host string) error {
 	host = strings.ToLower(host)
-	found := report{file: r.file}
-	found.conflicts(r.servicesFor(host), " for host "+wording.Quoted(host), func(*service, *service, *int) bool { return true })
+	var found report
+	services, where := r.servicesFor(host), " for host "+wording.Quoted(host)
+	found.names(services, where)
+	found.conflicts(services, where, func(*service, *service, *int) bool { return true })
 	return found.err()
+}
+
+// names notes services that have the name of an earlier one, if they have a host in common.
+func (r *report) names(services []*service, where string) {
+	named := make(map[string][]*service)
+	work := 0
+	for _, s := range services {
+		if s.name == "" {
+			continue
+		}
+		for _, earlier := range named[s.name] {
+			if s.hosts.meet(earlier.hosts, &work) || work > maxWork {
+				r.addAt(s.place, "duplicate service %s: already %s%s: want another name, or hosts that do not overlap",
+					wording.Quoted(s.name), earlier.from(s.place), where)
+				break
+			}
+		}
+		named[s.name] = append(named[s.name], s)
+	}
 }
 
 // conflicts notes services that claim the same port so that one listener could belong to both, if shared reports that they have a
@@ -26,56 +47,52 @@ func (r *Registry) conflictsOn(host string) error {
 func (r *report) conflicts(services []*service, where string, shared func(a, b *service, work *int) bool) {
 	work := 0
 	for proto := range protocols {
-		var claims []claim
-		for order, s := range services {
-			for _, p := range s.ports {
-				if s.protos[proto] {
-					claims = append(claims, claim{p, order})
+		// A service with any port takes no port from those that name theirs.
+		for _, anyPort := range []bool{false, true} {
+			var claims []claim
+			for order, s := range services {
+				for _, p := range s.ports {
+					if s.protos[proto] && s.anyPort == anyPort {
+						claims = append(claims, claim{p, order})
+					}
 				}
 			}
-		}
-		for later, earlier := range firstConflicts(claims, &work, func(a, b *claim) bool {
-			one, other := services[a.order], services[b.order]
-			if !shared(one, other, &work) {
-				return false
+			for later, earlier := range firstConflicts(claims, &work, func(a, b *claim) bool {
+				one, other := services[a.order], services[b.order]
+				work += one.bind.size()*other.bind.size() + len(one.processes)*len(other.processes) + len(one.units)*len(other.units)
+				return one.bind.overlaps(&other.bind) && !toldApart(one, other) && shared(one, other, &work)
+			}) {
+				other := services[earlier.order]
+				r.addAt(later.place, "%s %s: taken by service %s %s%s: want another port, or process, unit, bind or hosts that tell them apart",
+					protoNames[proto], later.common(earlier), wording.Quoted(other.name), other.from(later.place), where)
 			}
-			work += one.bind.size() * other.bind.size()
-			return one.bind.overlaps(&other.bind)
-		}) {
-			r.add(later.line, later.column, "%s %s: taken by service %s on line %d%s: want another port, or a bind or hosts that do not overlap",
-				protoNames[proto], later.common(earlier), wording.Quoted(services[earlier.order].name), earlier.line, where)
-		}
-		if work > maxWork {
-			r.add(claims[0].line, claims[0].column, "too many services on the same ports to compare them: want fewer services, hosts or addresses there")
-			return
+			if work > maxWork {
+				r.addAt(claims[0].place, "too many services on the same ports to compare them: want fewer services, hosts or addresses there")
+				return
+			}
 		}
 	}
 }
 
-// shareHost reports whether two services have a host in common: if one of them is for every host, if both have the same glob, or if
-// one names a host that the other matches. Two different globs can have a host in common too, such as "web-*" and "*-db":
-// [Registry.conflictsOn] finds that on such a host.
-func shareHost(a, b *service, work *int) bool {
-	if len(a.hosts) == 0 || len(b.hosts) == 0 {
+// toldApart reports whether no holder belongs to both services, as far as that shows without solving globs.
+func toldApart(a, b *service) bool {
+	switch {
+	case len(a.processes) > 0 && len(b.processes) > 0 && disjoint(a.processes, b.processes),
+		len(a.units) > 0 && len(b.units) > 0 && disjoint(a.units, b.units):
 		return true
-	}
-	for _, g := range a.hosts {
-		for _, h := range b.hosts {
-			if *work++; *work > maxWork {
-				return false
-			}
-			if g == h {
-				return true
-			}
-			if g.name != h.name {
-				*work += len(g.pattern) * len(h.pattern)
-				if g.name && h.matches(g.pattern) || h.name && g.matches(h.pattern) {
-					return true
-				}
-			}
-		}
+	case len(a.processes) > 0 && len(a.units) == 0:
+		return len(b.processes) == 0 && len(b.units) > 0
+	case len(a.units) > 0 && len(a.processes) == 0:
+		return len(b.units) == 0 && len(b.processes) > 0
 	}
 	return false
+}
+
+// disjoint reports whether no name of one list is, or is matched by, one of the other.
+func disjoint(a, b []pattern) bool {
+	return !slices.ContainsFunc(a, func(p pattern) bool {
+		return slices.ContainsFunc(b, func(q pattern) bool { return p.matches(q.text) || q.matches(p.text) })
+	})
 }
 
 // overlaps notes ports that are reserved for more than one team.
@@ -88,14 +105,15 @@ func (r *report) overlaps(reserved []*reservation) {
 	}
 	work := 0
 	for later, earlier := range firstConflicts(claims, &work, func(a, b *claim) bool {
-		one, other := reserved[a.order].team, reserved[b.order].team
-		return one != other && one != "" && other != ""
+		one, other := reserved[a.order], reserved[b.order]
+		return one.team != other.team && one.team != "" && other.team != "" && one.hosts.meet(other.hosts, &work)
 	}) {
-		r.add(later.line, later.column, "%s: reserved for team %s on line %d: want each port with one team",
-			later.common(earlier), wording.Quoted(reserved[earlier.order].team), earlier.line)
+		other := reserved[earlier.order]
+		r.addAt(later.place, "%s: reserved for team %s %s: want each port with one team",
+			later.common(earlier), wording.Quoted(other.team), other.from(later.place))
 	}
 	if work > maxWork {
-		r.add(claims[0].line, claims[0].column, "too many ranges reserve the same ports to compare them: want each port with one team")
+		r.addAt(claims[0].place, "too many ranges reserve the same ports to compare them: want each port with one team")
 	}
 }
 

@@ -75,16 +75,24 @@ const (
 	maxKept = 100 * maxFaults
 )
 
-// report collects the faults of one file.
+// report collects the faults of one file after the other.
 type report struct {
-	file   string
+	file   string // the present one
 	faults Faults
 }
 
-// add notes a fault at a place.
+// add notes a fault at a place of the present file.
 func (r *report) add(line, column int, format string, args ...any) {
+	r.addAt(place{r.file, line, column}, format, args...)
+}
+
+// placeOf returns the place of a node of the present file.
+func (r *report) placeOf(n *yaml.Node) place { return place{r.file, n.Line, n.Column} }
+
+// addAt notes a fault at a place of any file.
+func (r *report) addAt(at place, format string, args ...any) {
 	if len(r.faults) < maxKept {
-		fault := Fault{File: r.file, Line: line, Column: column, Text: fmt.Sprintf(format, args...)}
+		fault := Fault{File: at.file, Line: at.line, Column: at.column, Text: fmt.Sprintf(format, args...)}
 		for i, arg := range args {
 			switch arg.(type) {
 			case int, own:

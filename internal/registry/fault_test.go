@@ -17,7 +17,7 @@ func TestFaultsHaveAKindWithoutTheWordsOfTheFile(t *testing.T) {
 ports.yml:2:16: unknown key …: want one of …
 ports.yml:2:34: bad value
 ports.yml:3:21: port is a mapping: want a port, a range such as "8000-8010", or a list of them
-ports.yml:3:35: required is …: want true or false
+ports.yml:3:35: required is …: want true, false, one-port or one-host
 ports.yml:4:5: service without a name: want "name: ssh"`
 	if diff := cmp.Diff(want, faults.Public()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -2,6 +2,8 @@ package registry
 
 import (
 	"cmp"
+	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,16 +17,21 @@ import (
 // portForms are the forms of ports, for errors.
 const portForms = `a range such as "8000-8010", or a list of them`
 
-// ports returns the ports of a value that is a port, a range, or a list of them: sorted, each once.
+// ports returns the ports of a value that is a port, a range, or a list of them: sorted, each once, without those that the list
+// leaves out.
 func (r *report) ports(n *yaml.Node, key string) []portRange {
-	var found []portRange
+	var found, left []portRange
 	for _, item := range r.items(n, key, "want a port, "+portForms) {
-		parsed, problem := parsePorts(item.Value)
-		if problem != "" {
+		text, leavesOut := strings.CutPrefix(item.Value, "!")
+		parsed, problem := parsePorts(text)
+		switch p := (portRange{parsed, r.placeOf(item)}); {
+		case problem != "":
 			r.at(item, "%s", problem)
-			continue
+		case leavesOut:
+			left = append(left, p)
+		default:
+			found = append(found, p)
 		}
-		found = append(found, portRange{parsed, item.Line, item.Column})
 	}
 	slices.SortStableFunc(found, func(a, b portRange) int { return cmp.Compare(a.First, b.First) })
 	var kept []portRange
@@ -38,14 +45,43 @@ func (r *report) ports(n *yaml.Node, key string) []portRange {
 		if cmp.Or(cmp.Compare(p.line, previous.line), cmp.Compare(p.column, previous.column)) < 0 {
 			later = *previous
 		}
-		r.add(later.line, later.column, "%s: already in this list: want each port once", later)
+		r.addAt(later.place, "%s: already in this list: want each port once", later)
 		previous.Last = max(previous.Last, p.Last)
+	}
+	for _, hole := range left {
+		if kept = r.leaveOut(kept, hole); kept == nil {
+			return nil
+		}
 	}
 	return kept
 }
 
+// leaveOut returns the ports without those of a hole.
+func (r *report) leaveOut(all []portRange, hole portRange) (rest []portRange) {
+	before, after := 0, 0
+	for _, p := range all {
+		before += p.Size()
+		for _, of := range (ports.Set{p.Range}).Without(ports.Set{hole.Range}) {
+			rest = append(rest, portRange{of, p.place})
+			after += of.Size()
+		}
+	}
+	switch {
+	case before-after != hole.Size():
+		r.addAt(hole.place, `!%s leaves out more than this list has: want only ports of it after the "!"`, hole.Range)
+	case after == 0:
+		r.addAt(hole.place, `!%s leaves nothing of this list: want the ports that are left`, hole.Range)
+	}
+	return rest
+}
+
 // parsePorts parses "22" or "8000-8010".
 func parsePorts(text string) (r ports.Range, problem string) {
+	if parts := strings.FieldsFunc(text, func(c rune) bool { return c == ',' || c == ' ' }); len(parts) > 1 && !strings.Contains(text, " - ") {
+		if set, err := ports.ParseSet(strings.Join(parts, ",")); err == nil {
+			return r, fmt.Sprintf("%s is not a port: want a list: [%s]", wording.Quoted(text), strings.ReplaceAll(set.String(), ",", ", "))
+		}
+	}
 	for _, end := range strings.SplitN(text, "-", 2) {
 		end = strings.TrimSpace(end)
 		if end == "" || strings.Trim(end, "0123456789") != "" {
@@ -131,53 +167,104 @@ func (r *report) holders(n *yaml.Node, key, example string, check func(string) s
 	return names, shortened(items, " or ")
 }
 
-func (r *report) hosts(n *yaml.Node) (globs []glob) {
+func (r *report) hosts(n *yaml.Node) (all hosts) {
+	places := make(map[glob]*yaml.Node)
 	for _, item := range r.items(n, "hosts", `want globs on the host name: ["web-*"]`) {
 		text, ok := r.text(item, "a host", "web-*")
 		if !ok {
 			continue
 		}
-		if problem := checkGlob(text); problem != "" {
+		name, excludes := strings.CutPrefix(text, "!")
+		if problem := checkGlob(name); problem != "" {
 			r.at(item, "glob %s %s", wording.Quoted(text), problem)
 			continue
 		}
-		globs = append(globs, glob{pattern: strings.ToLower(text), name: !strings.ContainsAny(text, `*?[\`)})
+		g := globOf(name)
+		if excludes {
+			all.exclude = append(all.exclude, g)
+		} else {
+			all.include = append(all.include, g)
+		}
+		places[g] = item
 	}
-	return globs
+	for _, g := range all.include {
+		if all.excludes(g) {
+			r.at(places[g], "glob %s is left out by another glob of this list: want one of them", wording.Quoted(places[g].Value))
+		}
+	}
+	if len(all.include) == 0 && all.excludes(every[0]) {
+		r.at(n, "hosts leaves out every host: want the hosts that are left")
+	}
+	return all
 }
 
 // maxRequired is how many ports one service may require: each is a series.
 const maxRequired = 1000
 
-// required returns the value of required, or its default: true, but false for a service with a range.
-func (r *report) required(n *yaml.Node, of []portRange) bool {
+// requirements are the values of required, except for true and false.
+var requirements = map[string]requirement{"one-port": onePort, "one-host": oneHost}
+
+// required returns the value of required for a service, or its default: true, but false for a service with a range.
+func (r *report) required(n *yaml.Node, s *service) requirement {
 	size, ranges := 0, false
-	for _, p := range of {
+	for _, p := range s.ports {
 		size += p.Size()
 		ranges = ranges || p.First != p.Last
 	}
-	if n == nil {
-		return !ranges
+	switch {
+	case n == nil && ranges:
+		return optional
+	case n == nil:
+		return everyPort
 	}
-	required := r.boolean(n, "required")
-	if required && size > maxRequired {
-		r.at(n, "required: true over %d ports, each of which would be a series: want at most %d, or required: false", size, maxRequired)
+	required, isWord := requirements[n.Value]
+	if !isWord && r.boolean(n, "required", "want true, false, one-port or one-host") {
+		required = everyPort
+	}
+	single := len(s.hosts.include) == 1 && s.hosts.include[0].name
+	switch {
+	case required == optional:
+	case s.anyPort:
+		r.at(n, "required is %s, but a service with port any is never required: want false, or leave it out", n.Value)
+	case required == onePort && size == 1:
+		r.at(n, "required is one-port, but the service has only one port: want true, or more ports")
+	case required == oneHost && single:
+		r.at(n, "required is one-host, but the service has only one host: want true, or more hosts")
+	case required != onePort && size > maxRequired:
+		r.at(n, "required: %s over %d ports, each of which would be a series: want at most %d, one-port, or false", n.Value, size, maxRequired)
 	}
 	return required
 }
 
-// namespaceName is the form of the name of a Kubernetes namespace (RFC 1123, 2.1).
-var namespaceName = wording.Regexp(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+// namespaceName is the form of the name of a Kubernetes namespace (RFC 1123, 2.1), with globs.
+var namespaceName = wording.Regexp(`^([a-z0-9*?]|\[[!^]?[-a-z0-9]+\])(([-a-z0-9*?]|\[[!^]?[-a-z0-9]+\])*([a-z0-9*?]|\[[!^]?[-a-z0-9]+\]))?$`)
 
-func (r *report) namespaces(n *yaml.Node) (names []string) {
+func (r *report) namespaces(n *yaml.Node) (globs []glob) {
 	for _, item := range r.items(n, "namespaces", "want the names of Kubernetes namespaces: [team-alpha]") {
 		name, ok := r.text(item, "a namespace", "team-alpha")
+		if !ok {
+			continue
+		}
+		_, err := path.Match(pathPattern(name), "")
+		switch g := globOf(name); {
+		case len(name) > 63 || err != nil || !namespaceName().MatchString(name):
+			r.at(item, "%s is not the name of a Kubernetes namespace: want at most 63 of a-z, 0-9 and -, such as team-alpha, or a glob such as \"alpha-*\"", wording.Quoted(name))
+		case slices.Contains(globs, g):
+			r.at(item, "namespace %s is already in this list: want it once", name)
+		default:
+			globs = append(globs, g)
+		}
+	}
+	return globs
+}
+
+func (r *report) users(n *yaml.Node) (names []string) {
+	for _, item := range r.items(n, "users", "want the names of users: [gitlab-runner]") {
+		name, ok := r.name(item, "a user", "gitlab-runner")
 		switch {
 		case !ok:
-		case !namespaceName().MatchString(name):
-			r.at(item, "%s is not the name of a Kubernetes namespace: want at most 63 of a-z, 0-9 and -, such as team-alpha", wording.Quoted(name))
 		case slices.Contains(names, name):
-			r.at(item, "namespace %s is already in this list: want it once", name)
+			r.at(item, "user %s is already in this list: want it once", wording.Quoted(name))
 		default:
 			names = append(names, name)
 		}

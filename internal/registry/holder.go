@@ -103,6 +103,17 @@ func (s *service) declares(h Holder) bool {
 		slices.ContainsFunc(s.processes, func(p pattern) bool { return p.isProcess(h) })
 }
 
+// names reports whether the service declares a holder, of which all that it says is known: unlike declares, it does not forgive what
+// is not known.
+func (s *service) names(h Holder) bool {
+	inUnit := slices.ContainsFunc(s.units, func(p pattern) bool { return h.Unit != "" && p.isUnit(h.Unit) })
+	if len(s.units) > 0 && !inUnit {
+		return false
+	}
+	return len(s.processes) == 0 || inUnit && h.activates() ||
+		h.Process != "" && slices.ContainsFunc(s.processes, func(p pattern) bool { return p.isProcess(h) })
+}
+
 // checkProcess returns what is wrong with the name of a process, or nothing.
 func checkProcess(name string) string {
 	if base := name[strings.LastIndexByte(name, '/')+1:]; strings.HasPrefix(name, "/") && base != "" {
@@ -111,15 +122,39 @@ func checkProcess(name string) string {
 	return ""
 }
 
-// unitTypes are the types of units that have processes or sockets (systemd.unit(5)). Slices have none of their own.
-var unitTypes = []string{".service", ".socket", ".scope", ".mount", ".swap"}
+var (
+	// unitTypes are the types of units that have processes or sockets (systemd.unit(5)).
+	unitTypes = []string{".service", ".socket", ".scope", ".mount", ".swap"}
+	// otherTypes are those that have none of their own.
+	otherTypes = []string{".slice", ".timer", ".target", ".path", ".device", ".automount"}
+)
 
-// checkUnit returns what is wrong with the name of a unit, or nothing.
+// checkUnit returns what is wrong with the name of a unit, or nothing. A unit of a user's manager is in that one's unit:
+// user@1000.service/web.service.
 func checkUnit(name string) string {
-	for _, suffix := range unitTypes {
-		if strings.HasSuffix(name, suffix) && len(name) > len(suffix) {
-			return ""
+	base := name[strings.LastIndexByte(name, '/')+1:]
+	if manager, _, inside := strings.Cut(name, "/"); inside && (!strings.HasPrefix(manager, "user@") || !strings.HasSuffix(manager, ".service") || strings.Count(name, "/") > 1) {
+		if at := strings.Index(name, "user@"); at >= 0 && hasType(base, unitTypes) && !strings.HasPrefix(base, "user@") {
+			manager, _, _ = strings.Cut(name[at:], "/")
+			base = manager + "/" + base
 		}
+		if !hasType(base, unitTypes) {
+			base = "ssh.service"
+		}
+		return "is a path: want the name of the unit, such as " + wording.Quoted(base)
+	}
+	switch {
+	case hasType(name, unitTypes):
+		return ""
+	case strings.HasSuffix(name, ".slice"):
+		return "is a slice, which only groups other units: want those, such as " + wording.Quoted("ssh.service")
+	case hasType(name, otherTypes):
+		at := strings.LastIndexByte(name, '.')
+		return "is a " + name[at+1:] + ", which has no processes: want its service, such as " + wording.Quoted(name[:at]+".service")
 	}
 	return "has no type: want its full name, such as " + wording.Quoted(strings.TrimRight(strings.TrimSuffix(name, ".*"), ".")+".service")
+}
+
+func hasType(name string, types []string) bool {
+	return slices.ContainsFunc(types, func(suffix string) bool { return strings.HasSuffix(name, suffix) && len(name) > len(suffix) })
 }

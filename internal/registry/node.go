@@ -64,6 +64,10 @@ func (r *report) mapping(n *yaml.Node, known keys, what, want string) (fields ma
 		case key.Tag == "!!merge":
 			r.at(key, `unknown key "<<": merging is not supported: want the keys written out`)
 		case !slices.Contains(known, key.Value):
+			if section := known.elsewhere(key.Value); section != "" {
+				r.at(key, "key %s belongs %s: here, want one of %s", wording.Quoted(key.Value), own(section), own(strings.Join(known, ", ")))
+				continue
+			}
 			meant := known.nearest(key.Value)
 			if meant == "" {
 				r.at(key, "unknown key %s: want one of %s", wording.Quoted(key.Value), strings.Join(known, ", "))
@@ -83,6 +87,24 @@ func (r *report) mapping(n *yaml.Node, known keys, what, want string) (fields ma
 		}
 	}
 	return fields, true
+}
+
+// elsewhere returns where a word is a key, if that is not here: "under services". A plural for a singular is a slip, no other key.
+func (k keys) elsewhere(word string) string {
+	if slices.ContainsFunc(k, func(key string) bool { return key+"s" == word || word+"s" == key }) {
+		return ""
+	}
+	switch {
+	case slices.Contains(rootKeys, word):
+		return "at the start of a line"
+	case slices.Contains(serviceKeys, word):
+		return "under services"
+	case slices.Contains(forbiddenKeys, word):
+		return "under forbidden"
+	case slices.Contains(reservedKeys, word):
+		return "under reserved"
+	}
+	return ""
 }
 
 // nearest returns the key that a word most likely means, or nothing: one that starts like it, or has all but two of its letters.
@@ -191,7 +213,7 @@ func (r *report) prose(n *yaml.Node, key, example string) string {
 	return strings.TrimSpace(text) // a block of text ends with a newline
 }
 
-func (r *report) boolean(n *yaml.Node, key string) bool {
+func (r *report) boolean(n *yaml.Node, key, want string) bool {
 	if isAlias(n) {
 		return false
 	}
@@ -200,7 +222,7 @@ func (r *report) boolean(n *yaml.Node, key string) bool {
 		if found == "text" {
 			found = wording.Quoted(n.Value)
 		}
-		r.at(n, "%s is %s: want true or false", own(key), found)
+		r.at(n, "%s is %s: %s", own(key), found, own(want))
 		return false
 	}
 	return strings.EqualFold(n.Value, "true")

@@ -3,10 +3,13 @@ package registry
 import (
 	"fmt"
 	"io"
+	"math"
+	"net/netip"
 	"os"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/listen-exporter/listen_exporter/internal/ports"
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
@@ -24,20 +27,36 @@ func Load(path string) (*Registry, error) {
 	return Parse(path, data)
 }
 
+// Source is the content of a file.
+type Source struct {
+	Name string
+	Data []byte
+}
+
 // Parse reads a registry from the content of a file. file is its name. The error is Faults: every mistake in it or, if it is not
 // YAML, the first one.
-func Parse(file string, data []byte) (*Registry, error) {
-	p := &parser{report: report{file: file}, registry: &Registry{file: file}}
-	if root := p.document(data); root != nil {
-		p.unsupported(root)
-		p.root(root)
-		p.conflicts(p.registry.services, "", shareHost)
-		p.overlaps(p.registry.reserved)
+func Parse(file string, data []byte) (*Registry, error) { return ParseAll([]Source{{file, data}}) }
+
+// ParseAll reads one registry from several files. The error is Faults, as that of Parse.
+func ParseAll(sources []Source) (*Registry, error) {
+	p := &parser{registry: &Registry{}}
+	if len(sources) > 0 {
+		p.registry.file = sources[0].Name
 	}
+	for _, source := range sources {
+		p.file = source.Name
+		if root := p.document(source.Data); root != nil {
+			p.unsupported(root)
+			p.root(root)
+		}
+	}
+	p.names(p.registry.services, "")
+	p.conflicts(p.registry.services, "", func(a, b *service, work *int) bool { return a.hosts.meet(b.hosts, work) })
+	p.overlaps(p.registry.reserved)
 	if err := p.err(); err != nil {
 		return nil, err
 	}
-	p.registry.finish()
+	p.registry.ranges = rangesOf(p.registry.reserved)
 	return p.registry, nil
 }
 
@@ -48,9 +67,10 @@ type parser struct {
 }
 
 var (
-	rootKeys     = keys{"services", "reserved"}
-	serviceKeys  = keys{"name", "purpose", "port", "proto", "bind", "process", "unit", "required", "hosts"}
-	reservedKeys = keys{"team", "ports", "namespaces"}
+	rootKeys      = keys{"services", "forbidden", "reserved"}
+	serviceKeys   = keys{"name", "purpose", "owner", "port", "proto", "bind", "process", "unit", "required", "hosts"}
+	forbiddenKeys = keys{"port", "reason", "proto", "bind", "hosts"}
+	reservedKeys  = keys{"team", "ports", "namespaces", "hosts", "users"}
 )
 
 func (p *parser) root(n *yaml.Node) {
@@ -62,44 +82,52 @@ func (p *parser) root(n *yaml.Node) {
 	if !ok {
 		return
 	}
-	if list := fields["services"]; list != nil {
-		names := make(map[string]*yaml.Node)
-		for _, item := range p.list(list, "services", `want a list of services ("- name: ssh")`) {
-			p.service(item, names)
-		}
-	}
-	if list := fields["reserved"]; list != nil {
-		for _, item := range p.list(list, "reserved", `want a list of ranges ("- team: alpha")`) {
-			p.reservation(item)
+	for _, section := range []struct {
+		key, want string
+		read      func(*yaml.Node)
+	}{
+		{"services", `want a list of services ("- name: ssh")`, p.service},
+		{"forbidden", `want a list of ports ("- port: 23")`, p.prohibition},
+		{"reserved", `want a list of ranges ("- team: alpha")`, p.reservation},
+	} {
+		if list := fields[section.key]; list != nil {
+			for _, item := range p.list(list, section.key, section.want) {
+				section.read(item)
+			}
 		}
 	}
 }
 
-// service reads an entry of services. names are the names of the entries before it.
-func (p *parser) service(n *yaml.Node, names map[string]*yaml.Node) {
+// service reads an entry of services.
+func (p *parser) service(n *yaml.Node) {
 	fields, ok := p.mapping(n, serviceKeys, "a service", `want "name: ssh" and "port: 22"`)
 	if !ok {
 		return
 	}
-	s := &service{protos: [protocols]bool{tcp: true}, bind: anywhere}
+	s := &service{place: p.placeOf(n), protos: [protocols]bool{tcp: true}, bind: anywhere}
 	called := "this service"
 	if name := fields["name"]; name == nil {
 		p.at(n, `service without a name: want "name: ssh"`)
 	} else if s.name, ok = p.name(name, "name", "ssh"); ok {
 		called = "service " + wording.Quoted(s.name)
-		if first := names[s.name]; first != nil {
-			p.at(name, "duplicate %s: already on line %d: want another name", called, first.Line)
-		} else {
-			names[s.name] = name
-		}
+		s.place = p.placeOf(name)
 	}
-	if port := fields["port"]; port == nil {
-		p.at(n, `%s has no port: want "port: 22", %s`, called, portForms)
-	} else {
+	switch port := fields["port"]; {
+	case port == nil:
+		p.at(n, `%s has no port: want "port: 22", %s, or any`, called, portForms)
+	case port.Kind == yaml.ScalarNode && port.Value == "any":
+		s.anyPort, s.ports = true, []portRange{{ports.Range{First: 1, Last: math.MaxUint16}, p.placeOf(port)}}
+		if fields["process"] == nil && fields["unit"] == nil {
+			p.at(port, "port any needs a process or a unit, by which the service is known: want one of them, or the ports")
+		}
+	default:
 		s.ports = p.ports(port, "port")
 	}
 	if purpose := fields["purpose"]; purpose != nil {
 		s.purpose = p.prose(purpose, "purpose", `"remote administration"`)
+	}
+	if owner := fields["owner"]; owner != nil {
+		s.owner, _ = p.name(owner, "owner", "team mail")
 	}
 	if proto := fields["proto"]; proto != nil {
 		s.protos = p.protos(proto)
@@ -119,8 +147,39 @@ func (p *parser) service(n *yaml.Node, names map[string]*yaml.Node) {
 	if hosts := fields["hosts"]; hosts != nil {
 		s.hosts = p.hosts(hosts)
 	}
-	s.required = p.required(fields["required"], s.ports)
+	s.required = p.required(fields["required"], s)
 	p.registry.services = append(p.registry.services, s)
+}
+
+// prohibition reads an entry of forbidden.
+func (p *parser) prohibition(n *yaml.Node) {
+	fields, ok := p.mapping(n, forbiddenKeys, "a forbidden port", `want "port: 23" and "reason: telnet is not used here"`)
+	if !ok {
+		return
+	}
+	f := &prohibition{place: p.placeOf(n), protos: [protocols]bool{tcp: true, udp: true}}
+	if port := fields["port"]; port == nil {
+		p.at(n, `this forbidden port has no port: want "port: 23", %s`, portForms)
+	} else {
+		f.ports = p.ports(port, "port")
+	}
+	if reason := fields["reason"]; reason == nil {
+		p.at(n, `this forbidden port has no reason: want "reason: telnet is not used here"`)
+	} else if f.reason = p.prose(reason, "reason", "telnet is not used here"); f.reason == "" && reason.Value == "" && reason.Tag == "!!str" {
+		p.at(reason, "reason is empty: want text such as telnet is not used here")
+	}
+	if proto := fields["proto"]; proto != nil {
+		f.protos = p.protos(proto)
+	}
+	if bind := fields["bind"]; bind != nil {
+		if f.tolerated, _ = p.bind(bind); f.tolerated.permitsAddr(netip.IPv4Unspecified()) && f.tolerated.permitsAddr(netip.IPv6Unspecified()) {
+			p.at(bind, "bind is where the port is tolerated after all, and this tolerates it everywhere: want less, such as loopback")
+		}
+	}
+	if hosts := fields["hosts"]; hosts != nil {
+		f.hosts = p.hosts(hosts)
+	}
+	p.registry.forbidden = append(p.registry.forbidden, f)
 }
 
 // reservation reads an entry of reserved.
@@ -129,7 +188,7 @@ func (p *parser) reservation(n *yaml.Node) {
 	if !ok {
 		return
 	}
-	r := &reservation{}
+	r := &reservation{place: p.placeOf(n)}
 	called := "this reserved range"
 	if team := fields["team"]; team == nil {
 		p.at(n, `reserved range without a team: want "team: alpha"`)
@@ -143,6 +202,12 @@ func (p *parser) reservation(n *yaml.Node) {
 	}
 	if namespaces := fields["namespaces"]; namespaces != nil {
 		r.namespaces = p.namespaces(namespaces)
+	}
+	if hosts := fields["hosts"]; hosts != nil {
+		r.hosts = p.hosts(hosts)
+	}
+	if users := fields["users"]; users != nil {
+		r.users = p.users(users)
 	}
 	p.registry.reserved = append(p.registry.reserved, r)
 }

@@ -74,7 +74,7 @@ func TestAFileThatIsNotYAMLHasTheFirstMistakeWithItsPlace(t *testing.T) {
 		{"columns are characters", "services: [{name: \"日本\", port: 0}]\n", []string{"1:31: port 0: want a number from 1 to 65535"}},
 		{"a mapping in JSON", "{\n\t\"services\": [\n\t\t{\"name\": \"a\", \"port\": 70000}\n\t]\n}\n", []string{"3:25: port 70000: want a number from 1 to 65535"}},
 		{"a key with a hard space", "services:\n  - name: ssh\n    port: 22\n    \u00a0bind: any\n", []string{`4:5: unknown key "\u00a0bind": did you mean "bind"?`}},
-		{"after a byte order mark", "\ufeffports: 3\n", []string{`1:1: unknown key "ports": want one of services, reserved`}},
+		{"after a byte order mark", "\ufeffports: 3\n", []string{`1:1: key "ports" belongs under reserved: here, want one of services, forbidden, reserved`}},
 	})
 }
 
@@ -103,7 +103,7 @@ func TestWhatExpandsIsRefused(t *testing.T) {
 		}},
 		{"merged mapping", "services:\n  - &s {name: ssh, port: 22}\n  - {<<: *s, name: git}\n", []string{
 			"2:5: anchor &s is not supported: want the value itself, in quotes if it begins with &",
-			`3:5: service "git" has no port: want "port: 22", a range such as "8000-8010", or a list of them`,
+			`3:5: service "git" has no port: want "port: 22", a range such as "8000-8010", or a list of them, or any`,
 			`3:6: unknown key "<<": merging is not supported: want the keys written out`,
 			"3:10: alias *s is not supported: want the value itself, in quotes if it begins with *",
 		}},

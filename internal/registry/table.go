@@ -2,6 +2,8 @@ package registry
 
 import (
 	"iter"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/listen-exporter/listen_exporter/internal/ports"
@@ -9,13 +11,17 @@ import (
 
 // Table is what a registry declares for one host. It never changes, and may be shared.
 type Table struct {
-	registry *Registry
-	services int
+	services []*service
 	// The entries by port: those that name a port, and those with a range.
 	byPort map[portKey][]portEntry
 	ranges [protocols][]portEntry
-	// rows are the ports that must listen: one for each port and protocol of each required service, in the order of the file.
+	// rows are what must listen, in the order of the file: each port and protocol of a required service, or each protocol of one of
+	// whose ports one must listen.
 	rows []Service
+
+	forbidden []*prohibition
+	reserved  []Range // lowest port first
+	teams     []TeamUse
 }
 
 // entry is a service of the table's host, with its place among them.
@@ -36,18 +42,61 @@ type portEntry struct {
 	row int // of the first port in Table.rows, if they are required
 }
 
+// byHolder reports whether only the holder of a listener shows that the service declares it: ports that the service chooses itself,
+// or a range, which would be a free pass for every program otherwise.
+func (p portEntry) byHolder() bool { return p.First != p.Last && len(p.heldBy) > 0 }
+
+// rowOf returns the row of a port that is required.
+func (p portEntry) rowOf(port uint16) int {
+	if p.required == onePort {
+		return p.row
+	}
+	return p.row + int(port-p.First)
+}
+
 // Service is one port of a required service, for one protocol: a service with two ports is two of them.
 type Service struct {
-	Name, Purpose string
-	Proto         string
-	Port          uint16
+	Name, Purpose, Owner string
+	Proto                string
+	// Port is the port, or the first one if OnePort is set.
+	Port uint16
+	// Ports are the port, or the ports of which one must listen, such as "8080,8081".
+	Ports string
+	// OnePort is set if one of Ports must listen, and OneHost if it must listen on one of the service's hosts, which need not be this
+	// one.
+	OnePort, OneHost bool
+}
+
+// Required returns what must listen, as the file says it.
+func (s *Service) Required() string {
+	switch {
+	case s.OnePort:
+		return "one-port"
+	case s.OneHost:
+		return "one-host"
+	}
+	return "true"
+}
+
+// ServiceInfo is what a registry says of a service, for people.
+type ServiceInfo struct {
+	Name, Purpose, Owner string
+	// OneHost is set if it must listen on one of its hosts.
+	OneHost bool
 }
 
 // For returns what the registry declares for a host. Host names are compared without regard to case.
 func (r *Registry) For(host string) *Table {
-	services := r.servicesFor(strings.ToLower(host))
-	t := &Table{registry: r, services: len(services), byPort: make(map[portKey][]portEntry)}
-	for order, s := range services {
+	host = strings.ToLower(host)
+	reserved := slices.DeleteFunc(slices.Clone(r.reserved), func(r *reservation) bool { return !r.hosts.match(host) })
+	t := &Table{
+		services:  r.servicesFor(host),
+		byPort:    make(map[portKey][]portEntry),
+		forbidden: slices.DeleteFunc(slices.Clone(r.forbidden), func(f *prohibition) bool { return !f.hosts.match(host) }),
+		reserved:  rangesOf(reserved),
+		teams:     teamsOf(reserved),
+	}
+	for order, s := range t.services {
 		e := &entry{service: s, order: order}
 		for proto, declared := range s.protos {
 			if declared {
@@ -60,46 +109,93 @@ func (r *Registry) For(host string) *Table {
 
 // index adds an entry for one of its protocols.
 func (t *Table) index(e *entry, proto int) {
+	row := func(port uint16, all string) {
+		t.rows = append(t.rows, Service{
+			Name: e.name, Purpose: e.purpose, Owner: e.owner, Proto: protoNames[proto], Port: port, Ports: all,
+			OnePort: e.required == onePort, OneHost: e.required == oneHost,
+		})
+	}
+	first := len(t.rows)
+	if e.required == onePort {
+		row(e.ports[0].First, e.portList())
+	}
 	for _, p := range e.ports {
 		at := portEntry{p.Range, e, len(t.rows)}
+		if e.required == onePort {
+			at.row = first
+		}
 		if p.First == p.Last {
 			key := portKey{proto, p.First}
 			t.byPort[key] = append(t.byPort[key], at)
 		} else {
 			t.ranges[proto] = append(t.ranges[proto], at)
 		}
-		for port := int(p.First); e.required && port <= int(p.Last); port++ {
-			t.rows = append(t.rows, Service{Name: e.name, Purpose: e.purpose, Proto: protoNames[proto], Port: uint16(port)})
+		for port := int(p.First); (e.required == everyPort || e.required == oneHost) && port <= int(p.Last); port++ {
+			row(uint16(port), strconv.Itoa(port))
 		}
 	}
 }
 
-// claims returns the entries that declare a port, in no particular order, each with the row of the port if it is required.
-func (t *Table) claims(proto int, port uint16) iter.Seq2[*entry, int] {
-	return func(yield func(*entry, int) bool) {
+// portList returns the ports of the service, such as "8080,8081", or the first of many.
+func (s *service) portList() string {
+	items := make([]string, len(s.ports))
+	for i, p := range s.ports {
+		items[i] = p.Range.String()
+	}
+	return shortened(items, ",")
+}
+
+// claims returns the entries that declare a port, in no particular order.
+func (t *Table) claims(proto int, port uint16) iter.Seq[portEntry] {
+	return func(yield func(portEntry) bool) {
 		if proto < 0 {
 			return
 		}
 		for _, at := range t.byPort[portKey{proto, port}] {
-			if !yield(at.entry, at.row) {
+			if !yield(at) {
 				return
 			}
 		}
 		for _, at := range t.ranges[proto] {
-			if at.Contains(port) && !yield(at.entry, at.row+int(port-at.First)) {
+			if at.Contains(port) && !yield(at) {
 				return
 			}
 		}
 	}
 }
 
-// Declares reports whether a service of this host declares the port.
-func (t *Table) Declares(proto string, port uint16) bool {
-	for range t.claims(protoOf(proto), port) {
+// prohibitions returns what forbids a port.
+func (t *Table) prohibitions(proto int, port uint16) iter.Seq[*prohibition] {
+	return func(yield func(*prohibition) bool) {
+		for _, f := range t.forbidden {
+			if proto >= 0 && f.protos[proto] && slices.ContainsFunc(f.ports, func(p portRange) bool { return p.Contains(port) }) && !yield(f) {
+				return
+			}
+		}
+	}
+}
+
+// Expects reports whether the registry names the port for this host, whoever holds it: a service declares it, or it is forbidden.
+func (t *Table) Expects(proto string, port uint16) bool {
+	for at := range t.claims(protoOf(proto), port) {
+		if !at.byHolder() {
+			return true
+		}
+	}
+	for range t.prohibitions(protoOf(proto), port) {
 		return true
 	}
 	return false
 }
 
-// ServiceCount returns how many services of the file are for the table's host.
-func (t *Table) ServiceCount() int { return t.services }
+// ServiceCount returns how many services are for the table's host.
+func (t *Table) ServiceCount() int { return len(t.services) }
+
+// Services returns what the registry says of the services for the table's host, in the order of the file.
+func (t *Table) Services() []ServiceInfo {
+	all := make([]ServiceInfo, len(t.services))
+	for i, s := range t.services {
+		all[i] = ServiceInfo{s.name, s.purpose, s.owner, s.required == oneHost}
+	}
+	return all
+}

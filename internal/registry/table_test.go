@@ -5,8 +5,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"github.com/listen-exporter/listen_exporter/internal/ports"
 )
 
 func TestARequiredServiceHasARowForEachPortAndProtocol(t *testing.T) {
@@ -21,36 +19,36 @@ func TestARequiredServiceHasARowForEachPortAndProtocol(t *testing.T) {
 		"  - {name: debug, port: 6060, required: false}",
 		"  - {name: db, port: 5432, hosts: [db-*]}",
 	)
-	want := []Service{
-		{"ssh", "log in", "tcp", 22},
-		{"dns", "", "tcp", 53},
-		{"dns", "", "udp", 53},
-		{"web", "", "tcp", 80},
-		{"web", "", "tcp", 443},
-		{"cluster", "", "tcp", 7000},
-		{"cluster", "", "tcp", 7001},
-		{"cluster", "", "tcp", 7005},
-		{"cluster", "", "tcp", 7006},
+	want := []string{
+		"ssh tcp 22",
+		"dns tcp 53",
+		"dns udp 53",
+		"web tcp 80",
+		"web tcp 443",
+		"cluster tcp 7000",
+		"cluster tcp 7001",
+		"cluster tcp 7005",
+		"cluster tcp 7006",
 	}
 	if diff := cmp.Diff(want, required(r, "web-1")); diff != "" {
 		t.Errorf("web-1 (-want +got)\n%s", diff)
 	}
-	if diff := cmp.Diff(append(want, Service{"db", "", "tcp", 5432}), required(r, "DB-1")); diff != "" {
+	if diff := cmp.Diff(append(want, "db tcp 5432"), required(r, "DB-1")); diff != "" {
 		t.Errorf("DB-1 (-want +got)\n%s", diff)
 	}
 	if got, want := r.ServiceCount(), 8; got != want {
 		t.Errorf("got %d services, want %d", got, want)
 	}
 	table := r.For("web-1")
-	if !table.Declares("udp", 53) || !table.Declares("tcp", 8005) || table.Declares("udp", 22) || table.Declares("sctp", 22) || table.Declares("tcp", 5432) {
-		t.Error("Declares differs from the file")
+	if !table.Expects("udp", 53) || !table.Expects("tcp", 8005) || table.Expects("udp", 22) || table.Expects("sctp", 22) || table.Expects("tcp", 5432) {
+		t.Error("Expects differs from the file")
 	}
 }
 
 // required returns the ports that must listen on a host.
-func required(r *Registry, host string) (rows []Service) {
+func required(r *Registry, host string) (rows []string) {
 	for _, state := range r.For(host).Up(nil, false) {
-		rows = append(rows, *state.Service)
+		rows = append(rows, state.Name+" "+state.Proto+" "+state.Ports)
 	}
 	return rows
 }
@@ -91,7 +89,7 @@ func TestAServiceIsUpWhenOneListenerIsAsDeclared(t *testing.T) {
 		{"IPv4, IPv4 too, held by another", "bind: 0.0.0.0, process: sshd", false, []Listener{heldBy(detailed(false), Holder{Process: "nc"})}, false, false},
 	} {
 		table := parse(t, "services:", "  - {name: ssh, port: 22, "+test.declared+"}").For("")
-		want := []ServiceState{{Service: &Service{Name: "ssh", Proto: "tcp", Port: 22}, Up: test.up, Assumed: test.assumed}}
+		want := []ServiceState{{Service: &Service{Name: "ssh", Proto: "tcp", Port: 22, Ports: "22"}, Up: test.up, Assumed: test.assumed}}
 		if diff := cmp.Diff(want, table.Up(test.listeners, test.bindV6Only)); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", test.name, diff)
 		}
@@ -124,20 +122,29 @@ func TestPortsAreReservedForTeamsAndNamespaces(t *testing.T) {
 		"    namespaces: [team-beta, shared]",
 		"  - team: alpha",
 		"    ports: [30005, 30010-30019, 22]",
-		"    namespaces: shared",
+		"    namespaces: sha*",
 		"  - team: beta",
 		"    ports: 31005-31014",
+		"    users: [gitlab-runner]",
 	)
-	shared := []string{"shared"}
-	both := []string{"team-beta", "shared"}
-	want := []Range{
-		{"alpha", ports.Range{First: 22, Last: 22}, shared, "ports.yml", 6},
-		{"alpha", ports.Range{First: 30005, Last: 30005}, shared, "ports.yml", 6},
-		{"alpha", ports.Range{First: 30010, Last: 30019}, shared, "ports.yml", 6},
-		{"beta", ports.Range{First: 31000, Last: 31009}, both, "ports.yml", 3},
-		{"beta", ports.Range{First: 31005, Last: 31014}, nil, "ports.yml", 9},
+	var got []string
+	for _, of := range r.Ranges() {
+		text := fmt.Sprintf("%s %s %s:%d", of.Team, of.Range, of.File, of.Line)
+		for _, namespace := range []string{"team-beta", "shared", "Shared", "share", "other"} {
+			if of.AllowsNamespace(namespace) {
+				text += " " + namespace
+			}
+		}
+		got = append(got, text)
 	}
-	if diff := cmp.Diff(want, r.Ranges()); diff != "" {
+	want := []string{
+		"alpha 22 ports.yml:6 shared share",
+		"alpha 30005 ports.yml:6 shared share",
+		"alpha 30010-30019 ports.yml:6 shared share",
+		"beta 31000-31009 ports.yml:3 team-beta shared",
+		"beta 31005-31014 ports.yml:9",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("all (-want +got)\n%s", diff)
 	}
 	if got, ok := r.RangeOf(30019); !ok || got.Team != "alpha" || got.First != 30010 {

@@ -255,7 +255,7 @@ func TestServicesThatConflictOnThisHostAreAFault(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ports.yml")
 	text := "services:\n  - {name: a, port: 22, hosts: ['web-*']}\n  - {name: b, port: 20-30, hosts: ['*-DB']}\n"
 	write(t, path, text)
-	want := path + `:3:21: tcp port 22: taken by service "a" on line 2 for host "web-db": want another port, or a bind or hosts that do not overlap`
+	want := path + `:3:21: tcp port 22: taken by service "a" on line 2 for host "web-db": want another port, or process, unit, bind or hosts that tell them apart`
 	if _, err := NewWatcher(path, "Web-DB"); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
