@@ -2,7 +2,7 @@ package collector
 
 import (
 	"slices"
-	"strconv"
+	"strings"
 	"time"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
@@ -177,7 +177,7 @@ var families = []family{
 	},
 	{
 		name:  "host_listen_port_violation",
-		help:  "Why the listener violates the registry: unregistered, reserved (for the team in service_name), bind or process. Always 1.",
+		help:  "Why the listener violates the registry: forbidden, unregistered, reserved (for the team in service_name), bind or process. Always 1.",
 		about: violations,
 	},
 	{
@@ -225,12 +225,30 @@ var families = []family{
 		}),
 	},
 	{
+		name:  "host_listen_service_info",
+		help:  "What the registry says of the service. required is one-host if it must listen on only one of its hosts. Always 1.",
+		names: []string{"owner", "purpose", "required", "service_name"},
+		host: func(r reading, add add) {
+			for _, s := range declared(r.Snapshot) {
+				required := ""
+				if s.OneHost {
+					required = "one-host"
+				}
+				add(1, "owner", s.Owner, "purpose", inOneLine(s.Purpose), "required", required, "service_name", s.Name)
+			}
+		},
+		same: func(a, b *inventory.Snapshot) bool {
+			one, other := declared(a), declared(b)
+			return len(one) == len(other) && (len(one) == 0 || &one[0] == &other[0])
+		},
+	},
+	{
 		name:  "host_listen_service_up",
 		help:  "Whether the registry's required service listens as declared (1) or not (0).",
 		names: []string{"port", "proto", "service_name"},
 		host: func(r reading, add add) {
 			for _, state := range services(r.Snapshot) {
-				add(boolean(state.Up), "port", strconv.Itoa(int(state.Port)), "proto", state.Proto, "service_name", state.Name)
+				add(boolean(state.Up), "port", state.Ports, "proto", state.Proto, "service_name", state.Name)
 			}
 		},
 		same: func(a, b *inventory.Snapshot) bool { return slices.Equal(services(a), services(b)) },
@@ -241,6 +259,24 @@ var families = []family{
 		names: []string{"source"},
 		host:  func(r reading, add add) { add(1, "source", r.Source) },
 	},
+}
+
+// declared returns the services for this host: none without a registry.
+func declared(s *inventory.Snapshot) []inventory.ServiceInfo {
+	if s.Compliance == nil {
+		return nil
+	}
+	return s.Compliance.Declared
+}
+
+// inOneLine returns a text for people as a label: on one line, cut if it is long.
+func inOneLine(text string) string {
+	const longest = 200 // characters
+	text = strings.Join(strings.Fields(text), " ")
+	if runes := []rune(text); len(runes) > longest {
+		text = string(runes[:longest-1]) + "…"
+	}
+	return text
 }
 
 // services returns the states of the required services: none without a registry.

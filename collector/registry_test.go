@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +12,7 @@ import (
 )
 
 func required(name, proto string, port uint16, up bool) inventory.ServiceState {
-	return inventory.ServiceState{Service: &inventory.Service{Name: name, Proto: proto, Port: port}, Up: up}
+	return inventory.ServiceState{Service: &inventory.Service{Name: name, Proto: proto, Port: port, Ports: strconv.Itoa(int(port))}, Up: up}
 }
 
 func judged(l inventory.Listener, reason, service string) inventory.Listener {
@@ -56,7 +57,7 @@ host_listen_port_registered{address="0.0.0.0",device="eth0",family="ipv4",port="
 host_listen_port_registered{address="127.0.0.1",family="ipv4",port="30001",proto="udp",range="user",scope="loopback"} 0
 host_listen_port_registered{address="127.0.0.1",family="ipv4",port="31337",proto="tcp",range="user",scope="loopback"} 0
 host_listen_port_registered{address="::",family="ipv6",port="6379",proto="tcp",range="user",scope="any"} 0
-# HELP host_listen_port_violation Why the listener violates the registry: unregistered, reserved (for the team in service_name), bind or process. Always 1.
+# HELP host_listen_port_violation Why the listener violates the registry: forbidden, unregistered, reserved (for the team in service_name), bind or process. Always 1.
 # TYPE host_listen_port_violation gauge
 host_listen_port_violation{address="127.0.0.1",family="ipv4",port="30001",proto="udp",range="user",reason="reserved",scope="loopback",service_name="alpha"} 1
 host_listen_port_violation{address="127.0.0.1",family="ipv4",port="31337",proto="tcp",range="user",reason="unregistered",scope="loopback"} 1
@@ -108,7 +109,7 @@ func TestAChangedVerdictOrRegistryChangesTheSeries(t *testing.T) {
 	snapshot.Compliance.Services = []inventory.ServiceState{required("cache", "tcp", 6379, false), required("alpha", "udp", 30001, true)}
 	snapshot.Compliance.Reserved, snapshot.Compliance.Reloaded = nil, false
 	want := `
-# HELP host_listen_port_violation Why the listener violates the registry: unregistered, reserved (for the team in service_name), bind or process. Always 1.
+# HELP host_listen_port_violation Why the listener violates the registry: forbidden, unregistered, reserved (for the team in service_name), bind or process. Always 1.
 # TYPE host_listen_port_violation gauge
 host_listen_port_violation{address="::",family="ipv6",port="6379",proto="tcp",range="user",reason="process",scope="any",service_name="cache"} 1
 # HELP host_listen_registry_last_reload_successful Whether the last load of the registry file was successful.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 	"github.com/listen-exporter/listen_exporter/internal/wording"
@@ -38,16 +39,20 @@ func audit(o inventory.Options, out *bytes.Buffer, s Streams) (found bool, unkno
 			if e.service.Assumed {
 				assumption = " (assumed: something listens on ::, which is assumed not to accept IPv4 because net.ipv6.bindv6only is 1)"
 			}
-			fmt.Fprintf(out, "%s %d: missing: %s does not listen as declared%s\n", e.proto, e.port, serviceName(e.service.Name, e.service.Purpose), assumption)
+			fmt.Fprintf(out, "%s %s: missing: %s does not listen as declared%s\n",
+				e.proto, e.ports(), serviceName(e.service.Name, e.service.Purpose, e.service.Owner), assumption)
 		default:
 			fmt.Fprintf(out, "%s %s: %s: %s\n", e.proto, addressAndPort(e.listener), e.state, violation(e.listener))
 		}
 	}
 	declared, violations, _, missing := tally(all)
 	for _, state := range snapshot.Compliance.Services {
-		if state.Up && state.Assumed {
-			fmt.Fprintf(out, "%s %d: assumed: %s listens only on ::, which is assumed to accept IPv4 (net.ipv6.bindv6only is 0 or not known)\n",
-				state.Proto, state.Port, wording.Printable(state.Name))
+		switch {
+		case state.Up && state.Assumed:
+			fmt.Fprintf(out, "%s %s: assumed: %s listens only on ::, which is assumed to accept IPv4 (net.ipv6.bindv6only is 0 or not known)\n",
+				state.Proto, state.Ports, wording.Printable(state.Name))
+		case !state.Up && state.OneHost:
+			fmt.Fprintf(out, "%s %s: not here: %s must listen on one of its hosts\n", state.Proto, state.Ports, wording.Printable(state.Name))
 		}
 	}
 	fmt.Fprintf(out, "%s as declared, %s, %s\n",
@@ -64,7 +69,7 @@ func violation(l *inventory.Listener) string {
 	text := wording.Violation(l.Verdict.Reason, l.Verdict.Service, l.Verdict.Declared)
 	switch l.Verdict.Reason {
 	case inventory.ReasonBind, inventory.ReasonProcess:
-		text = serviceName(l.Verdict.Service, l.Verdict.Purpose) + " " + text
+		text = serviceName(l.Verdict.Service, l.Verdict.Purpose, l.Verdict.Owner) + " " + text
 	}
 	if holders := holdersOf(l); holders != "" {
 		text += ", held by " + holders
@@ -72,10 +77,18 @@ func violation(l *inventory.Listener) string {
 	return text
 }
 
-// serviceName returns the name of a service and its purpose.
-func serviceName(name, purpose string) string {
-	if purpose == "" {
-		return wording.Printable(name)
+// serviceName returns the name of a service, its purpose and its owner.
+func serviceName(name, purpose, owner string) string {
+	var about []string
+	if purpose != "" {
+		about = append(about, wording.Printable(purpose))
 	}
-	return fmt.Sprintf("%s (%s)", wording.Printable(name), wording.Printable(purpose))
+	if owner != "" {
+		about = append(about, "owner: "+wording.Printable(owner))
+	}
+	name = wording.Printable(name)
+	if len(about) > 0 {
+		name += " (" + strings.Join(about, "; ") + ")"
+	}
+	return name
 }

@@ -20,6 +20,14 @@ type entry struct {
 	service      inventory.ServiceState // if it is missing
 }
 
+// ports returns the port of the entry, or the ports of which one is missing.
+func (e entry) ports() string {
+	if e.listener == nil {
+		return e.service.Ports
+	}
+	return strconv.Itoa(int(e.port))
+}
+
 // entries returns all listeners and missing services, by network namespace, port and protocol.
 func entries(s *inventory.Snapshot) []entry {
 	var all []entry

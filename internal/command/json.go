@@ -61,6 +61,7 @@ type jsonListener struct {
 	State                   *string        `json:"state"`
 	ServiceName             *string        `json:"service_name"`
 	Purpose                 *string        `json:"purpose"`
+	Owner                   *string        `json:"owner"`
 	Registered              *bool          `json:"registered"`
 	Violation               *jsonViolation `json:"violation"`
 }
@@ -82,8 +83,11 @@ type jsonViolation struct {
 type jsonService struct {
 	ServiceName string `json:"service_name"`
 	Purpose     string `json:"purpose"`
+	Owner       string `json:"owner"`
 	Proto       string `json:"proto"`
 	Port        uint16 `json:"port"`
+	Ports       string `json:"ports"`
+	Required    string `json:"required"`
 	Up          bool   `json:"up"`
 	Assumed     bool   `json:"assumed"`
 }
@@ -108,7 +112,9 @@ func writeJSON(out *bytes.Buffer, o inventory.Options, s *inventory.Snapshot, un
 			}
 		}
 		for _, state := range s.Compliance.Services {
-			all.Services = append(all.Services, jsonService{state.Name, state.Purpose, state.Proto, state.Port, state.Up, state.Assumed})
+			all.Services = append(all.Services, jsonService{
+				state.Name, state.Purpose, state.Owner, state.Proto, state.Port, state.Ports, state.Required(), state.Up, state.Assumed,
+			})
 		}
 	}
 	for i := range s.Listeners {
@@ -144,6 +150,7 @@ func jsonOf(l *inventory.Listener) jsonListener {
 		State:       known(state, state != ""),
 		ServiceName: known(verdict.Service, l.Declared()),
 		Purpose:     known(verdict.Purpose, l.Declared()),
+		Owner:       known(verdict.Owner, l.Declared()),
 		Registered:  known(verdict.Reason == "", l.Judged),
 	}
 	for _, h := range l.Holders {

@@ -56,7 +56,7 @@ func TestTheJSONIsWhatIsInTestdata(t *testing.T) {
 		judged.Listeners = append(judged.Listeners, l)
 	}
 	judged.Compliance = &inventory.Compliance{
-		Services: []inventory.ServiceState{{Service: &inventory.Service{Name: "ssh", Purpose: `the "shell"`, Proto: inventory.TCP, Port: 22}, Up: true}},
+		Services: []inventory.ServiceState{{Service: &inventory.Service{Name: "ssh", Purpose: `the "shell"`, Proto: inventory.TCP, Port: 22, Ports: "22"}, Up: true}},
 		Reserved: []inventory.TeamUse{{Team: "alpha", Size: 1000, Used: 1}},
 	}
 	failed := &inventory.Snapshot{

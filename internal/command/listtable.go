@@ -46,7 +46,7 @@ func listTable(all []entry, netns bool) table {
 
 // cells returns the columns of a line, without the network namespace.
 func (e entry) cells() []cell {
-	port := cell{text: strconv.Itoa(int(e.port)), right: true}
+	port := cell{text: e.ports(), right: true}
 	state := cell{text: e.state, paint: paintBad}
 	l := e.listener
 	if l == nil {

@@ -26,7 +26,7 @@ type judge struct {
 	registry *registry.Registry // table is its part for this host
 	table    *registry.Table
 	declared []ServiceInfo // of the table
-	tables   uint64 // how many tables there have been
+	tables   uint64        // how many tables there have been
 
 	version  uint64              // of the listing and the table that the verdicts are for
 	input    []registry.Listener // the buffer of all judging

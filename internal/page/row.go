@@ -13,6 +13,7 @@ type row struct {
 	State   state
 	Service string
 	Purpose string
+	Owner   string
 	Proto   string
 	Address string
 	// Note adds to the address: its device, whether it takes IPv4, how many sockets share it, and since when it is open.
@@ -79,7 +80,7 @@ func newRow(l *inventory.Listener) row {
 		r.Netns = wording.Printable(l.Netns)
 	}
 	if l.Verdict.Reason != inventory.ReasonReserved { // whose Service is a team
-		r.Service, r.Purpose = wording.Printable(l.Verdict.Service), wording.Printable(l.Verdict.Purpose)
+		r.Service, r.Purpose, r.Owner = wording.Printable(l.Verdict.Service), wording.Printable(l.Verdict.Purpose), wording.Printable(l.Verdict.Owner)
 	}
 	var notes []string
 	if l.Device != "" {

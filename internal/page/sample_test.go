@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -57,7 +58,7 @@ func reads(failed ...string) []inventory.Read {
 // required returns the state of a service that must listen.
 func required(name, purpose, proto string, port uint16, up bool) inventory.ServiceState {
 	var s inventory.ServiceState
-	s.Service = &inventory.Service{Name: name, Purpose: purpose, Proto: proto, Port: port}
+	s.Service = &inventory.Service{Name: name, Purpose: purpose, Proto: proto, Port: port, Ports: strconv.Itoa(int(port))}
 	s.Up = up
 	return s
 }

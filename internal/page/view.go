@@ -71,8 +71,9 @@ type notice struct {
 
 // missing is a service that should listen on a port.
 type missing struct {
-	Service, Purpose, Proto string
-	Port                    uint16
+	Service, Purpose, Owner, Proto string
+	// Ports are the port, or those of which one should listen.
+	Ports string
 	// Detail explains how it is missing.
 	Detail string
 }
@@ -248,7 +249,7 @@ func missingServices(s *inventory.Snapshot) (list []missing, more int) {
 	for _, service := range down {
 		m := missing{
 			Service: wording.Printable(service.Name), Purpose: wording.Printable(service.Purpose),
-			Proto: service.Proto, Port: service.Port, Detail: "nothing listens as declared",
+			Owner: wording.Printable(service.Owner), Proto: service.Proto, Ports: service.Ports, Detail: "nothing listens as declared",
 		}
 		if listens[place{service.Proto, service.Port}] {
 			m.Detail = "the port is open, but not as declared"

@@ -138,8 +138,8 @@ func TestASnapshotIsAPage(t *testing.T) {
 					{7, "reachable from outside", false, false},
 				},
 				Missing: []missing{
-					{"postgres", "the orders database", "tcp", 5432, "nothing listens as declared"},
-					{"sessions", "who is logged in", "tcp", 6379, "the port is open, but not as declared"},
+					{"postgres", "the orders database", "", "tcp", "5432", "nothing listens as declared"},
+					{"sessions", "who is logged in", "", "tcp", "6379", "the port is open, but not as declared"},
 				},
 				Ports: []uint16{4444, 5433, 6379, 30007, 443, 22, 22, 53, 10190},
 			},
@@ -176,8 +176,8 @@ func TestASnapshotIsAPage(t *testing.T) {
 					{false, "26 of 90 network namespaces were not read this time. Their listeners are from an earlier read.", ""},
 				},
 				Missing: []missing{
-					{"postgres", "the orders database", "tcp", 5432, "nothing listens as declared"},
-					{"sessions", "who is logged in", "tcp", 6379, "the port is open, but not as declared"},
+					{"postgres", "the orders database", "", "tcp", "5432", "nothing listens as declared"},
+					{"sessions", "who is logged in", "", "tcp", "6379", "the port is open, but not as declared"},
 				},
 				Ports: []uint16{4444, 5433, 6379, 30007, 443, 22, 22, 10190, 5432},
 			},

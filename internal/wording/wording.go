@@ -116,16 +116,18 @@ func Plural(n int, noun string) string {
 }
 
 // Violation returns why a listener violates the registry. reason is the verdict's; service is the name of the service, or of
-// the team for "reserved"; declared is what the registry wants instead, or empty. It is safe to print.
+// the team for "reserved"; declared is what the registry wants instead, or why it forbids the port, or empty. It is safe to print.
 func Violation(reason, service, declared string) string {
 	if declared != "" {
 		declared = " (" + Printable(declared) + ")"
 	}
 	switch reason {
+	case "forbidden":
+		return "the port is forbidden" + declared
 	case "unregistered":
-		return "no service declares the port"
+		return "no service declares the port" + declared
 	case "reserved":
-		return "the port is reserved for " + Printable(service)
+		return "the port is reserved for " + Printable(service) + declared
 	case "bind":
 		return "listens on a wider or another address than declared" + declared
 	case "process":
