@@ -98,6 +98,7 @@ func exportedMetrics() []string {
 		Reads:     []inventory.Read{{Collector: inventory.TCP}, {Collector: inventory.CollectorHolder}, {Collector: inventory.CollectorNetns}},
 		Listeners: []inventory.Listener{listener(inventory.TCP), listener(inventory.UDP)},
 		Compliance: &inventory.Compliance{
+			Declared: make([]inventory.ServiceInfo, 1),
 			Services: []inventory.ServiceState{{Service: new(inventory.Service)}},
 			Reserved: make([]inventory.TeamUse, 1),
 		},

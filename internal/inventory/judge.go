@@ -60,6 +60,7 @@ func (j *judge) adopt() bool {
 		level.Warn(j.logger).Log("msg", "no service of the registry is for this host, so no listener is declared: compare the host's name with hosts in the file, or set --registry.host",
 			"file", current.File(), "host", j.options.RegistryHost)
 	}
+	logElsewhere(j.logger, j.table, j.options.RegistryHost)
 	return true
 }
 
@@ -136,6 +137,17 @@ func (j *judge) judgeAll(l *listing, main *namespace) {
 	j.services = slices.DeleteFunc(states, func(s ServiceState) bool { return !read[s.Proto] || s.Undecided })
 	if main.whole {
 		j.reserved = j.table.Reserved(j.input)
+	}
+}
+
+// logElsewhere logs which services of the registry are not for this host: a name that is written in another form would go unnoticed.
+func logElsewhere(logger log.Logger, t *registry.Table, host string) {
+	if names := t.Elsewhere(); names != "" {
+		level.Info(logger).Log("msg", "services of the registry whose hosts do not match this host", "host", host, "services", names)
+	}
+	if names := t.Misnamed(); names != "" {
+		level.Warn(logger).Log("msg", "services of the registry that name this host in another form: hosts must match the whole name; write it so, or set --registry.host",
+			"host", host, "services", names)
 	}
 }
 

@@ -126,6 +126,9 @@ const maxShown = 100
 // shortened returns the first of the items as text.
 func shortened(items []string, separator string) string {
 	text := strings.Join(items, separator)
+	if len(items) == 0 {
+		return ""
+	}
 	if len(text) <= maxShown || len(items) == 1 {
 		return text
 	}

@@ -137,6 +137,17 @@ func (h hosts) match(host string) bool {
 	return (len(h.include) == 0 || slices.ContainsFunc(h.include, is)) && !slices.ContainsFunc(h.exclude, is)
 }
 
+// matchOtherForm reports whether a host that is none of them would be one without its domain, or with one if it has none.
+func (h hosts) matchOtherForm(host string) bool {
+	if short, _, hasDomain := strings.Cut(host, "."); hasDomain {
+		return h.match(short)
+	}
+	return slices.ContainsFunc(h.include, func(g glob) bool {
+		first, _, hasDomain := strings.Cut(g.pattern, ".")
+		return hasDomain && first != "*" && globOf(first).matches(host)
+	})
+}
+
 // excludes reports whether no host that a glob matches is left.
 func (h hosts) excludes(g glob) bool {
 	return slices.ContainsFunc(h.exclude, func(e glob) bool { return e.covers(g) })

@@ -22,6 +22,8 @@ type Table struct {
 	forbidden []*prohibition
 	reserved  []Range // lowest port first
 	teams     []TeamUse
+
+	elsewhere, misnamed []string
 }
 
 // entry is a service of the table's host, with its place among them.
@@ -95,6 +97,14 @@ func (r *Registry) For(host string) *Table {
 		forbidden: slices.DeleteFunc(slices.Clone(r.forbidden), func(f *prohibition) bool { return !f.hosts.match(host) }),
 		reserved:  rangesOf(reserved),
 		teams:     teamsOf(reserved),
+	}
+	for _, s := range r.services {
+		if !s.hosts.match(host) {
+			t.elsewhere = append(t.elsewhere, s.name)
+			if s.hosts.matchOtherForm(host) {
+				t.misnamed = append(t.misnamed, s.name)
+			}
+		}
 	}
 	for order, s := range t.services {
 		e := &entry{service: s, order: order}
@@ -190,6 +200,13 @@ func (t *Table) Expects(proto string, port uint16) bool {
 
 // ServiceCount returns how many services are for the table's host.
 func (t *Table) ServiceCount() int { return len(t.services) }
+
+// Elsewhere returns the names of the services that are only for other hosts. It returns "" if there are none, and not all if there are
+// many.
+func (t *Table) Elsewhere() string { return shortened(t.elsewhere, ", ") }
+
+// Misnamed returns the names of those of them that would be for the table's host if its name had no domain, or had one.
+func (t *Table) Misnamed() string { return shortened(t.misnamed, ", ") }
 
 // Services returns what the registry says of the services for the table's host, in the order of the file.
 func (t *Table) Services() []ServiceInfo {
