@@ -178,7 +178,7 @@ func (r *report) hosts(n *yaml.Node) (all hosts) {
 			continue
 		}
 		name, excludes := strings.CutPrefix(text, "!")
-		if problem := checkGlob(name); problem != "" {
+		if problem := checkGlob(text[:len(text)-len(name)], name); problem != "" {
 			r.at(item, "glob %s %s", wording.Quoted(text), problem)
 			continue
 		}

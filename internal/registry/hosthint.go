@@ -29,7 +29,7 @@ var (
 // maxNearest is how many globs an error proposes.
 const maxNearest = 12
 
-// nearestGlobs returns the globs that come nearest to a text that is none, in quotes, or nothing. One that begins with ^ or ends
+// nearestGlobs returns the globs that come nearest to a text that is none, or nothing. One that begins with ^ or ends
 // with $ and is open at the other end is so as a glob.
 func nearestGlobs(text string) []string {
 	lower := strings.ToLower(strings.TrimSpace(text))
@@ -58,8 +58,8 @@ func nearestGlobs(text string) []string {
 		if neverHost(g) != "" || len(found) == maxNearest {
 			return nil
 		}
-		if quoted := strconv.Quote(g); !slices.Contains(found, quoted) {
-			found = append(found, quoted)
+		if !slices.Contains(found, g) {
+			found = append(found, g)
 		}
 	}
 	return found

@@ -3,6 +3,7 @@ package registry
 import (
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 
@@ -62,8 +63,8 @@ func (g glob) covers(o glob) bool {
 	return g.matches(strings.NewReplacer("*", any, "?", "\x00").Replace(o.pattern)) && g.matches(strings.ReplaceAll(o.pattern, "*", ""))
 }
 
-// checkGlob returns what is wrong with a glob for host names, or nothing.
-func checkGlob(text string) string {
+// checkGlob returns what is wrong with a glob for host names that comes after a "!" or nothing, or "" if nothing is.
+func checkGlob(not, text string) string {
 	const example = `want a host name or a glob such as "web-*"`
 	switch {
 	case text == "":
@@ -75,7 +76,11 @@ func checkGlob(text string) string {
 	if problem == "" {
 		return ""
 	}
-	switch nearest := nearestGlobs(text); len(nearest) {
+	nearest := nearestGlobs(text)
+	for i, g := range nearest {
+		nearest[i] = strconv.Quote(not + g)
+	}
+	switch len(nearest) {
 	case 0:
 		return problem + ": " + example
 	case 1:

@@ -110,7 +110,19 @@ func (r *report) onlyNewer(data []byte, line int, message string) {
 		r.add(line, indent+1, "a tab: want spaces")
 		return
 	}
+	if at := tagInList().FindSubmatchIndex(firstLine(text)); at != nil {
+		r.add(line, utf8.RuneCount(text[:at[2]])+1, "a value begins with %q: want it in quotes", "!")
+		return
+	}
 	r.add(line, 1, "is not YAML: %s: want values that contain [, ], ? or : in quotes, and one document in a file", message)
+}
+
+// tagInList matches a value in a list on one line that begins with !, as what hosts leave out does.
+var tagInList = wording.Regexp(`[\[,]\s*(![^"',\]]*[,\]])`)
+
+func firstLine(text []byte) []byte {
+	line, _, _ := bytes.Cut(text, []byte("\n"))
+	return line
 }
 
 // textAt returns the text of data from a place on.
