@@ -36,9 +36,13 @@ func TestEveryAlertHasASeverityTextsAndARunbook(t *testing.T) {
 				if severities := []string{"critical", "warning", "info"}; !slices.Contains(severities, r.Labels["severity"]) {
 					t.Errorf("severity is %q, want one of %q", r.Labels["severity"], severities)
 				}
+				about := "$labels.instance"
+				if r.Alert == "ServiceOnNoHost" {
+					about = "$labels.cluster"
+				}
 				for _, name := range []string{"summary", "description"} {
-					if !strings.Contains(r.Annotations[name], "$labels.instance") {
-						t.Errorf("%s does not name the instance: %q", name, r.Annotations[name])
+					if !strings.Contains(r.Annotations[name], about) {
+						t.Errorf("%s does not name %s: %q", name, about, r.Annotations[name])
 					}
 				}
 				anchor := strings.ToLower(r.Alert)
@@ -118,6 +122,8 @@ func TestThePlacesToEditAreOneEach(t *testing.T) {
 		{"the list of expected TCP ports", expressions.String(), `proto="tcp",port=~"22\|80\|443"`},
 		{"the list of expected UDP ports", expressions.String(), `proto="udp",port=~"68\|546"`},
 		{"the mark of the expected ports", text, `# EDIT 2:`},
+		{"the labels of the hosts of a service", expressions.String(), `job, cluster\b`},
+		{"the mark of these labels", text, `# EDIT 3:`},
 	} {
 		if places := len(regexp.MustCompile(tc.pattern).FindAllString(tc.text, -1)); places != 1 {
 			t.Errorf("%s is in %d places, want 1", tc.name, places)
