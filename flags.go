@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -87,8 +88,16 @@ func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
 	if c.command, err = parseCommand(app, args); err != nil {
 		return nil, false, nameFlag(app, args, err)
 	}
+	if slices.Contains(args, command.Stdin) {
+		for _, paths := range [][]string{c.checkFiles, c.checkManifests} {
+			for i, path := range paths {
+				paths[i] = cmp.Or(path, command.Stdin) // of which kingpin makes an empty word
+			}
+		}
+	}
+	c.inventory.RegistryFiles = slices.DeleteFunc(c.inventory.RegistryFiles, func(file string) bool { return file == "" })
 	if c.inventory.RegistryHost == "" {
-		if c.inventory.RegistryHost, err = os.Hostname(); err != nil && c.inventory.RegistryFile != "" {
+		if c.inventory.RegistryHost, err = os.Hostname(); err != nil && len(c.inventory.RegistryFiles) > 0 {
 			return nil, false, fmt.Errorf("--registry.host: %w", err)
 		}
 	}
@@ -137,8 +146,8 @@ func addFlags(app *kingpin.Application, c *config) {
 	app.Flag("collector.udp.ephemeral-min-age", "Minimum age of a UDP socket on an ephemeral port before it is reported.").
 		Default(model.Duration(o.EphemeralMinAge).String()).SetValue((*duration)(&o.EphemeralMinAge))
 
-	app.Flag("registry.file", "Registry (ports.yml) with which to compare the listeners.").
-		PlaceHolder("FILE").StringVar(&o.RegistryFile)
+	app.Flag("registry.file", "Registry (ports.yml) with which to compare the listeners, or a directory of such files. Repeatable; all files are one registry.").
+		PlaceHolder("FILE").StringsVar(&o.RegistryFiles)
 	app.Flag("registry.host", "Name of this host in the registry. Defaults to the host name.").
 		PlaceHolder("NAME").StringVar(&o.RegistryHost)
 
@@ -160,7 +169,7 @@ func addCommands(app *kingpin.Application, c *config) {
 	check := app.Command(checkCommand, "Check registries and Kubernetes manifests for faults. Exit code 1 if there is any.")
 	check.Flag("manifests", "Check this directory of Kubernetes manifests for duplicate host ports, and for ports outside the ranges that the registry reserves. Repeatable.").
 		PlaceHolder("DIR").StringsVar(&c.checkManifests)
-	check.Arg("FILE", "Registry (ports.yml) to check. Repeatable.").StringsVar(&c.checkFiles)
+	check.Arg("FILE", "Registry (ports.yml) to check, or a directory of such files, or - for stdin. Repeatable; each is a registry of its own.").StringsVar(&c.checkFiles)
 }
 
 // parseCommand parses the command line and returns the command: serve if there is none. kingpin's own default command would

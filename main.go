@@ -82,11 +82,14 @@ func runCommand(c *config, stdout, stderr io.Writer) int {
 	case auditCommand:
 		return command.Audit(options, streams)
 	default:
-		files := c.checkFiles
-		if file := options.RegistryFile; file != "" && !slices.Contains(files, file) {
-			files = append(files, file)
+		var registries [][]string
+		for _, file := range c.checkFiles {
+			registries = append(registries, []string{file})
 		}
-		return command.Check(files, c.checkManifests, streams)
+		if files := options.RegistryFiles; len(files) > 1 || len(files) == 1 && !slices.Contains(c.checkFiles, files[0]) {
+			registries = append(registries, files)
+		}
+		return command.Check(registries, c.checkManifests, streams)
 	}
 }
 
@@ -119,7 +122,7 @@ func serve(c *config, logs server.Logs) error {
 	started := make(chan error, 1)
 	go func() {
 		var err error
-		s, err = start(c, logs)
+		s, err = start(ctx, c, logs)
 		started <- err
 	}()
 	select {
@@ -139,16 +142,17 @@ func serve(c *config, logs server.Logs) error {
 	return s.Run(ctx)
 }
 
-// start opens what is observed, and then the ports of the server.
-func start(c *config, logs server.Logs) (*server.Server, error) {
+// start opens what is observed, which is watched until ctx is done, and then the ports of the server.
+func start(ctx context.Context, c *config, logs server.Logs) (*server.Server, error) {
 	listeners, err := inventory.Open(c.inventory, logs.Kit)
 	if err != nil {
 		return nil, err
 	}
 	options := c.server
-	options.Host, options.RegistryFile, options.Snapshot = c.inventory.RegistryHost, c.inventory.RegistryFile, listeners.Snapshot
-	if options.RegistryFile != "" {
-		options.Reload = listeners.ReloadRegistry
+	options.Host, options.Snapshot = c.inventory.RegistryHost, listeners.Snapshot
+	if files := c.inventory.RegistryFiles; len(files) > 0 {
+		options.RegistryFile, options.Reload = strings.Join(files, ", "), listeners.ReloadRegistry
+		go listeners.WatchRegistry(ctx)
 	}
 	s, err := server.New(options, logs)
 	if err != nil {

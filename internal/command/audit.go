@@ -22,7 +22,7 @@ func audit(o inventory.Options, out *bytes.Buffer, s Streams) (found bool, unkno
 	if err := refuseFilters(o, "audit covers every listener"); err != nil {
 		return false, nil, err
 	}
-	if o.RegistryFile == "" {
+	if len(o.RegistryFiles) == 0 {
 		return false, nil, errors.New("audit needs a registry: make one with `" + wording.Program + " list --format=registry > ports.yml`, then `" +
 			wording.Program + " audit --registry.file=ports.yml`")
 	}

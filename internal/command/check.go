@@ -5,27 +5,31 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/listen-exporter/listen_exporter/internal/manifest"
 	"github.com/listen-exporter/listen_exporter/internal/registry"
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-// Check checks registry files and directories of Kubernetes manifests for faults and returns the exit code.
-func Check(files, manifests []string, s Streams) int {
+// Stdin is the path that stands for the standard input.
+const Stdin = registry.Stdin
+
+// Check checks registries, each of one or more files, and directories of Kubernetes manifests for faults and returns the exit code.
+func Check(registries [][]string, manifests []string, s Streams) int {
 	var out bytes.Buffer
-	found, err := check(files, manifests, &out, s.Err)
+	found, err := check(registries, manifests, &out, s.Err)
 	return s.finish(&out, found, err, nil)
 }
 
-func check(files, manifests []string, out *bytes.Buffer, stderr io.Writer) (found bool, err error) {
-	if len(files) == 0 && len(manifests) == 0 {
+func check(registries [][]string, manifests []string, out *bytes.Buffer, stderr io.Writer) (found bool, err error) {
+	if len(registries) == 0 && len(manifests) == 0 {
 		return false, errors.New("check needs a registry or manifests: `" + wording.Program + " check ports.yml`, `" + wording.Program + " check --manifests=DIR`")
 	}
 	var good []*registry.Registry
 	var errs []error
-	for _, file := range files {
-		r, err := registry.Load(file)
+	for _, files := range registries {
+		r, err := registry.Load(files...)
 		faults := registry.Faults(nil)
 		switch {
 		case errors.As(err, &faults):
@@ -35,7 +39,7 @@ func check(files, manifests []string, out *bytes.Buffer, stderr io.Writer) (foun
 			errs = append(errs, err)
 		default:
 			good = append(good, r)
-			fmt.Fprintf(out, "%s: %s, %s\n", wording.Path(file), wording.Count(r.ServiceCount(), "service"), wording.Count(len(r.Ranges()), "reserved range"))
+			fmt.Fprintf(out, "%s: %s, %s\n", wording.Path(strings.Join(files, ", ")), wording.Count(r.ServiceCount(), "service"), wording.Count(len(r.Ranges()), "reserved range"))
 		}
 	}
 	if len(good) == 0 {

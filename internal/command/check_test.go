@@ -17,6 +17,9 @@ var checkFiles = map[string]string{
 	"more.yml":        "services: [{name: web, port: [80, 443]}, {name: dns, port: 53}]\n",
 	"bad.yml":         "services:\n  - name: x\n    port: 0\n    bind: nowhere\n",
 	"worse.yml":       "services: []\n",
+	"teams/a.yml":     "services: [{name: shop, port: 8080}]\n",
+	"teams/b.yml":     "reserved: [{team: b, ports: 30100-30199}]\n",
+	"taken.yml":       "services: [{name: git, port: 22}]\nreserved: [{team: c, ports: 30100}]\n",
 	"twice/a.yaml":    "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: team-a}\nspec:\n  containers:\n    - name: a\n      ports:\n        - hostPort: 31000\n          containerPort: 80\n",
 	"twice/b.yaml":    "apiVersion: v1\nkind: Pod\nmetadata: {name: b, namespace: team-b}\nspec:\n  containers:\n    - name: b\n      ports:\n        - hostPort: 31000\n          containerPort: 80\n",
 	"fine/a.yaml":     "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: team-a}\nspec:\n  containers:\n    - name: a\n      ports:\n        - hostPort: 30000\n          containerPort: 80\n",
@@ -66,6 +69,12 @@ func TestCheck(t *testing.T) {
 		},
 		{"a name that is a command to who reads the lines", []string{"::error::/a.yml"}, 1, []string{`\./::error::/a\.yml:1:11: .+`}, nil},
 		{"the same file twice", []string{"--registry.file=good.yml", "good.yml"}, 0, []string{`good\.yml: 1 service, 1 reserved range`}, nil},
+		{"a base and the files of teams", []string{"--registry.file=good.yml", "--registry.file=teams"}, 0, []string{`good\.yml, teams: 2 services, 2 reserved ranges`}, nil},
+		{"a conflict of files", []string{"--registry.file=good.yml", "--registry.file=teams", "--registry.file=taken.yml"}, 1, []string{
+			`taken\.yml:1:30: tcp port 22: taken by service "ssh" at good\.yml:1: .+`,
+			`taken\.yml:2:29: port 30100: reserved for team "b" at teams/b\.yml:1: .+`,
+		}, nil},
+		{"a directory", []string{"teams"}, 0, []string{`teams: 1 service, 1 reserved range`}, nil},
 		{"manifests, no registry", []string{"--manifests=twice"}, 1, []string{`twice/b\.yaml:8:21: .*31000.*twice/a\.yaml:8.*`}, nil},
 		{
 			"the same finding by several registries",
@@ -97,6 +106,16 @@ func TestCheck(t *testing.T) {
 					code, test.code, stdout, strings.Join(test.stdout, "\n"), stderr, strings.Join(test.stderr, "\n"))
 			}
 		})
+	}
+}
+
+func TestCheckReadsTheStandardInput(t *testing.T) {
+	cmd := program.Command(t, "check", "-")
+	cmd.Stdin = strings.NewReader("services: [{name: x, port: 0}]\n")
+	e := program.Launch(t, cmd)
+	const want = "<stdin>:1:28: port 0: want a number from 1 to 65535\n"
+	if code := e.Wait(); code != 1 || e.Stdout.String() != want {
+		t.Errorf("exit code %d, and %q on stdout, want %q", code, e.Stdout.String(), want)
 	}
 }
 

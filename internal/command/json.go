@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf16"
 
@@ -104,7 +105,7 @@ func writeJSON(out *bytes.Buffer, o inventory.Options, s *inventory.Snapshot, un
 		Listeners: []jsonListener{}, Services: []jsonService{}, Failed: []jsonFailure{},
 	}
 	if s.Compliance != nil {
-		all.Registry = &jsonRegistry{File: o.RegistryFile}
+		all.Registry = &jsonRegistry{File: strings.Join(o.RegistryFiles, ", ")}
 		if s.Succeeded(inventory.TCP) && s.Succeeded(inventory.UDP) {
 			all.Registry.Reserved = []jsonReserved{}
 			for _, use := range s.Compliance.Reserved {

@@ -66,7 +66,7 @@ func TestTheJSONIsWhatIsInTestdata(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("CET", 3600))
 	for file, snapshot := range map[string]*inventory.Snapshot{"testdata/judged.json": judged, "testdata/failed.json": failed} {
 		var out bytes.Buffer
-		if err := writeJSON(&out, inventory.Options{RegistryHost: "web-1", RegistryFile: "ports.yml"}, snapshot, []string{"what \u202e is not known"}, now); err != nil {
+		if err := writeJSON(&out, inventory.Options{RegistryHost: "web-1", RegistryFiles: []string{"ports.yml"}}, snapshot, []string{"what \u202e is not known"}, now); err != nil {
 			t.Fatal(err)
 		}
 		if strings.ContainsAny(out.String(), "\x1b\u009b\u202e") {

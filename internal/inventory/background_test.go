@@ -59,7 +59,7 @@ func newSlowHost(t *testing.T) *slowHost {
 	}
 	if h.Inventory, err = newInventory(
 		sources{main: socket.Sources{socket.TCP: h.tcp, socket.UDP: h.udp}, holders: h.holders},
-		Options{TCP: true, UDP: true, Holders: true, MaxPorts: 20_000, RegistryFile: file}, log.NewLogfmtLogger(h.log), time.Now,
+		Options{TCP: true, UDP: true, Holders: true, MaxPorts: 20_000, RegistryFiles: []string{file}}, log.NewLogfmtLogger(h.log), time.Now,
 	); err != nil {
 		t.Fatal(err)
 	}

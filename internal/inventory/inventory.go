@@ -91,7 +91,7 @@ func newInventory(s sources, o Options, logger log.Logger, now func() time.Time)
 	if s.holders != nil {
 		i.attribution = &attribution{finder: s.holders}
 	}
-	if o.RegistryFile != "" {
+	if len(o.RegistryFiles) > 0 {
 		var err error
 		if i.judge, err = newJudge(&i.options, logger); err != nil {
 			return nil, err
@@ -191,7 +191,7 @@ func (i *Inventory) failed(err error) *Snapshot {
 	return snapshot
 }
 
-// ReloadRegistry reads the registry's file again. A bad file leaves the registry as it was.
+// ReloadRegistry loads the registry again. A bad file leaves the registry as it was.
 func (i *Inventory) ReloadRegistry() error {
 	if i.judge == nil {
 		return nil
@@ -234,7 +234,7 @@ func (i *Inventory) read(ctx context.Context, snapshot *Snapshot) {
 
 	// Judge: compare the listeners with the registry.
 	if i.judge != nil {
-		version, snapshot.Compliance, read = i.judge.judge(ctx, version, &i.listing, i.main)
+		version, snapshot.Compliance, read = i.judge.judge(version, &i.listing, i.main)
 		snapshot.Reads = append(snapshot.Reads, read)
 	}
 

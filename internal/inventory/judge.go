@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/go-kit/log"
@@ -20,13 +21,10 @@ type judge struct {
 	options *Options
 	logger  log.Logger
 	watcher *registry.Watcher
-	check   background
-	bad     bool // the file was bad at the last check
 
-	registry *registry.Registry // table is its part for this host
-	table    *registry.Table
-	declared []ServiceInfo // of the table
-	tables   uint64        // how many tables there have been
+	table    *registry.Table // the part of the registry that is for this host
+	declared []ServiceInfo   // of the table
+	tables   uint64          // how many tables there have been
 
 	version  uint64              // of the listing and the table that the verdicts are for
 	input    []registry.Listener // the buffer of all judging
@@ -35,7 +33,7 @@ type judge struct {
 }
 
 func newJudge(o *Options, logger log.Logger) (*judge, error) {
-	watcher, err := registry.NewWatcher(o.RegistryFile, o.RegistryHost)
+	watcher, err := registry.NewWatcher(o.RegistryFiles, o.RegistryHost)
 	if err != nil {
 		return nil, err
 	}
@@ -44,47 +42,57 @@ func newJudge(o *Options, logger log.Logger) (*judge, error) {
 	return j, nil
 }
 
-// adopt makes the table of the current registry and logs it, unless that was done before. It reports whether the registry is new.
-func (j *judge) adopt() bool {
+// adopt takes the table of the current registry and logs it, unless that was done before.
+func (j *judge) adopt() {
 	current := j.watcher.Current()
-	if current == j.registry {
-		return false
+	if current == j.table {
+		return
 	}
-	j.registry, j.table = current, current.For(j.options.RegistryHost)
-	j.declared = j.table.Services()
+	j.table, j.declared = current, current.Services()
 	j.tables++
+	file := strings.Join(j.options.RegistryFiles, ", ")
 	services := j.table.ServiceCount()
-	level.Info(j.logger).Log("msg", "comparing listeners with the registry", "file", current.File(), "host", j.options.RegistryHost,
-		"services", services, "for_other_hosts", current.ServiceCount()-services)
+	level.Info(j.logger).Log("msg", "comparing listeners with the registry", "file", file, "host", j.options.RegistryHost,
+		"services", services, "for_other_hosts", current.CountElsewhere())
 	if services == 0 {
 		level.Warn(j.logger).Log("msg", "no service of the registry is for this host, so no listener is declared: compare the host's name with hosts in the file, or set --registry.host",
-			"file", current.File(), "host", j.options.RegistryHost)
+			"file", file, "host", j.options.RegistryHost)
 	}
 	logElsewhere(j.logger, j.table, j.options.RegistryHost)
-	return true
 }
 
-// checkTime is how long a snapshot waits for the look at the registry's file, which may be on a network.
-const checkTime = 200 * time.Millisecond
+// registryInterval is how often WatchRegistry looks at the registry's files. Most are a few KiB.
+const registryInterval = time.Second
 
-// judge adopts the registry of a file that has changed, and fills in the verdicts on the listeners of the main namespace. input is the
-// version of the listing without verdicts; it returns the version of the listing with them. While the file cannot be looked at, the
-// registry stays.
-func (j *judge) judge(ctx context.Context, input uint64, l *listing, main *namespace) (version uint64, _ *Compliance, _ Read) {
+// WatchRegistry loads the registry whenever its files have changed, until ctx is done. A bad file leaves the registry as it was, and is
+// logged once.
+func (i *Inventory) WatchRegistry(ctx context.Context) {
+	if i.judge == nil {
+		return
+	}
+	panics := troubles{logger: i.judge.logger, last: make(map[string]string)}
+	ticker := time.NewTicker(registryInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		var bad error
+		panics.report(subjects[CollectorRegistry], guard.Do(func() error { bad = i.judge.watcher.Check(); return nil }))
+		if bad != nil {
+			LogEach(i.judge.logger, BadRegistry, bad)
+		}
+	}
+}
+
+// judge adopts a registry that was loaded, and fills in the verdicts on the listeners of the main namespace. input is the version of
+// the listing without verdicts; it returns the version of the listing with them.
+func (j *judge) judge(input uint64, l *listing, main *namespace) (version uint64, _ *Compliance, _ Read) {
 	start := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, checkTime)
-	defer cancel()
 	read := Read{Collector: CollectorRegistry}
-	if err := j.check.do(ctx, func() error { return j.watcher.Check(start) }); errors.Is(err, errStillReading) {
-		read.Err = err
-	} else if err != nil { // once for each fault
-		LogEach(j.logger, BadRegistry, err)
-	}
-	good, at := j.watcher.LastReload()
-	if changed := j.adopt(); !changed && good && j.bad {
-		level.Info(j.logger).Log("msg", "the registry's file is good again, with the same content as before", "file", j.registry.File())
-	}
-	j.bad = !good
+	j.adopt()
 	if version = input + j.tables; version != j.version {
 		j.version = version
 		if err := guard.Do(func() error { j.judgeAll(l, main); return nil }); err != nil {
@@ -93,6 +101,7 @@ func (j *judge) judge(ctx context.Context, input uint64, l *listing, main *names
 			j.tables++ // to judge and to cut again
 		}
 	}
+	good, at := j.watcher.LastReload()
 	compliance := &Compliance{Declared: j.declared, Services: j.services, Reserved: j.reserved, Reloaded: good, ReloadedAt: at}
 	read.Duration = time.Since(start)
 	return version, compliance, read

@@ -175,7 +175,7 @@ func shell(t *testing.T) string {
 func testLiveVerdicts(t *testing.T, file, source string, rights netnstest.Rights) {
 	exact := rights != netnstest.AsNobody
 	options := optionsOf(source, func(o *inventory.Options) {
-		o.Netns, o.Holders, o.RegistryFile, o.RegistryHost = "all", true, file, "web-1"
+		o.Netns, o.Holders, o.RegistryFiles, o.RegistryHost = "all", true, []string{file}, "web-1"
 	})
 	snapshot := startReader(t, rights, task{Options: options, Own: "0.0.0.0:10190"}).snapshot(t)
 	got := make(map[string]string)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -23,7 +24,7 @@ func newJudgedBench(t *testing.T, content string, edit ...func(*Options)) (b *be
 	if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	return newBench(t, append(edit, func(o *Options) { o.RegistryFile, o.RegistryHost = file, "web-1" })...), file
+	return newBench(t, append(edit, func(o *Options) { o.RegistryFiles, o.RegistryHost = []string{file}, "web-1" })...), file
 }
 
 const webRegistry = `
@@ -126,43 +127,49 @@ func TestDeclaredAndReachablePortsStayWhereThereAreTooMany(t *testing.T) {
 	}
 }
 
-func TestAChangedFileJudgesAnewAndABadOneDoesNot(t *testing.T) {
-	b, file := newJudgedBench(t, webRegistry)
-	b.source.say(socket.TCP, answer{rows: []socket.Socket{at("0.0.0.0:8080", 1)}, same: true})
-	b.source.say(socket.UDP, answer{same: true})
-	first := b.Snapshot()
-	for _, step := range []struct {
-		content, want string
-		reloaded      bool
-	}{
-		{"services: [{name: shop, port: 8080}]\n", "true  shop", true},
-		{"services: [{name: shop, port: 80800}]\n", "true  shop", false},
-		{webRegistry, "true unregistered ", true},
-	} {
-		if err := os.WriteFile(file, []byte(step.content), 0o644); err != nil {
-			t.Fatal(err)
+func TestAChangedFileIsJudgedByAndABadOneIsNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, file := newJudgedBench(t, webRegistry)
+		go b.WatchRegistry(t.Context())
+		b.source.say(socket.TCP, answer{rows: []socket.Socket{at("0.0.0.0:8080", 1)}, same: true})
+		b.source.say(socket.UDP, answer{same: true})
+		first := b.Snapshot()
+		for _, step := range []struct {
+			content, want string
+			reloaded      bool
+		}{
+			{"services: [{name: shop, port: 8080}]\n", "true  shop", true},
+			{"services: [{name: shop, port: 80800}]\n", "true  shop", false},
+			{webRegistry, "true unregistered ", true},
+		} {
+			if err := os.WriteFile(file, []byte(step.content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * registryInterval)
+			s := b.Snapshot()
+			if got := verdicts(s)["tcp 0.0.0.0:8080"]; got != step.want || s.Compliance.Reloaded != step.reloaded {
+				t.Errorf("%q: verdict %q, reloaded %t", step.content, got, s.Compliance.Reloaded)
+			}
+			if again := b.Snapshot(); &again.Listeners[0] != &s.Listeners[0] {
+				t.Errorf("%q: judged again though nothing changed", step.content)
+			}
 		}
-		// A bad file that has just changed may be half-written.
-		if before := time.Now().Add(-time.Minute); os.Chtimes(file, before, before) != nil {
-			t.Fatal("the file's time cannot be set")
+		if got := verdicts(first)["tcp 0.0.0.0:8080"]; got != "true unregistered " {
+			t.Errorf("the first snapshot says now: %q", got)
 		}
-		s := b.Snapshot()
-		if got := verdicts(s)["tcp 0.0.0.0:8080"]; got != step.want || s.Compliance.Reloaded != step.reloaded {
-			t.Errorf("%q: verdict %q, reloaded %t", step.content, got, s.Compliance.Reloaded)
+		if got := strings.Count(b.log.String(), "80800: want a number"); got != 1 {
+			t.Errorf("the fault is logged %d times: %s", got, b.log.String())
 		}
-		if again := b.Snapshot(); &again.Listeners[0] != &s.Listeners[0] {
-			t.Errorf("%q: judged again though nothing changed", step.content)
-		}
-	}
-	if got := verdicts(first)["tcp 0.0.0.0:8080"]; got != "true unregistered " {
-		t.Errorf("the first snapshot says now: %q", got)
-	}
+	})
 }
 
 func TestTheLogSaysHowManyServicesAreForThisHost(t *testing.T) {
 	b, file := newJudgedBench(t, "services: [{name: ssh, port: 22}, {name: web, port: 80, hosts: [web-*]}]\n")
 	const warning = `level=warn msg="no service of the registry is for this host`
 	if err := os.WriteFile(file, []byte("services: [{name: ssh, port: 22, hosts: [db-*]}]\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.ReloadRegistry(); err != nil {
 		t.Fatal(err)
 	}
 	b.Snapshot()

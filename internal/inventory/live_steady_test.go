@@ -22,7 +22,7 @@ func TestAnUnchangedSnapshotAllocatesTheSameHoweverManyListen(t *testing.T) {
 		inventories := map[string]*inventory.Inventory{
 			"without holders": open(t, "netlink"),
 			"with holders":    open(t, "netlink", func(o *inventory.Options) { o.Holders = true }),
-			"with a registry": open(t, "netlink", func(o *inventory.Options) { o.Holders, o.RegistryFile = true, file }),
+			"with a registry": open(t, "netlink", func(o *inventory.Options) { o.Holders, o.RegistryFiles = true, []string{file} }),
 		}
 		few := make(map[string]float64)
 		listeners := 0

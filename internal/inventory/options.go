@@ -22,8 +22,10 @@ type Options struct {
 
 	// TCP and UDP say which protocols are read.
 	TCP, UDP bool
-	// RegistryFile is the registry that judges the listeners, or empty. RegistryHost is the name of this host in it.
-	RegistryFile, RegistryHost string
+	// RegistryFiles are the files, or directories of files, of the registry that judges the listeners. Without any there is none.
+	RegistryFiles []string
+	// RegistryHost is the name of this host in the registry.
+	RegistryHost string
 	// OwnPorts are the TCP ports on which the exporter serves. They need not be declared.
 	OwnPorts []uint16
 	// Holders says whether to find the holders of each listener.

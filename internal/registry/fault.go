@@ -31,7 +31,7 @@ func (f Fault) Compare(o Fault) int {
 	return cmp.Or(cmp.Compare(f.File, o.File), cmp.Compare(f.Line, o.Line), cmp.Compare(f.Column, o.Column), cmp.Compare(f.Text, o.Text))
 }
 
-// Faults are all mistakes in a file, sorted by place.
+// Faults are all mistakes in the files of a registry, sorted by place.
 type Faults []Fault
 
 // Error returns one line for each fault.
@@ -85,9 +85,6 @@ type report struct {
 func (r *report) add(line, column int, format string, args ...any) {
 	r.addAt(place{r.file, line, column}, format, args...)
 }
-
-// placeOf returns the place of a node of the present file.
-func (r *report) placeOf(n *yaml.Node) place { return place{r.file, n.Line, n.Column} }
 
 // addAt notes a fault at a place of any file.
 func (r *report) addAt(at place, format string, args ...any) {

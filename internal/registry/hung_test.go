@@ -64,6 +64,6 @@ func TestAFileSystemThatHangsFailsAReload(t *testing.T) {
 		write(t, good, one("b"))
 		point(good)
 		end()
-		check(t, w, time.Now(), true, "b") // waits for the reload that hung
+		check(t, w, true, "b") // waits for the reload that hung
 	})
 }

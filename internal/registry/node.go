@@ -36,33 +36,25 @@ func kindOf(n *yaml.Node) string {
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
 
-// isAlias reports whether a node is an alias, which is noted as unsupported.
-func isAlias(n *yaml.Node) bool { return n.Kind == yaml.AliasNode }
-
 // keys are the keys of a mapping, in the order in which errors list them.
 type keys []string
 
 // mapping returns the values of a mapping by key, and notes unknown and duplicate keys. A value under a misspelled key is
 // returned under the right one, so that its faults are reported too.
 func (r *report) mapping(n *yaml.Node, known keys, what, want string) (fields map[string]*yaml.Node, ok bool) {
-	if isAlias(n) {
-		return nil, false
-	}
 	if n.Kind != yaml.MappingNode {
-		r.at(n, "%s is %s: %s", own(what), own(kindOf(n)), own(want))
+		r.addAt(r.placeOf(n), "%s is %s: %s", own(what), own(kindOf(n)), own(want))
 		return nil, false
 	}
 	fields = make(map[string]*yaml.Node, len(n.Content)/2)
 	lines := make(map[string]int, len(n.Content)/2)
 	guessed := make(map[string]*yaml.Node)
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], n.Content[i+1]
+		key, value := n.Content[i], within(n, n.Content[i+1])
 		switch {
-		case isAlias(key):
 		case key.Kind != yaml.ScalarNode:
 			r.at(key, "a key is %s: want one of %s", own(kindOf(key)), strings.Join(known, ", "))
-		case key.Tag == "!!merge":
-			r.at(key, `unknown key "<<": merging is not supported: want the keys written out`)
+		case strings.HasPrefix(key.Value, "x-"): // of the user's own, such as a place for anchors
 		case !slices.Contains(known, key.Value):
 			if section := known.elsewhere(key.Value); section != "" {
 				r.at(key, "key %s belongs %s: here, want one of %s", wording.Quoted(key.Value), own(section), own(strings.Join(known, ", ")))
@@ -141,31 +133,28 @@ func differingLetters(a, b string) int {
 // list returns the items of a list. It notes a fault if n is not a list, or is empty.
 func (r *report) list(n *yaml.Node, key, want string) []*yaml.Node {
 	switch {
-	case isAlias(n):
-		return nil
 	case n.Kind != yaml.SequenceNode:
-		r.at(n, "%s is %s: %s", own(key), own(kindOf(n)), own(want))
+		r.addAt(r.placeOf(n), "%s is %s: %s", own(key), own(kindOf(n)), own(want))
 		return nil
 	case len(n.Content) == 0:
 		r.at(n, "%s is an empty list: %s, or leave it out", own(key), own(want))
 	}
-	return n.Content
+	return parts(n)
 }
 
 // items returns the scalars of a value that is a scalar or a list of them.
 func (r *report) items(n *yaml.Node, key, want string) []*yaml.Node {
 	values := []*yaml.Node{n}
 	if n.Kind == yaml.SequenceNode {
-		if values = n.Content; len(values) == 0 {
+		if values = parts(n); len(values) == 0 {
 			r.at(n, "%s is an empty list: %s", own(key), own(want))
 		}
 	}
 	var items []*yaml.Node
 	for _, value := range values {
 		switch {
-		case isAlias(value):
 		case value.Kind != yaml.ScalarNode, isNull(value):
-			r.at(value, "%s is %s: %s", own(key), own(kindOf(value)), own(want))
+			r.addAt(r.placeOf(value), "%s is %s: %s", own(key), own(kindOf(value)), own(want))
 		default:
 			items = append(items, value)
 		}
@@ -176,13 +165,13 @@ func (r *report) items(n *yaml.Node, key, want string) []*yaml.Node {
 // text returns a scalar that is text.
 func (r *report) text(n *yaml.Node, key, example string) (string, bool) {
 	switch {
-	case isAlias(n), n.Style&yaml.TaggedStyle != 0: // noted as unsupported
+	case n.Style&yaml.TaggedStyle != 0: // noted as unsupported
 		return "", false
 	case n.Kind != yaml.ScalarNode, isNull(n):
-		r.at(n, "%s is %s: want text such as %s", own(key), own(kindOf(n)), own(example))
+		r.addAt(r.placeOf(n), "%s is %s: want text such as %s", own(key), own(kindOf(n)), own(example))
 		return "", false
 	case n.Tag != "!!str":
-		r.at(n, "%s is %s: want text, in quotes: %s", own(key), own(kindOf(n)), wording.Quoted(n.Value))
+		r.addAt(r.placeOf(n), "%s is %s: want text, in quotes: %s", own(key), own(kindOf(n)), wording.Quoted(n.Value))
 		return "", false
 	}
 	return n.Value, true
@@ -214,15 +203,12 @@ func (r *report) prose(n *yaml.Node, key, example string) string {
 }
 
 func (r *report) boolean(n *yaml.Node, key, want string) bool {
-	if isAlias(n) {
-		return false
-	}
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" {
 		found := kindOf(n)
 		if found == "text" {
 			found = wording.Quoted(n.Value)
 		}
-		r.at(n, "%s is %s: %s", own(key), found, own(want))
+		r.addAt(r.placeOf(n), "%s is %s: %s", own(key), found, own(want))
 		return false
 	}
 	return strings.EqualFold(n.Value, "true")

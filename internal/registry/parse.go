@@ -1,64 +1,14 @@
 package registry
 
 import (
-	"fmt"
-	"io"
 	"math"
 	"net/netip"
-	"os"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/listen-exporter/listen_exporter/internal/ports"
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
-
-// Load reads the registry file at path, which may be a pipe. Mistakes in its content are Faults.
-func Load(path string) (*Registry, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("read the registry: %w", err)
-	}
-	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
-	if err != nil {
-		return nil, fmt.Errorf("read the registry: %w", err)
-	}
-	return Parse(path, data)
-}
-
-// Source is the content of a file.
-type Source struct {
-	Name string
-	Data []byte
-}
-
-// Parse reads a registry from the content of a file. file is its name. The error is Faults: every mistake in it or, if it is not
-// YAML, the first one.
-func Parse(file string, data []byte) (*Registry, error) { return ParseAll([]Source{{file, data}}) }
-
-// ParseAll reads one registry from several files. The error is Faults, as that of Parse.
-func ParseAll(sources []Source) (*Registry, error) {
-	p := &parser{registry: &Registry{}}
-	if len(sources) > 0 {
-		p.registry.file = sources[0].Name
-	}
-	for _, source := range sources {
-		p.file = source.Name
-		if root := p.document(source.Data); root != nil {
-			p.unsupported(root)
-			p.root(root)
-		}
-	}
-	p.names(p.registry.services, "")
-	p.conflicts(p.registry.services, "", func(a, b *service, work *int) bool { return a.hosts.meet(b.hosts, work) })
-	p.overlaps(p.registry.reserved)
-	if err := p.err(); err != nil {
-		return nil, err
-	}
-	p.registry.ranges = rangesOf(p.registry.reserved)
-	return p.registry, nil
-}
 
 // parser makes a registry of YAML nodes.
 type parser struct {
@@ -78,9 +28,13 @@ func (p *parser) root(n *yaml.Node) {
 		p.at(n, noServices)
 		return
 	}
+	before := len(p.faults)
 	fields, ok := p.mapping(n, rootKeys, "the file", `want "services:" with a list, or "reserved:" with a list`)
 	if !ok {
 		return
+	}
+	if len(fields) == 0 && len(p.faults) == before { // only keys of the user's own
+		p.at(n, noServices)
 	}
 	for _, section := range []struct {
 		key, want string

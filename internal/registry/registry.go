@@ -136,7 +136,7 @@ type TeamUse struct {
 	Size, Used int
 }
 
-// File returns the name of the file, or of the first one.
+// File returns the name of the file, or "the registry" if there are several.
 func (r *Registry) File() string { return r.file }
 
 // ServiceCount returns how many services are declared, for all hosts together.

@@ -78,38 +78,6 @@ func TestAFileThatIsNotYAMLHasTheFirstMistakeWithItsPlace(t *testing.T) {
 	})
 }
 
-func TestWhatExpandsIsRefused(t *testing.T) {
-	bomb := "a: &a [x, x, x, x, x, x, x, x, x]\n"
-	for c := 'b'; c <= 'k'; c++ {
-		before := string(c - 1)
-		bomb += string(c) + ": &" + string(c) + " [" + strings.Repeat("*"+before+", ", 8) + "*" + before + "]\n"
-	}
-	_, err := Parse("ports.yml", []byte(bomb))
-	var faults Faults
-	if !errors.As(err, &faults) || len(faults) != 11+11+9*10 {
-		t.Errorf("got %d faults, want one for each key, anchor and alias", len(faults))
-	}
-	checkFaults(t, []faultCase{
-		{"anchor and alias", "services:\n  - name: &n ssh\n    port: 0\n  - name: *n\n    port: 65536\n", []string{
-			"2:11: anchor &n is not supported: want the value itself, in quotes if it begins with &",
-			"3:11: port 0: want a number from 1 to 65535",
-			"4:11: alias *n is not supported: want the value itself, in quotes if it begins with *",
-			"5:11: port 65536: want a number from 1 to 65535",
-		}},
-		{"tag", "services:\n  - name: !!str 22\n    port: !ports 22\n    purpose: !p\n", []string{
-			`2:11: tag "!!str" is not supported: want the value itself, in quotes if it begins with !`,
-			`3:11: tag "!ports" is not supported: want the value itself, in quotes if it begins with !`,
-			`4:14: tag "!p" is not supported: want the value itself, in quotes if it begins with !`,
-		}},
-		{"merged mapping", "services:\n  - &s {name: ssh, port: 22}\n  - {<<: *s, name: git}\n", []string{
-			"2:5: anchor &s is not supported: want the value itself, in quotes if it begins with &",
-			`3:5: service "git" has no port: want "port: 22", a range such as "8000-8010", or a list of them, or any`,
-			`3:6: unknown key "<<": merging is not supported: want the keys written out`,
-			"3:10: alias *s is not supported: want the value itself, in quotes if it begins with *",
-		}},
-	})
-}
-
 func TestAFileHasOneDocument(t *testing.T) {
 	const nothing = "has no services: want at least services: or reserved:"
 	checkFaults(t, []faultCase{

@@ -198,6 +198,9 @@ func (t *Table) Expects(proto string, port uint16) bool {
 	return false
 }
 
+// CountElsewhere returns how many services of the registry are for other hosts.
+func (t *Table) CountElsewhere() int { return len(t.elsewhere) }
+
 // ServiceCount returns how many services are for the table's host.
 func (t *Table) ServiceCount() int { return len(t.services) }
 

@@ -1,53 +1,56 @@
 package registry
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
+	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
-// patience is how long a file may be missing or its content bad before that counts: it may be half-written, or moved away for a
-// moment.
-const patience = time.Second
-
-// reloadTime is how long a reload may take. A file on a network may never answer.
+// reloadTime is how long the files may take. One on a network may never answer.
 const reloadTime = 10 * time.Second
 
-// Watcher holds the registry of a file that may change. It reads the file at each check and compares the content:
-// notifications of the kernel would miss network file systems and swapped links. Goroutines may share it. Check and Reload wait while
-// another goroutine reads the file.
+// Watcher holds the registry of files that may change. It compares their content, because notifications of the kernel would miss
+// network file systems and swapped links. Goroutines may share it.
 type Watcher struct {
-	path, host string
+	paths      []string
+	host       string
 	reloadTime time.Duration
 	state      atomic.Pointer[state]
 
-	// reading has an element while the file is read. Only that read may touch what follows.
+	// reading has an element while the files are read.
 	reading chan struct{}
-	// content is what the file had when it was last read, and parsed or fault is the result.
-	content []byte
-	parsed  *Registry
-	fault   error
-	// badSince is when the file became bad, and reported is the last error that was returned. Both are zero while it is good.
-	badSince time.Time
-	reported string
+	// mu guards what follows: what was found at the last look, and what was last loaded.
+	mu           sync.Mutex
+	seen, loaded content
+}
+
+// content is what the files have, or why they cannot be read.
+type content struct {
+	files []Source
+	err   error
+}
+
+func (c content) equal(o content) bool {
+	if c.err != nil || o.err != nil {
+		return c.err != nil && o.err != nil && c.err.Error() == o.err.Error()
+	}
+	return slices.EqualFunc(c.files, o.files, func(a, b Source) bool { return a.Name == b.Name && string(a.Data) == string(b.Data) })
 }
 
 // state is what is in force.
 type state struct {
-	registry *Registry
-	ok       bool      // whether the file is good
-	success  time.Time // when a good file was last loaded
+	table   *Table
+	err     error     // why what was last loaded is not in force
+	success time.Time // when good files were last loaded
 }
 
-// NewWatcher reads the file at path. It fails if that is not a registry, or if services conflict on host, the host to be judged.
-func NewWatcher(path, host string) (*Watcher, error) {
-	w := &Watcher{path: path, host: host, reloadTime: reloadTime, reading: make(chan struct{}, 1)}
+// NewWatcher reads the files at paths, as [Load] does. It fails if they are not regular, if they are not a registry, or if services
+// conflict on host, the host to be judged.
+func NewWatcher(paths []string, host string) (*Watcher, error) {
+	w := &Watcher{paths: paths, host: host, reloadTime: reloadTime, reading: make(chan struct{}, 1)}
 	w.state.Store(&state{})
 	if err := w.Reload(); err != nil {
 		return nil, err
@@ -55,120 +58,81 @@ func NewWatcher(path, host string) (*Watcher, error) {
 	return w, nil
 }
 
-// Current returns the last good registry.
-func (w *Watcher) Current() *Registry { return w.state.Load().registry }
+// Current returns what the last good registry declares for the host.
+func (w *Watcher) Current() *Table { return w.state.Load().table }
 
-// LastReload reports whether the file was good when it was last read, and when a good file was last loaded.
+// LastReload reports whether the files were good when they were last loaded, and when good files were last loaded.
 func (w *Watcher) LastReload() (ok bool, success time.Time) {
 	last := w.state.Load()
-	return last.ok, last.success
+	return last.err == nil, last.success
 }
 
-// Reload reads the file. If it is bad, the registry stays. If its content is unchanged, the registry stays too, and that is a
-// success. It fails if the file cannot be read within 10 s.
+// Reload loads the files. If one of them is bad, the registry stays. If the content is unchanged, the registry stays too, and that is
+// a success. It fails if the files cannot be read within 10 s.
 func (w *Watcher) Reload() error {
+	found := w.read()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen = found
+	return w.load(found)
+}
+
+// Check loads the files if they have changed, and are as they were at the last check: files that still change may be half-written.
+// It returns an error once.
+func (w *Watcher) Check() error {
+	found := w.read()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	settled := found.equal(w.seen)
+	w.seen = found
+	if !settled || found.equal(w.loaded) {
+		return nil
+	}
+	return w.load(found)
+}
+
+// read reads the files. While a read hangs, there is no other.
+func (w *Watcher) read() content {
 	timeout := time.NewTimer(w.reloadTime)
 	defer timeout.Stop()
+	noAnswer := content{err: fmt.Errorf("read the registry: %s: no answer within %s: want a file system that answers", strings.Join(w.paths, ", "), w.reloadTime)}
 	select {
 	case w.reading <- struct{}{}:
 	case <-timeout.C:
-		return w.noAnswer()
+		return noAnswer
 	}
-	read := make(chan file, 1)
-	go func() { read <- readRegular(w.path) }()
+	read := make(chan content, 1)
+	go func() {
+		defer func() { <-w.reading }()
+		files, err := readFiles(w.paths, openRegular)
+		read <- content{files, err}
+	}()
 	select {
-	case f := <-read:
-		defer w.release()
-		return w.update(f, time.Now(), true)
+	case found := <-read:
+		return found
 	case <-timeout.C:
-		go func() { <-read; w.release() }() // until then nobody else hangs there
-		return w.noAnswer()
+		return noAnswer
 	}
 }
 
-func (w *Watcher) release() { <-w.reading }
-
-// noAnswer notes that the reload failed, unless a read has just ended. It returns the error.
-func (w *Watcher) noAnswer() error {
+// load puts content in force.
+func (w *Watcher) load(found content) error {
 	last := w.state.Load()
-	w.state.CompareAndSwap(last, &state{last.registry, false, last.success})
-	return fmt.Errorf("read the registry: %s: no answer within %s: want a file system that answers", w.path, w.reloadTime)
-}
-
-// Check reads the file. If it is bad, the registry stays. Each error is returned once. A file that is missing or has Faults is not an
-// error before it has been so for a second. Check waits as long as the file takes.
-func (w *Watcher) Check(now time.Time) error {
-	w.reading <- struct{}{}
-	defer w.release()
-	return w.update(readRegular(w.path), now, false)
-}
-
-// update puts the content of the file in force. asked is set for Reload, whose caller wants every error.
-func (w *Watcher) update(f file, now time.Time, asked bool) error {
-	last := w.state.Load()
-	parsed, err := w.parse(f)
-	if err != nil {
-		if w.badSince.IsZero() {
-			w.badSince = now
-			if !f.modified.IsZero() && f.modified.Before(now) {
-				w.badSince = f.modified
-			}
+	next := &state{last.table, found.err, last.success}
+	switch {
+	case found.err != nil:
+	case last.err == nil && found.equal(w.loaded):
+		next.success = time.Now()
+	default:
+		var r *Registry
+		if r, next.err = ParseAll(found.files); next.err == nil {
+			next.err = r.conflictsOn(w.host)
 		}
-		mayPass := errors.Is(err, fs.ErrNotExist) || errors.As(err, new(Faults))
-		if !asked && (mayPass && now.Sub(w.badSince) < patience || err.Error() == w.reported) {
-			return nil
-		}
-		w.reported = err.Error()
-		w.state.Store(&state{last.registry, false, last.success})
-		return err
-	}
-	w.badSince, w.reported = time.Time{}, ""
-	if parsed != last.registry || asked || !last.ok {
-		w.state.Store(&state{parsed, true, now})
-	}
-	return nil
-}
-
-// parse parses the content of the file, unless it is what was last read.
-func (w *Watcher) parse(f file) (*Registry, error) {
-	if f.err != nil {
-		return nil, fmt.Errorf("read the registry: %w", f.err)
-	}
-	if w.content == nil || !bytes.Equal(f.content, w.content) {
-		w.content = f.content
-		w.parsed, w.fault = Parse(w.path, f.content)
-		if w.fault == nil {
-			w.fault = w.parsed.conflictsOn(w.host)
+		if next.err == nil {
+			next.table, next.success = r.For(w.host), time.Now()
 		}
 	}
-	return w.parsed, w.fault
-}
-
-// file is what a read of the file had as its result.
-type file struct {
-	content  []byte
-	modified time.Time
-	err      error
-}
-
-var errNotRegular = errors.New("not a regular file: want one, which can be read again")
-
-// readRegular reads the regular file at path. It does not wait for the writer of a pipe.
-func readRegular(path string) file {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return file{err: err}
-	}
-	defer func() { _ = f.Close() }()
-	info, err := f.Stat()
-	if err != nil {
-		return file{err: err}
-	}
-	if !info.Mode().IsRegular() {
-		return file{err: &os.PathError{Op: "open", Path: path, Err: errNotRegular}}
-	}
-	var content bytes.Buffer
-	content.Grow(int(min(info.Size(), maxSize)) + bytes.MinRead)
-	_, err = content.ReadFrom(io.LimitReader(f, maxSize+1)) // one byte more than Parse accepts
-	return file{content.Bytes(), info.ModTime(), err}
+	w.loaded = found
+	w.state.Store(next)
+	return next.err
 }
