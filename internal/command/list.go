@@ -97,7 +97,7 @@ func writeRegistry(out *bytes.Buffer, ownAddress string, s *inventory.Snapshot, 
 			}
 		}
 		if l.Range == inventory.RangeEphemeral {
-			candidate.Optional, candidate.Note = true, "the system may have chosen this port: it can change at the next start"
+			candidate.Chosen, candidate.Optional, candidate.Note = true, true, "the system may have chosen this port: it can change at the next start"
 		}
 		found = append(found, candidate)
 	}

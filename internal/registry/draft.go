@@ -19,6 +19,8 @@ type Candidate struct {
 	// Optional is set if the service need not listen there. Note is the reason, on one line.
 	Optional bool
 	Note     string
+	// Chosen is set if the system may have chosen the port. If the holder is known, its service has any port.
+	Chosen bool
 }
 
 // owner is the holders of a listener, as far as a registry can declare them.
@@ -33,19 +35,42 @@ type draft struct {
 	owner
 	protos [protocols]bool
 	ports  []uint16
-	bind   []string
+	// anyPort is set if the service chooses its ports. ports are then the present ones.
+	anyPort bool
+	bind    []string
 	// optional and note are those of a candidate.
 	optional bool
 	note     string
 }
 
-// draftsOf returns the services that declare the candidates, in the order of their ports.
+// service returns the draft as far as that tells it from others.
+func (d *draft) service() *service {
+	s := &service{protos: d.protos}
+	for _, text := range d.bind {
+		one, _ := parseBind(text)
+		s.bind = s.bind.and(one)
+	}
+	for _, name := range d.processes {
+		s.processes = append(s.processes, processPattern(name))
+	}
+	for _, name := range d.units {
+		s.units = append(s.units, unitPattern(name))
+	}
+	return s
+}
+
+func (o *owner) key() string { return fmt.Sprintf("%q", *o) }
+
+// draftsOf returns the services that declare the candidates, in the order of their ports, and then those with any port.
 func draftsOf(candidates []Candidate) []draft {
+	candidates = slices.DeleteFunc(slices.Clone(candidates), func(c Candidate) bool {
+		return protoOf(c.Proto) < 0 || c.Addr.Port() == 0 || !c.Addr.IsValid()
+	})
+	anyPort, candidates := draftsOnAnyPort(candidates)
 	byPort := make(map[portKey][]Candidate)
 	for _, c := range candidates {
-		if k := (portKey{protoOf(c.Proto), c.Addr.Port()}); k.port != 0 && k.proto >= 0 && c.Addr.IsValid() {
-			byPort[k] = append(byPort[k], c)
-		}
+		k := portKey{protoOf(c.Proto), c.Addr.Port()}
+		byPort[k] = append(byPort[k], c)
 	}
 	keys := slices.SortedFunc(maps.Keys(byPort), func(a, b portKey) int {
 		return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(a.proto, b.proto))
@@ -63,44 +88,112 @@ func draftsOf(candidates []Candidate) []draft {
 			drafts = append(drafts, d)
 		}
 	}
-	return merge(drafts)
+	return append(merge(drafts), anyPort...)
 }
 
-// draftsOnPort returns a draft for each owner of listeners on one port of a protocol, sorted by address. Owners that share
-// addresses become one, because a registry cannot tell them apart.
-func draftsOnPort(candidates []Candidate) []draft {
-	var owners []owner
-	var held [][]Listener // of each owner
+// draftsOnAnyPort returns a draft for each owner of listeners whose port the system may have chosen, and the candidates without these. An
+// owner that a registry cannot tell from another one keeps its ports.
+func draftsOnAnyPort(candidates []Candidate) (drafts []draft, rest []Candidate) {
+	var held [][]Candidate // of each draft
 	index := make(map[string]int)
-	listeners := make([]Listener, len(candidates))
-	for i, c := range candidates {
-		listeners[i] = c.Listener
+	for _, c := range candidates {
 		o := ownerOf(c)
-		key := fmt.Sprintf("%q", o)
-		at, known := index[key]
+		if !c.Chosen || o.base == "" || len(o.processes)+len(o.units) == 0 {
+			rest = append(rest, c)
+			continue
+		}
+		at, known := index[o.key()]
 		if !known {
-			at = len(owners)
-			index[key], owners, held = at, append(owners, o), append(held, nil)
+			at = len(drafts)
+			index[o.key()], drafts, held = at, append(drafts, draft{owner: o, anyPort: true, optional: true}), append(held, nil)
 		}
-		held[at] = append(held[at], c.Listener)
+		held[at] = append(held[at], c)
+		drafts[at].protos[protoOf(c.Proto)] = true
+		if port := c.Addr.Port(); !slices.Contains(drafts[at].ports, port) {
+			drafts[at].ports = append(drafts[at].ports, port)
+		}
 	}
-	for _, words := range []bool{true, false} {
-		drafts := make([]draft, len(owners))
-		for i, o := range owners {
-			drafts[i] = draft{owner: o, bind: bindOf(held[i], words)}
+	var kept []draft
+	var services []*service
+	for i := range drafts {
+		d := &drafts[i]
+		var listeners []Listener
+		for _, c := range held[i] {
+			listeners = append(listeners, c.Listener)
 		}
-		if !shareAddresses(drafts, held) {
-			slices.SortFunc(drafts, func(a, b draft) int { return slices.Compare(a.bind, b.bind) })
+		d.bind = bindOf(listeners, true)
+		s := d.service()
+		if slices.ContainsFunc(listeners, func(l Listener) bool { return !s.knownToHold(&l) }) ||
+			slices.ContainsFunc(services, func(o *service) bool { return !toldApart(s, o) }) {
+			rest = append(rest, held[i]...)
+			continue
+		}
+		kept, services = append(kept, *d), append(services, s)
+	}
+	return kept, rest
+}
+
+// draftsOnPort returns a draft for each owner of listeners on one port of a protocol, sorted by address. Owners become one if a
+// registry cannot tell them apart.
+func draftsOnPort(candidates []Candidate) []draft {
+	var bySocket []Candidate
+	var listeners []Listener
+	var processes, units [][]string
+	for _, c := range candidates {
+		bySocket = append(bySocket, c.bySocket()...)
+		listeners = append(listeners, c.Listener)
+		o := ownerOf(c)
+		processes, units = append(processes, o.processes), append(units, o.units)
+	}
+	for _, parts := range [][]Candidate{bySocket, candidates} {
+		if drafts := draftsByOwner(parts); drafts != nil {
 			return drafts
 		}
 	}
-	one := owners[0]
-	var processes, units [][]string
-	for _, o := range owners {
-		processes, units = append(processes, o.processes), append(units, o.units)
-	}
+	one := ownerOf(candidates[0])
 	one.processes, one.units = union(processes), union(units)
 	return []draft{{owner: one, bind: bindOf(listeners, true)}}
+}
+
+// bySocket returns a candidate for each socket of a listener, if all their holders are known.
+func (c Candidate) bySocket() []Candidate {
+	if len(c.Sockets) == 0 || c.someUnknown() {
+		return []Candidate{c}
+	}
+	parts := make([]Candidate, len(c.Sockets))
+	for i, holders := range c.Sockets {
+		parts[i] = c
+		parts[i].Sockets = [][]Holder{holders}
+	}
+	return parts
+}
+
+// draftsByOwner returns a draft for each owner of listeners on one port of a protocol, or nil if a registry cannot tell them apart.
+func draftsByOwner(candidates []Candidate) []draft {
+	var owners []owner
+	var held [][]Listener // of each owner
+	index := make(map[string]int)
+	for _, c := range candidates {
+		o := ownerOf(c)
+		at, known := index[o.key()]
+		if !known {
+			at = len(owners)
+			index[o.key()], owners, held = at, append(owners, o), append(held, nil)
+		}
+		held[at] = append(held[at], c.Listener)
+	}
+	// Addresses tell services apart even where no holder is known.
+	for _, way := range []struct{ words, byHolder bool }{{true, false}, {false, false}, {true, true}} {
+		drafts := make([]draft, len(owners))
+		for i, o := range owners {
+			drafts[i] = draft{owner: o, bind: bindOf(held[i], way.words)}
+		}
+		if apart(drafts, held, way.byHolder) {
+			slices.SortStableFunc(drafts, func(a, b draft) int { return slices.Compare(a.bind, b.bind) })
+			return drafts
+		}
+	}
+	return nil
 }
 
 // maxNames is how many names of processes or units a draft lists. Where there are more, it leaves them open.
@@ -124,24 +217,23 @@ func union(lists [][]string) (all []string) {
 	return all
 }
 
-// shareAddresses reports whether a registry cannot tell the drafts apart: two of them conflict, or one permits a listener of another.
-// held are the listeners of each.
-func shareAddresses(drafts []draft, held [][]Listener) bool {
-	allowed := make([]bind, len(drafts))
-	for i, d := range drafts {
-		for _, word := range d.bind {
-			one, _ := parseBind(word)
-			allowed[i] = allowed[i].and(one)
-		}
+// apart reports whether a registry can tell the drafts apart: no two of them conflict, and none permits a listener of another, unless
+// byHolder is set and their holders differ. held are the listeners of each.
+func apart(drafts []draft, held [][]Listener, byHolder bool) bool {
+	services := make([]*service, len(drafts))
+	for i := range drafts {
+		services[i] = drafts[i].service()
 	}
-	for i := range allowed {
-		for j := range allowed {
-			if i < j && allowed[i].overlaps(&allowed[j]) || i != j && slices.ContainsFunc(held[i], func(l Listener) bool { return allowed[j].permits(&l) }) {
-				return true
+	for i, a := range services {
+		for j, b := range services {
+			switch {
+			case i == j || byHolder && toldApart(a, b):
+			case a.bind.overlaps(&b.bind), slices.ContainsFunc(held[i], func(l Listener) bool { return b.bind.permits(&l) }):
+				return false
 			}
 		}
 	}
-	return false
+	return true
 }
 
 // ownerOf returns the owner of a listener. It declares only exact holders, and only if those of all sockets are known, but is named
@@ -261,7 +353,10 @@ func unite(drafts []draft, key func(draft) string, join func(into, d *draft)) []
 // name returns a name that no other draft has, and adds it to taken.
 func (d draft) name(taken map[string]bool) string {
 	name := strings.ToValidUTF8(d.base[:min(len(d.base), maxName-40)], "") // leave room for the rest
-	if name == "" || taken[name] {
+	switch {
+	case d.anyPort && taken[name]:
+		name += "-any"
+	case name == "" || taken[name]:
 		name = fmt.Sprintf("%s-%d", cmp.Or(name, "port"), d.ports[0])
 	}
 	if taken[name] && d.protos[udp] {

@@ -23,32 +23,44 @@ func Format(candidates []Candidate) []byte {
 	out.WriteString("services:\n")
 	names := make(map[string]bool, len(drafts))
 	for _, d := range drafts {
-		fmt.Fprintf(&out, "  - name: %s\n    purpose: \"\" # say what it is for\n", scalar(d.name(names)))
-		ports := make([]string, len(d.ports))
-		for i, port := range d.ports {
-			ports[i] = strconv.Itoa(int(port))
-		}
-		writeList(&out, "port", ports)
-		switch {
-		case d.protos[tcp] && d.protos[udp]:
-			out.WriteString("    proto: [tcp, udp]\n")
-		case d.protos[udp]:
-			out.WriteString("    proto: udp\n")
-		}
-		if d.bind[0] != "any" {
-			writeList(&out, "bind", scalars(d.bind))
-		}
-		if len(d.processes) > 0 {
-			writeList(&out, "process", scalars(d.processes))
-		}
-		if len(d.units) > 0 {
-			writeList(&out, "unit", scalars(d.units))
-		}
-		if d.optional {
-			fmt.Fprintf(&out, "    required: false # %s\n", d.note)
-		}
+		d.write(&out, d.name(names), "")
 	}
 	return out.Bytes()
+}
+
+// write writes the draft as a service, for one host only if host is not empty.
+func (d draft) write(out *bytes.Buffer, name, host string) {
+	fmt.Fprintf(out, "  - name: %s\n    purpose: \"\" # say what it is for\n", scalar(name))
+	ports := make([]string, len(d.ports))
+	for i, port := range d.ports {
+		ports[i] = strconv.Itoa(int(port))
+	}
+	if d.anyPort {
+		fmt.Fprintf(out, "    port: any # which the system may have chosen: %s\n", shortened(ports, ", "))
+	} else {
+		writeList(out, "port", ports)
+	}
+	switch {
+	case d.protos[tcp] && d.protos[udp]:
+		out.WriteString("    proto: [tcp, udp]\n")
+	case d.protos[udp]:
+		out.WriteString("    proto: udp\n")
+	}
+	if d.bind[0] != "any" {
+		writeList(out, "bind", scalars(d.bind))
+	}
+	if len(d.processes) > 0 {
+		writeList(out, "process", scalars(d.processes))
+	}
+	if len(d.units) > 0 {
+		writeList(out, "unit", scalars(d.units))
+	}
+	if d.optional && !d.anyPort {
+		fmt.Fprintf(out, "    required: false # %s\n", d.note)
+	}
+	if host != "" {
+		writeList(out, "hosts", []string{scalar(host)})
+	}
 }
 
 // maxLine is how long a list on the line of its key may be.

@@ -96,7 +96,14 @@ services:
     port: 5353
     proto: udp
     bind: 0.0.0.0
-    process: [avahi-daemon, chrome]
+    process: avahi-daemon
+    unit: avahi-daemon.service
+  - name: chrome
+    purpose: "" # say what it is for
+    port: 5353
+    proto: udp
+    bind: 224.0.0.251
+    process: chrome
   - name: port-8125
     purpose: "" # say what it is for
     port: 8125
@@ -181,6 +188,76 @@ services:
 	}
 	if states := r.For("").Up(nil, true); len(states) != 3 {
 		t.Errorf("got %v, want the three that stay", states)
+	}
+}
+
+func TestWhatChoosesItsPortsHasAnyPort(t *testing.T) {
+	statd := Holder{Process: "rpc.statd", Unit: "rpc-statd.service"}
+	mountd := Holder{Process: "rpc.mountd", Unit: "nfs-mountd.service"}
+	chosen := func(l Listener) Candidate {
+		return Candidate{Listener: l, Chosen: true, Optional: true, Note: "moves"}
+	}
+	all := []Candidate{
+		chosen(heldBy(on("tcp", "0.0.0.0:40000"), statd)), chosen(heldBy(on("udp", "0.0.0.0:40001"), statd)), chosen(heldBy(on("udp", "127.0.0.1:40002"), statd)),
+		chosen(heldBy(on("tcp", "0.0.0.0:40003"), mountd)), {Listener: heldBy(on("tcp", "0.0.0.0:20048"), mountd)},
+		chosen(heldBy(on("tcp", "0.0.0.0:40004"), Holder{Process: "rpc.statd"})),
+		chosen(on("tcp", "0.0.0.0:40005")),
+		{Listener: on("tcp", "0.0.0.0:40006"), Chosen: true, Optional: true, Note: "moves", Guessed: []Holder{statd}},
+	}
+	const want = `---
+# What listened on this host. Say what each service is for, and take out what should not be there.
+services:
+  - name: nfs-mountd
+    purpose: "" # say what it is for
+    port: 20048
+    bind: 0.0.0.0
+    process: rpc.mountd
+    unit: nfs-mountd.service
+  - name: rpc.statd
+    purpose: "" # say what it is for
+    port: 40004
+    bind: 0.0.0.0
+    process: rpc.statd
+    required: false # moves
+  - name: port-40005
+    purpose: "" # say what it is for
+    port: 40005
+    bind: 0.0.0.0
+    required: false # moves
+  - name: rpc-statd
+    purpose: "" # say what it is for
+    port: 40006
+    bind: 0.0.0.0
+    required: false # moves
+  - name: rpc-statd-any
+    purpose: "" # say what it is for
+    port: any # which the system may have chosen: 40000, 40001, 40002
+    proto: [tcp, udp]
+    bind: 0.0.0.0
+    process: rpc.statd
+    unit: rpc-statd.service
+  - name: nfs-mountd-any
+    purpose: "" # say what it is for
+    port: any # which the system may have chosen: 40003
+    bind: 0.0.0.0
+    process: rpc.mountd
+    unit: nfs-mountd.service
+`
+	text := Format(all)
+	if diff := cmp.Diff(want, string(text)); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	r, err := Parse("ports.yml", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range all {
+		if got := r.For("").Judge(c.Listener); got.Reason != "" {
+			t.Errorf("%s: got %+v", c.Addr, got)
+		}
+	}
+	if got := r.For("").Judge(heldBy(on("tcp", "0.0.0.0:40001"), Holder{Process: "nc"})); got.Reason == "" {
+		t.Errorf("another program on such a port: got %+v", got)
 	}
 }
 

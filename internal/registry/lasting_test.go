@@ -70,10 +70,10 @@ func TestADraftNamesEveryHolderOfASocket(t *testing.T) {
 	}{
 		{"two programs on a socket", []string{"master smtpd"}, "process: [master, smtpd]"},
 		{"one program on two sockets", []string{"nginx", "nginx"}, "process: nginx"},
-		{"a program on each socket", []string{"avahi-daemon", "chrome"}, "process: [avahi-daemon, chrome]"},
+		{"a program on each socket", []string{"avahi-daemon", "chrome"}, "process: avahi-daemon\n  - name: chrome\n    purpose: \"\" # say what it is for\n    port: 80\n    bind: 0.0.0.0\n    process: chrome"},
 		{"a socket is not known", []string{"master", "?"}, ""},
 		{"a glob that covers another name", []string{"python3", "python3.11"}, `process: "python3*"`},
-		{"too many to list", []string{"a b c d", "e"}, ""},
+		{"too many to list", []string{"a b c d e"}, ""},
 	} {
 		text := string(Format(candidates([]Listener{sockets(on("tcp", "0.0.0.0:80"), test.sockets...)})))
 		if _, after, _ := strings.Cut(text, "bind: 0.0.0.0\n"); strings.TrimSpace(after) != test.declared {
