@@ -55,7 +55,7 @@ func list(o ListOptions, out *bytes.Buffer, screen screen, s Streams) (clauses [
 	case FormatJSON:
 		return nil, errors.Join(err, writeJSON(out, o.Inventory, snapshot, unknown(o.Inventory, snapshot, details), time.Now()))
 	case FormatRegistry:
-		return nil, errors.Join(err, writeRegistry(out, o.OwnAddress, snapshot, unknown(o.Inventory, snapshot, "interfaces")))
+		return nil, errors.Join(err, writeRegistry(out, o, snapshot, unknown(o.Inventory, snapshot, "interfaces")))
 	}
 	all := entries(snapshot)
 	listTable(all, o.Inventory.Netns == "all").write(out, screen)
@@ -82,15 +82,47 @@ func summary(s *inventory.Snapshot, all []entry) string {
 	return text
 }
 
-// writeRegistry writes a registry that declares the current listeners, and the exporter even if it is not running yet.
-func writeRegistry(out *bytes.Buffer, ownAddress string, s *inventory.Snapshot, clauses []string) error {
-	var found []registry.Candidate
+// writeRegistry writes a registry that declares the current listeners, and the exporter even if it is not running yet. If there is a
+// registry, it is that one with what is new, and with marks where something has gone.
+func writeRegistry(out *bytes.Buffer, o ListOptions, s *inventory.Snapshot, clauses []string) error {
+	found := candidates(s)
+	if s.Compliance != nil {
+		if err := writeAgain(out, o.Inventory, found, s); err != nil {
+			return err
+		}
+	} else {
+		if own, ok := parseOwnAddress(o.OwnAddress); ok && !slices.ContainsFunc(found, func(other registry.Candidate) bool {
+			return other.Proto == inventory.TCP && other.Addr.Port() == own.Port()
+		}) {
+			found = append(found, registry.Candidate{
+				Listener: registry.Listener{Proto: inventory.TCP, Addr: own},
+				Name:     wording.Program, Optional: true, Note: "the exporter itself, once it runs",
+			})
+		}
+		out.Write(registry.Format(found))
+	}
+	for _, read := range s.Reads {
+		if read.Err != nil {
+			fmt.Fprintf(out, "%s: %s could not be read.\n", registry.IncompleteMark, read.Collector)
+		}
+	}
+	for _, clause := range clauses {
+		fmt.Fprintf(out, "%s: %s.\n", registry.IncompleteMark, clause)
+	}
+	if len(found) == 0 && s.Compliance == nil {
+		return errors.New("nothing listens that a registry could declare: a registry needs at least one service")
+	}
+	return nil
+}
+
+// candidates returns the listeners that a registry could declare.
+func candidates(s *inventory.Snapshot) (found []registry.Candidate) {
 	for i := range s.Listeners {
 		l := &s.Listeners[i]
 		if l.Client {
 			continue
 		}
-		candidate := registry.Candidate{Listener: l.Input()}
+		candidate := registry.Candidate{Listener: l.Input(), Verdict: l.Verdict}
 		if !l.Exact {
 			for _, h := range l.Holders {
 				candidate.Guessed = append(candidate.Guessed, registry.Holder{Process: h.Process, Unit: h.Unit})
@@ -101,27 +133,18 @@ func writeRegistry(out *bytes.Buffer, ownAddress string, s *inventory.Snapshot, 
 		}
 		found = append(found, candidate)
 	}
-	if own, ok := parseOwnAddress(ownAddress); ok && !slices.ContainsFunc(found, func(other registry.Candidate) bool {
-		return other.Proto == inventory.TCP && other.Addr.Port() == own.Port()
-	}) {
-		found = append(found, registry.Candidate{
-			Listener: registry.Listener{Proto: inventory.TCP, Addr: own},
-			Name:     wording.Program, Optional: true, Note: "the exporter itself, once it runs",
-		})
+	return found
+}
+
+// writeAgain writes the registry, with what has changed since it was written.
+func writeAgain(out *bytes.Buffer, o inventory.Options, found []registry.Candidate, s *inventory.Snapshot) error {
+	sources, err := registry.Read(o.RegistryFiles...)
+	if err != nil {
+		return err
 	}
-	out.Write(registry.Format(found))
-	for _, read := range s.Reads {
-		if read.Err != nil {
-			fmt.Fprintf(out, "# Incomplete: %s could not be read.\n", read.Collector)
-		}
-	}
-	for _, clause := range clauses {
-		fmt.Fprintf(out, "# Incomplete: %s.\n", clause)
-	}
-	if len(found) == 0 {
-		return errors.New("nothing listens that a registry could declare: a registry needs at least one service")
-	}
-	return nil
+	text, err := registry.Redraft(sources, registry.Present{Host: o.RegistryHost, Candidates: found, Services: s.Compliance.Services})
+	out.Write(text)
+	return err
 }
 
 // parseOwnAddress returns the address and port of a --web.listen-address, if it has a fixed port.

@@ -23,12 +23,15 @@ const Stdin = "-"
 // Load reads the registry that the files at paths make together. A path may be a directory: each *.yml and *.yaml in it is a
 // file. It may also be a pipe, or [Stdin]. Mistakes in the content are Faults.
 func Load(paths ...string) (*Registry, error) {
-	files, err := readFiles(paths, open)
+	files, err := Read(paths...)
 	if err != nil {
 		return nil, err
 	}
 	return ParseAll(files)
 }
+
+// Read reads the files at paths, as [Load] does.
+func Read(paths ...string) ([]Source, error) { return readFiles(paths, open) }
 
 // Parse reads a registry from the content of one file. file is its name. The error is Faults: every mistake in it or, if it is not
 // YAML, the first one.
