@@ -1,9 +1,9 @@
 package registry
 
 import (
-	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
@@ -24,8 +24,9 @@ type Holder struct {
 // brackets and backslashes.
 type pattern struct {
 	text string
-	glob *regexp.Regexp // nil without globs
-	kept *pattern       // of what the kernel keeps of a long process name; nil for any other
+	// within is set if globs match no slash.
+	within bool
+	kept   *pattern // of what the kernel keeps of a long process name; nil for any other
 }
 
 // maxComm is how many bytes of a process name the kernel keeps: TASK_COMM_LEN in include/linux/sched.h, less the final zero
@@ -35,29 +36,47 @@ const maxComm = 15
 // processPattern returns the pattern for the name of a process, in which * matches any characters. If more than 15 bytes come
 // before the first *, a process also matches with the first 15 of them.
 func processPattern(text string) pattern {
-	p := patternOf(text, ".")
+	p := pattern{text: text}
 	if head, _, _ := strings.Cut(text, "*"); len(head) > maxComm {
-		kept := patternOf(strings.ToValidUTF8(head[:maxComm], "\ufffd"), ".")
-		p.kept = &kept
+		p.kept = &pattern{text: strings.ToValidUTF8(head[:maxComm], "\ufffd")}
 	}
 	return p
 }
 
 // unitPattern returns the pattern for the name of a unit. Globs match no slash, so that no user's own unit, such as
 // user@1000.service/web.service, matches "*.service".
-func unitPattern(text string) pattern { return patternOf(text, "[^/]") }
+func unitPattern(text string) pattern { return pattern{text: text, within: true} }
 
-// patternOf returns the pattern of a text. each is the regular expression for a character that ? matches.
-func patternOf(text, each string) pattern {
-	if !strings.ContainsAny(text, "*?") {
-		return pattern{text: text}
-	}
-	quoted := strings.NewReplacer(`\*`, each+"*", `\?`, each).Replace(regexp.QuoteMeta(text))
-	return pattern{text: text, glob: regexp.MustCompile(`(?s)\A` + quoted + `\z`)}
-}
-
+// matches reports whether a name is the declared one. If that fails after a *, it tries again with one more character for the last *:
+// those before it need no other try.
 func (p pattern) matches(name string) bool {
-	return name == p.text || p.glob != nil && p.glob.MatchString(name)
+	text, star, rest := p.text, -1, ""
+	at := 0 // in text
+	for name != "" {
+		c, size := utf8.DecodeRuneInString(name)
+		free := c != '/' || !p.within
+		switch {
+		case at < len(text) && text[at] == '*':
+			star, rest = at, name
+			at++
+		case at < len(text) && text[at] == '?' && free:
+			name = name[size:]
+			at++
+		case strings.HasPrefix(text[at:], name[:size]) && text[at] != '?':
+			name = name[size:]
+			at += size
+		case star >= 0:
+			c, size := utf8.DecodeRuneInString(rest)
+			if c == '/' && p.within {
+				return false
+			}
+			rest = rest[size:]
+			name, at = rest, star+1
+		default:
+			return false
+		}
+	}
+	return strings.Trim(text[at:], "*") == ""
 }
 
 // isProcess reports whether a holder has the declared name: as the process calls itself, or as its executable is called.
