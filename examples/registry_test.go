@@ -60,6 +60,19 @@ func TestTheExampleRegistryJudgesAsItsCommentsSay(t *testing.T) {
 		{"somebody else on such a port", "node-1", "tcp", "127.0.0.1:41234", held("sshd", "ssh.service"), registry.Verdict{Reason: "process", Service: "containerd-streams"}},
 		{"a name of more than 15 characters", "control-1", "tcp", "127.0.0.1:10257", held("kube-controller", ""), registry.Verdict{Service: "kube-controller-manager"}},
 		{"etcd on a worker", "node-1", "tcp", "10.0.0.5:2379", held("etcd", ""), registry.Verdict{Reason: "unregistered"}},
+		{"a helper of NFS", "db-1", "udp", "0.0.0.0:51000", held("rpc.statd", "rpc-statd.service"), registry.Verdict{Service: "nfs-helpers", Purpose: "locks and mounts of NFS", Owner: "team storage"}},
+		{"somebody on any port", "db-1", "udp", "0.0.0.0:51000", held("nc", ""), registry.Verdict{Reason: "unregistered"}},
+		{"nobody knows who, on any port", "db-1", "tcp", "0.0.0.0:51000", nil, registry.Verdict{Reason: "unregistered"}},
+		{"a web server for tests", "web-test-1", "tcp", "0.0.0.0:80", held("nginx", ""), registry.Verdict{Reason: "unregistered"}},
+		{"the address of a load balancer", "lb-1", "tcp", "203.0.113.10:8443", held("haproxy", ""), registry.Verdict{Service: "shop-address"}},
+		{"no load balancer", "lb-01", "tcp", "203.0.113.10:8443", held("haproxy", ""), registry.Verdict{Reason: "unregistered"}},
+		{"telnet", "web-1", "udp", "127.0.0.1:23", nil, registry.Verdict{Reason: "forbidden"}},
+		{"memcached", "web-1", "udp", "0.0.0.0:11211", nil, registry.Verdict{Reason: "forbidden"}},
+		{"memcached where it is tolerated", "web-1", "udp", "127.0.0.1:11211", nil, registry.Verdict{Reason: "unregistered"}},
+		{"memcached in a sandbox", "sandbox-1", "udp", "0.0.0.0:11211", nil, registry.Verdict{Reason: "unregistered"}},
+		{"in a range for some hosts", "ci-1", "tcp", "0.0.0.0:40099", nil, registry.Verdict{Reason: "reserved", Service: "ci"}},
+		{"in its hole", "ci-1", "tcp", "0.0.0.0:40100", nil, registry.Verdict{Reason: "unregistered"}},
+		{"in that range on others", "web-1", "tcp", "0.0.0.0:40099", nil, registry.Verdict{Reason: "unregistered"}},
 		{"in the shop's range", "web-1", "tcp", "0.0.0.0:30499", nil, registry.Verdict{Reason: "reserved", Service: "shop"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -83,6 +96,7 @@ func TestTheExampleRegistryMissesOnlyWhatItSaysMustListen(t *testing.T) {
 	node := []string{"flannel-vxlan udp 8472", "kube-proxy-healthz tcp 10256", "kube-proxy-metrics tcp 10249", "kubelet tcp 10250", "kubelet-healthz tcp 10248"}
 	for host, more := range map[string][][]string{
 		"mail-1": nil,
+		"lb-1":   {{"balancer tcp 8404,8405", "shop-address tcp 8443"}},
 		"web-1":  {{"http tcp 80", "https tcp 443", "https udp 443", "sessions tcp 6379", "wireguard udp 51820"}},
 		"db-1":   {{"pgbouncer tcp 6432", "pgbouncer tcp 6433", "postgres tcp 5432", "wireguard udp 51820"}},
 		"node-1": {node},
@@ -101,7 +115,7 @@ func TestTheExampleRegistryMissesOnlyWhatItSaysMustListen(t *testing.T) {
 func requiredOn(r *registry.Registry, host string) []string {
 	var rows []string
 	for _, s := range r.For(host).Up(nil, false) {
-		rows = append(rows, fmt.Sprintf("%s %s %d", s.Name, s.Proto, s.Port))
+		rows = append(rows, fmt.Sprintf("%s %s %s", s.Name, s.Proto, s.Ports))
 	}
 	slices.Sort(rows)
 	return rows
@@ -109,9 +123,9 @@ func requiredOn(r *registry.Registry, host string) []string {
 
 // TestEveryKeyOfARegistryIsShownByTheExample gets the keys from the fault of an unknown key.
 func TestEveryKeyOfARegistryIsShownByTheExample(t *testing.T) {
-	var file struct{ Services, Reserved []map[string]any }
+	var file struct{ Services, Forbidden, Reserved []map[string]any }
 	tools.Decode(t, exampleRegistry, &file)
-	for list, entries := range map[string][]map[string]any{"services": file.Services, "reserved": file.Reserved} {
+	for list, entries := range map[string][]map[string]any{"services": file.Services, "forbidden": file.Forbidden, "reserved": file.Reserved} {
 		_, err := registry.Parse("ports.yml", []byte(list+":\n  - no-such-key: 1\n"))
 		if err == nil {
 			t.Fatalf("%s: an unknown key is no fault", list)
@@ -139,6 +153,13 @@ func TestTheExampleRegistryShowsEveryFormOfAValue(t *testing.T) {
 		"a port":                  `port: \d+`,
 		"a range":                 `port: \d+-\d+`,
 		"a list of ports":         `port: \[\d+, `,
+		"any port":                `port: any`,
+		"a hole":                  `ports: \[.*"!\d+-\d+"\]`,
+		"one port":                `required: one-port`,
+		"one host":                `required: one-host`,
+		"hosts that are left out": `hosts: \[.*"!.+"\]`,
+		"a class of characters":   `hosts: \[.*\[!.+\]`,
+		"a glob of namespaces":    `namespaces: \[.*".+\*"\]`,
 		"UDP":                     `proto: udp`,
 		"both protocols":          `proto: \[tcp, udp\]`,
 		"bind: loopback":          `bind: loopback`,
