@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/go-kit/log"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/listen-exporter/listen_exporter/internal/registry"
@@ -193,5 +194,93 @@ func TestHoldersBeyondThoseThatAreToldAreJudgedToo(t *testing.T) {
 	l.held, l.ManyHolders = [][]Holder{l.Holders, {{Process: "rogue", Unit: "evil.service"}}}, true
 	if got := r.For("web-1").Judge(l.Input()).Reason; got != ReasonProcess {
 		t.Errorf("verdict %q, want %q", got, ReasonProcess)
+	}
+}
+
+func TestAForbiddenPortIsNoClientAndIsReportedAtOnce(t *testing.T) {
+	b, _ := newJudgedBench(t, `
+services: [{name: ssh, port: 22}, {name: helper, port: any, proto: udp, unit: helper.service}]
+forbidden: [{port: 40001, reason: nobody needs it}]
+`)
+	b.source.say(socket.UDP, has(at("0.0.0.0:40001", 1), at("0.0.0.0:40002", 2)))
+	if diff := cmp.Diff(map[string]string{"udp 0.0.0.0:40001": "true forbidden "}, verdicts(b.Snapshot())); diff != "" {
+		t.Errorf("verdicts (-want +got):\n%s", diff)
+	}
+	b.advance(2 * time.Minute)
+	for _, l := range b.Snapshot().Listeners {
+		if l.Client != (l.Addr.Port() == 40002) {
+			t.Errorf("%s is a client: %t", l.Addr, l.Client)
+		}
+	}
+}
+
+func TestWhatDependsOnHoldersThatCannotBeReadHasNoVerdict(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ports.yml")
+	if err := os.WriteFile(file, []byte("services:\n  - {name: helper, port: any, process: helperd}\n  - {name: pool, port: 9000-9001, process: helperd, required: true}\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	source, holders := newScripted(), &scriptedHolders{program: "helperd"}
+	source.say(socket.TCP, has(at("0.0.0.0:7000", 1), at("0.0.0.0:9000", 2)))
+	source.say(socket.UDP, has())
+	o := Options{TCP: true, UDP: true, MaxPorts: 100, Holders: true, RegistryFiles: []string{file}, RegistryHost: "web-1"}
+	i, err := newInventory(sources{main: bothFrom(source), holders: holders}, o, log.NewNopLogger(), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		say                    scriptedHolders
+		verdict7000, verdict90 string
+		ups                    map[string]bool
+	}{
+		{scriptedHolders{program: "helperd"}, "true  helper", "true  pool", map[string]bool{"pool 9000": true, "pool 9001": false}},
+		{scriptedHolders{err: errors.New("permission denied")}, "false  ", "false  ", map[string]bool{"pool 9001": false}},
+		{scriptedHolders{program: "nc", changed: true}, "true unregistered ", "true process pool", map[string]bool{"pool 9000": false, "pool 9001": false}},
+		{scriptedHolders{changed: true}, "true unregistered ", "true unregistered ", map[string]bool{"pool 9000": false, "pool 9001": false}},
+	} {
+		*holders = step.say
+		s := i.Snapshot(t.Context())
+		if diff := cmp.Diff(map[string]string{"tcp 0.0.0.0:7000": step.verdict7000, "tcp 0.0.0.0:9000": step.verdict90}, verdicts(s)); diff != "" {
+			t.Errorf("%+v: verdicts (-want +got):\n%s", step.say, diff)
+		}
+		up := make(map[string]bool)
+		for _, service := range s.Compliance.Services {
+			up[service.Name+" "+service.Ports] = service.Up
+		}
+		if diff := cmp.Diff(step.ups, up); diff != "" {
+			t.Errorf("%+v: services (-want +got):\n%s", step.say, diff)
+		}
+	}
+}
+
+func TestAServiceThatMayBeElsewhereIsNotMissing(t *testing.T) {
+	b, _ := newJudgedBench(t, `
+services:
+  - {name: vip, port: 443, bind: 10.0.0.100, required: one-host}
+  - {name: app, port: [8080, 8081], required: one-port}
+  - {name: api, port: [9000, 9001], bind: loopback, required: one-port}
+`)
+	b.source.say(socket.TCP, has(at("10.0.0.1:9001", 1)))
+	s := b.Snapshot()
+	if diff := cmp.Diff(map[string]bool{"vip": false, "app": false, "api": false}, ups(s)); diff != "" {
+		t.Errorf("services (-want +got):\n%s", diff)
+	}
+	var missing []string
+	for _, service := range s.Missing() {
+		missing = append(missing, service.Name+" "+service.Ports)
+	}
+	if diff := cmp.Diff([]string{"app 8080,8081"}, missing); diff != "" { // the verdict on 9001 explains api
+		t.Errorf("missing (-want +got):\n%s", diff)
+	}
+}
+
+func TestTheLogNamesServicesForOtherHosts(t *testing.T) {
+	b, _ := newJudgedBench(t, "services: [{name: ssh, port: 22}, {name: mail, port: 25, hosts: ['mail-*']}, {name: shop, port: 80, hosts: [web-1.example.org]}]\n")
+	for _, want := range []string{
+		`level=info msg="services of the registry whose hosts do not match this host" host=web-1 services="mail, shop"`,
+		`level=warn msg="services of the registry that name this host in another form: hosts must match the whole name; write it so, or set --registry.host" host=web-1 services=shop`,
+	} {
+		if log := b.log.String(); strings.Count(log, want) != 1 {
+			t.Errorf("want %q once: %s", want, log)
+		}
 	}
 }

@@ -142,10 +142,10 @@ func TestFormsThatMakeNoSenseAreRefused(t *testing.T) {
 		}},
 	})
 	for unit, want := range map[string]string{
-		"system.slice": `is a slice, which only groups other units: want those, such as "ssh.service"`,
-		"/usr/lib/systemd/system/ssh.service":                              `is a path: want the name of the unit, such as "ssh.service"`,
-		"/system.slice/ssh.service":                                        `is a path: want the name of the unit, such as "ssh.service"`,
-		"system.slice/ssh.service":                                         `is a path: want the name of the unit, such as "ssh.service"`,
+		"system.slice":                        `is a slice, which only groups other units: want those, such as "ssh.service"`,
+		"/usr/lib/systemd/system/ssh.service": `is a path: want the name of the unit, such as "ssh.service"`,
+		"/system.slice/ssh.service":           `is a path: want the name of the unit, such as "ssh.service"`,
+		"system.slice/ssh.service":            `is a path: want the name of the unit, such as "ssh.service"`,
 		"/user.slice/user-1000.slice/user@1000.service/app.slice/x.service": `is a path: want the name of the unit, such as "user@1000.service/x.service"`,
 		"/system.slice":  `is a path: want the name of the unit, such as "ssh.service"`,
 		"backup.timer":   `is a timer, which has no processes: want its service, such as "backup.service"`,

@@ -36,6 +36,12 @@ services:
   - {name: absent, port: 9999, proto: [tcp, udp]}
   - {name: metrics, port: 10191}
   - {name: metrics-local, port: 10192, bind: loopback}
+  - {name: moves, port: any, process: statd}
+  - {name: green, port: [8080, 8081], required: one-port}
+  - {name: blue, port: [8082, 8083], required: one-port}
+forbidden:
+  - {port: 2323, reason: no telnet here, bind: 10.0.0.1}
+  - {port: 45003, reason: nor anything else}
 reserved:
   - {team: alpha, ports: 30000-30999}
 `
@@ -85,6 +91,13 @@ func facts() []fact {
 		{who: "tcp [::]:10192", state: "bind", alert: "ListenerExposed metrics-local", down: true},
 		{who: "tcp 9999", state: "missing", alert: "PortGoneMissing absent", down: true, missing: true},
 		{who: "udp 9999", state: "missing", alert: "PortGoneMissing absent", down: true, missing: true},
+		{who: "tcp 0.0.0.0:47000", state: "ok", name: "statd", reader: "exact"},
+		{who: "tcp 0.0.0.0:47000", state: "unregistered", alert: "UnregisteredListener", reader: "guessed"},
+		{who: "tcp 0.0.0.0:8081", state: "ok"},
+		{who: "tcp 8082,8083", state: "missing", alert: "PortGoneMissing blue", down: true, missing: true},
+		{who: "tcp 127.0.0.1:2323", state: "forbidden", alert: "ForbiddenListener"},
+		{who: "tcp 10.0.0.1:2323", state: "unregistered", alert: "UnregisteredListener"}, // where it is tolerated
+		{who: "udp 0.0.0.0:45003", state: "forbidden", alert: "ForbiddenListener"},       // no client
 		{who: "other tcp 0.0.0.0:22", state: ""},
 		{who: "other tcp 0.0.0.0:8000", state: ""},
 		{who: "other udp 0.0.0.0:45001", state: "ephemeral"},
@@ -225,9 +238,9 @@ func testFacts(t *testing.T, file, user, source string) {
 
 var (
 	rowOfListener = regexp.MustCompile(`(?s)<tr[^>]*>\s*<td class="st[^"]*">(?:<b>)?(?:<i[^>]*>.</i> )?([^<]*).*?<td class="pr">(\w+)</td><td class="ad">([^< ]*)(?: <small>([^<]*)</small>)?</td><th scope="row" class="po">(\d+)</th>.*?<td class="ns">([^<]*)</td></tr>`)
-	rowOfService  = regexp.MustCompile(`<td class="st"><b><i aria-hidden="true">✗</i> (missing)</b>.*?<td class="pr">(\w+)</td><th scope="row" class="po">(\d+)</th>`)
+	rowOfService  = regexp.MustCompile(`<td class="st"><b><i aria-hidden="true">✗</i> (missing)</b>.*?<td class="pr">(\w+)</td><th scope="row" class="po">([\d,]+)</th>`)
 	deviceInNote  = regexp.MustCompile(`on ([^, ]+)`)
-	auditFinding  = regexp.MustCompile(`(?m)^(tcp|udp) (.*:)?(\d+): ([a-z]+): `)
+	auditFinding  = regexp.MustCompile(`(?m)^(tcp|udp) (.*:)?([\d,]+): ([a-z]+): `)
 )
 
 func factsOfPage(text string) map[string]string {
