@@ -98,6 +98,35 @@ func TestVerdictsBecomeMetrics(t *testing.T) {
 	}
 }
 
+func TestServicesAreDescribed(t *testing.T) {
+	snapshot := judgedExample()
+	snapshot.Listeners = []inventory.Listener{judged(snapshot.Listeners[3], inventory.ReasonForbidden, "")}
+	snapshot.Compliance.Declared = []inventory.ServiceInfo{
+		{Name: "ssh"}, {Name: "smtp", Purpose: "outgoing\n  mail", Owner: "team mail"}, {Name: "vip", OneHost: true}, {Name: "long", Purpose: strings.Repeat("é", 300)},
+	}
+	app := required("app", "tcp", 8080, false)
+	app.Ports, app.OnePort = "8080,8081", true
+	snapshot.Compliance.Services = []inventory.ServiceState{app}
+	want := `
+# HELP host_listen_port_violation Why the listener violates the registry: forbidden, unregistered, reserved (for the team in service_name), bind or process. Always 1.
+# TYPE host_listen_port_violation gauge
+host_listen_port_violation{address="127.0.0.1",family="ipv4",port="31337",proto="tcp",range="user",reason="forbidden",scope="loopback"} 1
+# HELP host_listen_service_info What the registry says of the service. required is one-host if it must listen on only one of its hosts. Always 1.
+# TYPE host_listen_service_info gauge
+host_listen_service_info{owner="team mail",purpose="outgoing mail",service_name="smtp"} 1
+host_listen_service_info{purpose="` + strings.Repeat("é", 199) + `…",service_name="long"} 1
+host_listen_service_info{required="one-host",service_name="vip"} 1
+host_listen_service_info{service_name="ssh"} 1
+# HELP host_listen_service_up Whether the registry's required service listens as declared (1) or not (0).
+# TYPE host_listen_service_up gauge
+host_listen_service_up{port="8080,8081",proto="tcp",service_name="app"} 0
+`
+	if err := testutil.CollectAndCompare(newCollector(func() *inventory.Snapshot { return snapshot }), strings.NewReader(want),
+		"host_listen_port_violation", "host_listen_service_info", "host_listen_service_up"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAChangedVerdictOrRegistryChangesTheSeries(t *testing.T) {
 	snapshot := judgedExample()
 	c := newCollector(func() *inventory.Snapshot { return snapshot })

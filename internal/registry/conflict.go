@@ -2,6 +2,7 @@ package registry
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"strings"
 
@@ -25,20 +26,23 @@ func (r *Registry) conflictsOn(host string) error {
 
 // names notes services that have the name of an earlier one, if they have a host in common.
 func (r *report) names(services []*service, where string) {
-	named := make(map[string][]*service)
+	named := make(map[string]*byHosts[*service])
 	work := 0
 	for _, s := range services {
 		if s.name == "" {
 			continue
 		}
-		for _, earlier := range named[s.name] {
+		if named[s.name] == nil {
+			named[s.name] = new(byHosts[*service])
+		}
+		for earlier := range named[s.name].near(s.hosts) {
 			if s.hosts.meet(earlier.hosts, &work) || work > maxWork {
 				r.addAt(s.place, "duplicate service %s: already %s%s: want another name, or hosts that do not overlap",
 					wording.Quoted(s.name), earlier.from(s.place), where)
 				break
 			}
 		}
-		named[s.name] = append(named[s.name], s)
+		named[s.name].add(s.hosts, s)
 	}
 }
 
@@ -57,10 +61,11 @@ func (r *report) conflicts(services []*service, where string, shared func(a, b *
 					}
 				}
 			}
-			for later, earlier := range firstConflicts(claims, &work, func(a, b *claim) bool {
+			hosts := func(order int) hosts { return services[order].hosts }
+			for later, earlier := range firstConflicts(claims, hosts, &work, func(a, b *claim) bool {
 				one, other := services[a.order], services[b.order]
 				work += one.bind.size()*other.bind.size() + len(one.processes)*len(other.processes) + len(one.units)*len(other.units)
-				return one.bind.overlaps(&other.bind) && !toldApart(one, other) && shared(one, other, &work)
+				return shared(one, other, &work) && one.bind.overlaps(&other.bind) && !toldApart(one, other)
 			}) {
 				other := services[earlier.order]
 				r.addAt(later.place, "%s %s: taken by service %s %s%s: want another port, or process, unit, bind or hosts that tell them apart",
@@ -104,7 +109,8 @@ func (r *report) overlaps(reserved []*reservation) {
 		}
 	}
 	work := 0
-	for later, earlier := range firstConflicts(claims, &work, func(a, b *claim) bool {
+	hosts := func(order int) hosts { return reserved[order].hosts }
+	for later, earlier := range firstConflicts(claims, hosts, &work, func(a, b *claim) bool {
 		one, other := reserved[a.order], reserved[b.order]
 		return one.team != other.team && one.team != "" && other.team != "" && one.hosts.meet(other.hosts, &work)
 	}) {
@@ -129,17 +135,20 @@ func (c *claim) common(o *claim) portRange {
 }
 
 // firstConflicts returns the claims that conflict with an earlier entry's claim to the same ports, and the first such claim of
-// each. It sorts the claims by port. It returns nothing when work exceeds maxWork.
-func firstConflicts(claims []claim, work *int, conflict func(a, b *claim) bool) map[*claim]*claim {
+// each. It sorts the claims by port. hosts returns the hosts of an entry. It returns nothing when work exceeds maxWork.
+func firstConflicts(claims []claim, hosts func(order int) hosts, work *int, conflict func(a, b *claim) bool) map[*claim]*claim {
 	slices.SortFunc(claims, func(a, b claim) int {
 		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.order, b.order))
 	})
 	firsts := make(map[*claim]*claim)
-	var before []*claim // the claims so far that reach the present port
+	var before byHosts[*claim] // the claims so far that reach the present port
 	for i := range claims {
 		c := &claims[i]
-		before = slices.DeleteFunc(before, func(b *claim) bool { return b.Last < c.First })
-		for _, b := range before {
+		before.remove(func(b *claim) bool { return b.Last < c.First })
+		for b := range before.near(hosts(c.order)) {
+			if b.Last < c.First {
+				continue
+			}
 			if *work++; *work > maxWork {
 				return nil
 			}
@@ -154,7 +163,53 @@ func firstConflicts(claims []claim, work *int, conflict func(a, b *claim) bool) 
 				firsts[later] = earlier
 			}
 		}
-		before = append(before, c)
+		before.add(hosts(c.order), c)
 	}
 	return firsts
+}
+
+// byHosts are entries by their hosts. Most name theirs, so few have to be compared.
+type byHosts[T any] struct {
+	all, globs []T // globs are those that do not only name hosts
+	named      map[string][]T
+}
+
+// add adds an entry.
+func (b *byHosts[T]) add(h hosts, entry T) {
+	b.all = append(b.all, entry)
+	if !h.named() {
+		b.globs = append(b.globs, entry)
+		return
+	}
+	if b.named == nil {
+		b.named = make(map[string][]T)
+	}
+	for _, g := range h.include {
+		b.named[g.pattern] = append(b.named[g.pattern], entry)
+	}
+}
+
+// remove removes entries, except from named.
+func (b *byHosts[T]) remove(is func(T) bool) {
+	b.all, b.globs = slices.DeleteFunc(b.all, is), slices.DeleteFunc(b.globs, is)
+}
+
+// near returns the entries that may have a host in common with h, some of them more than once.
+func (b *byHosts[T]) near(h hosts) iter.Seq[T] {
+	lists := [][]T{b.all}
+	if h.named() {
+		lists[0] = b.globs
+		for _, g := range h.include {
+			lists = append(lists, b.named[g.pattern])
+		}
+	}
+	return func(yield func(T) bool) {
+		for _, list := range lists {
+			for _, entry := range list {
+				if !yield(entry) {
+					return
+				}
+			}
+		}
+	}
 }

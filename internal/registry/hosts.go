@@ -59,8 +59,11 @@ func (g glob) covers(o glob) bool {
 	case o.name:
 		return g.matches(o.pattern)
 	}
-	const any = "\x00\x00\x00" // no ? or class matches it
-	return g.matches(strings.NewReplacer("*", any, "?", "\x00").Replace(o.pattern)) && g.matches(strings.ReplaceAll(o.pattern, "*", ""))
+	if o.pattern == "*" && g.pattern != "*" {
+		return false
+	}
+	const some = "\x00\x00\x00" // no ? or class matches it
+	return g.matches(strings.ReplaceAll(strings.ReplaceAll(o.pattern, "*", some), "?", "\x00")) && g.matches(strings.ReplaceAll(o.pattern, "*", ""))
 }
 
 // checkGlob returns what is wrong with a glob for host names that comes after a "!" or nothing, or "" if nothing is.
@@ -135,6 +138,11 @@ type hosts struct{ include, exclude []glob }
 
 // some reports whether these are not all hosts.
 func (h hosts) some() bool { return len(h.include)+len(h.exclude) > 0 }
+
+// named reports whether they are only given by name.
+func (h hosts) named() bool {
+	return len(h.include) > 0 && len(h.exclude) == 0 && !slices.ContainsFunc(h.include, func(g glob) bool { return !g.name })
+}
 
 // match reports whether a host, whose name is in lower case, is one of them.
 func (h hosts) match(host string) bool {

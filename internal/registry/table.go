@@ -12,9 +12,11 @@ import (
 // Table is what a registry declares for one host. It never changes, and may be shared.
 type Table struct {
 	services []*service
-	// The entries by port: those that name a port, and those with a range.
-	byPort map[portKey][]portEntry
-	ranges [protocols][]portEntry
+	// The entries by port: those that name a port, those with any, and those with a range, which is in the list of each 256 ports that
+	// it reaches.
+	byPort  map[portKey][]portEntry
+	anyPort [protocols][]portEntry
+	ranges  [protocols][256][]*portEntry
 	// rows are what must listen, in the order of the file: each port and protocol of a required service, or each protocol of one of
 	// whose ports one must listen.
 	rows []Service
@@ -134,11 +136,16 @@ func (t *Table) index(e *entry, proto int) {
 		if e.required == onePort {
 			at.row = first
 		}
-		if p.First == p.Last {
+		switch {
+		case e.anyPort:
+			t.anyPort[proto] = append(t.anyPort[proto], at)
+		case p.First == p.Last:
 			key := portKey{proto, p.First}
 			t.byPort[key] = append(t.byPort[key], at)
-		} else {
-			t.ranges[proto] = append(t.ranges[proto], at)
+		default:
+			for high := p.First >> 8; high <= p.Last>>8; high++ {
+				t.ranges[proto][high] = append(t.ranges[proto][high], &at)
+			}
 		}
 		for port := int(p.First); (e.required == everyPort || e.required == oneHost) && port <= int(p.Last); port++ {
 			row(uint16(port), strconv.Itoa(port))
@@ -166,8 +173,13 @@ func (t *Table) claims(proto int, port uint16) iter.Seq[portEntry] {
 				return
 			}
 		}
-		for _, at := range t.ranges[proto] {
-			if at.Contains(port) && !yield(at) {
+		for _, at := range t.ranges[proto][port>>8] {
+			if at.Contains(port) && !yield(*at) {
+				return
+			}
+		}
+		for _, at := range t.anyPort[proto] {
+			if !yield(at) {
 				return
 			}
 		}
