@@ -118,7 +118,7 @@ func neverHost(text string) string {
 	if _, err := path.Match(pathPattern(text), ""); err != nil {
 		return "does not parse: its [ has no ], or nothing in between"
 	}
-	for _, label := range strings.Split(text, ".") {
+	for label := range strings.SplitSeq(text, ".") {
 		switch {
 		case label == "":
 			return "has a part without characters, which no host name has"

@@ -148,7 +148,7 @@ func (t *Table) judge(l *Listener) Verdict {
 	}
 	verdict := Verdict{
 		Service: best.name, Purpose: best.purpose, Owner: best.owner,
-		DeviceUnchecked: unchecked && !l.Detailed && !(best.allowed && best.sure),
+		DeviceUnchecked: unchecked && !l.Detailed && !best.sure,
 	}
 	switch {
 	case !best.allowed:

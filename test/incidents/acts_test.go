@@ -23,6 +23,7 @@ func (s *script) ofPorts() []*incident {
 		web.appears("a rogue privileged listener", "rpcbind", []string{"tcp/0.0.0.0:111"}, "UnregisteredListener"),
 		web.appears("a rogue high port", "backdoor", []string{"tcp/0.0.0.0:31337"}, "UnregisteredListener"),
 		web.appears("a rogue port in a team's range", "squatter", []string{"tcp/0.0.0.0:30080"}, "UnregisteredListener alpha"),
+		web.appears("a forbidden port on loopback", "telnetd", []string{"tcp/127.0.0.1:23"}, "ForbiddenListener"),
 		web.appears("an undeclared port on loopback", "debugger", []string{"tcp/127.0.0.1:9229"}),
 		web.service("proxyd").isFull("AcceptQueueFull"),
 		web.service("syslogd").drops("ListenerDropping"),

@@ -13,6 +13,8 @@ import (
 
 // ports is the registry of the hosts that have one.
 const ports = `
+forbidden:
+  - {port: 23, reason: telnet is not used here}
 reserved:
   - {team: alpha, ports: 30000-30999}
 services:
