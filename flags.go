@@ -163,7 +163,7 @@ func addFlags(app *kingpin.Application, c *config) {
 func addCommands(app *kingpin.Application, c *config) {
 	app.Command(serveCommand, "Serve metrics.")
 	list := app.Command(listCommand, "List the current listeners.")
-	list.Flag("format", "Output format: table, json, or registry for a ports.yml that declares the current listeners.").
+	list.Flag("format", "Output format: table, json, or registry for a ports.yml that declares the current listeners. With --registry.file, it is that file with what is new, and with marks where a service has gone.").
 		Default(command.FormatTable).EnumVar(&c.list.Format, command.FormatTable, command.FormatJSON, command.FormatRegistry)
 	app.Command(auditCommand, "Compare current listeners with --registry.file: show each violation and each missing service. Exit code 1 if there is any.")
 	check := app.Command(checkCommand, "Check registries and Kubernetes manifests for faults. Exit code 1 if there is any.")

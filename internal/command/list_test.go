@@ -102,6 +102,34 @@ func TestACommandCoversEveryListener(t *testing.T) {
 	}
 }
 
+func TestADraftGoesOnFromTheRegistry(t *testing.T) {
+	const written = "services:\n  - name: remote # by us\n    purpose: administration\n    port: 22\n  - {name: gone, port: 7777}\n"
+	file := program.WriteFile(t, "ports.yml", written)
+	list := func(file string) string {
+		code, stdout, stderr := program.Run(t, "list", "--format=registry", "--path.procfs="+program.NewProcfs(t), "--registry.host=web-1", "--registry.file="+file)
+		if code != 0 {
+			t.Fatalf("exit code %d: %s", code, stderr)
+		}
+		return stdout
+	}
+	draft := list(file)
+	head, added, _ := strings.Cut(draft, "  # New on web-1: ")
+	if want := strings.Replace(written, "  - {name: gone", "  # Gone on web-1: nothing listens on tcp 7777\n  - {name: gone", 1); head != want {
+		t.Errorf("got %s\nwant it to begin with %s", draft, want)
+	}
+	if !strings.Contains(added, "\n    port: 443\n") || strings.Contains(added, "port: 22\n") {
+		t.Errorf("got %s\nwant 443 added, which is new, and not 22", draft)
+	}
+	again := list(program.WriteFile(t, "again.yml", draft))
+	if _, services, _ := strings.Cut(added, "\n"); again != head+services {
+		t.Errorf("the next draft is\n%s\nwant\n%s", again, head+services)
+	}
+	code, stdout, _ := program.Run(t, "audit", "--path.procfs="+program.NewProcfs(t), "--registry.host=web-1", "--registry.file="+program.WriteFile(t, "ports.yml", draft))
+	if code != 1 || !strings.Contains(stdout, ", 0 violations, 1 missing service\n") {
+		t.Errorf("audit by the draft: exit code %d, %s", code, stdout)
+	}
+}
+
 func TestTheRestIsShownIfAProtocolCannotBeReadAndTheAnswerIsNoPass(t *testing.T) {
 	procfs := program.NewProcfs(t)
 	program.WriteTable(t, procfs, "udp", "not a table\n  1: bad\n")
