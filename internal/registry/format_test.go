@@ -199,7 +199,8 @@ func TestWhatChoosesItsPortsHasAnyPort(t *testing.T) {
 	}
 	all := []Candidate{
 		chosen(heldBy(on("tcp", "0.0.0.0:40000"), statd)), chosen(heldBy(on("udp", "0.0.0.0:40001"), statd)), chosen(heldBy(on("udp", "127.0.0.1:40002"), statd)),
-		chosen(heldBy(on("tcp", "0.0.0.0:40003"), mountd)), {Listener: heldBy(on("tcp", "0.0.0.0:20048"), mountd)},
+		chosen(heldBy(on("tcp", "0.0.0.0:40003"), mountd)),
+		{Listener: heldBy(on("tcp", "0.0.0.0:20048"), mountd)},
 		chosen(heldBy(on("tcp", "0.0.0.0:40004"), Holder{Process: "rpc.statd"})),
 		chosen(on("tcp", "0.0.0.0:40005")),
 		{Listener: on("tcp", "0.0.0.0:40006"), Chosen: true, Optional: true, Note: "moves", Guessed: []Holder{statd}},

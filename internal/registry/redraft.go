@@ -186,7 +186,9 @@ func (d *redraft) within(source Source) ([]byte, error) {
 		d.placeMarks(written, services, lines, before)
 		if next > 0 {
 			// Comments above the next section belong to that.
-			for end = next - 1; strings.HasPrefix(lines[end-1], "#") || strings.TrimSpace(lines[end-1]) == ""; end-- {
+			end = next - 1
+			for strings.HasPrefix(lines[end-1], "#") || strings.TrimSpace(lines[end-1]) == "" {
+				end--
 			}
 		}
 		before[end] += d.newServices(strings.Repeat(" ", services.Column-1))

@@ -15,7 +15,7 @@ import (
 // one returns a registry with one service.
 func one(name string) string { return "services:\n  - {name: " + name + ", port: 22}\n" }
 
-func write(t *testing.T, path, text string) {
+func write(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
