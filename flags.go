@@ -41,7 +41,8 @@ type config struct {
 	list       command.ListOptions
 	gomaxprocs int
 
-	checkFiles, checkManifests []string
+	check      command.CheckOptions
+	checkFiles []string
 
 	logLevel, logFormat                    string
 	logLevelSet, logFormatSet, maxPortsSet bool // by the user
@@ -89,7 +90,7 @@ func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
 		return nil, false, nameFlag(app, args, err)
 	}
 	if slices.Contains(args, command.Stdin) {
-		for _, paths := range [][]string{c.checkFiles, c.checkManifests} {
+		for _, paths := range [][]string{c.checkFiles, c.check.Manifests} {
 			for i, path := range paths {
 				paths[i] = cmp.Or(path, command.Stdin) // of which kingpin makes an empty word
 			}
@@ -167,8 +168,14 @@ func addCommands(app *kingpin.Application, c *config) {
 		Default(command.FormatTable).EnumVar(&c.list.Format, command.FormatTable, command.FormatJSON, command.FormatRegistry)
 	app.Command(auditCommand, "Compare current listeners with --registry.file: show each violation and each missing service. Exit code 1 if there is any.")
 	check := app.Command(checkCommand, "Check registries and Kubernetes manifests for faults. Exit code 1 if there is any.")
-	check.Flag("manifests", "Check this directory of Kubernetes manifests for duplicate host ports, and for ports outside the ranges that the registry reserves. Repeatable.").
-		PlaceHolder("DIR").StringsVar(&c.checkManifests)
+	check.Flag("manifests", "Check the ports of these Kubernetes manifests: a directory, a file, or - for standard input. Repeatable. Each directory is one cluster.").
+		PlaceHolder("PATH").StringsVar(&c.check.Manifests)
+	check.Flag("exclude", "Leave out files and directories of the manifests: a name, or a path, with * and **. Repeatable.").
+		PlaceHolder("GLOB").StringsVar(&c.check.Manifest.Exclude)
+	check.Flag("namespace", "Namespace of manifests that name none.").
+		PlaceHolder("NAME").StringVar(&c.check.Manifest.Namespace)
+	check.Flag("service-ports", "Check the port of each Service by reserved ranges as well, not only its nodePort.").
+		BoolVar(&c.check.Manifest.ServicePorts)
 	check.Arg("FILE", "Registry (ports.yml) to check, or a directory of such files, or - for stdin. Repeatable; each is a registry of its own.").StringsVar(&c.checkFiles)
 }
 

@@ -82,14 +82,14 @@ func runCommand(c *config, stdout, stderr io.Writer) int {
 	case auditCommand:
 		return command.Audit(options, streams)
 	default:
-		var registries [][]string
+		o := &c.check
 		for _, file := range c.checkFiles {
-			registries = append(registries, []string{file})
+			o.Registries = append(o.Registries, []string{file})
 		}
 		if files := options.RegistryFiles; len(files) > 1 || len(files) == 1 && !slices.Contains(c.checkFiles, files[0]) {
-			registries = append(registries, files)
+			o.Registries = append(o.Registries, files)
 		}
-		return command.Check(registries, c.checkManifests, streams)
+		return command.Check(*o, streams)
 	}
 }
 

@@ -180,8 +180,8 @@ func TestTheExampleRegistryShowsEveryFormOfAValue(t *testing.T) {
 }
 
 func TestOurOwnManifestsFitTheExampleRegistry(t *testing.T) {
-	findings, skipped, err := manifest.Check(loadRegistry(t, exampleRegistry), "kubernetes")
-	if err != nil || len(findings) > 0 || len(skipped) > 0 {
-		t.Errorf("findings %v, skipped %v, error %v; want none", findings, skipped, err)
+	r, err := manifest.Check(manifest.Options{Registry: loadRegistry(t, exampleRegistry)}, []string{"kubernetes"}, nil)
+	if err != nil || len(r.Findings) > 0 || len(r.Unread) > 0 || r.Workloads != 1 {
+		t.Errorf("%d workloads, findings %v, unread %v, error %v; want the DaemonSet and nothing found", r.Workloads, r.Findings, r.Unread, err)
 	}
 }

@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"os"
+	"path"
+	"slices"
 	"strings"
 
 	"github.com/listen-exporter/listen_exporter/internal/manifest"
@@ -15,20 +19,36 @@ import (
 // Stdin is the path that stands for the standard input.
 const Stdin = registry.Stdin
 
-// Check checks registries, each of one or more files, and directories of Kubernetes manifests for faults and returns the exit code.
-func Check(registries [][]string, manifests []string, s Streams) int {
+// CheckOptions say what to check.
+type CheckOptions struct {
+	// Registries are the files of each registry.
+	Registries [][]string
+	// Manifests are files and directories, or Stdin. Each directory is a cluster of its own. Files and standard input are
+	// one together, with the directory if there is only one.
+	Manifests []string
+	// Manifest has the rest.
+	Manifest manifest.Options
+}
+
+// Check checks registries and Kubernetes manifests for faults and returns the exit code.
+func Check(o CheckOptions, s Streams) int {
 	var out bytes.Buffer
-	found, err := check(registries, manifests, &out, s.Err)
+	found, err := check(o, &out, s.Err)
 	return s.finish(&out, found, err, nil)
 }
 
-func check(registries [][]string, manifests []string, out *bytes.Buffer, stderr io.Writer) (found bool, err error) {
-	if len(registries) == 0 && len(manifests) == 0 {
+func check(o CheckOptions, out *bytes.Buffer, stderr io.Writer) (found bool, err error) {
+	if len(o.Registries) == 0 && len(o.Manifests) == 0 {
 		return false, errors.New("check needs a registry or manifests: `" + wording.Program + " check ports.yml`, `" + wording.Program + " check --manifests=DIR`")
+	}
+	for _, pattern := range o.Manifest.Exclude {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return false, fmt.Errorf("--exclude %s is no pattern: want names with * and ?, such as charts or **/test-*.yaml", wording.Quoted(pattern))
+		}
 	}
 	var good []*registry.Registry
 	var errs []error
-	for _, files := range registries {
+	for _, files := range o.Registries {
 		r, err := registry.Load(files...)
 		faults := registry.Faults(nil)
 		switch {
@@ -42,20 +62,38 @@ func check(registries [][]string, manifests []string, out *bytes.Buffer, stderr 
 			fmt.Fprintf(out, "%s: %s, %s\n", wording.Path(strings.Join(files, ", ")), wording.Count(r.ServiceCount(), "service"), wording.Count(len(r.Ranges()), "reserved range"))
 		}
 	}
-	if len(good) == 0 {
-		good = append(good, nil) // duplicate host ports are faults without a registry too
-	}
-	for _, dir := range manifests {
-		foundHere, err := checkManifests(good, dir, out, stderr)
+	if len(o.Manifests) > 0 {
+		foundHere, err := checkManifests(o, good, out, stderr)
 		found = found || foundHere
 		errs = append(errs, err)
 	}
 	return found, errors.Join(errs...)
 }
 
-// checkManifests checks a directory of manifests against each registry. It writes a line only once, even if several registries
-// lead to it.
-func checkManifests(registries []*registry.Registry, dir string, out, stderr io.Writer) (found bool, err error) {
+// clusters returns the paths of each cluster.
+func clusters(paths []string) (clusters [][]string) {
+	var loose []string
+	for _, path := range paths {
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
+			clusters = append(clusters, []string{path})
+		} else if !slices.Contains(loose, path) {
+			loose = append(loose, path)
+		}
+	}
+	switch {
+	case len(loose) == 0:
+		return clusters
+	case len(clusters) == 1:
+		return [][]string{append(clusters[0], loose...)}
+	}
+	return append(clusters, loose)
+}
+
+// checkManifests checks manifests against each registry. It writes a line only once, even if several registries lead to it.
+func checkManifests(o CheckOptions, registries []*registry.Registry, out, stderr io.Writer) (found bool, err error) {
+	if len(registries) == 0 {
+		registries = append(registries, nil) // duplicate ports are faults without a registry too
+	}
 	written := make(map[string]bool)
 	writeOnce := func(w io.Writer, line string) {
 		if !written[line] {
@@ -63,20 +101,76 @@ func checkManifests(registries []*registry.Registry, dir string, out, stderr io.
 			_, _ = fmt.Fprintln(w, line)
 		}
 	}
-	for _, r := range registries {
-		var findings []registry.Fault
-		var skipped []manifest.Skipped
-		findings, skipped, err = manifest.Check(r, dir) // the same error for each registry
-		for _, f := range findings {
-			found = true
-			writeOnce(out, f.Error())
-		}
-		for _, s := range skipped {
-			writeOnce(stderr, fmt.Sprintf("%s:%d: warning: not checked: %s", s.File, s.Line, s.Reason))
+	var stdin []byte
+	if slices.Contains(o.Manifests, Stdin) {
+		if stdin, err = io.ReadAll(io.LimitReader(os.Stdin, maxStdin)); err != nil {
+			return false, fmt.Errorf("read the manifests from standard input: %w", err)
 		}
 	}
-	if err == nil && !found {
-		_, _ = fmt.Fprintf(out, "%s: nothing found\n", wording.Path(dir))
+	var errs []error
+	sum := manifest.Report{NotChecked: make(map[string]int)}
+	unread, skipped := 0, []manifest.Skipped(nil)
+	for _, paths := range clusters(o.Manifests) {
+		for i, r := range registries {
+			options := o.Manifest
+			options.Registry = r
+			report, err := manifest.Check(options, paths, bytes.NewReader(stdin))
+			for _, f := range slices.Concat(report.Findings, report.Unread) {
+				writeOnce(out, f.Error())
+			}
+			found = found || len(report.Findings) > 0
+			if i > 0 {
+				continue // the rest is the same for each registry
+			}
+			errs = append(errs, err)
+			unread += len(report.Unread)
+			skipped = append(skipped, report.Skipped...)
+			sum.Files, sum.Workloads, sum.Services = sum.Files+report.Files, sum.Workloads+report.Workloads, sum.Services+report.Services
+			sum.Namespaces += report.Namespaces
+			for kind, n := range report.NotChecked {
+				sum.NotChecked[kind] += n
+			}
+		}
 	}
-	return found, err
+	// Templates come last: there may be many of them, and the last line counts them.
+	isTemplate := func(s manifest.Skipped) int { return len(strings.SplitN(s.Reason, "is a template", 2)) }
+	slices.SortStableFunc(skipped, func(a, b manifest.Skipped) int { return isTemplate(a) - isTemplate(b) })
+	const most = 20
+	for _, s := range skipped[:min(len(skipped), most)] {
+		_, _ = fmt.Fprintf(stderr, "%s:%d: warning: not checked: %s\n", s.File, s.Line, s.Reason)
+	}
+	if len(skipped) > most {
+		_, _ = fmt.Fprintf(stderr, "%s: warning: %s not checked are not shown\n", wording.Program, wording.Count(len(skipped)-most, "more place"))
+	}
+	_, _ = fmt.Fprintln(out, coverage(&sum))
+	switch {
+	case unread > 0:
+		errs = append(errs, fmt.Errorf("the answer is not whole: %s could not be checked, see above", wording.Count(unread, "part")))
+	case sum.Workloads+sum.Services+sum.Namespaces == 0 && errors.Join(errs...) == nil:
+		errs = append(errs, errors.New("nothing was checked: want manifests with pods or Services, as kubectl reads them"))
+	}
+	return found, errors.Join(errs...)
+}
+
+// maxStdin is more than package manifest reads of a file.
+const maxStdin = 1 << 30
+
+// pluralY matches the end of a kind such as Policy.
+var pluralY = wording.Regexp(`([^aeiou])y$`)
+
+// coverage returns a line that says what was checked, and what was not.
+func coverage(r *manifest.Report) string {
+	line := fmt.Sprintf("checked %s and %s in %s", wording.Count(r.Workloads, "workload"), wording.Count(r.Services, "Service"), wording.Count(r.Files, "file"))
+	var not []string
+	for _, kind := range slices.Sorted(maps.Keys(r.NotChecked)) {
+		n := r.NotChecked[kind]
+		if n > 1 {
+			kind = pluralY().ReplaceAllString(kind, "${1}ie")
+		}
+		not = append(not, wording.Count(n, wording.Printable(kind)))
+	}
+	if len(not) > 0 {
+		line += "; not checked: " + strings.Join(not, ", ")
+	}
+	return line
 }

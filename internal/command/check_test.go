@@ -1,6 +1,7 @@
 package command
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -24,7 +25,20 @@ var checkFiles = map[string]string{
 	"twice/b.yaml":    "apiVersion: v1\nkind: Pod\nmetadata: {name: b, namespace: team-b}\nspec:\n  containers:\n    - name: b\n      ports:\n        - hostPort: 31000\n          containerPort: 80\n",
 	"fine/a.yaml":     "apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: team-a}\nspec:\n  containers:\n    - name: a\n      ports:\n        - hostPort: 30000\n          containerPort: 80\n",
 	"::error::/a.yml": "services: []\n",
+	"again/c.yaml":    podOf("c", 31000),
+	"charts/a.yaml":   "apiVersion: v1\nkind: List\nitems:\n  - {apiVersion: v1, kind: Service, metadata: {name: a}}\n  - {apiVersion: v1, kind: Service, metadata: {name: b}}\n",
+	"charts/b.yaml":   strings.Repeat("---\napiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\n", 3) + strings.Repeat("---\napiVersion: kyverno.io/v1\nkind: ClusterPolicy\n", 2),
+	"charts/c.yaml":   podOf("c", 31000),
+	"charts/t.yaml":   "{{ if .Values.x }}\nkind: Pod\n{{ end }}\n",
+	"broken/a.yaml":   podOf("a", 31000) + "\tbad: here\n",
+	"broken/b.yaml":   podOf("b", 31000),
+	"broken/0.yaml":   podOf("0", 31000),
 	"template/a.yaml": "{{ if .Values.x }}\nkind: Pod\n{{ end }}\n",
+}
+
+// podOf returns a Pod with a host port.
+func podOf(name string, port int) string {
+	return fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: %s}\nspec:\n  containers:\n    - name: a\n      ports:\n        - hostPort: %d\n", name, port)
 }
 
 func TestCheck(t *testing.T) {
@@ -75,27 +89,72 @@ func TestCheck(t *testing.T) {
 			`taken\.yml:2:29: port 30100: reserved for team "b" at teams/b\.yml:1: .+`,
 		}, nil},
 		{"a directory", []string{"teams"}, 0, []string{`teams: 1 service, 1 reserved range`}, nil},
-		{"manifests, no registry", []string{"--manifests=twice"}, 1, []string{`twice/b\.yaml:8:21: .*31000.*twice/a\.yaml:8.*`}, nil},
+		{"manifests, no registry", []string{"--manifests=twice"}, 1, []string{`twice/b\.yaml:8:21: .*31000.*twice/a\.yaml:8.*`, `checked 2 workloads and 0 Services in 2 files`}, nil},
 		{
 			"the same finding by several registries",
 			[]string{"good.yml", "more.yml", "--manifests=twice", "--manifests=fine"},
 			1,
-			[]string{`good\.yml: .+`, `more\.yml: .+`, `twice/a\.yaml:8:21: .*30000-30099.*`, `twice/b\.yaml:8:21: .*31000.*`, `fine: nothing found`},
+			[]string{`good\.yml: .+`, `more\.yml: .+`, `twice/a\.yaml:8:21: .*30000-30099.*`, `twice/b\.yaml:8:21: .*31000.*`, `checked 3 workloads and 0 Services in 3 files`},
 			nil,
 		},
 		{
 			"manifests against a bad registry",
 			[]string{"bad.yml", "--manifests=fine"},
 			1,
-			[]string{`bad\.yml:3:11: .+`, `bad\.yml:4:11: .+`, `fine: nothing found`},
+			[]string{`bad\.yml:3:11: .+`, `bad\.yml:4:11: .+`, `checked 1 workload and 0 Services in 1 file`},
 			nil,
 		},
-		{"a template", []string{"--manifests=template"}, 0, []string{`template: nothing found`}, []string{`template/a\.yaml:1: warning: not checked: is a template, not YAML: want what it renders to, as helm template prints it`}},
+		{
+			"nothing but a template",
+			[]string{"--manifests=template"},
+			2,
+			[]string{`checked 0 workloads and 0 Services in 1 file; not checked: 1 template`},
+			[]string{
+				`template/a\.yaml:1: warning: not checked: is a template, not YAML: want what it renders to, as helm template prints it`,
+				`listen_exporter: error: nothing was checked: .+`,
+			},
+		},
+		{
+			"files are one cluster",
+			[]string{"--manifests=twice/a.yaml", "--manifests=twice/b.yaml"},
+			1,
+			[]string{`twice/b\.yaml:8:21: .*31000.*twice/a\.yaml:8.*`, `checked 2 workloads and 0 Services in 2 files`},
+			nil,
+		},
+		{
+			"each directory is one",
+			[]string{"--manifests=twice", "--manifests=again"},
+			1,
+			[]string{`twice/b\.yaml:8:21: .*31000.*twice/a\.yaml:8.*`, `checked 3 workloads and 0 Services in 3 files`},
+			nil,
+		},
+		{"what is left out", []string{"--manifests=twice", "--exclude=b.*"}, 0, []string{`checked 1 workload and 0 Services in 1 file`}, nil},
+		{
+			"what is not looked into",
+			[]string{"--manifests=charts"},
+			0,
+			[]string{`checked 1 workload and 2 Services in 4 files; not checked: 2 ClusterPolicies, 3 HelmReleases, 1 template`},
+			[]string{`charts/t\.yaml:1: .+`},
+		},
+		{
+			"a file that is not YAML",
+			[]string{"--manifests=broken"},
+			2,
+			[]string{`broken/b\.yaml:8:21: hostPort 31000/TCP .+`, `broken/a\.yaml:9:1: is not YAML: a tab: want spaces`, `checked 2 workloads and 0 Services in 3 files`},
+			[]string{`listen_exporter: error: the answer is not whole: 1 part could not be checked, see above`},
+		},
+		{
+			"a pattern that is none",
+			[]string{"--manifests=fine", "--exclude=["},
+			2,
+			nil,
+			[]string{`listen_exporter: error: --exclude "\[" is no pattern: .+`},
+		},
 		{
 			"a directory that is not there",
 			[]string{"good.yml", "--manifests=gone", "--manifests=fine"},
 			2,
-			[]string{`good\.yml: .+`, `fine: nothing found`},
+			[]string{`good\.yml: .+`, `checked 1 workload and 0 Services in 1 file`},
 			[]string{`listen_exporter: error: read the manifests: .+`},
 		},
 	} {

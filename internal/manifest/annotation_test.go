@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// namespace is a manifest of a Namespace whose annotation, as YAML, is at line 6, column 33.
-func namespace(name, annotation string) string {
+// namespaceWith is a manifest of a Namespace whose annotation, as YAML, is at line 6, column 33.
+func namespaceWith(name, annotation string) string {
 	return "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: " + name + "\n  annotations:\n    listen-exporter/port-range: " + annotation + "\n"
 }
 
@@ -49,7 +49,7 @@ func TestTheAnnotationOfANamespaceIsComparedWithWhatIsReservedForIt(t *testing.T
 			if test.want != "" {
 				want = []string{"deploy/a.yaml:6:33: " + test.want}
 			}
-			expect(t, ports, files{"a.yaml": namespace(test.namespace, test.value)}, want, nil)
+			expect(t, ports, files{"a.yaml": namespaceWith(test.namespace, test.value)}, want, nil)
 		})
 	}
 }
@@ -76,7 +76,7 @@ func TestAnAnnotationIsReadAsThePolicyReadsIt(t *testing.T) {
 			finding = "annotation listen-exporter/port-range of Namespace other allows " + want + ", but ports.yml reserves nothing for it: want both to list the same ports"
 		}
 		t.Run(text, func(t *testing.T) {
-			expect(t, "services: [{name: a, port: 1}]\n", files{"a.yaml": namespace("other", `"`+text+`"`)}, []string{"deploy/a.yaml:6:33: " + finding}, nil)
+			expect(t, "services: [{name: a, port: 1}]\n", files{"a.yaml": namespaceWith("other", `"`+text+`"`)}, []string{"deploy/a.yaml:6:33: " + finding}, nil)
 		})
 	}
 }
@@ -112,9 +112,9 @@ func TestOnceOneNamespaceHasTheAnnotationEachWithReservedPortsMust(t *testing.T)
 		want  []string
 	}{
 		{"no one has it", files{"b.yaml": plain + other}, nil},
-		{"another has it", files{"a.yaml": namespace("shop", "30000-30999"), "b.yaml": plain + other}, want},
-		{"it comes after", files{"b.yaml": plain, "c.yaml": namespace("shop", "30000-30999")}, want},
-		{"an overlay has it", files{"b.yaml": plain, "c.yaml": namespace("shop-staging", "30000-30999")}, nil},
+		{"another has it", files{"a.yaml": namespaceWith("shop", "30000-30999"), "b.yaml": plain + other}, want},
+		{"it comes after", files{"b.yaml": plain, "c.yaml": namespaceWith("shop", "30000-30999")}, want},
+		{"an overlay has it", files{"b.yaml": plain, "c.yaml": namespaceWith("shop-staging", "30000-30999")}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			expect(t, ports, test.files, test.want, nil)
@@ -123,10 +123,10 @@ func TestOnceOneNamespaceHasTheAnnotationEachWithReservedPortsMust(t *testing.T)
 }
 
 func TestAnAnnotationIsNotComparedWithoutARegistryOrBeforeItIsFilledIn(t *testing.T) {
-	expect(t, "", files{"a.yaml": namespace("shop", "http")}, nil, nil)
+	expect(t, "", files{"a.yaml": namespaceWith("shop", "'30000'")}, nil, nil)
 	expect(t, "reserved: [{team: a, ports: 80, namespaces: [shop]}]\n", files{
-		"a.yaml": namespace("shop", "${RANGE}"), "b.yaml": namespace("$(NAME)", "http"),
+		"a.yaml": namespaceWith("shop", "${RANGE}"), "b.yaml": namespaceWith("$(NAME)", "http"),
 	}, nil, []string{
-		"deploy/a.yaml:6: annotation listen-exporter/port-range of Namespace shop comes from a template: not compared with ports.yml",
+		"deploy/a.yaml:6: annotation listen-exporter/port-range of Namespace shop comes from a template",
 	})
 }

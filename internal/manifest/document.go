@@ -6,50 +6,94 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
+	"path"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/listen-exporter/listen_exporter/internal/registry"
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-// file checks the content of a file.
-func (c *checker) file(r *report, data []byte, isJSON bool) {
-	chunks := split
-	if isJSON {
-		data = jsonEscape().ReplaceAllFunc(data, yamlEscape)
-		chunks = splitJSON
+// content checks the content of a file. made is what kustomizations make of it. sure is set if it must be a manifest.
+func (c *checker) content(file string, data []byte, made []rendering, sure bool) {
+	switch {
+	case len(data) > maxSize:
+		c.report.unread(file, place{1, 1}, "is larger than %d MiB: want it in smaller files", maxSize>>20)
+		return
+	case tooManyValues(data):
+		c.report.unread(file, place{1, 1}, "has more than %d values: want it in smaller files", maxValues)
+		return
 	}
-	type document struct {
-		chunk
-		objects []object
-		err     error
+	c.report.Files++
+	documents, bad, template := parse(data, isJSON(file))
+	if template > 0 {
+		c.report.skip(file, template, "is a template, not YAML: want what it renders to, as helm template prints it")
+		c.template(file)
+		return
 	}
-	var documents []document
-	for _, chunk := range chunks(data) {
-		objects, template, err := chunk.read()
-		if template > 0 {
-			r.skip(template, "is a template, not YAML: want what it renders to, as helm template prints it")
-			return
+	for _, f := range bad {
+		if sure || f.likely || !isJSON(file) && !strings.HasPrefix(path.Base(file), ".") {
+			c.report.unread(file, place{f.Line, f.Column}, "%s", f.Text)
+			continue
 		}
-		documents = append(documents, document{chunk, objects, err})
+		c.report.skip(file, f.Line, "%s", f.Text)
+		c.count("non-YAML file", file)
 	}
-	for _, doc := range documents {
-		if doc.err != nil {
-			line, problem := doc.explain(doc.err)
-			problem = wording.Printable(problem)
-			if likeManifest().Match(doc.text) {
-				r.find(place{line, 1}, "is not YAML: %s: want a manifest that kubectl can read", problem)
-			} else {
-				r.skip(line, "is not YAML: %s", problem)
-			}
-		}
-		for i := range doc.objects {
-			c.object(r, &doc.objects[i], "", "")
-		}
+	t := &tree{}
+	for _, root := range documents {
+		c.document(t, file, root, made)
+	}
+	if at := t.excessive; at.line > 0 {
+		c.report.unread(file, at, "YAML aliases make too much of this file, or a value contains itself: want it without aliases")
 	}
 }
+
+func isJSON(file string) bool { return strings.EqualFold(path.Ext(file), ".json") }
+
+// badChunk is why a part of a file is not YAML, or not JSON.
+type badChunk struct {
+	registry.Fault
+	// likely is set if it is likely that it is meant for Kubernetes.
+	likely bool
+}
+
+// parse returns the documents of a file, and why parts of it could not be read. template is the line at which it is a template,
+// or 0.
+func parse(data []byte, json bool) (documents []*yaml.Node, bad []badChunk, template int) {
+	for from, to := range ownLineBreaks {
+		if bytes.Contains(data, []byte(from)) {
+			data = bytes.ReplaceAll(data, []byte(from), []byte(to))
+		}
+	}
+	chunks := split
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) || bytes.HasPrefix(bytes.TrimSpace(data), []byte("[")) {
+		chunks = splitJSON
+	}
+	for _, chunk := range chunks(data) {
+		found, template, err := chunk.read()
+		if template > 0 {
+			return nil, nil, template
+		}
+		documents = append(documents, found...)
+		if err == nil {
+			continue
+		}
+		if at := structural().FindIndex(chunk.text); at != nil {
+			return nil, nil, chunk.lineAt(at[0])
+		}
+		fault := chunk.explain(err, json)
+		if inLine().Match(chunk.line(fault.Line)) {
+			return nil, nil, fault.Line
+		}
+		bad = append(bad, badChunk{fault, likeManifest().Match(chunk.text)})
+	}
+	return documents, bad, 0
+}
+
+// ownLineBreaks are characters with which YAML begins a line, but no editor does, and others of the same length.
+var ownLineBreaks = map[string]string{"\u0085": "\u00a0", "\u2028": "\ufffd", "\u2029": "\ufffd"}
 
 // maxValues bounds the memory that a file costs: the YAML library keeps about 200 bytes for each value.
 const maxValues = 2_000_000
@@ -76,6 +120,7 @@ type chunk struct {
 	text []byte
 	// before is how many lines of the file come before it.
 	before int
+	json   bool
 }
 
 // marker matches a line that begins a document, wherever it is (YAML 1.2.2, 9.1.2).
@@ -88,12 +133,12 @@ func split(data []byte) []chunk {
 	start, before, at, line := 0, 0, 0, 0
 	for text := range bytes.Lines(data) {
 		if at > start && marker().Match(text) {
-			chunks = append(chunks, chunk{data[start:at], before})
+			chunks = append(chunks, chunk{text: data[start:at], before: before})
 			start, before = at, line
 		}
 		at, line = at+len(text), line+1
 	}
-	return append(chunks, chunk{data[start:], before})
+	return append(chunks, chunk{text: data[start:], before: before})
 }
 
 // maxObjects is how many JSON objects a file may have one after the other: each costs a parser.
@@ -106,13 +151,14 @@ func splitJSON(data []byte) []chunk {
 	for start, before := 0, 0; ; {
 		var object json.RawMessage
 		switch err := decoder.Decode(&object); {
-		case errors.Is(err, io.EOF) && len(chunks) > 1:
+		case errors.Is(err, io.EOF) && len(chunks) > 0:
 			return chunks
-		case err != nil, object[0] != '{', len(chunks) == maxObjects:
-			return split(data)
+		case err != nil, len(chunks) == maxObjects:
+			return split(data) // flow mappings of YAML
 		}
 		end := int(decoder.InputOffset())
-		chunks = append(chunks, chunk{data[start:end], before})
+		text := jsonEscape().ReplaceAllFunc(data[start:end], yamlEscape)
+		chunks = append(chunks, chunk{text: text, before: before, json: true})
 		before += bytes.Count(data[start:end], []byte("\n"))
 		start = end
 	}
@@ -143,68 +189,60 @@ func (c chunk) blank() bool {
 	return true
 }
 
-// read decodes the documents of the chunk: most often one, but "..." ends a document too. template is the line of the file at
+// read returns the documents of the chunk: most often one, but "..." ends a document too. template is the line of the file at
 // which it is a template, or 0.
-func (c chunk) read() (objects []object, template int, err error) {
+func (c chunk) read() (documents []*yaml.Node, template int, err error) {
 	// The YAML library has had inputs at which it panics. One such file must not hide the others.
 	defer func() {
 		if problem := recover(); problem != nil {
-			objects, template, err = nil, 0, fmt.Errorf("yaml: %v", problem)
+			documents, template, err = nil, 0, fmt.Errorf("yaml: %v", problem)
 		}
 	}()
 	if c.blank() {
 		return nil, 0, nil
+	}
+	if bytes.Contains(c.text, []byte("#{")) && !c.json {
+		if at := comment().FindIndex(c.text); at != nil {
+			return nil, c.lineAt(at[1]), nil
+		}
 	}
 	parser := yaml.NewDecoder(bytes.NewReader(c.text))
 	for {
 		var document yaml.Node
 		switch err := parser.Decode(&document); {
 		case errors.Is(err, io.EOF):
-			return objects, 0, nil
+			return documents, 0, nil
 		case err != nil:
-			return nil, c.markLine(), err
+			return nil, 0, err
 		}
 		if template := prepare(&document, c.before); template > 0 {
 			return nil, template, nil
 		}
-		var o object
-		// A TypeError leaves out the fields of another type than expected.
-		if err := document.Decode(&o); err != nil && !errors.As(err, new(*yaml.TypeError)) {
-			return nil, 0, err
-		}
-		objects = append(objects, o)
+		documents = append(documents, document.Content[0])
 	}
 }
 
 // likeManifest matches what is meant for Kubernetes, even if it is not YAML.
 var likeManifest = wording.Regexp(`(?m)(?:^|[{,])\s*"?(?:kind|apiVersion)"?\s*:`)
 
-// yamlError matches the errors of the YAML library.
-var yamlError = wording.Regexp(`^yaml: (?:line (\d+): )?((?s:.*))`)
+// likeJSON matches a key in the form of JSON.
+var likeJSON = wording.Regexp(`[{,]\s*"[^"\n]*"\s*:`)
 
-// explain returns the line of the file that err names, or else the first line of the chunk, and what is wrong.
-func (c chunk) explain(err error) (line int, problem string) {
-	m := yamlError().FindStringSubmatch(err.Error())
-	if m == nil {
-		return c.before + 1, err.Error()
+// explain returns what is wrong with the chunk, and where.
+func (c chunk) explain(err error, isJSON bool) registry.Fault {
+	var syntax *json.SyntaxError
+	if isJSON || bytes.HasPrefix(bytes.TrimSpace(c.text), []byte("{")) && likeJSON().Match(c.text) {
+		_ = errors.As(json.Unmarshal(c.text, new(any)), &syntax)
 	}
-	line, _ = strconv.Atoi(m[1])
-	return c.before + max(1, min(line, 1+bytes.Count(c.text, []byte("\n")))), m[2]
-}
-
-// mark matches what begins an expression in the templates of Helm, Jinja and ERB. In YAML it may be in quotes only, or in text.
-var mark = wording.Regexp(`\{\{|\{%|<%`)
-
-// markLine returns the line of the file that has the chunk's first mark of a template, or 0.
-func (c chunk) markLine() int {
-	at := mark().FindIndex(c.text)
-	if at == nil {
-		return 0
+	fault := registry.Fault{}
+	if syntax != nil {
+		before := c.text[:min(int(syntax.Offset), len(c.text))]
+		fault.Line = 1 + bytes.Count(before, []byte("\n"))
+		fault.Column = max(1, utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:]))
+		fault.Text = "is not JSON: " + wording.Printable(syntax.Error()) + ": want a manifest that kubectl can read"
+	} else if fault = registry.SyntaxFault(c.text, err); !strings.HasPrefix(fault.Text, "is not YAML") {
+		fault.Text = "is not YAML: " + fault.Text
 	}
-	return c.before + 1 + bytes.Count(c.text[:at[0]], []byte("\n"))
-}
-
-// filledIn reports whether a template fills in a value: a template in quotes, envsubst, Kustomize or OpenShift.
-func filledIn(text string) bool {
-	return mark().MatchString(text) || strings.Contains(text, "${") || strings.Contains(text, "$(")
+	fault.Line += c.before
+	return fault
 }

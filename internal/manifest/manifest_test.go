@@ -7,8 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
-	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -18,46 +18,63 @@ import (
 // files are manifests by their names.
 type files map[string]string
 
-func (files files) fs() fstest.MapFS {
-	fsys := fstest.MapFS{}
-	for name, content := range files {
-		fsys[name] = &fstest.MapFile{Data: []byte(content), Mode: 0o644}
-	}
-	return fsys
-}
-
-// checkAll returns the findings in files and what is skipped, a line each.
-func checkAll(t testing.TB, ports string, files files) (findings, skipped []string) {
+// write writes the files below a directory.
+func (files files) write(t testing.TB, dir string) {
 	t.Helper()
-	var r *registry.Registry
-	if ports != "" {
-		var err error
-		if r, err = registry.Parse("ports.yml", []byte(ports)); err != nil {
+	for name, content := range files {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	found, passed, err := check(r, files.fs(), "deploy")
+}
+
+// checkAll checks files in a directory called deploy.
+func checkAll(t *testing.T, o Options, ports string, files files) *Report {
+	t.Helper()
+	if ports != "" {
+		var err error
+		if o.Registry, err = registry.Parse("ports.yml", []byte(ports)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(t.TempDir())
+	files.write(t, "deploy")
+	r, err := Check(o, []string{"deploy"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return linesOf(found, passed)
+	return r
 }
 
-func linesOf(found []registry.Fault, passed []Skipped) (findings, skipped []string) {
-	for _, f := range found {
+// lines returns the findings of a report, those that keep it from being whole, and what is skipped, a line each.
+func (r *Report) lines() (findings, unread, skipped []string) {
+	for _, f := range r.Findings {
 		findings = append(findings, f.Error())
 	}
-	for _, s := range passed {
+	for _, f := range r.Unread {
+		unread = append(unread, f.Error())
+	}
+	for _, s := range r.Skipped {
 		skipped = append(skipped, fmt.Sprintf("%s:%d: %s", s.File, s.Line, s.Reason))
 	}
-	return findings, skipped
+	return findings, unread, skipped
 }
 
 // expect fails unless these are the findings and what is skipped, a line each.
 func expect(t *testing.T, ports string, files files, wantFindings, wantSkipped []string) {
 	t.Helper()
-	findings, skipped := checkAll(t, ports, files)
+	expectWith(t, Options{}, ports, files, wantFindings, wantSkipped)
+}
+
+func expectWith(t *testing.T, o Options, ports string, files files, wantFindings, wantSkipped []string) {
+	t.Helper()
+	findings, unread, skipped := checkAll(t, o, ports, files).lines()
 	diff(t, "findings", wantFindings, findings)
+	diff(t, "unread", nil, unread)
 	diff(t, "skipped", wantSkipped, skipped)
 }
 
@@ -90,7 +107,6 @@ func TestFilesThatHoldNoPortsArePassedOver(t *testing.T) {
 		"no version":                "kind: Pod\nspec: {containers: [{ports: [{hostPort: x}]}]}\n",
 		"a kustomization":           "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n",
 		"Knative's Service":         "apiVersion: serving.knative.dev/v1\nkind: Service\nspec: {ports: [{port: x}]}\n",
-		"a list of another kind":    "apiVersion: v1\nkind: NodeList\nitems: [{apiVersion: v1, kind: Pod, spec: {containers: [{ports: [{hostPort: x}]}]}}]\n",
 		"alerts with templates":     "apiVersion: v1\nkind: ConfigMap\ndata:\n  a: \"{{ $labels.instance }}\"\n  b: |\n    {{ range . }}\n",
 		"a pod of odd shape":        "apiVersion: v1\nkind: Pod\nmetadata: []\nspec: {containers: {ports: 3}, initContainers: [4, [5], ~]}\n",
 		"no ranges to compare with": "apiVersion: v1\nkind: Service\nspec: {ports: [{port: 80, nodePort: 30000}]}\n",
@@ -139,29 +155,24 @@ spec:
 		`deploy/a.yaml:3: the ranges of Pod "${NAMESPACE}"/web: its namespace comes from a template`,
 		`deploy/a.yaml:5: hostNetwork of Pod "${NAMESPACE}"/web comes from a template: assumed to be false`,
 		`deploy/a.yaml:8: hostPort of Pod "${NAMESPACE}"/web comes from a template`,
-		`deploy/a.yaml:9: hostIP or protocol of hostPort 150 of Pod "${NAMESPACE}"/web comes from a template: not compared with others`,
+		`deploy/a.yaml:9: hostIP or protocol of Pod "${NAMESPACE}"/web comes from a template: not compared with others`,
 	})
 }
 
 func TestABadDocumentDoesNotHideTheOthers(t *testing.T) {
 	const service = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: x}]}\n"
 	const fault = ":23: port of Service default/a is x: want a number from 1 to 65535"
-	findings, skipped := checkAll(t, "", files{
+	findings, unread, skipped := checkAll(t, Options{}, "", files{
 		"a.yaml": "\ufeff" + service + "--- # two\r\nkind: Pod\n\tspec:\n---\n" + service + "...\n---\n" + service,
 		"b.json": "{\n\t// settings\n\t\"a\": 1\n}\n",
 		"c.yaml": "a: b: c\n",
-	})
-	diff(t, "findings", []string{
-		"deploy/a.yaml:4" + fault,
-		"deploy/a.yaml:6:1: is not YAML: found a tab character that violates indentation: want a manifest that kubectl can read",
-		"deploy/a.yaml:12" + fault,
-		"deploy/a.yaml:18" + fault,
-	}, findings)
-	for i, name := range []string{"b.json:", "c.yaml:1: "} {
-		if len(skipped) != 2 || !strings.HasPrefix(skipped[i], "deploy/"+name) || !strings.Contains(skipped[i], "is not YAML: ") {
-			t.Errorf("got %q, want %s to be skipped", skipped, name)
-		}
-	}
+	}).lines()
+	diff(t, "findings", []string{"deploy/a.yaml:4" + fault, "deploy/a.yaml:12" + fault, "deploy/a.yaml:18" + fault}, findings)
+	diff(t, "unread", []string{
+		"deploy/a.yaml:7:1: is not YAML: a tab: want spaces",
+		`deploy/c.yaml:1:5: is not YAML: unexpected ":": want values that contain it in quotes, and lines indented like their neighbours`,
+	}, unread)
+	diff(t, "skipped", []string{"deploy/b.json:2: is not JSON: invalid character '/' looking for beginning of object key string: want a manifest that kubectl can read"}, skipped)
 }
 
 func TestASymbolicLinkIsNotFollowed(t *testing.T) {
@@ -185,11 +196,11 @@ func TestASymbolicLinkIsNotFollowed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	found, passed, err := Check(nil, dir)
+	r, err := Check(Options{}, []string{dir}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	findings, skipped := linesOf(found, passed)
+	findings, _, skipped := r.lines()
 	diff(t, "findings", []string{filepath.Join(dir, "..data/real.yaml:4:23: port of Service default/a is x: want a number from 1 to 65535")}, findings)
 	var want []string
 	for _, name := range []string{"a.yaml", "dir", "gone.yaml", "other.yaml"} {
@@ -198,63 +209,63 @@ func TestASymbolicLinkIsNotFollowed(t *testing.T) {
 	diff(t, "skipped", want, skipped)
 }
 
-// denying is a file system that lets nobody read what is called secret.
-type denying struct{ fstest.MapFS }
-
-func (d denying) Open(name string) (fs.File, error) {
-	if strings.Contains(name, "secret") {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
-	}
-	return d.MapFS.Open(name)
-}
-
-func (d denying) ReadDir(name string) ([]fs.DirEntry, error) {
-	if strings.Contains(name, "secret") {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
-	}
-	return d.MapFS.ReadDir(name)
-}
-
 func TestWhatCannotBeReadIsAnErrorThatNamesIt(t *testing.T) {
-	found, passed, err := check(nil, denying{files{
-		"a/secret.yaml": "", "b/secrets/a.yaml": "", "c.yaml": "apiVersion: v1\nkind: Service\nspec: {ports: [{port: x}]}\n",
-	}.fs()}, "deploy")
-	if !errors.Is(err, fs.ErrPermission) {
-		t.Fatalf("got %v", err)
+	t.Chdir(t.TempDir())
+	for _, test := range []struct{ path, want string }{
+		{"none", "none: no such file or directory"},
+		{"/proc/self/mem", "/proc/self/mem: "}, // opens, even as root, and then fails
+	} {
+		if _, err := Check(Options{}, []string{test.path}, nil); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want %s", test.path, err, test.want)
+		}
 	}
+	files{
+		"deploy/a/secret.yaml": "", "deploy/b/secrets/a.yaml": "", "deploy/c.yaml": "apiVersion: v1\nkind: Service\nspec: {ports: [{port: x}]}\n",
+	}.write(t, ".")
+	if os.Geteuid() == 0 {
+		t.Skip("root reads everything")
+	}
+	for _, name := range []string{"deploy/a/secret.yaml", "deploy/b/secrets"} {
+		if err := os.Chmod(name, 0); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.Chmod(name, 0o755) })
+	}
+	r, err := Check(Options{}, []string{"deploy"}, nil)
 	for _, name := range []string{"deploy/a/secret.yaml: ", "deploy/b/secrets: "} {
-		if !strings.Contains(err.Error(), "read the manifest "+name) {
+		if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "read the manifest "+name) {
 			t.Errorf("got %v, want it to name %s", err, name)
 		}
 	}
-	findings, _ := linesOf(found, passed)
+	findings, _, _ := r.lines()
 	diff(t, "findings", []string{"deploy/c.yaml:3:23: port of Service default/without a name is x: want a number from 1 to 65535"}, findings)
-
-	name := filepath.Join(t.TempDir(), "none")
-	if _, _, err := Check(nil, name); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), name) {
-		t.Errorf("got %v, want it to name %s", err, name)
-	}
-	if err := os.WriteFile(name, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := Check(nil, name); err == nil || !strings.Contains(err.Error(), name) {
-		t.Errorf("got %v of a file, want it to name %s", err, name)
-	}
 }
 
-func TestFilesThatAreTooMuchAreSkipped(t *testing.T) {
-	expect(t, "", files{
+func TestAnAnswerWithoutAFileThatIsTooMuchIsNotWhole(t *testing.T) {
+	r := checkAll(t, Options{}, "", files{
 		"a.json": strings.Repeat(" ", maxSize+1),
 		"b.json": "[" + strings.Repeat("[],", maxValues/2) + "]",
-	}, nil, []string{
-		"deploy/a.json:1: is larger than 10 MiB: want it in smaller files",
-		"deploy/b.json:1: has more than 2000000 values: want it in smaller files",
 	})
-	fsys := files{}.fs()
-	fsys["pipe.yaml"] = &fstest.MapFile{Mode: fs.ModeNamedPipe}
-	_, passed, err := check(nil, fsys, "deploy")
-	if err != nil || len(passed) != 1 || passed[0].Reason != "is not a regular file" {
-		t.Errorf("got %v, %v, want the pipe", passed, err)
+	_, unread, _ := r.lines()
+	diff(t, "unread", []string{
+		"deploy/a.json:1:1: is larger than 10 MiB: want it in smaller files",
+		"deploy/b.json:1:1: has more than 2000000 values: want it in smaller files",
+	}, unread)
+}
+
+func TestAPipeIsReadIfItIsAskedFor(t *testing.T) {
+	t.Chdir(t.TempDir())
+	files{"deploy/a.yaml": pod("a", "", "{hostPort: 80}")}.write(t, ".")
+	if err := syscall.Mkfifo("deploy/pipe.yaml", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Check(Options{}, []string{"deploy"}, nil)
+	if err != nil || len(r.Skipped) != 1 || r.Skipped[0].Reason != "is not a regular file" {
+		t.Fatalf("got %v, %v, want the pipe", r.Skipped, err)
+	}
+	go func() { _ = os.WriteFile("deploy/pipe.yaml", []byte(pod("b", "", "{hostPort: 80}")), 0) }()
+	if r, err = Check(Options{}, []string{"deploy/a.yaml", "deploy/pipe.yaml"}, nil); err != nil || len(r.Findings) != 1 {
+		t.Errorf("got %v, %v, want the port that is taken twice", r.Findings, err)
 	}
 }
 
@@ -267,18 +278,19 @@ func TestABombOfAliasesTakesBoundedWork(t *testing.T) {
 		merges += "m" + to + ": &m" + to + " {<<: [" + strings.Repeat("*m"+from+", ", 20) + "]}\n"
 	}
 	const pods = "apiVersion: v1\nkind: List\n"
-	for _, test := range []struct{ name, content, want string }{
-		{"lists", lists + pods + "items: [*a7]\n", "document contains excessive aliasing"},
-		{"merges", merges + "kind: Pod\n<<: *m9\n", "document contains excessive aliasing"},
-		{"a list in itself", pods + "items: &a\n  - {kind: List, items: *a}\n", "anchor 'a' value contains itself"},
-		{"a mapping in itself", "kind: Pod\nspec: &a\n  <<: *a\n", "anchor 'a' value contains itself"},
+	for _, test := range []struct{ name, content string }{
+		{"lists", lists + pods + "items: [*a7]\n"},
+		{"merges", merges + "apiVersion: v1\nkind: Pod\n<<: *m9\n"},
+		{"a list in itself", pods + "items: &a\n  - {kind: List, items: *a}\n"},
+		{"a mapping in itself", "apiVersion: v1\nkind: Pod\nspec: &a\n  <<: *a\n"},
 	} {
-		want := ":1: is not YAML: " + test.want + ": want a manifest that kubectl can read"
-		expect(t, "", files{"a.yaml": test.content, "b.yaml": "--- x\n---\n" + test.content}, []string{"deploy/a.yaml:1" + want, "deploy/b.yaml:2" + want}, nil)
+		_, unread, _ := checkAll(t, Options{}, "", files{"a.yaml": test.content}).lines()
+		if len(unread) != 1 || !strings.HasSuffix(unread[0], ": YAML aliases make too much of this file, or a value contains itself: want it without aliases") {
+			t.Errorf("%s: got %q", test.name, unread)
+		}
 	}
 	// Nobody looks at the first, and the second is no manifest.
-	expect(t, "", files{"a.yaml": lists + "data: *a9\n", "b.yaml": merges + "<<: *m9\n"}, nil,
-		[]string{"deploy/b.yaml:1: is not YAML: document contains excessive aliasing"})
+	expect(t, "", files{"a.yaml": lists + "data: *a9\n"}, nil, nil)
 }
 
 // The test takes minutes instead of a second if the time grows with the square of the number of keys.
@@ -292,9 +304,9 @@ func TestAFileMayHaveManyKeys(t *testing.T) {
 }
 
 func TestTheReportOfAFileIsBounded(t *testing.T) {
-	findings, _ := checkAll(t, "", files{
+	findings, _, _ := checkAll(t, Options{}, "", files{
 		"a.yaml": "apiVersion: v1\nkind: Service\nspec:\n  ports:\n" + strings.Repeat("    - port: x\n", maxFindings+50),
-	})
+	}).lines()
 	if len(findings) != maxFindings+1 || !strings.HasSuffix(findings[maxFindings], ": more than 1000 findings: the rest is not shown: want these fixed first") {
 		t.Errorf("got %d findings, the last %s", len(findings), findings[len(findings)-1])
 	}

@@ -3,157 +3,26 @@ package manifest
 import (
 	"cmp"
 	"fmt"
-	"slices"
-	"strconv"
 	"strings"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-// isKnown reports whether objects of a kind are checked, in an API version such as apps/v1. Other groups have kinds of the same
-// name.
-func isKnown(version, kind string) bool {
-	group, _, found := strings.Cut(version, "/")
-	if !found {
-		group = ""
-	}
-	switch kind {
-	case "Pod", "ReplicationController", "Service", "Namespace":
-		return version != "" && group == ""
-	case "Deployment", "DaemonSet", "ReplicaSet", "StatefulSet":
-		return group == "apps" || group == "extensions"
-	case "Job", "CronJob":
-		return group == "batch"
-	}
-	return false
-}
-
-// checker checks the objects of all files in turn.
-type checker struct {
-	hostPorts   hostPorts
-	ranges      *ranges
-	annotations annotations
-}
-
-// object checks an object, or the items of a list. kind and version are those of the list, which its items need not repeat.
-func (c *checker) object(r *report, o *object, kind, version string) {
-	kind, version = cmp.Or(o.Kind.text, kind), cmp.Or(o.APIVersion.text, version)
-	if item, isList := strings.CutSuffix(kind, "List"); isList {
-		if isKnown(version, item) || kind == "List" && version == "v1" {
-			for i := range o.Items {
-				c.object(r, &o.Items[i], item, version)
-			}
-		}
-		return
-	}
-	if !isKnown(version, kind) {
-		return
-	}
-	if kind == "Namespace" {
-		c.annotations.check(r, c.ranges, o)
-		return
-	}
-	owner := &owner{kind: kind, namespace: cmp.Or(o.Metadata.Namespace.text, "default"), name: o.Metadata.Name.text}
-	if filledIn(owner.namespace) {
-		r.skip(o.Metadata.Namespace.line, "the ranges of %s: its namespace comes from a template", owner)
-	}
-	switch kind {
-	case "Service":
-		c.service(r, owner, &o.Spec.serviceSpec)
-	case "Pod":
-		c.pod(r, owner, &o.Spec.podSpec)
-	case "CronJob":
-		c.pod(r, owner, &o.Spec.JobTemplate.Spec.Template.Spec)
-	default:
-		c.pod(r, owner, &o.Spec.Template.Spec)
-	}
-}
-
-// pod checks the ports of a pod's containers. Init containers count if they go on to run as sidecars.
-func (c *checker) pod(r *report, o *owner, spec *podSpec) {
-	if filledIn(spec.HostNetwork.text) {
-		r.skip(spec.HostNetwork.line, "hostNetwork of %s comes from a template: assumed to be false", o)
-	}
-	containers := slices.Clone(spec.Containers)
-	for _, sidecar := range spec.InitContainers {
-		if sidecar.RestartPolicy.text == "Always" {
-			containers = append(containers, sidecar)
-		}
-	}
-	own := make(map[slot]claim)
-	for i := range containers {
-		for j := range containers[i].Ports {
-			c.containerPort(r, o, own, &containers[i].Ports[j], spec.HostNetwork.isTrue())
-		}
-	}
-}
-
-// containerPort checks a port of a container. own has the host ports of the containers before it.
-func (c *checker) containerPort(r *report, o *owner, own map[slot]claim, p *containerPort, hostNetwork bool) {
-	at, key := p.HostPort, "hostPort"
-	port, ok := readPort(r, o, at, key)
-	if hostNetwork {
-		number, known := readPort(r, o, p.ContainerPort, "containerPort")
-		if known && ok && number != port {
-			r.find(at.place, "hostPort %d of %s differs from its containerPort %d, which host networking does not allow: "+
-				"want hostPort: %[3]d, or none", port, o, number)
-		}
-		if known || !ok {
-			at, key, port, ok = p.ContainerPort, "containerPort", number, known
-		}
-	}
-	if !ok {
-		return
-	}
-	c.hostPorts.claim(r, own, hostPort{
-		owner: o, at: at, key: key, port: port, hostIP: p.HostIP, protocol: p.Protocol, hostNetwork: hostNetwork,
-	})
-	c.ranges.check(r, o, at, key, port)
-}
-
-// service checks the ports of a Service.
-func (c *checker) service(r *report, o *owner, spec *serviceSpec) {
-	// An ExternalName is another name for what is elsewhere: its ports are not this cluster's.
-	external := spec.Type.text == "ExternalName"
-	check := func(at value, key string) {
-		if port, ok := readPort(r, o, at, key); ok && !external {
-			c.ranges.check(r, o, at, key, port)
-		}
-	}
-	for _, p := range spec.Ports {
-		check(p.Port, "port")
-		check(p.NodePort, "nodePort")
-	}
-	check(spec.HealthCheckNodePort, "healthCheckNodePort")
-}
-
-// readPort reads a port. 0 is none: it is how Kubernetes writes a port that is not set.
-func readPort(r *report, o *owner, v value, key string) (port uint16, ok bool) {
-	if !v.exists() {
-		return 0, false
-	}
-	if filledIn(v.text) {
-		r.skip(v.line, "%s of %s comes from a template", key, o)
-		return 0, false
-	}
-	// Base 0 has the forms of YAML 1.1, which Kubernetes reads: 0x1f90, 017620 and 8_080.
-	number, err := strconv.ParseUint(v.text, 0, 16)
-	if err != nil || v.tag != "!!int" {
-		is := wording.Name(v.text)
-		switch {
-		case v.text == "":
-			is = "not a number"
-		case err == nil:
-			is = "not a number but " + strconv.Quote(v.text)
-		}
-		r.find(v.place, "%s of %s is %s: want a number from 1 to 65535", key, o, is)
-		return 0, false
-	}
-	return uint16(number), number != 0
-}
-
 // owner is an object that has ports.
-type owner struct{ kind, namespace, name string }
+type owner struct {
+	kind, namespace, name string
+	// given is set if the object or its kustomization names the namespace.
+	given bool
+	// controller is the kind and the name of the object that made this one, or empty.
+	controller string
+	// root is the id of the first object that made this one, or its own. It is known when all objects are.
+	root string
+	// file and place are where it is.
+	file string
+	place
+}
 
 // String returns "Deployment team-alpha/web".
 func (o *owner) String() string {
@@ -161,10 +30,172 @@ func (o *owner) String() string {
 	if o.name != "" {
 		name = wording.Name(o.name)
 	}
-	return fmt.Sprintf("%s %s/%s", o.kind, wording.Name(o.namespace), name)
+	return fmt.Sprintf("%s %s/%s", wording.Name(o.kind), wording.Name(o.namespace), name)
 }
 
-// same reports whether two documents describe one object.
-func (o *owner) same(p *owner) bool {
-	return o == p || o.name != "" && o.kind == p.kind && o.namespace == p.namespace && o.name == p.name
+// id returns what tells an object from others: its kind, namespace and name, or its place if it has no name.
+func (o *owner) id() string {
+	if o.name == "" {
+		return o.origin()
+	}
+	return o.kind + " " + o.namespace + "/" + o.name
+}
+
+// origin returns where the object is written.
+func (o *owner) origin() string { return fmt.Sprintf("%s:%d:%d", o.file, o.line, o.column) }
+
+// charts are the kinds that bring objects which are not in the manifests.
+var charts = map[string]bool{
+	"HelmRelease": true, "HelmChart": true, "HelmChartConfig": true, "Application": true, "ApplicationSet": true,
+}
+
+// document checks the objects of a document, once for each of what kustomizations make of its file.
+func (c *checker) document(t *tree, file string, root *yaml.Node, made []rendering) {
+	if len(made) == 0 {
+		made = []rendering{{}}
+	}
+	for _, m := range made {
+		c.object(&source{tree: t, file: file, rendering: m}, root, "", "")
+	}
+}
+
+// source is where an object comes from.
+type source struct {
+	*tree
+	file string
+	rendering
+}
+
+// object checks an object, or the items of a list. kind and version are those of the list, which its items need not repeat.
+func (c *checker) object(s *source, n *yaml.Node, kind, version string) {
+	s.depth++
+	defer func() { s.depth-- }()
+	n = s.resolve(n)
+	kind, version = cmp.Or(s.value(n, "kind").text, kind), cmp.Or(s.value(n, "apiVersion").text, version)
+	if kind == "" || version == "" || s.value(n, "$patch").exists() {
+		return
+	}
+	group, _, found := strings.Cut(version, "/")
+	if !found {
+		group = ""
+	}
+	item, isList := strings.CutSuffix(kind, "List")
+	switch items := s.list(n, "items"); {
+	case isList && items != nil:
+		for _, n := range items {
+			c.object(s, n, item, version)
+		}
+		return
+	case kind == "Template": // of OpenShift
+		for _, n := range s.list(n, "objects") {
+			c.object(s, n, "", "")
+		}
+		return
+	case kind == "CustomResourceDefinition", kind == "PodSecurityPolicy":
+		return
+	case kind == "Kustomization" && group == "kustomize.config.k8s.io":
+		return // by its file's name
+	case charts[kind], strings.HasSuffix(group, "kyverno.io"): // what a Kyverno policy has are patterns of pods
+		c.report.NotChecked[kind]++
+		return
+	}
+	o := c.ownerOf(s, n, kind)
+	switch {
+	case kind == "Namespace" && group == "":
+		c.namespaces.add(c.report, s, n, o)
+	case kind == "Service" && group == "":
+		c.report.Services++
+		c.service(s, o, s.get(n, "spec"))
+	case strings.HasPrefix(kind, "ValidatingAdmissionPolicy") && o.name == privilegedPolicy:
+		c.privileged = true
+	default:
+		var found pods
+		found.find(s.tree, n)
+		for _, spec := range found.specs {
+			c.pod(s, o, spec)
+		}
+		switch {
+		case len(found.specs) > 0:
+			c.report.Workloads++
+		case found.foreign:
+			c.report.NotChecked[kind]++
+		}
+	}
+}
+
+// ownerOf returns the names of an object.
+func (c *checker) ownerOf(s *source, n *yaml.Node, kind string) *owner {
+	o := &owner{kind: kind, name: s.value(n, "metadata", "name").text, file: s.file, place: place{n.Line, n.Column}}
+	namespace := s.value(n, "metadata", "namespace")
+	o.namespace = cmp.Or(s.namespace, namespace.text, c.options.Namespace, "default")
+	o.given = s.namespace != "" || namespace.text != "" || c.options.Namespace != ""
+	if o.name != "" && kind != "Namespace" {
+		o.name = s.prefix + o.name + s.suffix
+	}
+	for _, ref := range s.list(n, "metadata", "ownerReferences") {
+		if s.value(ref, "controller").isTrue() {
+			o.controller = s.value(ref, "kind").text + " " + o.namespace + "/" + s.value(ref, "name").text
+		}
+	}
+	if o.controller != "" && o.name != "" {
+		c.controllers[o.id()] = o.controller
+	}
+	if namespace := cmp.Or(s.namespace, namespace.text); placeholderName(namespace) {
+		c.skip(s, max(s.value(n, "metadata", "namespace").line, 1), "the ranges of %s: its namespace comes from a template", o)
+	}
+	return o
+}
+
+// placeholderName reports whether something fills in a name.
+func placeholderName(name string) bool { return filledIn(name) || capitals().MatchString(name) }
+
+// pods are the pods in an object, whatever its kind: each mapping with a list of containers.
+type pods struct {
+	specs []*yaml.Node
+	// foreign is set if the object takes ports of nodes in a way of its own.
+	foreign bool
+}
+
+func (p *pods) find(t *tree, n *yaml.Node) {
+	t.depth++
+	defer func() { t.depth-- }()
+	if n = t.resolve(n); n == nil {
+		return
+	}
+	if n.Kind == yaml.MappingNode {
+		if containers := t.list(n, "containers"); len(containers) > 0 && containers[0].Kind == yaml.MappingNode {
+			if t.value(n, "$patch").text != "delete" {
+				p.specs = append(p.specs, n)
+			}
+			return
+		}
+	}
+	for i, child := range n.Content {
+		if n.Kind == yaml.MappingNode {
+			if i%2 == 0 {
+				continue
+			}
+			switch key := n.Content[i-1].Value; {
+			case key == "hostPort", key == "nodePort", key == "hostNetwork" && t.value(child).isTrue():
+				p.foreign = p.foreign || t.value(child).text != ""
+			}
+		}
+		p.find(t, child)
+	}
+}
+
+func (c *checker) skip(s *source, line int, format string, args ...any) {
+	c.report.skip(s.file, line, format, args...)
+	c.template(s.file)
+}
+
+// template counts a file as a template, or as having values that come from one.
+func (c *checker) template(file string) { c.count("template", file) }
+
+// count counts a file among what was not looked into, once.
+func (c *checker) count(kind, file string) {
+	if key := kind + " " + file; !c.counted[key] {
+		c.counted[key] = true
+		c.report.NotChecked[kind]++
+	}
 }

@@ -26,7 +26,7 @@ type reservation struct {
 
 func (r *ranges) of(namespace string) reservation {
 	reserved, known := r.byNamespace[namespace]
-	if known {
+	if known || r.registry == nil {
 		return reserved
 	}
 	for _, its := range r.registry.Ranges() {
@@ -43,24 +43,41 @@ func placeOf(r registry.Range) string {
 	return fmt.Sprintf("%s:%d", wording.Path(r.File), r.Line)
 }
 
-// check finds whether a port is reserved for others, or is not among those reserved for its namespace.
-func (r *ranges) check(to *report, o *owner, at value, key string, port uint16) {
-	if r.registry == nil || filledIn(o.namespace) {
+// nodePorts are those from which the API server chooses, unless it is configured otherwise.
+var nodePorts = ports.Set{{First: 30000, Last: 32767}}
+
+// inRange finds whether a port is reserved for others, or is not among those for its namespace.
+func (c *checker) inRange(u *use) {
+	if placeholderName(u.namespace) {
 		return
 	}
-	own := r.of(o.namespace)
-	if own.ports.Contains(port) {
-		return
+	own := c.ranges.of(u.namespace)
+	from := "reserved for namespace " + wording.Name(u.namespace) + " at " + own.place
+	if len(own.ports) == 0 {
+		own.ports, own.place = c.namespaces.allowed(u.namespace)
+		from = "in the annotation " + rangeAnnotation + " of its Namespace at " + own.place
 	}
 	want := "want a port that is not reserved"
 	if len(own.ports) > 0 {
 		want = "want one of " + list(own.ports)
 	}
-	if other, found := r.registry.RangeOf(port); found {
-		to.find(at.place, "%s %d of %s is reserved for team %q at %s: %s", key, port, o, other.Team, placeOf(other), want)
-	} else if len(own.ports) > 0 {
-		to.find(at.place, "%s %d of %s is not among the ports reserved for namespace %s at %s: %s",
-			key, port, o, wording.Name(o.namespace), own.place, want)
+	if u.port == 0 {
+		if outside := nodePorts.Without(own.ports.Merged()); len(own.ports) > 0 && len(outside) > 0 {
+			c.report.find(RuleRange, u.file, u.at, "%s of %s is not set, so the API server chooses one, which need not be %s: %s", u.key, u.owner, from, want)
+		}
+		return
+	}
+	if own.ports.Contains(u.port) {
+		return
+	}
+	if c.ranges.registry != nil && u.key != externalPort {
+		if other, found := c.ranges.registry.RangeOf(u.port); found {
+			c.report.find(RuleRange, u.file, u.at, "%s %d of %s is reserved for team %q at %s: %s", u.key, u.port, u.owner, other.Team, placeOf(other), want)
+			return
+		}
+	}
+	if len(own.ports) > 0 {
+		c.report.find(RuleRange, u.file, u.at, "%s %d of %s is not among the ports %s: %s", u.key, u.port, u.owner, from, want)
 	}
 }
 

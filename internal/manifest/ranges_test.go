@@ -3,7 +3,7 @@ package manifest
 import "testing"
 
 func TestPortsThatAreNotReservedForTheNamespaceAreFound(t *testing.T) {
-	expect(t, `reserved:
+	expectWith(t, Options{ServicePorts: true}, `reserved:
   - team: alpha
     ports: [30000-30999, 8080]
     namespaces: [team-alpha, team-alpha-test]
@@ -59,7 +59,7 @@ items:
 }
 
 func TestALongListOfRangesIsCut(t *testing.T) {
-	expect(t, "reserved: [{team: a, ports: [1, 2-3, 5, 7, 9, 11, 13], namespaces: [default]}]\n", files{
+	expectWith(t, Options{ServicePorts: true}, "reserved: [{team: a, ports: [1, 2-3, 5, 7, 9, 11, 13], namespaces: [default]}]\n", files{
 		"a.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: 80}]}\n",
 	}, []string{
 		"deploy/a.yaml:4:23: port 80 of Service default/a is not among the ports reserved for namespace default at ports.yml:1: want one of 1, 2-3, 5, 7, 9, …",
@@ -70,9 +70,9 @@ func TestOnlyTheTypeExternalNameHasNoPortsOfItsOwn(t *testing.T) {
 	for spec, want := range map[string]int{
 		"type: ClusterIP": 1, "type: NodePort": 1, "type: LoadBalancer": 1, "clusterIP: None": 1, "type: ''": 1, "type: ExternalName": 0,
 	} {
-		findings, _ := checkAll(t, "reserved: [{team: a, ports: 100-200, namespaces: [a]}]\n", files{
+		findings, _, _ := checkAll(t, Options{ServicePorts: true}, "reserved: [{team: a, ports: 100-200, namespaces: [a]}]\n", files{
 			"a.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: a}\nspec: {" + spec + ", ports: [{port: 80, nodePort: 150, targetPort: 9}]}\n",
-		})
+		}).lines()
 		if len(findings) != want {
 			t.Errorf("%s: got %q, want %d for port 80", spec, findings, want)
 		}

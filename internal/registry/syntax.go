@@ -21,6 +21,13 @@ const maxSecondLook = 1 << 20
 
 var lineOf = wording.Regexp(`^yaml: (?:line (\d+): )?`)
 
+// SyntaxFault returns why data is not YAML, and where. err is the parser's error.
+func SyntaxFault(data []byte, err error) Fault {
+	r := &report{}
+	r.notYAML(data, err)
+	return r.faults[0]
+}
+
 // notYAML notes why data is not YAML. err is the parser's error.
 func (r *report) notYAML(data []byte, err error) {
 	line := 0

@@ -1,0 +1,126 @@
+package manifest
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// deployment is a Deployment without a namespace that has a host port.
+const deployment = `apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+spec:
+  template:
+    spec:
+      containers:
+        - name: web
+          ports:
+            - {containerPort: 80, hostPort: 30500}
+`
+
+func TestWhatAKustomizationMakesOfAFileIsChecked(t *testing.T) {
+	const ports = "reserved:\n  - {team: shop, ports: 30000-30999, namespaces: [shop]}\n  - {team: search, ports: 31000-31999, namespaces: [search]}\n"
+	const base = "resources: [web.yaml]\n"
+	const notReserved = `deploy/base/web.yaml:11:45: hostPort 30500 of Deployment NAME is reserved for team "shop" at ports.yml:2: want one of 31000-31999`
+	for _, test := range []struct {
+		name  string
+		files files
+		want  []string // the names of what is not in its range
+		not   string   // the command for what is not judged
+	}{
+		{"its namespace", files{"base/kustomization.yaml": "namespace: shop\n" + base}, nil, ""},
+		{"another namespace", files{"base/kustomization.yaml": "namespace: search\n" + base}, []string{"search/web"}, ""},
+		{"the outermost namespace", files{
+			"base/kustomization.yaml": "namespace: search\n" + base, "over/kustomization.yml": "namespace: shop\nresources: [../base]\n",
+		}, nil, ""},
+		{"two overlays", files{
+			"base/kustomization.yaml": base, "a/Kustomization": "namespace: shop\nbases: [../base]\n", "a/x.yaml": "",
+			"b/kustomization.yaml": "namespace: search\nnamePrefix: b-\nnameSuffix: -1\nresources: [../base/]\n",
+		}, []string{"search/b-web-1"}, ""},
+		{"a component's namespace", files{
+			"base/kustomization.yaml": base + "components: [../c]\n", "c/kustomization.yaml": "kind: Component\nnamespace: search\n",
+		}, []string{"search/web"}, ""},
+		{"a patch of something else", files{
+			"base/kustomization.yaml": "namespace: search\n" + base + "patches:\n  - path: patch.yaml\n  - patch: |-\n      - {op: add, path: /spec/template/spec/containers/0/args/-, value: --file=/ports.yml}\n    target: {kind: Deployment}\n",
+			"base/patch.yaml":         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: {template: {spec: {containers: [{name: web, image: b}]}}}\n",
+		}, []string{"search/web"}, ""},
+		{"a patch of ports", files{
+			"base/kustomization.yaml": "namespace: search\n" + base + "patches: [{path: patch.yaml}]\n",
+			"base/patch.yaml":         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: {template: {spec: {containers: [{name: web, ports: [{containerPort: 80, hostPort: 31500}]}]}}}\n",
+		}, nil, "deploy/base"},
+		{"a patch of ports in an overlay", files{
+			"base/kustomization.yaml": base,
+			"over/kustomization.yaml": "namespace: search\nresources: [../base]\npatchesStrategicMerge:\n  - |\n    kind: Deployment\n    spec: {template: {spec: {hostNetwork: true}}}\n",
+		}, nil, "deploy/over"},
+		{"a JSON patch of ports", files{
+			"base/kustomization.yaml": "namespace: search\n" + base + "patchesJson6902: [{path: patch.json, target: {kind: Deployment, name: web}}]\n",
+			"base/patch.json":         `[{"op": "replace", "path": "/spec/template/spec/containers/0/ports/0/hostPort", "value": 31500}]`,
+		}, nil, "deploy/base"},
+		{"a JSON patch of a whole container", files{
+			"base/kustomization.yaml": "namespace: search\n" + base + "patches:\n  - target: {kind: Deployment}\n    patch: |\n      - op: remove\n        path: /spec/template/spec/containers/0\n",
+		}, nil, "deploy/base"},
+		{"a deletion", files{
+			"base/kustomization.yaml": "namespace: search\n" + base + "patches: [{patch: '{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, $patch: delete}'}]\n",
+		}, nil, "deploy/base"},
+		{"a replacement of a port", files{
+			"base/kustomization.yaml": "namespace: search\n" + base + "replacements: [{source: {kind: A}, targets: [{select: {kind: Deployment}, fieldPaths: [spec.template.spec.containers.0.ports.0.hostPort]}]}]\n",
+		}, nil, "deploy/base"},
+		{"transformers", files{"base/kustomization.yaml": "namespace: search\n" + base + "transformers: [t.yaml]\n"}, nil, "deploy/base"},
+		{"a component that patches ports", files{
+			"base/kustomization.yaml": "namespace: search\n" + base + "components: [../c]\n",
+			"c/kustomization.yaml":    "kind: Component\npatches: [{patch: '{kind: Deployment, spec: {template: {spec: {nodeName: a}}}}'}]\n",
+		}, nil, "deploy/base"},
+		{"what is elsewhere as well", files{
+			"base/kustomization.yaml": "namespace: search\nresources: [web.yaml, 'https://example.org/x?ref=v1']\n",
+		}, []string{"search/web"}, "deploy/base"},
+		{"a base that is not here", files{"base/kustomization.yaml": "namespace: search\nresources: [web.yaml, ../../other]\n"}, []string{"search/web"}, "deploy/base"},
+		{"a kustomization that is not YAML", files{"base/kustomization.yaml": "a: b: c\n"}, nil, "deploy/base"},
+		{"a circle", files{
+			"base/kustomization.yaml": base, "a/kustomization.yaml": "resources: [../b, ../base]\n",
+			"b/kustomization.yaml": "resources: [../a]\n", "c/kustomization.yaml": "resources: [../a]\nnamespace: search\n",
+		}, []string{"search/web"}, "deploy/c"},
+		{"files for a ConfigMap", files{
+			"base/kustomization.yaml": "namespace: shop\n" + base + "configMapGenerator: [{name: a, files: [b=data.yaml]}]\n", "base/data.yaml": deployment,
+		}, nil, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.files["base/web.yaml"] = deployment
+			findings, unread, skipped := checkAll(t, Options{}, ports, test.files).lines()
+			var want []string
+			for _, name := range test.want {
+				want = append(want, strings.Replace(notReserved, "NAME", name, 1))
+			}
+			diff(t, "findings", want, findings)
+			diff(t, "unread", nil, unread)
+			command := ": want `kubectl kustomize " + test.not + " | listen_exporter check --manifests=-`"
+			if (len(skipped) > 0) != (test.not != "") || slices.ContainsFunc(skipped, func(s string) bool { return !strings.HasSuffix(s, command) }) {
+				t.Errorf("skipped %q, want %q", skipped, command)
+			}
+		})
+	}
+}
+
+func TestAnObjectIsNotComparedWithItsOwnBase(t *testing.T) {
+	expect(t, "", files{
+		"base/kustomization.yaml": "resources: [web.yaml]\n", "base/web.yaml": deployment,
+		"dev/kustomization.yaml":  "namespace: dev\nnamePrefix: dev-\nresources: [../base]\n",
+		"prod/kustomization.yaml": "namespace: prod\nnamePrefix: prod-\nresources: [../base, other.yaml]\n",
+		"prod/other.yaml":         strings.Replace(deployment, "name: web", "name: other", 1),
+	}, []string{
+		"deploy/prod/other.yaml:11:45: hostPort 30500/TCP of Deployment prod/prod-other is already taken by Deployment dev/dev-web at deploy/base/web.yaml:11: want another port",
+	}, nil)
+}
+
+func TestAFileGivenByItsNameHasTheNamespaceOfItsKustomization(t *testing.T) {
+	t.Chdir(t.TempDir())
+	files{"deploy/kustomization.yaml": "namespace: shop\nresources: [web.yaml, elsewhere.yaml]\n", "deploy/web.yaml": deployment, "deploy/b.yaml": pod("b", "", "{hostPort: 30500}")}.write(t, ".")
+	r, err := Check(Options{}, []string{"deploy/b.yaml", "deploy/web.yaml"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	findings, _, skipped := r.lines()
+	diff(t, "findings", []string{"deploy/web.yaml:11:45: hostPort 30500/TCP of Deployment shop/web is already taken by Pod default/b at deploy/b.yaml:4: want another port"}, findings)
+	diff(t, "skipped", nil, skipped)
+}
