@@ -148,9 +148,8 @@ func (c *checker) judge() {
 	for i := range c.uses {
 		u := &c.uses[i]
 		c.inRange(u)
-		if u.port > 0 {
-			c.mayBePrivileged(u)
-		}
+		c.registered(u)
+		c.mayBePrivileged(u)
 	}
 	c.duplicates()
 }

@@ -81,6 +81,23 @@ func (c *checker) inRange(u *use) {
 	}
 }
 
+// registered finds whether a nodePort is the port of a service that the registry declares for hosts, and that is not the same
+// one by its name. A service for all nodePorts is no other.
+func (c *checker) registered(u *use) {
+	if c.ranges.registry == nil || u.pod != nil || !u.onNode() || u.port == 0 {
+		return
+	}
+	for _, s := range c.ranges.registry.DeclaredBy(strings.ToLower(u.protocol), u.port) {
+		whole := s.Range.First <= nodePorts[0].First && s.Range.Last >= nodePorts[0].Last
+		if whole || s.Name == u.name || s.Name == u.namespace+"-"+u.name || s.Name == u.namespace+"/"+u.name {
+			continue
+		}
+		c.report.find(RuleService, u.file, u.at, "%s %s of %s is the port of service %q at %s:%d: want another port",
+			u.key, u, u.owner, s.Name, wording.Path(s.File), s.Line)
+		return
+	}
+}
+
 // list returns the start of a list of ports, such as "30000-30999, 31500".
 func list(set ports.Set) string {
 	const longest = 5

@@ -1,6 +1,9 @@
 package manifest
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestPortsThatAreNotReservedForTheNamespaceAreFound(t *testing.T) {
 	expectWith(t, Options{ServicePorts: true}, `reserved:
@@ -77,4 +80,32 @@ func TestOnlyTheTypeExternalNameHasNoPortsOfItsOwn(t *testing.T) {
 			t.Errorf("%s: got %q, want %d for port 80", spec, findings, want)
 		}
 	}
+}
+
+func TestANodePortThatIsAServiceOfTheRegistryIsFound(t *testing.T) {
+	const ports = `services:
+  - {name: haproxy, port: [80, 30080]}
+  - {name: dns, port: 30053, proto: udp}
+  - {name: web, port: 30081}
+  - {name: local, port: 30082, bind: loopback}
+  - {name: proxy, port: 30083, process: kube-proxy}
+`
+	for port, want := range map[string]string{
+		"30080":                "nodePort 30080/TCP of Service default/web is the port of service \"haproxy\" at ports.yml:2: want another port",
+		"30053":                "",
+		"30053, protocol: UDP": "nodePort 30053/UDP of Service default/web is the port of service \"dns\" at ports.yml:3: want another port",
+		"30081":                "", // it has the same name
+		"30082":                "",
+		"30083":                "",
+		"30084":                "",
+	} {
+		findings, _, _ := checkAll(t, Options{}, ports, files{"a.yaml": service("web", "type: NodePort, ", "{port: 80, nodePort: "+port+"}")}).lines()
+		if want == "" {
+			diff(t, port, nil, findings)
+		} else if len(findings) != 1 || !strings.HasSuffix(findings[0], ": "+want) {
+			t.Errorf("%s: got %q, want %s", port, findings, want)
+		}
+	}
+	expect(t, "services: [{name: all, port: 30000-32767, required: false}]\n", files{"a.yaml": service("web", "type: NodePort, ", "{port: 80, nodePort: 30080}")}, nil, nil)
+	expect(t, ports, files{"a.yaml": pod("a", "", "{hostPort: 80}")}, nil, nil) // that may be the service itself
 }
