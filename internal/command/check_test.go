@@ -168,6 +168,25 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+func TestManifestsAreReadFromStandardInput(t *testing.T) {
+	for stdin, want := range map[string]struct {
+		code   int
+		stdout string
+	}{
+		podOf("a", 80) + "---\n" + podOf("b", 80): {1, "<stdin>:17:21: hostPort 80/TCP of Pod shop/b is already taken by Pod shop/a at <stdin>:8: want another port\nchecked 2 workloads and 0 Services in 1 file\n"},
+		podOf("a", 80): {0, "checked 1 workload and 0 Services in 1 file\n"},
+		"":             {2, "checked 0 workloads and 0 Services in 1 file\n"},
+		"{":            {2, ""},
+	} {
+		cmd := program.Command(t, "check", "--manifests=-", "--namespace=shop")
+		cmd.Stdin = strings.NewReader(stdin)
+		e := program.Launch(t, cmd)
+		if code := e.Wait(); code != want.code || !strings.HasPrefix(e.Stdout.String(), want.stdout) {
+			t.Errorf("%q: exit code %d, and %q on stdout, want %d, %q", stdin, code, e.Stdout.String(), want.code, want.stdout)
+		}
+	}
+}
+
 func TestCheckReadsTheStandardInput(t *testing.T) {
 	cmd := program.Command(t, "check", "-")
 	cmd.Stdin = strings.NewReader("services: [{name: x, port: 0}]\n")

@@ -181,13 +181,13 @@ func (k *kustomized) changes(one *kustomization, t *tree, root *yaml.Node) {
 	}
 }
 
-// textOf returns the scalars below a node.
+// textOf returns the scalars below a node, a line each.
 func textOf(n *yaml.Node) string {
-	text := n.Value + "\n"
+	lines := []string{n.Value}
 	for _, child := range n.Content {
-		text += textOf(child)
+		lines = append(lines, textOf(child))
 	}
-	return text
+	return strings.Join(lines, "\n")
 }
 
 // notMade notes that something that root makes is not judged, because of one.
@@ -237,7 +237,7 @@ func (k *kustomized) build(root, one *kustomization, outer rendering) {
 
 // parts returns a kustomization and its components, whose changes are as its own.
 func (k *kustomized) parts(one *kustomization, before []*kustomization) []*kustomization {
-	parts := append(before, one)
+	parts := slices.Concat(before, []*kustomization{one})
 	for _, dir := range one.components {
 		component := k.all[dir]
 		switch {

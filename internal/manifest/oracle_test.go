@@ -85,7 +85,7 @@ func TestDuplicatesAreThoseOfAnIndependentOracle(t *testing.T) {
 		}
 		var want []string
 		for i, later := range claims {
-			at := slices.IndexFunc(claims[:i], func(earlier claim) bool { return later.collides(earlier) })
+			at := slices.IndexFunc(claims[:i], later.collides)
 			if at >= 0 {
 				want = append(want, fmt.Sprintf("o%d o%d", later.object, claims[at].object))
 			}

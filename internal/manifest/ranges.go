@@ -88,7 +88,7 @@ func (c *checker) registered(u *use) {
 		return
 	}
 	for _, s := range c.ranges.registry.DeclaredBy(strings.ToLower(u.protocol), u.port) {
-		whole := s.Range.First <= nodePorts[0].First && s.Range.Last >= nodePorts[0].Last
+		whole := s.First <= nodePorts[0].First && s.Last >= nodePorts[0].Last
 		if whole || s.Name == u.name || s.Name == u.namespace+"-"+u.name || s.Name == u.namespace+"/"+u.name {
 			continue
 		}

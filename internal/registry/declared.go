@@ -19,12 +19,12 @@ type Declared struct {
 func (r *Registry) DeclaredBy(proto string, port uint16) (all []Declared) {
 	p := protoOf(proto)
 	for _, s := range r.services {
-		if p < 0 || !s.protos[p] || s.boundTo == "loopback" || slices.ContainsFunc(s.processes, func(p pattern) bool { return p.matches("kube-proxy") }) {
+		if p < 0 || !s.protos[p] || s.anyPort || s.boundTo == "loopback" || slices.ContainsFunc(s.processes, func(p pattern) bool { return p.matches("kube-proxy") }) {
 			continue
 		}
 		for _, its := range s.ports {
 			if its.Contains(port) {
-				all = append(all, Declared{s.name, its.Range, r.file, its.line})
+				all = append(all, Declared{s.name, its.Range, its.file, its.line})
 			}
 		}
 	}
