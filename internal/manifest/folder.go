@@ -16,8 +16,9 @@ import (
 type folder struct {
 	fs.FS
 	name string
-	// files are the manifests in it, by their names in FS.
+	// files are the manifests in it, by their names in FS. whole is set if they are all.
 	files []string
+	whole bool
 }
 
 // path returns the name of a file as it is shown.

@@ -21,7 +21,9 @@ func FuzzCheck(f *testing.F) {
 		"apiVersion: batch/v1\nkind: CronJobList\nitems: [{spec: {jobTemplate: {spec: {template: {spec: {initContainers: [{restartPolicy: Always, ports: [{hostPort: '1'}]}]}}}}}}]\n",
 		"apiVersion: v1\nkind: Namespace\nmetadata: {name: a, annotations: {listen-exporter/port-range: '100-200,300, 301'}}\n",
 		"apiVersion: v1\nkind: NamespaceList\nitems: [{metadata: {name: b, annotations: {listen-exporter/port-range: 300}}}, {metadata: {name: a}}]\n",
-		"{\"apiVersion\": \"v1\",\n\t\"kind\": \"Pod\", \"a\": \"\\ud83d\"}", "apiVersion: v1\nkind: Service\nspec: {<<: [{ports: [{port: ${P}}]}, ~]}\n",
+		"{\"apiVersion\": \"v1\",\n\t\"kind\": \"Pod\", \"a\": \"\\ud83d\"}", "namespace: a\nresources: [web.yaml, ., ../k, b, 'https://a']\ncomponents: [.]\npatches: [{path: ../a.yaml}, {patch: 'ports: 1'}]\n",
+		"apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nspec: {path: ./a/k, targetNamespace: b, patches: [~]}\n",
+		"apiVersion: v1\nkind: Service\nspec: {<<: [{ports: [{port: ${P}}]}, ~]}\n",
 	} {
 		f.Add([]byte(seed), false)
 		f.Add([]byte(seed), true)
@@ -32,7 +34,7 @@ func FuzzCheck(f *testing.F) {
 		if json {
 			name = "a.json"
 		}
-		files{name: string(data), "b.yaml": pod("b", "", "{hostPort: 80}")}.write(t, dir)
+		files{name: string(data), "b.yaml": pod("b", "", "{hostPort: 80}"), "k/kustomization.yaml": string(data), "k/web.yaml": deployment}.write(t, dir)
 		report, err := Check(Options{Registry: r, ServicePorts: true}, []string{dir}, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -23,6 +23,8 @@ func (r rendering) around(outer rendering) rendering {
 // kustomization is a kustomization.yaml.
 type kustomization struct {
 	dir, file string
+	// command shows what it makes, if that is not kubectl kustomize.
+	command string
 	rendering
 	component bool
 	// files and dirs are what it builds on. components are directories whose changes are its own.
@@ -56,6 +58,9 @@ type kustomized struct {
 // passed reports whether a file has no objects as they are, and what is made of it is not known.
 func (k *kustomized) passed(name string) bool { return k.named[name] && k.made[name] == nil }
 
+// kustomizationNames are the names that a kustomization may have.
+var kustomizationNames = []string{"kustomization.yaml", "kustomization.yml", "Kustomization"}
+
 // kustomize reads the kustomizations of a folder. What they make of a file is known if they only change names, the namespace, and
 // what has no part in ports: a patch of ports would take kustomize itself.
 func (c *checker) kustomize(f *folder) *kustomized {
@@ -64,10 +69,15 @@ func (c *checker) kustomize(f *folder) *kustomized {
 	}
 	for _, name := range f.files {
 		dir := path.Dir(name)
-		for _, base := range []string{"kustomization.yaml", "kustomization.yml", "Kustomization"} {
+		for _, base := range kustomizationNames {
 			if k.all[dir] == nil {
 				k.read(path.Join(dir, base))
 			}
+		}
+	}
+	if f.whole {
+		for _, name := range f.files {
+			k.flux(name)
 		}
 	}
 	for _, one := range k.all {
@@ -80,7 +90,7 @@ func (c *checker) kustomize(f *folder) *kustomized {
 	for _, dir := range slices.Sorted(maps.Keys(k.all)) {
 		if one := k.all[dir]; !one.used {
 			if one.component {
-				one.fail(1, "it is a component that no kustomization here uses")
+				one.fail(1, "it is a component, and no kustomization here uses it")
 			}
 			k.build(one, one, rendering{})
 		}
@@ -193,9 +203,13 @@ func textOf(n *yaml.Node) string {
 // notMade notes that something that root makes is not judged, because of one.
 func (k *kustomized) notMade(root, one *kustomization, line int, why string) {
 	c, file := k.checker, wording.Path(k.folder.path(one.file))
-	c.report.skip(file, line, "%s: want `kubectl kustomize %s | %s check --manifests=-`",
-		why, wording.Printable(k.folder.path(root.dir)), wording.Program)
 	c.count("kustomization", file)
+	if root.component {
+		c.report.skip(file, line, "%s", why)
+		return
+	}
+	command := cmp.Or(root.command, "kubectl kustomize "+wording.Printable(k.folder.path(root.dir)))
+	c.report.skip(file, line, "%s: want `%s | %s check --manifests=-`", why, command, wording.Program)
 }
 
 // maxBuilt limits the time for kustomizations that build on others in many ways.

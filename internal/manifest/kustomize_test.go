@@ -124,3 +124,32 @@ func TestAFileGivenByItsNameHasTheNamespaceOfItsKustomization(t *testing.T) {
 	diff(t, "findings", []string{"deploy/web.yaml:11:45: hostPort 30500/TCP of Deployment shop/web is already taken by Pod default/b at deploy/b.yaml:4: want another port"}, findings)
 	diff(t, "skipped", nil, skipped)
 }
+
+func TestAKustomizationOfFluxIsLikeOneOfTheDirectoryThatItNames(t *testing.T) {
+	const ports = "reserved:\n  - {team: shop, ports: 30000-30999, namespaces: [shop]}\n"
+	flux := func(spec string) string {
+		return "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: web}\nspec: {" + spec + "}\n"
+	}
+	for name, test := range map[string]struct {
+		files     files
+		namespace string // in which port 30500 is found
+	}{
+		"without a namespace":          {files{"flux/web.yaml": flux("path: ./apps/web")}, "default"},
+		"a kustomization":              {files{"flux/web.yaml": flux("path: ./apps/web, targetNamespace: other"), "apps/web/kustomization.yaml": "resources: [web.yaml]\n"}, "other"},
+		"that has a namespace":         {files{"flux/web.yaml": flux("path: ./apps/web, targetNamespace: shop"), "apps/web/kustomization.yaml": "namespace: other\nresources: [web.yaml]\n"}, ""},
+		"plain files":                  {files{"flux/web.yaml": flux("path: apps/, targetNamespace: shop")}, ""},
+		"a path in a whole repository": {files{"flux/web.yaml": flux("path: ./deploy/apps/web, targetNamespace: shop")}, ""},
+	} {
+		test.files["apps/web/web.yaml"] = deployment
+		findings, _, skipped := checkAll(t, Options{}, ports, test.files).lines()
+		diff(t, name, nil, skipped)
+		if test.namespace == "" {
+			diff(t, name, nil, findings)
+		} else if len(findings) != 1 || !strings.Contains(findings[0], "hostPort 30500 of Deployment "+test.namespace+"/web is reserved") {
+			t.Errorf("%s: got %q, want it in %s", name, findings, test.namespace)
+		}
+	}
+	expect(t, ports, files{"apps/web/web.yaml": deployment, "f.yaml": flux("path: apps, patches: [{patch: 'spec: {template: {spec: {hostNetwork: true}}}'}]")}, nil, []string{
+		"deploy/f.yaml:4: it changes more than names and namespaces: want `flux build kustomization web --path deploy/apps | listen_exporter check --manifests=-`",
+	})
+}

@@ -57,6 +57,7 @@ func Check(o Options, paths []string, stdin io.Reader) (*Report, error) {
 		options:     o,
 		ranges:      &ranges{registry: o.Registry, byNamespace: make(map[string]reservation)},
 		namespaces:  namespaces{},
+		objects:     make(map[string]bool),
 		controllers: make(map[string]string),
 		counted:     make(map[string]bool),
 		report:      newReport(),
@@ -77,7 +78,8 @@ type checker struct {
 	options    Options
 	ranges     *ranges
 	namespaces namespaces
-	// controllers are what made an object, by id.
+	// objects are the ids of all objects. controllers are what made an object, by id.
+	objects     map[string]bool
 	controllers map[string]string
 	// counted are the files that were counted as not looked into, by why.
 	counted map[string]bool
@@ -110,7 +112,7 @@ func (c *checker) path(path string, stdin io.Reader) error {
 		return fmt.Errorf("read the manifests: %w", err)
 	}
 	defer func() { _ = root.Close() }()
-	return c.folder(&folder{FS: root.FS(), name: path})
+	return c.folder(&folder{FS: root.FS(), name: path, whole: true})
 }
 
 // file checks a file that is given by its name. It may be a pipe.
@@ -147,6 +149,9 @@ func (c *checker) judge() {
 	c.annotations()
 	for i := range c.uses {
 		u := &c.uses[i]
+		if c.objects[u.controller] {
+			continue // what made it is judged
+		}
 		c.inRange(u)
 		c.registered(u)
 		c.mayBePrivileged(u)

@@ -137,6 +137,7 @@ func (c *checker) ownerOf(s *source, n *yaml.Node, kind string) *owner {
 			o.controller = s.value(ref, "kind").text + " " + o.namespace + "/" + s.value(ref, "name").text
 		}
 	}
+	c.objects[o.id()] = true
 	if o.controller != "" && o.name != "" {
 		c.controllers[o.id()] = o.controller
 	}
