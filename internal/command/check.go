@@ -142,7 +142,9 @@ func checkManifests(o CheckOptions, registries []*registry.Registry, out, stderr
 	if len(skipped) > most {
 		_, _ = fmt.Fprintf(stderr, "%s: warning: %s not checked are not shown\n", wording.Program, wording.Count(len(skipped)-most, "more place"))
 	}
-	_, _ = fmt.Fprintln(out, coverage(&sum))
+	if sum.Files > 0 || errors.Join(errs...) == nil {
+		_, _ = fmt.Fprintln(out, coverage(&sum))
+	}
 	switch {
 	case unread > 0:
 		errs = append(errs, fmt.Errorf("the answer is not whole: %s could not be checked, see above", wording.Count(unread, "part")))

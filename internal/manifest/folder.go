@@ -51,7 +51,7 @@ func (c *checker) folder(f *folder) error {
 		case entry.IsDir():
 			_, err := fs.Stat(f, path.Join(path.Dir(name), "Chart.yaml"))
 			inChart[name] = inChart[path.Dir(name)] || path.Base(name) == "templates" && err == nil
-		case !isManifest(name):
+		case !isManifest(name) && path.Base(name) != "Kustomization":
 		case !entry.Type().IsRegular():
 			c.report.skip(wording.Path(f.path(name)), 1, "is not a regular file")
 			c.report.NotChecked["special file"]++

@@ -32,8 +32,8 @@ type kustomization struct {
 	// hurdle is why it is not known what it makes, and line where that is.
 	hurdle string
 	line   int
-	// used is set if another one builds on it, and building while it is looked at.
-	used, building bool
+	// used is set if another one builds on it, reached if one does that none builds on, and building while it is looked at.
+	used, reached, building bool
 }
 
 func (one *kustomization) fail(line int, why string) {
@@ -47,6 +47,8 @@ type kustomized struct {
 	checker *checker
 	folder  *folder
 	all     map[string]*kustomization // by directory
+	// known are all files.
+	known map[string]bool
 	// named are the files that a kustomization names, and itself.
 	named map[string]bool
 	// made is what is made of files, as far as it is known.
@@ -65,18 +67,23 @@ var kustomizationNames = []string{"kustomization.yaml", "kustomization.yml", "Ku
 // what has no part in ports: a patch of ports would take kustomize itself.
 func (c *checker) kustomize(f *folder) *kustomized {
 	k := &kustomized{
-		checker: c, folder: f, all: make(map[string]*kustomization), named: make(map[string]bool), made: make(map[string][]rendering),
+		checker: c, folder: f, all: make(map[string]*kustomization),
+		known: make(map[string]bool), named: make(map[string]bool), made: make(map[string][]rendering),
 	}
 	for _, name := range f.files {
-		dir := path.Dir(name)
-		for _, base := range kustomizationNames {
-			if k.all[dir] == nil {
-				k.read(path.Join(dir, base))
-			}
+		k.known[name] = true
+	}
+	files := f.files
+	if !f.whole {
+		files = kustomizationNames
+	}
+	for _, name := range files {
+		if slices.Contains(kustomizationNames, path.Base(name)) && k.all[path.Dir(name)] == nil {
+			k.read(name)
 		}
 	}
 	if f.whole {
-		for _, name := range f.files {
+		for _, name := range files {
 			k.flux(name)
 		}
 	}
@@ -93,9 +100,26 @@ func (c *checker) kustomize(f *folder) *kustomized {
 				one.fail(1, "it is a component, and no kustomization here uses it")
 			}
 			k.build(one, one, rendering{})
+			k.reach(one)
+		}
+	}
+	for _, dir := range slices.Sorted(maps.Keys(k.all)) {
+		if one := k.all[dir]; !one.reached {
+			k.notMade(one, one, 1, "it builds on itself")
 		}
 	}
 	return k
+}
+
+// reach marks what a kustomization builds on.
+func (k *kustomized) reach(one *kustomization) {
+	if one == nil || one.reached {
+		return
+	}
+	one.reached = true
+	for _, dir := range slices.Concat(one.dirs, one.components) {
+		k.reach(k.all[dir])
+	}
 }
 
 // read reads a kustomization, if there is one of the name.
@@ -133,7 +157,7 @@ func (k *kustomized) read(name string) {
 // resource notes a file or directory that a kustomization builds on.
 func (k *kustomized) resource(one *kustomization, v value) {
 	switch name := path.Join(one.dir, v.text); {
-	case slices.Contains(k.folder.files, name):
+	case k.known[name]:
 		one.files = append(one.files, name)
 		k.named[name] = true
 	case strings.Contains(v.text, "://"), strings.HasPrefix(v.text, "github.com/"), strings.HasPrefix(v.text, "git@"), strings.Contains(v.text, "?ref="):
