@@ -41,6 +41,9 @@ func check(o CheckOptions, out *bytes.Buffer, stderr io.Writer) (found bool, err
 	if len(o.Registries) == 0 && len(o.Manifests) == 0 {
 		return false, errors.New("check needs a registry or manifests: `" + wording.Program + " check ports.yml`, `" + wording.Program + " check --manifests=DIR`")
 	}
+	if slices.Contains(o.Manifests, manifest.Stdin) && slices.ContainsFunc(o.Registries, func(files []string) bool { return slices.Contains(files, manifest.Stdin) }) {
+		return false, errors.New("standard input is either a registry or manifests: want a file for one of them")
+	}
 	for _, pattern := range o.Manifest.Exclude {
 		if _, err := path.Match(pattern, ""); err != nil {
 			return false, fmt.Errorf("--exclude %s is no pattern: want names with * and ?, such as charts or **/test-*.yaml", wording.Quoted(pattern))
@@ -154,8 +157,8 @@ func checkManifests(o CheckOptions, registries []*registry.Registry, out, stderr
 	return found, errors.Join(errs...)
 }
 
-// maxStdin is more than package manifest reads of a file.
-const maxStdin = 1 << 30
+// maxStdin is more than package manifest accepts of a file.
+const maxStdin = 16 << 20
 
 // pluralY matches the end of a kind such as Policy.
 var pluralY = wording.Regexp(`([^aeiou])y$`)
