@@ -243,6 +243,8 @@ func TestAFaultOfYAMLIsWhereAnEditorShowsIt(t *testing.T) {
 		"a bracket":                  {head + "spec:\n  containers: [{name: a}\n---\nkind: Pod\n", "7:15"},
 		"quotes":                     {head + "spec:\n  a: \"b\n", "7:6"},
 		"after a line break of YAML": {head + "# \u2028 \u0085\nspec:\n\tcontainers: []\n", "8:1"},
+		"a byte that is not UTF-8":   {head + "spec:\n  a: \xf0\n", "7:6"},
+		"a control character":        {head + "spec:\n  a: b\x01\n", "7:7"},
 		"a list out of place":        {head + "spec:\n  containers:\n    - name: a\n  - b\n", "9:3"},
 		"JSON":                       {"{\n \"kind\": \"Pod\",\n \"spec\": {\"a\": 1,, }\n}\n", "3:18"},
 	} {

@@ -24,7 +24,9 @@ var lineOf = wording.Regexp(`^yaml: (?:line (\d+): )?`)
 // SyntaxFault returns why data is not YAML, and where. err is the parser's error.
 func SyntaxFault(data []byte, err error) Fault {
 	r := &report{}
-	r.notYAML(data, err)
+	if r.isText(data) {
+		r.notYAML(data, err)
+	}
 	return r.faults[0]
 }
 
@@ -49,6 +51,7 @@ func (r *report) notYAML(data []byte, err error) {
 	if bad.ContextMsg == "while scanning a simple key" { // a line without a colon, which shows after it
 		at = context
 	}
+	at.Line, at.Column = max(at.Line, 1), max(at.Column, 1) // the parser has no place for some
 	rest := textAt(data, at)
 	atEnd := len(bytes.TrimSpace(rest)) == 0
 	found, opened := firstOf(rest), " "
