@@ -41,6 +41,8 @@ type config struct {
 	list       command.ListOptions
 	gomaxprocs int
 
+	auditFormat string
+
 	check      command.CheckOptions
 	checkFiles []string
 
@@ -166,7 +168,8 @@ func addCommands(app *kingpin.Application, c *config) {
 	list := app.Command(listCommand, "List the current listeners.")
 	list.Flag("format", "Output format: table, json, or registry for a ports.yml that declares the current listeners. With --registry.file, it is that file with what is new, and with marks where a service has gone.").
 		Default(command.FormatTable).EnumVar(&c.list.Format, command.FormatTable, command.FormatJSON, command.FormatRegistry)
-	app.Command(auditCommand, "Compare current listeners with --registry.file: show each violation and each missing service. Exit code 1 if there is any.")
+	audit := app.Command(auditCommand, "Compare current listeners with --registry.file: show each violation and each missing service. Exit code 1 if there is any.")
+	formatFlag(audit, &c.auditFormat)
 	check := app.Command(checkCommand, "Check registries and Kubernetes manifests for faults. Exit code 1 if there is any.")
 	check.Flag("manifests", "Check the ports of these Kubernetes manifests: a directory, a file, or - for standard input. Repeatable. Each directory is one cluster.").
 		PlaceHolder("PATH").StringsVar(&c.check.Manifests)
@@ -176,7 +179,14 @@ func addCommands(app *kingpin.Application, c *config) {
 		PlaceHolder("NAME").StringVar(&c.check.Manifest.Namespace)
 	check.Flag("service-ports", "Check the port of each Service by reserved ranges as well, not only its nodePort.").
 		BoolVar(&c.check.Manifest.ServicePorts)
+	formatFlag(check, &c.check.Format)
 	check.Arg("FILE", "Registry (ports.yml) to check, or a directory of such files, or - for stdin. Repeatable; each is a registry of its own.").StringsVar(&c.checkFiles)
+}
+
+// formatFlag declares the flag --format of check or audit.
+func formatFlag(to *kingpin.CmdClause, format *string) {
+	to.Flag("format", "Output format: text, json, or sarif (SARIF 2.1.0, which code scanning reads).").
+		Default(command.FormatText).EnumVar(format, command.FormatText, command.FormatJSON, command.FormatSARIF)
 }
 
 // parseCommand parses the command line and returns the command: serve if there is none. kingpin's own default command would

@@ -80,7 +80,7 @@ func runCommand(c *config, stdout, stderr io.Writer) int {
 		}
 		return command.List(c.list, streams)
 	case auditCommand:
-		return command.Audit(options, streams)
+		return command.Audit(options, c.auditFormat, streams)
 	default:
 		o := &c.check
 		for _, file := range c.checkFiles {

@@ -1,7 +1,6 @@
 package command
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,59 +9,68 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-// Audit compares the current listeners with the registry and returns the exit code.
-func Audit(o inventory.Options, s Streams) int {
-	var out bytes.Buffer
-	found, unknown, err := audit(o, &out, s)
-	return s.finish(&out, found, err, unknown)
+// Audit compares the current listeners with the registry, writes what it finds in a format, and returns the exit code.
+func Audit(o inventory.Options, format string, s Streams) int {
+	r := &report{about: &jsonAudit{Host: o.RegistryHost, Registry: append([]string{}, o.RegistryFiles...)}}
+	err := audit(o, r, s)
+	return s.finishReport(r, format, err)
 }
 
-// audit writes what it finds. It also returns what it could not check.
-func audit(o inventory.Options, out *bytes.Buffer, s Streams) (found bool, unknown []string, err error) {
+func audit(o inventory.Options, r *report, s Streams) error {
 	if err := refuseFilters(o, "audit covers every listener"); err != nil {
-		return false, nil, err
+		return err
 	}
 	if len(o.RegistryFiles) == 0 {
-		return false, nil, errors.New("audit needs a registry: make one with `" + wording.Program + " list --format=registry > ports.yml`, then `" +
+		return errors.New("audit needs a registry: make one with `" + wording.Program + " list --format=registry > ports.yml`, then `" +
 			wording.Program + " audit --registry.file=ports.yml`")
 	}
 	snapshot, err := read(mainNamespace(o), s.Logger)
 	if err != nil {
-		return false, nil, err
+		return err
+	}
+	found := func(list *[]finding, e *entry, message string) {
+		*list = append(*list, finding{rule: e.state, message: message, file: firstFile(o.RegistryFiles), entry: e})
+		fmt.Fprintf(&r.text, "%s: %s: %s\n", e.subject(), e.state, message)
 	}
 	all := entries(snapshot)
-	for _, e := range all {
-		switch e.state {
+	for i := range all {
+		switch e := &all[i]; e.state {
 		case "", inventory.StateOK, inventory.StateClient:
 		case stateMissing:
 			assumption := ""
 			if e.service.Assumed {
 				assumption = " (assumed: something listens on ::, which is assumed not to accept IPv4 because net.ipv6.bindv6only is 1)"
 			}
-			fmt.Fprintf(out, "%s %s: missing: %s does not listen as declared%s\n",
-				e.proto, e.ports(), serviceName(e.service.Name, e.service.Purpose, e.service.Owner), assumption)
+			found(&r.findings, e, serviceName(e.service.Name, e.service.Purpose, e.service.Owner)+" does not listen as declared"+assumption)
 		default:
-			fmt.Fprintf(out, "%s %s: %s: %s\n", e.proto, addressAndPort(e.listener), e.state, violation(e.listener))
+			found(&r.findings, e, violation(e.listener))
+		}
+	}
+	for _, state := range snapshot.Compliance.Services {
+		switch name := wording.Printable(state.Name); {
+		case state.Up && state.Assumed:
+			found(&r.notes, serviceEntry(state, noteAssumed), name+" listens only on ::, which is assumed to accept IPv4 (net.ipv6.bindv6only is 0 or not known)")
+		case !state.Up && state.OneHost:
+			found(&r.notes, serviceEntry(state, noteElsewhere), name+" must listen on one of its hosts")
 		}
 	}
 	declared, violations, _, missing := tally(all)
-	for _, state := range snapshot.Compliance.Services {
-		switch {
-		case state.Up && state.Assumed:
-			fmt.Fprintf(out, "%s %s: assumed: %s listens only on ::, which is assumed to accept IPv4 (net.ipv6.bindv6only is 0 or not known)\n",
-				state.Proto, state.Ports, wording.Printable(state.Name))
-		case !state.Up && state.OneHost:
-			fmt.Fprintf(out, "%s %s: not here: %s must listen on one of its hosts\n", state.Proto, state.Ports, wording.Printable(state.Name))
-		}
-	}
-	fmt.Fprintf(out, "%s as declared, %s, %s\n",
+	r.about.AsDeclared, r.about.Violations, r.about.Missing = declared, violations, missing
+	fmt.Fprintf(&r.text, "%s as declared, %s, %s\n",
 		wording.Count(declared, "listener"), wording.Count(violations, "violation"), wording.Count(missing, "missing service"))
+	r.unknown = unchecked(o, snapshot)
 	err = incomplete(snapshot)
 	if snapshot.Omitted > 0 {
 		err = errors.Join(err, fmt.Errorf("%s not judged: there are more than --collector.max-ports", wording.Count(snapshot.Omitted, "listener")))
 	}
-	return violations+missing > 0, unchecked(o, snapshot), err
+	return err
 }
+
+// The states of what audit notes without finding fault.
+const (
+	noteAssumed   = "assumed"
+	noteElsewhere = "not here"
+)
 
 // violation returns why a listener violates the registry, and who holds it.
 func violation(l *inventory.Listener) string {

@@ -26,51 +26,55 @@ type CheckOptions struct {
 	// Manifests are files and directories, or Stdin. Each directory is a cluster of its own. Files and standard input are
 	// one together, with the directory if there is only one.
 	Manifests []string
+	// Format is FormatText, FormatJSON or FormatSARIF.
+	Format string
 	// Manifest has the rest.
 	Manifest manifest.Options
 }
 
 // Check checks registries and Kubernetes manifests for faults and returns the exit code.
 func Check(o CheckOptions, s Streams) int {
-	var out bytes.Buffer
-	found, err := check(o, &out, s.Err)
-	return s.finish(&out, found, err, nil)
+	r := new(report)
+	err := check(o, r, s.Err)
+	return s.finishReport(r, o.Format, err)
 }
 
-func check(o CheckOptions, out *bytes.Buffer, stderr io.Writer) (found bool, err error) {
+func check(o CheckOptions, r *report, stderr io.Writer) error {
 	if len(o.Registries) == 0 && len(o.Manifests) == 0 {
-		return false, errors.New("check needs a registry or manifests: `" + wording.Program + " check ports.yml`, `" + wording.Program + " check --manifests=DIR`")
+		return errors.New("check needs a registry or manifests: `" + wording.Program + " check ports.yml`, `" + wording.Program + " check --manifests=DIR`")
 	}
 	if slices.Contains(o.Manifests, manifest.Stdin) && slices.ContainsFunc(o.Registries, func(files []string) bool { return slices.Contains(files, manifest.Stdin) }) {
-		return false, errors.New("standard input is either a registry or manifests: want a file for one of them")
+		return errors.New("standard input is either a registry or manifests: want a file for one of them")
 	}
 	for _, pattern := range o.Manifest.Exclude {
 		if _, err := path.Match(pattern, ""); err != nil {
-			return false, fmt.Errorf("--exclude %s is no pattern: want names with * and ?, such as charts or **/test-*.yaml", wording.Quoted(pattern))
+			return fmt.Errorf("--exclude %s is no pattern: want names with * and ?, such as charts or **/test-*.yaml", wording.Quoted(pattern))
 		}
 	}
 	var good []*registry.Registry
 	var errs []error
 	for _, files := range o.Registries {
-		r, err := registry.Load(files...)
+		loaded, err := registry.Load(files...)
 		faults := registry.Faults(nil)
 		switch {
 		case errors.As(err, &faults):
-			found = true
-			writeFaults(out, faults)
+			for _, fault := range faults {
+				fault.File = wording.Path(fault.File)
+				r.find(findingOf(fault, RuleRegistry), fault.Error())
+			}
 		case err != nil:
 			errs = append(errs, err)
 		default:
-			good = append(good, r)
-			fmt.Fprintf(out, "%s: %s, %s\n", wording.Path(strings.Join(files, ", ")), wording.Count(r.ServiceCount(), "service"), wording.Count(len(r.Ranges()), "reserved range"))
+			good = append(good, loaded)
+			services, ranges := loaded.ServiceCount(), len(loaded.Ranges())
+			r.registries = append(r.registries, jsonChecked{files, services, ranges})
+			fmt.Fprintf(&r.text, "%s: %s, %s\n", wording.Path(strings.Join(files, ", ")), wording.Count(services, "service"), wording.Count(ranges, "reserved range"))
 		}
 	}
 	if len(o.Manifests) > 0 {
-		foundHere, err := checkManifests(o, good, out, stderr)
-		found = found || foundHere
-		errs = append(errs, err)
+		errs = append(errs, checkManifests(o, good, r, stderr))
 	}
-	return found, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // clusters returns the paths of each cluster.
@@ -92,42 +96,39 @@ func clusters(paths []string) (clusters [][]string) {
 	return append(clusters, loose)
 }
 
-// checkManifests checks manifests against each registry. It writes a line only once, even if several registries lead to it.
-func checkManifests(o CheckOptions, registries []*registry.Registry, out, stderr io.Writer) (found bool, err error) {
+// checkManifests checks manifests against each registry. A finding counts only once, even if several registries lead to it.
+func checkManifests(o CheckOptions, registries []*registry.Registry, r *report, stderr io.Writer) error {
 	if len(registries) == 0 {
 		registries = append(registries, nil) // duplicate ports are faults without a registry too
 	}
-	written := make(map[string]bool)
-	writeOnce := func(w io.Writer, line string) {
-		if !written[line] {
-			written[line] = true
-			_, _ = fmt.Fprintln(w, line)
-		}
-	}
+	known := make(map[manifest.Finding]bool)
 	var stdin []byte
 	if slices.Contains(o.Manifests, Stdin) {
+		var err error
 		if stdin, err = io.ReadAll(io.LimitReader(os.Stdin, maxStdin)); err != nil {
-			return false, fmt.Errorf("read the manifests from standard input: %w", err)
+			return fmt.Errorf("read the manifests from standard input: %w", err)
 		}
 	}
 	var errs []error
 	sum := manifest.Report{NotChecked: make(map[string]int)}
-	unread, skipped := 0, []manifest.Skipped(nil)
+	unread := 0
 	for _, paths := range clusters(o.Manifests) {
-		for i, r := range registries {
+		for i, against := range registries {
 			options := o.Manifest
-			options.Registry = r
+			options.Registry = against
 			report, err := manifest.Check(options, paths, bytes.NewReader(stdin))
 			for _, f := range slices.Concat(report.Findings, report.Unread) {
-				writeOnce(out, f.Error())
+				if !known[f] {
+					known[f] = true
+					r.find(findingOf(f.Fault, f.Rule), f.Error())
+				}
 			}
-			found = found || len(report.Findings) > 0
 			if i > 0 {
 				continue // the rest is the same for each registry
 			}
 			errs = append(errs, err)
 			unread += len(report.Unread)
-			skipped = append(skipped, report.Skipped...)
+			r.skipped = append(r.skipped, report.Skipped...)
 			sum.Files, sum.Workloads, sum.Services = sum.Files+report.Files, sum.Workloads+report.Workloads, sum.Services+report.Services
 			sum.Namespaces += report.Namespaces
 			for kind, n := range report.NotChecked {
@@ -137,16 +138,17 @@ func checkManifests(o CheckOptions, registries []*registry.Registry, out, stderr
 	}
 	// Templates come last: there may be many of them, and the last line counts them.
 	isTemplate := func(s manifest.Skipped) int { return len(strings.SplitN(s.Reason, "is a template", 2)) }
-	slices.SortStableFunc(skipped, func(a, b manifest.Skipped) int { return isTemplate(a) - isTemplate(b) })
+	slices.SortStableFunc(r.skipped, func(a, b manifest.Skipped) int { return isTemplate(a) - isTemplate(b) })
 	const most = 20
-	for _, s := range skipped[:min(len(skipped), most)] {
+	for _, s := range r.skipped[:min(len(r.skipped), most)] {
 		_, _ = fmt.Fprintf(stderr, "%s:%d: warning: not checked: %s\n", s.File, s.Line, s.Reason)
 	}
-	if len(skipped) > most {
-		_, _ = fmt.Fprintf(stderr, "%s: warning: %s not checked are not shown\n", wording.Program, wording.Count(len(skipped)-most, "more place"))
+	if len(r.skipped) > most {
+		_, _ = fmt.Fprintf(stderr, "%s: warning: %s not checked are not shown\n", wording.Program, wording.Count(len(r.skipped)-most, "more place"))
 	}
 	if sum.Files > 0 || errors.Join(errs...) == nil {
-		_, _ = fmt.Fprintln(out, coverage(&sum))
+		fmt.Fprintln(&r.text, coverage(&sum))
+		r.checked = &jsonCoverage{sum.Files, sum.Workloads, sum.Services, sum.NotChecked}
 	}
 	switch {
 	case unread > 0:
@@ -154,7 +156,7 @@ func checkManifests(o CheckOptions, registries []*registry.Registry, out, stderr
 	case sum.Workloads+sum.Services+sum.Namespaces == 0 && errors.Join(errs...) == nil:
 		errs = append(errs, errors.New("nothing was checked: want manifests with pods or Services, as kubectl reads them"))
 	}
-	return found, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // maxStdin is more than package manifest accepts of a file.

@@ -2,8 +2,6 @@ package command
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -42,17 +40,7 @@ func podOf(name string, port int) string {
 }
 
 func TestCheck(t *testing.T) {
-	dir := t.TempDir()
-	for name, text := range checkFiles {
-		file := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Chdir(dir)
+	writeCheckFiles(t)
 	for _, test := range []struct {
 		name string
 		args []string

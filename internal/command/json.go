@@ -126,11 +126,16 @@ func writeJSON(out *bytes.Buffer, o inventory.Options, s *inventory.Snapshot, un
 			all.Failed = append(all.Failed, jsonFailure{read.Collector, read.Err.Error()})
 		}
 	}
+	return writeIndented(out, all)
+}
+
+// writeIndented writes a value as JSON for people too.
+func writeIndented(out *bytes.Buffer, value any) error {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(all); err != nil {
+	if err := encoder.Encode(value); err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
 	writePrintable(out, text.String())
