@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/listen-exporter/listen_exporter/test/tools"
@@ -27,12 +28,13 @@ type workflow struct {
 	Jobs        map[string]struct {
 		RunsOn         string `yaml:"runs-on"`
 		TimeoutMinutes int    `yaml:"timeout-minutes"`
+		Permissions    map[string]string
 		Steps          []step
 	}
 }
 
 type step struct {
-	Uses             string
+	Uses, If         string
 	With             map[string]string
 	Run              string
 	WorkingDirectory string `yaml:"working-directory"`
@@ -53,15 +55,18 @@ func readWorkflow(t *testing.T) workflow {
 	return w
 }
 
-// TestTheWorkflowHasNoRights: anybody may open a pull request.
+// TestTheWorkflowHasNoRights: anybody may open a pull request. The only right is to upload findings.
 func TestTheWorkflowHasNoRights(t *testing.T) {
 	w := readWorkflow(t)
 	// Not pull_request_target, which has the repository's rights. A path filter would block a required check for ever.
-	if diff := cmp.Diff(map[string]any{"pull_request": nil}, w.On); diff != "" {
+	if diff := cmp.Diff(map[string]any{"pull_request": nil, "push": map[string]any{"branches": []any{"main"}}}, w.On); diff != "" {
 		t.Errorf("on: -want +got:\n%s", diff)
 	}
 	if diff := cmp.Diff(map[string]string{"contents": "read"}, w.Permissions); diff != "" {
 		t.Errorf("permissions: -want +got:\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]string{"contents": "read", "security-events": "write"}, w.Jobs["check"].Permissions); diff != "" {
+		t.Errorf("permissions of the job: -want +got:\n%s", diff)
 	}
 	if w.Jobs["check"].TimeoutMinutes == 0 {
 		t.Error("the job may run for hours")
@@ -71,10 +76,10 @@ func TestTheWorkflowHasNoRights(t *testing.T) {
 		if (s.Uses == "") == (s.Run == "") {
 			t.Errorf("%+v: want either uses or run", s)
 		}
-		if s.Uses != "" && !regexp.MustCompile(`^actions/[a-z-]+@[0-9a-f]{40}$`).MatchString(s.Uses) {
+		if s.Uses != "" && !regexp.MustCompile(`^(actions|github/codeql-action)/[a-z-]+@[0-9a-f]{40}$`).MatchString(s.Uses) {
 			t.Errorf("uses: %s: want one of GitHub's own actions, pinned by commit", s.Uses)
 		}
-		if s.Uses != "" && !strings.Contains(ours, "uses: "+s.Uses+" # v") {
+		if strings.HasPrefix(s.Uses, "actions/") && !strings.Contains(ours, "uses: "+s.Uses+" # v") {
 			t.Errorf("uses: %s: it is not in this repository's own workflow, and so grows old", s.Uses)
 		}
 		if strings.HasPrefix(s.Uses, "actions/checkout@") && s.With["persist-credentials"] != "false" {
@@ -93,8 +98,8 @@ type annotation struct {
 	Message        string
 }
 
-// TestTheWorkflowShowsEachFaultAtItsLine runs the workflow's commands as GitHub's runner does, and reads their output with the
-// problem matchers.
+// TestTheWorkflowShowsEachFaultAtItsLine runs the workflow's commands as GitHub's runner does. It reads what they leave for code
+// scanning, and their output with the problem matchers, which are for repositories without code scanning.
 func TestTheWorkflowShowsEachFaultAtItsLine(t *testing.T) {
 	for _, tc := range []struct {
 		name  string
@@ -123,29 +128,61 @@ func TestTheWorkflowShowsEachFaultAtItsLine(t *testing.T) {
 			for name, text := range tc.files {
 				write(t, filepath.Join(workspace, name), text)
 			}
-			passed, got := runWorkflow(t, workspace)
-			// stdout and stderr have no order between them.
-			slices.SortStableFunc(got, func(a, b annotation) int { return strings.Compare(a.File, b.File) })
+			passed, output := runWorkflow(t, workspace)
 			if want := len(tc.want) == 0; passed != want {
 				t.Errorf("the job passed: %v, want %v", passed, want)
 			}
-			for i := range got {
-				if _, err := os.Stat(filepath.Join(workspace, got[i].File)); err != nil {
-					t.Errorf("GitHub finds no such file in the workspace: %v", err)
+			isWarning := func(a annotation) bool { return a.Severity == "warning" }
+			compare(t, slices.DeleteFunc(slices.Clone(tc.want), isWarning), uploaded(t, workspace))
+			var matched []annotation
+			matchers := readMatchers(t, "github-actions/problem-matcher.json")
+			for line := range strings.Lines(output) {
+				for _, m := range matchers {
+					if a, found := m.match(strings.TrimSuffix(line, "\n")); found {
+						matched = append(matched, a)
+						break
+					}
 				}
 			}
-			// The whole messages are held by the tests of check.
-			startsAlike := cmp.FilterPath(func(path cmp.Path) bool { return path.Last().String() == ".Message" },
-				cmp.Comparer(func(a, b string) bool { return strings.HasPrefix(a, b) || strings.HasPrefix(b, a) }))
-			if diff := cmp.Diff(tc.want, got, startsAlike); diff != "" {
-				t.Errorf("annotations: -want +got:\n%s", diff)
+			compare(t, tc.want, matched)
+			for _, a := range matched {
+				if _, err := os.Stat(filepath.Join(workspace, a.File)); err != nil {
+					t.Errorf("GitHub finds no such file in the workspace: %v", err)
+				}
 			}
 		})
 	}
 }
 
+// compare compares annotations. Their messages may be longer than wanted: the tests of check hold them.
+func compare(t *testing.T, want, got []annotation) {
+	t.Helper()
+	// stdout and stderr have no order between them.
+	slices.SortStableFunc(got, func(a, b annotation) int { return strings.Compare(a.File, b.File) })
+	startsAlike := cmp.FilterPath(func(path cmp.Path) bool { return path.Last().String() == ".Message" },
+		cmp.Comparer(func(a, b string) bool { return strings.HasPrefix(a, b) || strings.HasPrefix(b, a) }))
+	if diff := cmp.Diff(want, got, startsAlike, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("annotations: -want +got:\n%s", diff)
+	}
+}
+
+// uploaded returns the findings in the file that the workflow uploads.
+func uploaded(t *testing.T, workspace string) (annotations []annotation) {
+	t.Helper()
+	steps := readWorkflow(t).Jobs["check"].Steps
+	at := slices.IndexFunc(steps, func(s step) bool { return strings.HasPrefix(s.Uses, "github/codeql-action/upload-sarif@") })
+	if at < 0 || steps[at].If != "${{ !cancelled() }}" {
+		t.Fatal("the workflow uploads no findings, or none where the check has failed")
+	}
+	for _, r := range tools.SARIF(t, tools.Read(t, filepath.Join(workspace, steps[at].With["sarif_file"]))).Runs[0].Results {
+		p := r.Locations[0].PhysicalLocation
+		annotations = append(annotations, annotation{r.Level, p.ArtifactLocation.URI, p.Region.StartLine, p.Region.StartColumn, r.Message.Text})
+	}
+	return annotations
+}
+
 // runWorkflow runs the workflow's commands in a workspace. This repository is the one that the workflow checks out.
-func runWorkflow(t *testing.T, workspace string) (passed bool, annotations []annotation) {
+func runWorkflow(t *testing.T, workspace string) (passed bool, log string) {
 	t.Helper()
 	bash := tools.Look(t, "bash")
 	repository, err := filepath.Abs("..")
@@ -153,7 +190,6 @@ func runWorkflow(t *testing.T, workspace string) (passed bool, annotations []ann
 		t.Fatal(err)
 	}
 	temp := t.TempDir()
-	var matchers []matcher
 	checkouts := make(map[string]string)
 	for _, s := range readWorkflow(t).Jobs["check"].Steps {
 		if path := s.With["path"]; path != "" {
@@ -185,29 +221,14 @@ func runWorkflow(t *testing.T, workspace string) (passed bool, annotations []ann
 		}
 		run.Stdout, run.Stderr = &output, &output
 		err := run.Run()
-		for line := range strings.Lines(output.String()) {
-			line = strings.TrimSuffix(line, "\n")
-			if file, found := strings.CutPrefix(line, "::add-matcher::"); found {
-				matchers = append(matchers, readMatchers(t, filepath.Join(workspace, file))...)
-				continue
-			}
-			for _, m := range matchers {
-				if a, found := m.match(line); found {
-					annotations = append(annotations, a)
-					break
-				}
-			}
-		}
-		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 1 && len(annotations) > 0 {
-			return false, annotations
+		log += output.String()
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() == 1 && s.WorkingDirectory == "" {
+			return false, log
 		} else if err != nil {
 			t.Fatalf("%s: %v\n%s", s.Run, err, output.String())
 		}
 	}
-	if len(matchers) == 0 {
-		t.Error("no problem matcher was added")
-	}
-	return true, annotations
+	return true, log
 }
 
 // matcher is a problem matcher of GitHub's for findings of one line.
