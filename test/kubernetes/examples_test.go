@@ -38,6 +38,7 @@ func TestExamples(t *testing.T) {
 	t.Run("controllers", c.testControllers)
 	t.Run("privileged ports", c.testPrivilegedPorts)
 	t.Run("cost", c.testCost)
+	t.Run("agreement of check", c.testAgreement)
 	t.Run("warnings", c.testWarnings)
 }
 
