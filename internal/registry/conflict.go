@@ -10,9 +10,8 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-// maxWork limits how long services are compared with each other. A unit takes a few nanoseconds: the limit is well below a
-// second, and thousands of services may share a port.
-const maxWork = 1 << 27
+// maxWork limits how long services are compared with each other, to about half a second. Thousands of services may share a port.
+const maxWork = 1 << 26
 
 // conflictsOn returns the conflicts between the services of a host, as Faults.
 func (r *Registry) conflictsOn(host string) error {
@@ -26,23 +25,33 @@ func (r *Registry) conflictsOn(host string) error {
 
 // names notes services that have the name of an earlier one, if they have a host in common.
 func (r *report) names(services []*service, where string) {
-	named := make(map[string]*byHosts[*service])
+	firsts := make(map[string]int, len(services))
+	again := make(map[string]byHosts) // the services of each name that there is twice
 	work := 0
-	for _, s := range services {
-		if s.name == "" {
+	for order, s := range services {
+		first, known := firsts[s.name]
+		if !known {
+			firsts[s.name] = order
+		}
+		if !known || s.name == "" {
 			continue
 		}
-		if named[s.name] == nil {
-			named[s.name] = new(byHosts[*service])
+		if again[s.name] == nil {
+			again[s.name] = make(byHosts)
+			again[s.name].add(services[first].hosts, first)
 		}
-		for earlier := range named[s.name].near(s.hosts) {
-			if s.hosts.meet(earlier.hosts, &work) || work > maxWork {
+		for before := range again[s.name].near(s.hosts, func(int) bool { return false }) {
+			if earlier := services[before]; s.hosts.meet(earlier.hosts, &work) {
 				r.addAt(s.place, "duplicate service %s: already %s%s: want another name, or hosts that do not overlap",
 					wording.Quoted(s.name), earlier.from(s.place), where)
 				break
 			}
 		}
-		named[s.name].add(s.hosts, s)
+		if work > maxWork {
+			r.addAt(s.place, "too many services have the name %s to compare their hosts: want different names", wording.Quoted(s.name))
+			return
+		}
+		again[s.name].add(s.hosts, order)
 	}
 }
 
@@ -53,12 +62,10 @@ func (r *report) conflicts(services []*service, where string, shared func(a, b *
 	for proto := range protocols {
 		// A service with any port takes no port from those that name theirs.
 		for _, anyPort := range []bool{false, true} {
-			var claims []claim
+			claims := make([]claim, 0, len(services))
 			for order, s := range services {
-				for _, p := range s.ports {
-					if s.protos[proto] && s.anyPort == anyPort {
-						claims = append(claims, claim{p, order})
-					}
+				if s.protos[proto] && s.anyPort == anyPort {
+					claims = addClaims(claims, s.ports, order)
 				}
 			}
 			hosts := func(order int) hosts { return services[order].hosts }
@@ -104,9 +111,7 @@ func disjoint(a, b []pattern) bool {
 func (r *report) overlaps(reserved []*reservation) {
 	var claims []claim
 	for order, res := range reserved {
-		for _, p := range res.ports {
-			claims = append(claims, claim{p, order})
-		}
+		claims = addClaims(claims, res.ports, order)
 	}
 	work := 0
 	hosts := func(order int) hosts { return reserved[order].hosts }
@@ -125,8 +130,16 @@ func (r *report) overlaps(reserved []*reservation) {
 
 // claim is a range of ports that an entry of the file claims, with the place of the entry in its list.
 type claim struct {
-	portRange
+	*portRange
 	order int
+}
+
+// addClaims adds the claims of an entry.
+func addClaims(claims []claim, ports []portRange, order int) []claim {
+	for i := range ports {
+		claims = append(claims, claim{&ports[i], order})
+	}
+	return claims
 }
 
 // common returns the ports that are in both claims.
@@ -141,72 +154,72 @@ func firstConflicts(claims []claim, hosts func(order int) hosts, work *int, conf
 		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.order, b.order))
 	})
 	firsts := make(map[*claim]*claim)
-	var before byHosts[*claim] // the claims so far that reach the present port
-	for i := range claims {
-		c := &claims[i]
-		before.remove(func(b *claim) bool { return b.Last < c.First })
-		for b := range before.near(hosts(c.order)) {
-			if b.Last < c.First {
-				continue
-			}
-			if *work++; *work > maxWork {
-				return nil
-			}
-			if !conflict(c, b) {
-				continue
-			}
-			later, earlier := c, b
-			if c.order < b.order {
-				later, earlier = b, c
-			}
-			if first := firsts[later]; first == nil || earlier.order < first.order {
-				firsts[later] = earlier
-			}
+	for start, end := 0, 0; start < len(claims); start = end {
+		// The claims from start to end have ports in common. Most ports have one claim, which is not compared.
+		last := claims[start].Last
+		for end = start + 1; end < len(claims) && claims[end].First <= last; end++ {
+			last = max(last, claims[end].Last)
 		}
-		before.add(hosts(c.order), c)
+		if end == start+1 {
+			continue
+		}
+		before := make(byHosts)
+		for i := start; i < end; i++ {
+			c := &claims[i]
+			for j := range before.near(hosts(c.order), func(j int) bool { return claims[j].Last < c.First }) {
+				if *work++; *work > maxWork {
+					return nil
+				}
+				if !conflict(c, &claims[j]) {
+					continue
+				}
+				later, earlier := c, &claims[j]
+				if later.order < earlier.order {
+					later, earlier = earlier, later
+				}
+				if first := firsts[later]; first == nil || earlier.order < first.order {
+					firsts[later] = earlier
+				}
+			}
+			before.add(hosts(c.order), i)
+		}
 	}
 	return firsts
 }
 
-// byHosts are entries by their hosts. Most name theirs, so few have to be compared.
-type byHosts[T any] struct {
-	all, globs []T // globs are those that do not only name hosts
-	named      map[string][]T
-}
+// byHosts has the indexes of entries under each host that they name, so that few have to be compared. Those with globs are under anyGlob,
+// and all are under anyHost too.
+type byHosts map[string][]int
 
-// add adds an entry.
-func (b *byHosts[T]) add(h hosts, entry T) {
-	b.all = append(b.all, entry)
+// No host has these names.
+const anyGlob, anyHost = "?", "*"
+
+// add adds the index of an entry with hosts h.
+func (b byHosts) add(h hosts, index int) {
+	b[anyHost] = append(b[anyHost], index)
 	if !h.named() {
-		b.globs = append(b.globs, entry)
+		b[anyGlob] = append(b[anyGlob], index)
 		return
 	}
-	if b.named == nil {
-		b.named = make(map[string][]T)
-	}
 	for _, g := range h.include {
-		b.named[g.pattern] = append(b.named[g.pattern], entry)
+		b[g.pattern] = append(b[g.pattern], index)
 	}
 }
 
-// remove removes entries, except from named.
-func (b *byHosts[T]) remove(is func(T) bool) {
-	b.all, b.globs = slices.DeleteFunc(b.all, is), slices.DeleteFunc(b.globs, is)
-}
-
-// near returns the entries that may have a host in common with h, some of them more than once.
-func (b *byHosts[T]) near(h hosts) iter.Seq[T] {
-	lists := [][]T{b.all}
+// near returns the entries that may have a host in common with h, some of them more than once. It forgets those that are over.
+func (b byHosts) near(h hosts, over func(index int) bool) iter.Seq[int] {
+	keys := []string{anyHost}
 	if h.named() {
-		lists[0] = b.globs
+		keys[0] = anyGlob
 		for _, g := range h.include {
-			lists = append(lists, b.named[g.pattern])
+			keys = append(keys, g.pattern)
 		}
 	}
-	return func(yield func(T) bool) {
-		for _, list := range lists {
-			for _, entry := range list {
-				if !yield(entry) {
+	return func(yield func(int) bool) {
+		for _, key := range keys {
+			b[key] = slices.DeleteFunc(b[key], over)
+			for _, index := range b[key] {
+				if !yield(index) {
 					return
 				}
 			}

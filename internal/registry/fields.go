@@ -150,9 +150,8 @@ func (r *report) bind(n *yaml.Node) (allowed bind, written string) {
 	return allowed, shortened(items, ", ")
 }
 
-// holders returns the names of processes or units in which check finds nothing wrong, and the names as written.
-func (r *report) holders(n *yaml.Node, key, example string, check func(string) string, parse func(string) pattern) (names []pattern, written string) {
-	var items []string
+// holders returns the names of processes or units in which check finds nothing wrong.
+func (r *report) holders(n *yaml.Node, key, example string, check func(string) string, parse func(string) pattern) (names []pattern) {
 	for _, item := range r.items(n, key, "want text such as "+example+", or a list of them") {
 		name, ok := r.name(item, key, example)
 		if !ok {
@@ -161,17 +160,17 @@ func (r *report) holders(n *yaml.Node, key, example string, check func(string) s
 		switch problem := check(name); {
 		case problem != "":
 			r.at(item, "%s %s %s", own(key), wording.Quoted(name), problem)
-		case slices.Contains(items, name):
+		case slices.ContainsFunc(names, func(p pattern) bool { return p.text == name }):
 			r.at(item, "%s %s is already in this list: want it once", own(key), wording.Quoted(name))
 		default:
-			names, items = append(names, parse(name)), append(items, name)
+			names = append(names, parse(name))
 		}
 	}
-	return names, shortened(items, " or ")
+	return names
 }
 
 func (r *report) hosts(n *yaml.Node) (all hosts) {
-	places := make(map[glob]*yaml.Node)
+	var included []*yaml.Node
 	for _, item := range r.items(n, "hosts", `want globs on the host name: ["web-*"]`) {
 		text, ok := r.text(item, "a host", "web-*")
 		if !ok {
@@ -186,16 +185,15 @@ func (r *report) hosts(n *yaml.Node) (all hosts) {
 		if excludes {
 			all.exclude = append(all.exclude, g)
 		} else {
-			all.include = append(all.include, g)
-		}
-		places[g] = item
-	}
-	for _, g := range all.include {
-		if all.excludes(g) {
-			r.at(places[g], "glob %s is left out by another glob of this list: want one of them", wording.Quoted(places[g].Value))
+			all.include, included = append(all.include, g), append(included, item)
 		}
 	}
-	if len(all.include) == 0 && all.excludes(every[0]) {
+	for i, item := range included {
+		if all.excludes(&all.include[i]) {
+			r.at(item, "glob %s is left out by another glob of this list: want one of them", wording.Quoted(item.Value))
+		}
+	}
+	if len(all.include) == 0 && all.excludes(&every[0]) {
 		r.at(n, "hosts leaves out every host: want the hosts that are left")
 	}
 	return all

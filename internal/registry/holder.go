@@ -112,6 +112,27 @@ func (h Holder) activates() bool {
 	return h.Process == activator && strings.HasSuffix(h.Unit, ".socket")
 }
 
+// toldByHolder reports whether the service says who may hold its ports.
+func (s *service) toldByHolder() bool { return len(s.processes)+len(s.units) > 0 }
+
+// holders returns who may hold the ports, such as "process sshd or dropbear, unit ssh.service".
+func (s *service) holders() string {
+	var parts []string
+	for _, of := range []struct {
+		key   string
+		names []pattern
+	}{{"process ", s.processes}, {"unit ", s.units}} {
+		texts := make([]string, len(of.names))
+		for i, p := range of.names {
+			texts[i] = p.text
+		}
+		if len(texts) > 0 {
+			parts = append(parts, of.key+shortened(texts, " or "))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
 // declares reports whether the service declares a holder, with its process and its unit both. Unknown parts of the holder are not
 // judged.
 func (s *service) declares(h Holder) bool {

@@ -44,15 +44,15 @@ func (g glob) matches(name string) bool {
 }
 
 // differs reports whether what both match begins or ends differently.
-func (g glob) differs(o glob) bool {
+func (g *glob) differs(o *glob) bool {
 	return !strings.HasPrefix(g.head, o.head) && !strings.HasPrefix(o.head, g.head) ||
 		!strings.HasSuffix(g.tail, o.tail) && !strings.HasSuffix(o.tail, g.tail)
 }
 
 // covers reports whether the glob matches whatever the other one does, as far as that shows without solving it.
-func (g glob) covers(o glob) bool {
+func (g *glob) covers(o *glob) bool {
 	switch {
-	case g == o:
+	case *g == *o:
 		return true
 	case g.name, g.differs(o):
 		return false
@@ -62,9 +62,20 @@ func (g glob) covers(o glob) bool {
 	if o.pattern == "*" && g.pattern != "*" {
 		return false
 	}
-	const some = "\x00\x00\x00" // no ? or class matches it
-	return g.matches(strings.ReplaceAll(strings.ReplaceAll(o.pattern, "*", some), "?", "\x00")) && g.matches(strings.ReplaceAll(o.pattern, "*", ""))
+	// What the globs of o stand for is a character that only * and ? of g match.
+	const any = "\x00"
+	pattern := strings.ReplaceAll(g.pattern, "[^", "[^"+any)
+	for _, some := range []string{"", any + any + any} {
+		name := strings.NewReplacer("*", some, "?", any).Replace(class().ReplaceAllString(o.pattern, any))
+		if matched, _ := path.Match(pattern, name); !matched {
+			return false
+		}
+	}
+	return true
 }
+
+// class matches a class of characters in a glob.
+var class = wording.Regexp(`\[[^\]]+\]`)
 
 // checkGlob returns what is wrong with a glob for host names that comes after a "!" or nothing, or "" if nothing is.
 func checkGlob(not, text string) string {
@@ -98,19 +109,19 @@ func neverHost(text string) string {
 	if strings.Count(text, ".") > 1 && strings.Trim(text, "0123456789.*?") == "" {
 		return "is an address, not the name of a host"
 	}
-	class := ""
-	inClass := false
+	class := -1 // where the characters of an open class begin
 	for i, c := range text {
 		switch {
-		case c == '[' && !inClass:
-			inClass, class = true, ""
-		case c == ']' && inClass:
-			if inClass = false; rangeOfNumbers().MatchString(class) {
-				return "has [" + class + "], which is one character and not a number"
+		case c == '[' && class < 0:
+			class = i + 1
+		case c == ']' && class >= 0:
+			if numbers := text[class:i]; rangeOfNumbers().MatchString(numbers) {
+				return "has [" + numbers + "], which is one character and not a number"
 			}
-		case inClass && (c == '!' || c == '^') && class == "" && text[i-1] == '[':
-		case unicode.IsLetter(c), unicode.IsDigit(c), strings.ContainsRune("-._", c), !inClass && (c == '*' || c == '?'):
-			class += string(c)
+			class = -1
+		case (c == '!' || c == '^') && class == i && text[i-1] == '[':
+			class = i + 1
+		case unicode.IsLetter(c), unicode.IsDigit(c), strings.ContainsRune("-._", c), class < 0 && (c == '*' || c == '?'):
 		default:
 			return "has " + wording.Quoted(string(c)) + ", which no host name has"
 		}
@@ -139,9 +150,9 @@ type hosts struct{ include, exclude []glob }
 // some reports whether these are not all hosts.
 func (h hosts) some() bool { return len(h.include)+len(h.exclude) > 0 }
 
-// named reports whether they are only given by name.
+// named reports whether they are all given by name.
 func (h hosts) named() bool {
-	return len(h.include) > 0 && len(h.exclude) == 0 && !slices.ContainsFunc(h.include, func(g glob) bool { return !g.name })
+	return len(h.include) > 0 && !slices.ContainsFunc(h.include, func(g glob) bool { return !g.name })
 }
 
 // match reports whether a host, whose name is in lower case, is one of them.
@@ -162,7 +173,7 @@ func (h hosts) matchOtherForm(host string) bool {
 }
 
 // excludes reports whether no host that a glob matches is left.
-func (h hosts) excludes(g glob) bool {
+func (h hosts) excludes(g *glob) bool {
 	return slices.ContainsFunc(h.exclude, func(e glob) bool { return e.covers(g) })
 }
 
@@ -183,8 +194,10 @@ func (h hosts) meet(o hosts, work *int) bool {
 	if !h.some() && !o.some() {
 		return true
 	}
-	for _, a := range h.included() {
-		for _, b := range o.included() {
+	ours, theirs := h.included(), o.included()
+	for i := range ours {
+		for j := range theirs {
+			a, b := &ours[i], &theirs[j]
 			if *work++; a.differs(b) {
 				continue
 			}

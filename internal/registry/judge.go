@@ -3,7 +3,6 @@ package registry
 import (
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
@@ -156,7 +155,7 @@ func (t *Table) judge(l *Listener) Verdict {
 	case slices.ContainsFunc(l.Sockets, func(holders []Holder) bool { return !anyHolds(claims, holders) }):
 		verdict.Reason, verdict.Declared = ReasonProcess, declaredHolders(claims, best)
 	default:
-		verdict.HolderUnchecked = len(best.heldBy) > 0 && l.someUnknown()
+		verdict.HolderUnchecked = best.toldByHolder() && l.someUnknown()
 	}
 	return verdict
 }
@@ -200,10 +199,10 @@ func anyHolds(claims []claimed, holders []Holder) bool {
 
 // declaredHolders returns the holders that the claims declare, that of best first.
 func declaredHolders(claims []claimed, best *claimed) string {
-	all := []string{strings.Join(best.heldBy, ", ")}
+	all := []string{best.holders()}
 	for i := range claims {
 		if c := &claims[i]; c != best && c.allowed && !c.anyPort {
-			all = append(all, strings.Join(c.heldBy, ", "))
+			all = append(all, c.holders())
 		}
 	}
 	return shortened(all, ", or ")

@@ -39,16 +39,30 @@ func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!
 // keys are the keys of a mapping, in the order in which errors list them.
 type keys []string
 
-// mapping returns the values of a mapping by key, and notes unknown and duplicate keys. A value under a misspelled key is
-// returned under the right one, so that its faults are reported too.
-func (r *report) mapping(n *yaml.Node, known keys, what, want string) (fields map[string]*yaml.Node, ok bool) {
+// field is a key of a mapping, with its value.
+type field struct{ key, value *yaml.Node }
+
+type fields []field
+
+// get returns the value of a key, or nil.
+func (f fields) get(key string) *yaml.Node {
+	for i := range f {
+		if f[i].key.Value == key {
+			return f[i].value
+		}
+	}
+	return nil
+}
+
+// mapping returns the fields of a mapping, and notes unknown and duplicate keys. A value under a misspelled key is returned under the
+// right one, so that its faults are reported too.
+func (r *report) mapping(n *yaml.Node, known keys, what, want string) (found fields, ok bool) {
 	if n.Kind != yaml.MappingNode {
 		r.addAt(r.placeOf(n), "%s is %s: %s", own(what), own(kindOf(n)), own(want))
 		return nil, false
 	}
-	fields = make(map[string]*yaml.Node, len(n.Content)/2)
-	lines := make(map[string]int, len(n.Content)/2)
-	guessed := make(map[string]*yaml.Node)
+	found = make(fields, 0, len(n.Content)/2)
+	var guessed fields
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], within(n, n.Content[i+1])
 		switch {
@@ -66,19 +80,16 @@ func (r *report) mapping(n *yaml.Node, known keys, what, want string) (fields ma
 				continue
 			}
 			r.at(key, "unknown key %s: did you mean %q?", wording.Quoted(key.Value), meant)
-			guessed[meant] = value
-		case lines[key.Value] != 0:
-			r.at(key, "duplicate key %s: already on line %d: want it once", wording.Quoted(key.Value), lines[key.Value])
+			guessed = append(guessed, field{&yaml.Node{Value: meant}, value})
 		default:
-			fields[key.Value], lines[key.Value] = value, key.Line
+			if first := slices.IndexFunc(found, func(f field) bool { return f.key.Value == key.Value }); first >= 0 {
+				r.at(key, "duplicate key %s: already on line %d: want it once", wording.Quoted(key.Value), found[first].key.Line)
+				continue
+			}
+			found = append(found, field{key, value})
 		}
 	}
-	for key, value := range guessed {
-		if fields[key] == nil {
-			fields[key] = value
-		}
-	}
-	return fields, true
+	return append(found, guessed...), true
 }
 
 // elsewhere returns where a word is a key, if that is not here: "under services". A plural for a singular is a slip, no other key.

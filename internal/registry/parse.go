@@ -44,7 +44,7 @@ func (p *parser) root(n *yaml.Node) {
 		{"forbidden", `want a list of ports ("- port: 23")`, p.prohibition},
 		{"reserved", `want a list of ranges ("- team: alpha")`, p.reservation},
 	} {
-		if list := fields[section.key]; list != nil {
+		if list := fields.get(section.key); list != nil {
 			for _, item := range p.list(list, section.key, section.want) {
 				section.read(item)
 			}
@@ -59,49 +59,48 @@ func (p *parser) service(n *yaml.Node) {
 		return
 	}
 	s := &service{place: p.placeOf(n), protos: [protocols]bool{tcp: true}, bind: anywhere}
-	called := "this service"
-	if name := fields["name"]; name == nil {
+	if name := fields.get("name"); name == nil {
 		p.at(n, `service without a name: want "name: ssh"`)
 	} else if s.name, ok = p.name(name, "name", "ssh"); ok {
-		called = "service " + wording.Quoted(s.name)
 		s.place = p.placeOf(name)
 	}
-	switch port := fields["port"]; {
+	switch port := fields.get("port"); {
 	case port == nil:
+		called := "this service"
+		if s.name != "" {
+			called = "service " + wording.Quoted(s.name)
+		}
 		p.at(n, `%s has no port: want "port: 22", %s, or any`, called, portForms)
 	case port.Kind == yaml.ScalarNode && port.Value == "any":
 		s.anyPort, s.ports = true, []portRange{{ports.Range{First: 1, Last: math.MaxUint16}, p.placeOf(port)}}
-		if fields["process"] == nil && fields["unit"] == nil {
+		if fields.get("process") == nil && fields.get("unit") == nil {
 			p.at(port, "port any needs a process or a unit, by which the service is known: want one of them, or the ports")
 		}
 	default:
 		s.ports = p.ports(port, "port")
 	}
-	if purpose := fields["purpose"]; purpose != nil {
+	if purpose := fields.get("purpose"); purpose != nil {
 		s.purpose = p.prose(purpose, "purpose", `"remote administration"`)
 	}
-	if owner := fields["owner"]; owner != nil {
+	if owner := fields.get("owner"); owner != nil {
 		s.owner, _ = p.name(owner, "owner", "team mail")
 	}
-	if proto := fields["proto"]; proto != nil {
+	if proto := fields.get("proto"); proto != nil {
 		s.protos = p.protos(proto)
 	}
-	if bind := fields["bind"]; bind != nil {
+	if bind := fields.get("bind"); bind != nil {
 		s.bind, s.boundTo = p.bind(bind)
 	}
-	var written string
-	if process := fields["process"]; process != nil {
-		s.processes, written = p.holders(process, "process", "sshd", checkProcess, processPattern)
-		s.heldBy = append(s.heldBy, "process "+written)
+	if process := fields.get("process"); process != nil {
+		s.processes = p.holders(process, "process", "sshd", checkProcess, processPattern)
 	}
-	if unit := fields["unit"]; unit != nil {
-		s.units, written = p.holders(unit, "unit", "ssh.service", checkUnit, unitPattern)
-		s.heldBy = append(s.heldBy, "unit "+written)
+	if unit := fields.get("unit"); unit != nil {
+		s.units = p.holders(unit, "unit", "ssh.service", checkUnit, unitPattern)
 	}
-	if hosts := fields["hosts"]; hosts != nil {
+	if hosts := fields.get("hosts"); hosts != nil {
 		s.hosts = p.hosts(hosts)
 	}
-	s.required = p.required(fields["required"], s)
+	s.required = p.required(fields.get("required"), s)
 	p.registry.services = append(p.registry.services, s)
 }
 
@@ -112,25 +111,25 @@ func (p *parser) prohibition(n *yaml.Node) {
 		return
 	}
 	f := &prohibition{place: p.placeOf(n), protos: [protocols]bool{tcp: true, udp: true}}
-	if port := fields["port"]; port == nil {
+	if port := fields.get("port"); port == nil {
 		p.at(n, `this forbidden port has no port: want "port: 23", %s`, portForms)
 	} else {
 		f.ports = p.ports(port, "port")
 	}
-	if reason := fields["reason"]; reason == nil {
+	if reason := fields.get("reason"); reason == nil {
 		p.at(n, `this forbidden port has no reason: want "reason: telnet is not used here"`)
 	} else if f.reason = p.prose(reason, "reason", "telnet is not used here"); f.reason == "" && reason.Value == "" && reason.Tag == "!!str" {
 		p.at(reason, "reason is empty: want text such as telnet is not used here")
 	}
-	if proto := fields["proto"]; proto != nil {
+	if proto := fields.get("proto"); proto != nil {
 		f.protos = p.protos(proto)
 	}
-	if bind := fields["bind"]; bind != nil {
+	if bind := fields.get("bind"); bind != nil {
 		if f.tolerated, _ = p.bind(bind); f.tolerated.permitsAddr(netip.IPv4Unspecified()) && f.tolerated.permitsAddr(netip.IPv6Unspecified()) {
 			p.at(bind, "bind is where the port is tolerated after all, and this tolerates it everywhere: want less, such as loopback")
 		}
 	}
-	if hosts := fields["hosts"]; hosts != nil {
+	if hosts := fields.get("hosts"); hosts != nil {
 		f.hosts = p.hosts(hosts)
 	}
 	p.registry.forbidden = append(p.registry.forbidden, f)
@@ -144,23 +143,23 @@ func (p *parser) reservation(n *yaml.Node) {
 	}
 	r := &reservation{place: p.placeOf(n)}
 	called := "this reserved range"
-	if team := fields["team"]; team == nil {
+	if team := fields.get("team"); team == nil {
 		p.at(n, `reserved range without a team: want "team: alpha"`)
 	} else if r.team, ok = p.name(team, "team", "alpha"); ok {
 		called = "the reserved range of team " + wording.Quoted(r.team)
 	}
-	if ports := fields["ports"]; ports == nil {
+	if ports := fields.get("ports"); ports == nil {
 		p.at(n, `%s has no ports: want "ports: 30000-30999", a port, or a list of them`, called)
 	} else {
 		r.ports = p.ports(ports, "ports")
 	}
-	if namespaces := fields["namespaces"]; namespaces != nil {
+	if namespaces := fields.get("namespaces"); namespaces != nil {
 		r.namespaces = p.namespaces(namespaces)
 	}
-	if hosts := fields["hosts"]; hosts != nil {
+	if hosts := fields.get("hosts"); hosts != nil {
 		r.hosts = p.hosts(hosts)
 	}
-	if users := fields["users"]; users != nil {
+	if users := fields.get("users"); users != nil {
 		r.users = p.users(users)
 	}
 	p.registry.reserved = append(p.registry.reserved, r)

@@ -71,7 +71,6 @@ type service struct {
 	boundTo              string    // bind as written
 	processes            []pattern // empty for any
 	units                []pattern // empty for any
-	heldBy               []string  // process and unit as written
 	required             requirement
 	hosts                hosts
 }

@@ -48,7 +48,7 @@ type portEntry struct {
 
 // byHolder reports whether only the holder of a listener shows that the service declares it: ports that the service chooses itself,
 // or a range, which would be a free pass for every program otherwise.
-func (p portEntry) byHolder() bool { return p.First != p.Last && len(p.heldBy) > 0 }
+func (p portEntry) byHolder() bool { return p.First != p.Last && p.toldByHolder() }
 
 // rowOf returns the row of a port that is required.
 func (p portEntry) rowOf(port uint16) int {

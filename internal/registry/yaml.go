@@ -72,6 +72,10 @@ func decode(data []byte) (first, second *yaml.Node, err error) {
 // the parser does not know.
 func (r *report) isText(data []byte) bool {
 	for i := 0; i < len(data); {
+		if c := data[i]; c >= ' ' && c < 0x7f {
+			i++
+			continue
+		}
 		c, size := utf8.DecodeRune(data[i:])
 		problem := ""
 		switch {
