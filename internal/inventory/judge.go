@@ -81,7 +81,7 @@ func (i *Inventory) WatchRegistry(ctx context.Context) {
 		}
 		var bad error
 		panics.report(subjects[CollectorRegistry], guard.Do(func() error { bad = i.judge.watcher.Check(); return nil }))
-		if bad != nil {
+		if bad != nil && !errors.Is(bad, registry.ErrNoAnswer) { // which the next snapshot logs
 			LogEach(i.judge.logger, BadRegistry, bad)
 		}
 	}
@@ -100,6 +100,9 @@ func (j *judge) judge(input uint64, l *listing, main *namespace) (version uint64
 			l.forgetVerdicts()
 			j.tables++ // to judge and to cut again
 		}
+	}
+	if read.Err == nil {
+		read.Err = j.watcher.Unanswered()
 	}
 	good, at := j.watcher.LastReload()
 	compliance := &Compliance{Declared: j.declared, Services: j.services, Reserved: j.reserved, Reloaded: good, ReloadedAt: at}

@@ -101,7 +101,7 @@ func TestWhatIsKnownByItsHolderNeedsAKnownHolder(t *testing.T) {
 		{"port: any, process: rpc.statd", tcp, "unregistered?"},
 		{"port: any, process: rpc.statd", byUnit(tcp, "rpc-statd.service"), "unregistered?"},
 		{"port: any, unit: rpc-statd.service", byUnit(tcp, "rpc-statd.service"), "s?"},
-		{"port: any, unit: rpc-statd.service", byUnit(tcp, "evil.service"), "unregistered?"},
+		{"port: any, unit: rpc-statd.service", byUnit(tcp, "evil.service"), "unregistered"},
 		{"port: any, unit: rpc-statd.service", heldBy(tcp, Holder{Process: "rpc.statd"}), "unregistered"},
 		{"port: any, process: rpc.statd, unit: rpc-statd.service", heldBy(tcp, Holder{Process: "rpc.statd", Unit: "x.service"}), "unregistered"},
 		{"port: any, process: rpc.statd, unit: rpc-statd.service", byUnit(tcp, "rpc-statd.service"), "s?"},
@@ -219,6 +219,46 @@ func TestOnePortOrOneHostMustListen(t *testing.T) {
 	want := []ServiceInfo{{Name: "app", Owner: "team app"}, {Name: "dns"}, {Name: "vip", OneHost: true}}
 	if diff := cmp.Diff(want, table.Services()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// While its holder is not known, a range that is told apart by it is neither up nor down, unless the socket is another unit's.
+func TestARangeIsUndecidedWhileItsHolderIsNotKnown(t *testing.T) {
+	table := parse(t, "services:", "  - {name: app, port: 8080-8081, process: java, unit: app.service, required: one-port}").For("")
+	unknown, other := on("tcp", "0.0.0.0:8080"), on("tcp", "0.0.0.0:8081")
+	other.Sockets, other.Creators = [][]Holder{nil}, []string{"evil.service"}
+	held := heldBy(on("tcp", "0.0.0.0:8081"), Holder{Process: "java", Unit: "app.service"})
+	for _, test := range []struct {
+		listeners     []Listener
+		up, undecided bool
+	}{
+		{[]Listener{unknown}, false, true},
+		{[]Listener{other}, false, false},
+		{[]Listener{unknown, held}, true, false},
+		{[]Listener{held, unknown}, true, false},
+	} {
+		if got := table.Up(test.listeners, false)[0]; got.Up != test.up || got.Undecided != test.undecided {
+			t.Errorf("%+v: got %+v", test.listeners, got)
+		}
+	}
+}
+
+func TestTheUnitThatCreatedASocketTellsServicesApart(t *testing.T) {
+	table := parse(t, "services:", "  - {name: nginx, port: 80, unit: nginx.service}", "  - {name: apache, port: 80, unit: apache2.service}").For("")
+	for _, test := range []struct {
+		creator, service  string
+		nginxUp, apacheUp bool
+	}{
+		{"apache2.service", "apache", false, true},
+		{"nginx.service", "nginx", true, false},
+		{"other.service", "nginx", true, true}, // only exact holders violate
+	} {
+		l := on("tcp", "0.0.0.0:80")
+		l.Sockets, l.Creators = [][]Holder{nil}, []string{test.creator}
+		got, up := table.Judge(l), table.Up([]Listener{l}, false)
+		if got.Service != test.service || got.Reason != "" || up[0].Up != test.nginxUp || up[1].Up != test.apacheUp {
+			t.Errorf("%s: got %+v, up: %t, %t", test.creator, got, up[0].Up, up[1].Up)
+		}
 	}
 }
 

@@ -57,7 +57,7 @@ func TestAFileSystemThatHangsFailsAReload(t *testing.T) {
 			if err := w.Reload(); err == nil || err.Error() != want {
 				t.Errorf("%s: got %v, want %s", which, err, want)
 			}
-			if ok, _ := w.LastReload(); ok || current(w) != "a" {
+			if ok, _ := w.LastReload(); ok || w.Unanswered() == nil || current(w) != "a" {
 				t.Errorf("%s: success %t and service %s, want the last good registry", which, ok, current(w))
 			}
 		}

@@ -110,7 +110,7 @@ type claimed struct {
 	portEntry
 	// sure is set if the bind allows the listener for certain, and allowed if it may.
 	sure, allowed bool
-	// holds is set if the service declares a known holder, or none is known.
+	// holds is set if the service declares a holder, as far as they are known.
 	holds bool
 }
 
@@ -119,15 +119,15 @@ type claimed struct {
 func (t *Table) judge(l *Listener) Verdict {
 	var buffer [8]claimed
 	claims := buffer[:0]
-	unchecked := false // the verdict depends on the interface
-	unattributed := "" // the service that would declare it, if its holder was known
+	unchecked := false        // the verdict depends on the interface
+	var unattributed []string // the services that may declare it, whose holder is not known
 	for at := range t.claims(protoOf(l.Proto), l.Addr.Port()) {
 		c := claimed{portEntry: at, sure: at.bind.permits(l)}
 		c.allowed = c.sure || at.bind.mayPermit(l)
-		c.holds = !slices.ContainsFunc(l.Sockets, known) || slices.ContainsFunc(l.Sockets, func(holders []Holder) bool { return known(holders) && at.holds(holders) })
+		c.holds = at.mayHoldSome(l)
 		if at.byHolder() && !at.knownToHold(l) {
-			if unattributed == "" && c.allowed && l.someUnknown() {
-				unattributed = at.name
+			if c.allowed && at.mayHold(l) {
+				unattributed = append(unattributed, at.name)
 			}
 			if at.anyPort || l.Client || !c.allowed || !slices.ContainsFunc(l.Sockets, known) {
 				continue
@@ -160,24 +160,23 @@ func (t *Table) judge(l *Listener) Verdict {
 	return verdict
 }
 
-// undeclared returns the verdict on a listener that no service declares. unattributed is the service that would, if its holder was
-// known.
-func (t *Table) undeclared(l *Listener, unattributed string) Verdict {
+// undeclared returns the verdict on a listener that no service declares. Each service of unattributed does if it is the holder.
+func (t *Table) undeclared(l *Listener, unattributed []string) Verdict {
 	port := l.Addr.Port()
 	reserved, isReserved := firstRange(t.reserved, func(r Range) bool { return r.Contains(port) })
 	switch {
 	case l.Own:
 		return Verdict{Service: wording.Program}
-	case unattributed != "" && l.HoldersUnread:
+	case len(unattributed) > 0 && l.HoldersUnread:
 		return Verdict{Undecided: true}
 	}
 	verdict := Verdict{Reason: ReasonUnregistered}
 	if isReserved {
 		verdict = Verdict{Reason: ReasonReserved, Service: reserved.Team}
 	}
-	if unattributed != "" {
+	if len(unattributed) > 0 {
 		verdict.HolderUnchecked = true
-		verdict.Declared = unattributed + " does if it is the holder, which is not known"
+		verdict.Declared = shortened(unattributed, " or ") + " does if it is the holder, which is not known"
 	}
 	return verdict
 }
@@ -230,6 +229,25 @@ func (s *service) knownToHold(l *Listener) bool {
 		})
 }
 
+// mayHoldSome reports whether the service declares a holder. If none is known, it reports whether that is possible.
+func (s *service) mayHoldSome(l *Listener) bool {
+	if slices.ContainsFunc(l.Sockets, known) {
+		return slices.ContainsFunc(l.Sockets, func(holders []Holder) bool { return known(holders) && s.holds(holders) })
+	}
+	return s.mayHold(l) || s.knownToHold(l)
+}
+
+// mayHold reports whether the service may declare the holder of a socket, which is not known.
+func (s *service) mayHold(l *Listener) bool {
+	unknown := 0
+	for _, holders := range l.Sockets {
+		if !known(holders) {
+			unknown++
+		}
+	}
+	return len(l.Sockets) == 0 || unknown > 0 && (len(s.units) == 0 || unknown > len(l.Creators))
+}
+
 // ServiceState is whether a required service listens on a port.
 type ServiceState struct {
 	*Service
@@ -237,7 +255,7 @@ type ServiceState struct {
 	// Assumed is set if Up depends on whether a listener on :: takes IPv4, which is not known. It is then taken from
 	// net.ipv6.bindv6only.
 	Assumed bool
-	// Undecided is set if Up depends on holders that could not be read this time. It is then false.
+	// Undecided is set if Up depends on holders that are not known. It is then false.
 	Undecided bool
 }
 
@@ -251,6 +269,10 @@ func (t *Table) Up(listeners []Listener, bindV6Only bool) []ServiceState {
 	}
 	for i := range listeners {
 		l := &listeners[i]
+		held := false // by what some service declares
+		for at := range t.claims(protoOf(l.Proto), l.Addr.Port()) {
+			held = held || at.mayHoldSome(l)
+		}
 		for at := range t.claims(protoOf(l.Proto), l.Addr.Port()) {
 			if at.required == optional {
 				continue
@@ -258,7 +280,8 @@ func (t *Table) Up(listeners []Listener, bindV6Only bool) []ServiceState {
 			state := &states[at.rowOf(l.Addr.Port())]
 			switch {
 			case at.byHolder() && !at.knownToHold(l):
-				state.Undecided = state.Undecided || l.HoldersUnread && !state.Up
+				state.Undecided = state.Undecided || !state.Up && at.mayHold(l)
+			case held && !at.mayHoldSome(l): // but by another one
 			case len(l.Sockets) == 0 || slices.ContainsFunc(l.Sockets, at.holdsOrUnknown):
 				state.add(&at.bind, l, bindV6Only)
 			}

@@ -201,7 +201,7 @@ func (r *report) name(n *yaml.Node, key, example string) (string, bool) {
 	return text, true
 }
 
-// prose returns text that may be empty and have several lines.
+// prose returns text that may be empty and have several lines, as one line.
 func (r *report) prose(n *yaml.Node, key, example string) string {
 	text, _ := r.text(n, key, example)
 	for _, c := range text {
@@ -210,7 +210,7 @@ func (r *report) prose(n *yaml.Node, key, example string) string {
 			return ""
 		}
 	}
-	return strings.TrimSpace(text) // a block of text ends with a newline
+	return strings.Join(strings.Fields(text), " ")
 }
 
 func (r *report) boolean(n *yaml.Node, key, want string) bool {

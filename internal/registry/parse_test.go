@@ -20,7 +20,7 @@ func TestUnusualFormsAreRead(t *testing.T) {
 		"    name: a name of \"words\"",
 		"    port: 30000 - 30010",
 	)
-	want := Verdict{Service: `a name of "words"`, Purpose: "More than\na line: 日本"}
+	want := Verdict{Service: `a name of "words"`, Purpose: "More than a line: 日本"}
 	if got := r.For("").Judge(on("tcp", "0.0.0.0:30005")); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

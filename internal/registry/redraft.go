@@ -2,7 +2,6 @@ package registry
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,6 +24,7 @@ type Present struct {
 const (
 	goneMark     = "# Gone on "
 	violatedMark = "# Violated on "
+	unknownMark  = "# Unknown on "
 	newMark      = "# New on "
 	// IncompleteMark begins the lines that say what a draft lacks.
 	IncompleteMark = "# Incomplete"
@@ -70,17 +70,21 @@ func (d *redraft) compare() {
 	var found []Candidate
 	for _, c := range d.now.Candidates {
 		verdict := c.Verdict
-		at := fmt.Sprintf("%s: %s %s ", d.host, c.Proto, c.Addr)
+		at := fmt.Sprintf("%s: %s %s", d.host, c.Proto, c.Addr)
+		why := wording.Violation(verdict.Reason, verdict.Service, verdict.Declared)
 		switch verdict.Reason {
 		case "":
 		case ReasonUnregistered, ReasonReserved:
+			if verdict.HolderUnchecked { // and a service that there is already may be the holder
+				d.others = append(d.others, unknownMark+at+": "+why)
+				continue
+			}
 			found = append(found, c)
 		case ReasonForbidden:
-			d.others = append(d.others, violatedMark+at+"is forbidden: "+oneLine(verdict.Declared))
+			d.others = append(d.others, violatedMark+at+": "+why)
 		default:
 			violated[verdict.Service] = true
-			mark := violatedMark + at + oneLine(wording.Violation(verdict.Reason, verdict.Service, verdict.Declared))
-			d.marks[verdict.Service] = append(d.marks[verdict.Service], mark)
+			d.marks[verdict.Service] = append(d.marks[verdict.Service], violatedMark+at+" "+why)
 		}
 	}
 	gone := make(map[string][]string)
@@ -94,8 +98,6 @@ func (d *redraft) compare() {
 	}
 	d.added = draftsOf(found)
 }
-
-func oneLine(text string) string { return strings.Join(strings.Fields(wording.Printable(text)), " ") }
 
 // newServices returns the services to be added. Each key is indented by two more than indent.
 func (d *redraft) newServices(indent string) string {
@@ -144,8 +146,6 @@ func (d *redraft) apart() []byte {
 	return append(out.Bytes(), "services:\n"+d.newServices("  ")...)
 }
 
-var errNoList = errors.New("services is an alias, to which nothing can be added: want the list itself")
-
 // within returns the text of the file with marks and additions.
 func (d *redraft) within(source Source) ([]byte, error) {
 	text, eol := d.withoutMarks(string(source.Data)), "\n"
@@ -181,13 +181,13 @@ func (d *redraft) within(source Source) ([]byte, error) {
 		before[end] += "services:\n" + d.newServices("  ")
 	case services == nil:
 	case services.Kind != yaml.SequenceNode && len(d.added)+len(d.marks) > 0:
-		return nil, errNoList
+		return nil, Faults{{source.Name, services.Line, services.Column, "services is an alias, to which nothing can be added: want the list itself", ""}}
 	default:
 		d.placeMarks(written, services, lines, before)
 		if next > 0 {
 			// Comments above the next section belong to that.
 			end = next - 1
-			for strings.HasPrefix(lines[end-1], "#") || strings.TrimSpace(lines[end-1]) == "" {
+			for end > 0 && (strings.HasPrefix(lines[end-1], "#") || strings.TrimSpace(lines[end-1]) == "") {
 				end--
 			}
 		}
@@ -207,7 +207,7 @@ func (d *redraft) within(source Source) ([]byte, error) {
 func (d *redraft) withoutMarks(text string) string {
 	var kept strings.Builder
 	for line := range strings.Lines(text) {
-		if !slices.ContainsFunc([]string{goneMark + d.host, violatedMark + d.host, newMark + d.host, IncompleteMark}, func(mark string) bool {
+		if !slices.ContainsFunc([]string{goneMark + d.host, violatedMark + d.host, unknownMark + d.host, newMark + d.host, IncompleteMark}, func(mark string) bool {
 			return strings.HasPrefix(strings.TrimLeft(line, " "), mark+": ")
 		}) {
 			kept.WriteString(line)

@@ -105,7 +105,7 @@ forbidden:
     port: 81
     process: postgres
 forbidden: [{port: 23, reason: no telnet}]
-# Violated on web-1: udp 0.0.0.0:23 is forbidden: no telnet
+# Violated on web-1: udp 0.0.0.0:23: the port is forbidden (no telnet)
 `,
 			[]Listener{heldBy(on("tcp", "0.0.0.0:80"), nginx), heldBy(on("tcp", "0.0.0.0:81"), nginx), on("udp", "0.0.0.0:23")},
 		},
@@ -149,6 +149,17 @@ reserved: [{team: a, ports: 1-9}]
 		{
 			"lines that end as on Windows, and an alias", "x-h: &h [web-*]\r\nservices:\r\n  - {name: ssh, port: 22, hosts: *h}\r\n  - {name: ssh, port: 22, hosts: other}\r\n",
 			"x-h: &h [web-*]\r\nservices:\r\n  # Gone on web-1: nothing listens on tcp 22\r\n  - {name: ssh, port: 22, hosts: *h}\r\n  - {name: ssh, port: 22, hosts: other}\r\n", nil,
+		},
+		{
+			"in brackets on one line, of which nothing is new", "{services: [{name: a, port: 22}], reserved: [{team: x, ports: 30000}]}\n",
+			"{services: [{name: a, port: 22}], reserved: [{team: x, ports: 30000}]}\n",
+			[]Listener{on("tcp", "0.0.0.0:22")},
+		},
+		{
+			"what may belong to a service that there is", "services:\n  - {name: osd, port: 6800-7300, process: ceph-osd}\n",
+			"services:\n  - {name: osd, port: 6800-7300, process: ceph-osd}\n" +
+				"# Unknown on web-1: tcp 0.0.0.0:6999: no service declares the port (osd does if it is the holder, which is not known)\n",
+			[]Listener{on("tcp", "0.0.0.0:6999")},
 		},
 		{
 			"one of two hosts", "services:\n  - {name: vip, port: 80, required: one-host, hosts: [web-1, web-2]}\n",

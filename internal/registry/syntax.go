@@ -19,6 +19,9 @@ import (
 // maxSecondLook limits the memory of the second look, which is more than that of the first.
 const maxSecondLook = 1 << 20
 
+// gitConflict matches where Git has left a conflict of two versions.
+var gitConflict = wording.Regexp(`(?m)^<<<<<<< `)
+
 var lineOf = wording.Regexp(`^yaml: (?:line (\d+): )?`)
 
 // SyntaxFault returns why data is not YAML, and where. err is the parser's error.
@@ -32,6 +35,11 @@ func SyntaxFault(data []byte, err error) Fault {
 
 // notYAML notes why data is not YAML. err is the parser's error.
 func (r *report) notYAML(data []byte, err error) {
+	if at := gitConflict().FindIndex(data); at != nil {
+		line, column := placeAfter(data[:at[0]])
+		r.add(line, column, "a conflict that Git has marked: want it resolved")
+		return
+	}
 	line := 0
 	if m := lineOf().FindStringSubmatch(err.Error()); m != nil {
 		line, _ = strconv.Atoi(m[1])
@@ -61,6 +69,10 @@ func (r *report) notYAML(data []byte, err error) {
 	switch {
 	case found == "\t":
 		r.add(at.Line, at.Column, "a tab: want spaces")
+	case strings.HasPrefix(message, "unknown anchor"):
+		r.add(at.Line, at.Column, "an alias of nothing: want its anchor above it, such as &defaults, or quotes if it is a glob")
+	case found == "%":
+		r.add(at.Line, at.Column, "a directive of YAML: want the file without it")
 	case found == `\`:
 		r.add(at.Line, at.Column, `unknown escape in double quotes: want \\, or single quotes`)
 	case opened == "[" || opened == "{":

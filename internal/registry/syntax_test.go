@@ -67,7 +67,13 @@ func TestAFileThatIsNotYAMLHasTheFirstMistakeWithItsPlace(t *testing.T) {
 		{"a mistake in a large file", "services:\n" + strings.Repeat("# x\n", 1<<18) + "  - @a\n", []string{
 			"262146:1: is not YAML: found character that cannot start any token" + around,
 		}},
-		{"another version of YAML", "%YAML 3.0\n---\nservices:\n", []string{`1:1: a value begins with "%"` + quote}},
+		{"another version of YAML", "%YAML 3.0\n---\nservices:\n", []string{"1:1: a directive of YAML: want the file without it"}},
+		{"an alias without its anchor", "services:\n  - <<: *nope\n    name: a\n", []string{
+			"2:9: an alias of nothing: want its anchor above it, such as &defaults, or quotes if it is a glob",
+		}},
+		{"a conflict of versions", "services:\n  - {name: a, port: 1}\n<<<<<<< HEAD\n  - {name: b, port: 2}\n=======\n>>>>>>> team\n", []string{
+			"3:1: a conflict that Git has marked: want it resolved",
+		}},
 		{"deep nesting", strings.Repeat("[", 20000), []string{`1:10001: unexpected "["` + indent}},
 		{"no UTF-8", "services:\n  - name: caf\xe9\n", []string{"2:14: byte 0xe9 is not UTF-8: want a text file in UTF-8"}},
 		{"control character", "services:\r\n  - name: é\x1b[1m\n", []string{"2:12: U+001B is a control character: want printable text"}},

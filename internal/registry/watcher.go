@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,9 @@ import (
 
 // reloadTime is how long the files may take. One on a network may never answer.
 const reloadTime = 10 * time.Second
+
+// ErrNoAnswer is the error of files that cannot be read in time.
+var ErrNoAnswer = errors.New("no answer")
 
 // Watcher holds the registry of files that may change. It compares their content, because notifications of the kernel would miss
 // network file systems and swapped links. Goroutines may share it.
@@ -67,6 +71,14 @@ func (w *Watcher) LastReload() (ok bool, success time.Time) {
 	return last.err == nil, last.success
 }
 
+// Unanswered returns an ErrNoAnswer if the files were to be loaded last and did not answer, or nil.
+func (w *Watcher) Unanswered() error {
+	if err := w.state.Load().err; errors.Is(err, ErrNoAnswer) {
+		return err
+	}
+	return nil
+}
+
 // Reload loads the files. If one of them is bad, the registry stays. If the content is unchanged, the registry stays too, and that is
 // a success. It fails if the files cannot be read within 10 s.
 func (w *Watcher) Reload() error {
@@ -95,7 +107,7 @@ func (w *Watcher) Check() error {
 func (w *Watcher) read() content {
 	timeout := time.NewTimer(w.reloadTime)
 	defer timeout.Stop()
-	noAnswer := content{err: fmt.Errorf("read the registry: %s: no answer within %s: want a file system that answers", strings.Join(w.paths, ", "), w.reloadTime)}
+	noAnswer := content{err: fmt.Errorf("read the registry: %s: %w within %s: want a file system that answers", strings.Join(w.paths, ", "), ErrNoAnswer, w.reloadTime)}
 	select {
 	case w.reading <- struct{}{}:
 	case <-timeout.C:
