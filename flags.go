@@ -44,7 +44,6 @@ type config struct {
 	auditFormat string
 
 	check      command.CheckOptions
-	checkFiles []string
 
 	logLevel, logFormat                    string
 	logLevelSet, logFormatSet, maxPortsSet bool // by the user
@@ -92,7 +91,7 @@ func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
 		return nil, false, nameFlag(app, args, err)
 	}
 	if slices.Contains(args, command.Stdin) {
-		for _, paths := range [][]string{c.checkFiles, c.check.Manifests} {
+		for _, paths := range [][]string{c.check.Registry, c.check.Manifests} {
 			for i, path := range paths {
 				paths[i] = cmp.Or(path, command.Stdin) // of which kingpin makes an empty word
 			}
@@ -180,7 +179,7 @@ func addCommands(app *kingpin.Application, c *config) {
 	check.Flag("service-ports", "Check the port of each Service by reserved ranges as well, not only its nodePort.").
 		BoolVar(&c.check.Manifest.ServicePorts)
 	formatFlag(check, &c.check.Format)
-	check.Arg("FILE", "Registry (ports.yml) to check, or a directory of such files, or - for stdin. Repeatable; each is a registry of its own.").StringsVar(&c.checkFiles)
+	check.Arg("FILE", "Registry (ports.yml) to check, or a directory of such files, or - for stdin. Several make one registry.").StringsVar(&c.check.Registry)
 }
 
 // formatFlag declares the flag --format of check or audit.

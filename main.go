@@ -82,14 +82,12 @@ func runCommand(c *config, stdout, stderr io.Writer) int {
 	case auditCommand:
 		return command.Audit(options, c.auditFormat, streams)
 	default:
-		o := &c.check
-		for _, file := range c.checkFiles {
-			o.Registries = append(o.Registries, []string{file})
+		for _, file := range options.RegistryFiles {
+			if !slices.Contains(c.check.Registry, file) {
+				c.check.Registry = append(c.check.Registry, file)
+			}
 		}
-		if files := options.RegistryFiles; len(files) > 1 || len(files) == 1 && !slices.Contains(c.checkFiles, files[0]) {
-			o.Registries = append(o.Registries, files)
-		}
-		return command.Check(*o, streams)
+		return command.Check(c.check, streams)
 	}
 }
 

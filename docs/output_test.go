@@ -69,10 +69,10 @@ reserved:
     ports: 31000-31999
     namespaces: [team-beta]
 `,
-	"draft.yml": `---
+	"team.yml": `---
 services:
-  - name: shop
-    port: 65536
+  - name: orders
+    port: 5432
   - name: cache
     prot: udp
     port: 11211
@@ -185,7 +185,7 @@ func TestTheReadmeDocumentsEveryFieldOfTheJSON(t *testing.T) {
 	for command, runs := range map[string][][]string{
 		"list":  {host, {"without UDP"}}, // so that each object is there once
 		"audit": {host},
-		"check": {{"ports.yml", "draft.yml", "--manifests=deploy"}, {"--manifests=chart"}},
+		"check": {{"ports.yml", "--manifests=deploy"}, {"team.yml", "--manifests=chart"}},
 	} {
 		_, section, _ := strings.Cut(read(t, "README.md"), "### The JSON of "+command+"\n")
 		section, _, _ = strings.Cut(section, "\n#")

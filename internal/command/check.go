@@ -21,8 +21,8 @@ const Stdin = registry.Stdin
 
 // CheckOptions say what to check.
 type CheckOptions struct {
-	// Registries are the files of each registry.
-	Registries [][]string
+	// Registry are the files and directories that make one registry, as the exporter loads them.
+	Registry []string
 	// Manifests are files and directories, or Stdin. Each directory is a cluster of its own. Files and standard input are
 	// one together, with the directory if there is only one.
 	Manifests []string
@@ -40,10 +40,10 @@ func Check(o CheckOptions, s Streams) int {
 }
 
 func check(o CheckOptions, r *report, stderr io.Writer) error {
-	if len(o.Registries) == 0 && len(o.Manifests) == 0 {
+	if len(o.Registry) == 0 && len(o.Manifests) == 0 {
 		return errors.New("check needs a registry or manifests: `" + wording.Program + " check ports.yml`, `" + wording.Program + " check --manifests=DIR`")
 	}
-	if slices.Contains(o.Manifests, manifest.Stdin) && slices.ContainsFunc(o.Registries, func(files []string) bool { return slices.Contains(files, manifest.Stdin) }) {
+	if slices.Contains(o.Manifests, Stdin) && slices.Contains(o.Registry, Stdin) {
 		return errors.New("standard input is either a registry or manifests: want a file for one of them")
 	}
 	for _, pattern := range o.Manifest.Exclude {
@@ -51,10 +51,9 @@ func check(o CheckOptions, r *report, stderr io.Writer) error {
 			return fmt.Errorf("--exclude %s is no pattern: want names with * and ?, such as charts or **/test-*.yaml", wording.Quoted(pattern))
 		}
 	}
-	var good []*registry.Registry
 	var errs []error
-	for _, files := range o.Registries {
-		loaded, err := registry.Load(files...)
+	if len(o.Registry) > 0 {
+		loaded, err := registry.Load(o.Registry...)
 		faults := registry.Faults(nil)
 		switch {
 		case errors.As(err, &faults):
@@ -65,14 +64,14 @@ func check(o CheckOptions, r *report, stderr io.Writer) error {
 		case err != nil:
 			errs = append(errs, err)
 		default:
-			good = append(good, loaded)
+			o.Manifest.Registry = loaded
 			services, ranges := loaded.ServiceCount(), len(loaded.Ranges())
-			r.registries = append(r.registries, jsonChecked{files, services, ranges})
-			fmt.Fprintf(&r.text, "%s: %s, %s\n", wording.Path(strings.Join(files, ", ")), wording.Count(services, "service"), wording.Count(ranges, "reserved range"))
+			r.registry = &jsonCheckedRegistry{o.Registry, services, ranges}
+			fmt.Fprintf(&r.text, "%s: %s, %s\n", wording.Path(strings.Join(o.Registry, ", ")), wording.Count(services, "service"), wording.Count(ranges, "reserved range"))
 		}
 	}
 	if len(o.Manifests) > 0 {
-		errs = append(errs, checkManifests(o, good, r, stderr))
+		errs = append(errs, checkManifests(o, r, stderr))
 	}
 	return errors.Join(errs...)
 }
@@ -96,12 +95,8 @@ func clusters(paths []string) (clusters [][]string) {
 	return append(clusters, loose)
 }
 
-// checkManifests checks manifests against each registry. A finding counts only once, even if several registries lead to it.
-func checkManifests(o CheckOptions, registries []*registry.Registry, r *report, stderr io.Writer) error {
-	if len(registries) == 0 {
-		registries = append(registries, nil) // duplicate ports are faults without a registry too
-	}
-	known := make(map[manifest.Finding]bool)
+// checkManifests checks manifests. Without a registry, ports that two objects take are faults too.
+func checkManifests(o CheckOptions, r *report, stderr io.Writer) error {
 	var stdin []byte
 	if slices.Contains(o.Manifests, Stdin) {
 		var err error
@@ -113,27 +108,17 @@ func checkManifests(o CheckOptions, registries []*registry.Registry, r *report, 
 	sum := manifest.Report{NotChecked: make(map[string]int)}
 	unread := 0
 	for _, paths := range clusters(o.Manifests) {
-		for i, against := range registries {
-			options := o.Manifest
-			options.Registry = against
-			report, err := manifest.Check(options, paths, bytes.NewReader(stdin))
-			for _, f := range slices.Concat(report.Findings, report.Unread) {
-				if !known[f] {
-					known[f] = true
-					r.find(findingOf(f.Fault, f.Rule), f.Error())
-				}
-			}
-			if i > 0 {
-				continue // the rest is the same for each registry
-			}
-			errs = append(errs, err)
-			unread += len(report.Unread)
-			r.skipped = append(r.skipped, report.Skipped...)
-			sum.Files, sum.Workloads, sum.Services = sum.Files+report.Files, sum.Workloads+report.Workloads, sum.Services+report.Services
-			sum.Namespaces += report.Namespaces
-			for kind, n := range report.NotChecked {
-				sum.NotChecked[kind] += n
-			}
+		report, err := manifest.Check(o.Manifest, paths, bytes.NewReader(stdin))
+		errs = append(errs, err)
+		for _, f := range slices.Concat(report.Findings, report.Unread) {
+			r.find(findingOf(f.Fault, f.Rule), f.Error())
+		}
+		unread += len(report.Unread)
+		r.skipped = append(r.skipped, report.Skipped...)
+		sum.Files, sum.Workloads, sum.Services = sum.Files+report.Files, sum.Workloads+report.Workloads, sum.Services+report.Services
+		sum.Namespaces += report.Namespaces
+		for kind, n := range report.NotChecked {
+			sum.NotChecked[kind] += n
 		}
 	}
 	// Templates come last: there may be many of them, and the last line counts them.

@@ -101,12 +101,12 @@ func TestCheckWritesJSON(t *testing.T) {
 	}{
 		{"good.yml --manifests=charts", ExitOK, jsonCheck{
 			Version: 1, Complete: true, Findings: []jsonFinding{}, Errors: []string{},
-			Registries: []jsonChecked{{[]string{"good.yml"}, 1, 1}},
+			Registry:   &jsonCheckedRegistry{[]string{"good.yml"}, 1, 1},
 			Manifests:  &jsonCoverage{4, 1, 2, map[string]int{"ClusterPolicy": 2, "HelmRelease": 3, "template": 1}},
 			NotChecked: []jsonNotChecked{{"charts/t.yaml", 1, "is a template, not YAML: want what it renders to, as helm template prints it"}},
 		}},
 		{"--manifests=broken", ExitTrouble, jsonCheck{
-			Version: 1, Registries: []jsonChecked{}, NotChecked: []jsonNotChecked{},
+			Version: 1, NotChecked: []jsonNotChecked{},
 			Findings: []jsonFinding{
 				{"duplicate-port", "broken/b.yaml", 8, 21, "hostPort 31000/TCP of Pod default/b is already taken by Pod default/0 at broken/0.yaml:8: want another port"},
 				{"not-checked", "broken/a.yaml", 9, 1, "is not YAML: a tab: want spaces"},
@@ -115,7 +115,7 @@ func TestCheckWritesJSON(t *testing.T) {
 			Errors:    []string{"the answer is not whole: 1 part could not be checked, see above"},
 		}},
 		{"bad.yml", ExitFound, jsonCheck{
-			Version: 1, Complete: true, Registries: []jsonChecked{}, NotChecked: []jsonNotChecked{}, Errors: []string{},
+			Version: 1, Complete: true, NotChecked: []jsonNotChecked{}, Errors: []string{},
 			Findings: []jsonFinding{
 				{"registry", "bad.yml", 3, 11, "port 0: want a number from 1 to 65535"},
 				{"registry", "bad.yml", 4, 11, `bind "nowhere"`},

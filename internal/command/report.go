@@ -31,9 +31,9 @@ type report struct {
 	skipped []manifest.Skipped
 	// unknown is what could not be found out, a clause each.
 	unknown []string
-	// registries and checked are of check.
-	registries []jsonChecked
-	checked    *jsonCoverage
+	// registry and checked are of check.
+	registry *jsonCheckedRegistry
+	checked  *jsonCoverage
 	// about is of audit.
 	about *jsonAudit
 }

@@ -2,13 +2,13 @@ package command
 
 // jsonCheck is the output of check --format=json. As in that of list, every field is always there.
 type jsonCheck struct {
-	Version    int              `json:"version"`
-	Complete   bool             `json:"complete"`
-	Findings   []jsonFinding    `json:"findings"`
-	Registries []jsonChecked    `json:"registries"`
-	Manifests  *jsonCoverage    `json:"manifests"`
-	NotChecked []jsonNotChecked `json:"not_checked"`
-	Errors     []string         `json:"errors"`
+	Version    int                  `json:"version"`
+	Complete   bool                 `json:"complete"`
+	Findings   []jsonFinding        `json:"findings"`
+	Registry   *jsonCheckedRegistry `json:"registry"`
+	Manifests  *jsonCoverage        `json:"manifests"`
+	NotChecked []jsonNotChecked     `json:"not_checked"`
+	Errors     []string             `json:"errors"`
 }
 
 type jsonFinding struct {
@@ -19,8 +19,8 @@ type jsonFinding struct {
 	Message string `json:"message"`
 }
 
-// jsonChecked is a registry without a fault.
-type jsonChecked struct {
+// jsonCheckedRegistry is a registry without a fault.
+type jsonCheckedRegistry struct {
 	Files          []string `json:"files"`
 	Services       int      `json:"services"`
 	ReservedRanges int      `json:"reserved_ranges"`
@@ -82,8 +82,8 @@ func jsonReport(r *report, problems []string) any {
 		return a
 	}
 	c := jsonCheck{
-		Version: jsonVersion, Complete: len(problems) == 0, Errors: problems, Manifests: r.checked,
-		Findings: []jsonFinding{}, Registries: append([]jsonChecked{}, r.registries...), NotChecked: []jsonNotChecked{},
+		Version: jsonVersion, Complete: len(problems) == 0, Errors: problems, Registry: r.registry, Manifests: r.checked,
+		Findings: []jsonFinding{}, NotChecked: []jsonNotChecked{},
 	}
 	for _, f := range r.findings {
 		c.Findings = append(c.Findings, jsonFinding{f.rule, f.file, f.line, f.column, f.message})
