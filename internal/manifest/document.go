@@ -189,6 +189,16 @@ func (c chunk) blank() bool {
 	return true
 }
 
+// definition reports whether the chunk defines a custom resource, in the form that tools write: most of what repositories have, and
+// no part of it takes a port.
+func (c chunk) definition() bool {
+	before, after, found := bytes.Cut(c.text, []byte("\nkind: CustomResourceDefinition\n"))
+	other := func(text []byte) bool {
+		return bytes.Contains(text, []byte("\nkind:")) || bytes.Contains(text, []byte("\n..."))
+	}
+	return found && !other(before) && !other(after)
+}
+
 // read returns the documents of the chunk: most often one, but "..." ends a document too. template is the line of the file at
 // which it is a template, or 0.
 func (c chunk) read() (documents []*yaml.Node, template int, err error) {
@@ -198,7 +208,7 @@ func (c chunk) read() (documents []*yaml.Node, template int, err error) {
 			documents, template, err = nil, 0, fmt.Errorf("yaml: %v", problem)
 		}
 	}()
-	if c.blank() {
+	if c.blank() || c.definition() {
 		return nil, 0, nil
 	}
 	if bytes.Contains(c.text, []byte("#{")) && !c.json {
