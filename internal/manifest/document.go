@@ -27,11 +27,10 @@ func (c *checker) content(file string, data []byte, made []rendering, sure bool)
 		return
 	}
 	c.report.Files++
-	documents, bad, template := parse(data, isJSON(file))
-	if template > 0 {
-		c.report.skip(file, template, "is a template, not YAML: want what it renders to, as helm template prints it")
+	documents, bad, templates := parse(data, isJSON(file))
+	for _, line := range templates {
+		c.report.skip(file, line, "is a template, not YAML: want what it renders to, as helm template prints it")
 		c.template(file)
-		return
 	}
 	for _, f := range bad {
 		if sure || f.likely || !isJSON(file) && !strings.HasPrefix(path.Base(file), ".") {
@@ -59,9 +58,9 @@ type badChunk struct {
 	likely bool
 }
 
-// parse returns the documents of a file, and why parts of it could not be read. template is the line at which it is a template,
-// or 0.
-func parse(data []byte, json bool) (documents []*yaml.Node, bad []badChunk, template int) {
+// parse returns the documents of a file, why parts of it could not be read, and the lines at which parts are templates. A file
+// with a condition or a loop is a template as a whole, because that may be around any of its documents.
+func parse(data []byte, json bool) (documents []*yaml.Node, bad []badChunk, templates []int) {
 	for from, to := range ownLineBreaks {
 		if bytes.Contains(data, []byte(from)) {
 			data = bytes.ReplaceAll(data, []byte(from), []byte(to))
@@ -73,23 +72,21 @@ func parse(data []byte, json bool) (documents []*yaml.Node, bad []badChunk, temp
 	}
 	for _, chunk := range chunks(data) {
 		found, template, err := chunk.read()
-		if template > 0 {
-			return nil, nil, template
-		}
 		documents = append(documents, found...)
-		if err == nil {
-			continue
+		if err != nil {
+			fault := chunk.explain(err, json)
+			if template = chunk.templateAt(fault.Line); template == 0 {
+				bad = append(bad, badChunk{fault, likeManifest().Match(chunk.text)})
+			}
 		}
-		if at := structural().FindIndex(chunk.text); at != nil {
-			return nil, nil, chunk.lineAt(at[0])
+		if template > 0 {
+			templates = append(templates, template)
 		}
-		fault := chunk.explain(err, json)
-		if inLine().Match(chunk.line(fault.Line)) {
-			return nil, nil, fault.Line
-		}
-		bad = append(bad, badChunk{fault, likeManifest().Match(chunk.text)})
 	}
-	return documents, bad, 0
+	if len(templates) > 0 && control().Match(data) {
+		return nil, nil, templates[:1]
+	}
+	return documents, bad, templates
 }
 
 // ownLineBreaks are characters with which YAML begins a line, but no editor does, and others of the same length.

@@ -130,9 +130,9 @@ func (k *kustomized) read(name string) {
 	}
 	one := &kustomization{dir: path.Dir(name), file: name}
 	k.all[one.dir], k.named[name] = one, true
-	documents, bad, template := parse(data, false)
-	if template > 0 || len(bad) > 0 || len(documents) != 1 {
-		one.fail(max(template, 1), "it is not one document of YAML")
+	documents, bad, templates := parse(data, false)
+	if len(templates)+len(bad) > 0 || len(documents) != 1 {
+		one.fail(slices.Max(append(templates, 1)), "it is not one document of YAML")
 		for _, file := range k.folder.files {
 			k.named[file] = k.named[file] || path.Dir(file) == one.dir
 		}

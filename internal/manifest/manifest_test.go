@@ -126,14 +126,31 @@ func TestTemplatesAreSkippedWithANote(t *testing.T) {
 		line          string
 	}{
 		{"a condition around it", "{{- if .Values.a }}\n" + good + "{{- end }}\n", "1"},
+		{"a condition around a document", "{{- if .Values.a }}\n---\n" + good + "---\n{{- end }}\n", "1"},
 		{"a condition that is YAML", good + "---\n{{ if .Values.a }}\n", "6"},
 		{"a value", "apiVersion: v1\nkind: Service\nspec:\n  ports:\n    - port: {{ .Values.port }}\n", "5"},
 		{"Jinja", "apiVersion: v1\nkind: Pod\n{% if a %}\nmetadata:\n{% endif %}\n", "3"},
-		{"one of several documents", good + "---\napiVersion: v1\nkind: Pod\nmetadata:\n  {{ toYaml . }}\n  a: b\n", "9"},
+		{"a loop around documents", good + "---\n" + good + "{{ range .Values.a }}\n---\n" + good + "{{ end }}\n", "10"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			expect(t, "", files{"a.yaml": test.content}, nil, []string{"deploy/a.yaml:" + test.line + ": " + skip})
 		})
+	}
+}
+
+func TestATemplateDoesNotHideTheOtherDocuments(t *testing.T) {
+	const service = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: [{port: x}]}\n---\n"
+	const fault = ":23: port of Service default/a is x: want a number from 1 to 65535"
+	const skip = ": is a template, not YAML: want what it renders to, as helm template prints it"
+	r := checkAll(t, Options{}, "", files{
+		"a.yaml": service + "apiVersion: v1\nkind: Pod\nmetadata:\n  {{ toYaml . }}\n  a: b\n---\n" + service + "port: {{ .Values.port }}\n",
+	})
+	findings, unread, skipped := r.lines()
+	diff(t, "findings", []string{"deploy/a.yaml:4" + fault, "deploy/a.yaml:15" + fault}, findings)
+	diff(t, "unread", nil, unread)
+	diff(t, "skipped", []string{"deploy/a.yaml:9" + skip, "deploy/a.yaml:17" + skip}, skipped)
+	if r.NotChecked["template"] != 1 {
+		t.Errorf("got %v, want one file with templates", r.NotChecked)
 	}
 }
 

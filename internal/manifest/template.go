@@ -27,6 +27,20 @@ var inLine = wording.Regexp(`\{\{|\{%|<%|:[ \t]*\$\{[\w.]+\}`)
 // comment matches a placeholder that YAML reads as a comment, so that the value is none.
 var comment = wording.Regexp(`(?m)^[^#\n]*[:-][ \t]+#\{[\w.-]+\}`)
 
+// control matches a condition, a loop or a section of a template.
+var control = wording.Regexp(`\{\{[-~]?\s*(?:(?:if|range|with|define|block|else|end)\b|[#^]|/[^*])|\{%|<%`)
+
+// templateAt returns the line at which a chunk that is not YAML is a template, or 0. fault is the line at which it is not YAML.
+func (c chunk) templateAt(fault int) int {
+	if at := structural().FindIndex(c.text); at != nil {
+		return c.lineAt(at[0])
+	}
+	if inLine().Match(c.line(fault)) {
+		return fault
+	}
+	return 0
+}
+
 // line returns a line of the file.
 func (c chunk) line(number int) []byte {
 	rest := c.text
