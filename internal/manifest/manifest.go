@@ -42,8 +42,8 @@ const Stdin = "-"
 // A port of a node that two workloads or Services take is a finding at the later one, in the order of files and lines, one for
 // two objects. With host networking each containerPort is a host port, and a hostPort must be the same. A hostIP of 0.0.0.0, ::
 // or none overlaps every other. Protocols do not overlap, except those of two nodePorts. The replicas of one workload do not
-// count against each other, nor do copies of one object (see same). Pods count against each other unless they want different
-// values of a label that a node keeps: its name, its system, its architecture, its place.
+// count against each other, nor do copies of one object (see same). Pods count against each other unless they want
+// different nodes, by its name or a label.
 //
 // A port of a node must be in a range that the registry reserves for the namespace, if it reserves any for it, and in none that
 // is reserved only for others. The annotation listen-exporter/port-range of a Namespace, by which a ValidatingAdmissionPolicy

@@ -1,21 +1,27 @@
 package manifest
 
 import (
+	"cmp"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// fixedLabels are labels whose value on a node does not change while it lives, and the name of each here.
-var fixedLabels = map[string]string{
-	"kubernetes.io/os": "os", "beta.kubernetes.io/os": "os",
-	"kubernetes.io/arch": "arch", "beta.kubernetes.io/arch": "arch",
-	"kubernetes.io/hostname":        "hostname",
-	"topology.kubernetes.io/zone":   "zone",
-	"topology.kubernetes.io/region": "region",
+// formerLabels are the names that labels of nodes had before, and that they have now.
+var formerLabels = map[string]string{
+	"beta.kubernetes.io/os":                    osLabel,
+	"beta.kubernetes.io/arch":                  "kubernetes.io/arch",
+	"failure-domain.beta.kubernetes.io/zone":   "topology.kubernetes.io/zone",
+	"failure-domain.beta.kubernetes.io/region": "topology.kubernetes.io/region",
 }
 
-// nodes are the nodes on which a pod may run, by a label: it has one of the values, or none of them if not is set.
+const (
+	osLabel   = "kubernetes.io/os"
+	nameField = "metadata.name"
+)
+
+// nodes are the nodes on which a pod may run, by a label or nameField: it has one of the values, or none of them if not is set. A
+// node has one value of a label, so that pods that want two never share it.
 type nodes map[string]struct {
 	values []string
 	not    bool
@@ -23,7 +29,8 @@ type nodes map[string]struct {
 
 // limit adds a condition. One for each label is enough to tell pods apart. A value that a template fills in may be any.
 func (n nodes) limit(label string, not bool, values ...value) {
-	if _, known := n[label]; known || label == "" || len(values) == 0 {
+	label = cmp.Or(formerLabels[label], label)
+	if _, known := n[label]; known || len(values) == 0 {
 		return
 	}
 	condition := n[label]
@@ -58,11 +65,11 @@ func (n nodes) apart(o nodes) bool {
 // nodesOf returns the nodes on which a pod may run.
 func (t *tree) nodesOf(spec *yaml.Node) nodes {
 	n := make(nodes)
-	n.limit("name", false, t.value(spec, "nodeName"))
-	n.limit("os", false, t.value(spec, "os", "name"))
-	for label, name := range fixedLabels {
-		if v := t.value(spec, "nodeSelector", label); v.exists() {
-			n.limit(name, false, v)
+	n.limit(nameField, false, t.value(spec, "nodeName"))
+	n.limit(osLabel, false, t.value(spec, "os", "name"))
+	if selector := t.get(spec, "nodeSelector"); selector != nil && selector.Kind == yaml.MappingNode {
+		for i := 0; i < len(selector.Content); i += 2 {
+			n.limit(selector.Content[i].Value, false, t.value(selector.Content[i+1]))
 		}
 	}
 	terms := t.list(spec, "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms")
@@ -71,16 +78,14 @@ func (t *tree) nodesOf(spec *yaml.Node) nodes {
 	for _, term := range terms {
 		seen := make(map[string]bool)
 		for _, e := range slices.Concat(t.list(term, "matchExpressions"), t.list(term, "matchFields")) {
-			label := fixedLabels[t.value(e, "key").text]
-			if t.value(e, "key").text == "metadata.name" {
-				label = "name"
-			}
+			label := t.value(e, "key").text
+			label = cmp.Or(formerLabels[label], label)
 			var values []value
 			for _, v := range t.list(e, "values") {
 				values = append(values, t.value(v))
 			}
 			switch operator := t.value(e, "operator").text; {
-			case operator == "In" && label != "" && !seen[label]:
+			case operator == "In" && !seen[label]:
 				seen[label] = true
 				allowed[label] = append(allowed[label], values...)
 				by[label]++

@@ -47,10 +47,10 @@ const (
 
 // nodeName returns the node that the pod names, or "".
 func (u *use) nodeName() string {
-	if u.pod == nil || len(u.pod.nodes["name"].values) != 1 || u.pod.nodes["name"].not {
+	if u.pod == nil || len(u.pod.nodes[nameField].values) != 1 || u.pod.nodes[nameField].not {
 		return ""
 	}
-	return u.pod.nodes["name"].values[0]
+	return u.pod.nodes[nameField].values[0]
 }
 
 // onNode reports whether the port is one of every node, or of that on which the pod runs.
