@@ -13,11 +13,15 @@ import (
 )
 
 // rendering is what kustomizations change in the objects of a file.
-type rendering struct{ namespace, prefix, suffix string }
+type rendering struct {
+	namespace, prefix, suffix string
+	// otherwise is the namespace of objects that have none.
+	otherwise string
+}
 
 // around returns the changes of r and then those of an outer kustomization.
 func (r rendering) around(outer rendering) rendering {
-	return rendering{cmp.Or(outer.namespace, r.namespace), outer.prefix + r.prefix, r.suffix + outer.suffix}
+	return rendering{cmp.Or(outer.namespace, r.namespace), outer.prefix + r.prefix, r.suffix + outer.suffix, cmp.Or(r.otherwise, outer.otherwise)}
 }
 
 // kustomization is a kustomization.yaml.
@@ -84,7 +88,7 @@ func (c *checker) kustomize(f *folder) *kustomized {
 	}
 	if f.whole {
 		for _, name := range files {
-			k.flux(name)
+			k.deliveries(name)
 		}
 	}
 	for _, one := range k.all {
@@ -142,7 +146,7 @@ func (k *kustomized) read(name string) {
 	root := documents[0]
 	text := func(key string) string { return t.value(root, key).text }
 	one.component = text("kind") == "Component"
-	one.rendering = rendering{text("namespace"), text("namePrefix"), text("nameSuffix")}
+	one.rendering = rendering{namespace: text("namespace"), prefix: text("namePrefix"), suffix: text("nameSuffix")}
 	for _, key := range []string{"resources", "bases"} {
 		for _, n := range t.list(root, key) {
 			k.resource(one, t.value(n))

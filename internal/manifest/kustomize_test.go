@@ -160,3 +160,32 @@ func TestAKustomizationOfFluxIsLikeOneOfTheDirectoryThatItNames(t *testing.T) {
 		"deploy/f.yaml:4: it changes more than names and namespaces: want `flux build kustomization web --path deploy/apps | listen_exporter check --manifests=-`",
 	})
 }
+
+func TestAnApplicationOfArgoGivesItsNamespaceToWhatHasNone(t *testing.T) {
+	const ports = "reserved:\n  - {team: shop, ports: 30000-30999, namespaces: [shop]}\n"
+	application := func(source string) string {
+		return "apiVersion: argoproj.io/v1alpha1\nkind: Application\nmetadata: {name: web}\nspec: {source: {" + source + "}, destination: {namespace: shop}}\n"
+	}
+	inOther := strings.Replace(deployment, "name: web", "name: web\n  namespace: other", 1)
+	for name, test := range map[string]struct {
+		files     files
+		namespace string // in which port 30500 is found
+	}{
+		"plain files":                  {files{"argo.yaml": application("path: apps/web"), "apps/web/web.yaml": deployment}, ""},
+		"one of several sources":       {files{"argo.yaml": strings.Replace(strings.Replace(application("path: apps/web"), "source: {", "sources: [{", 1), "}, dest", "}], dest", 1), "apps/web/web.yaml": deployment}, ""},
+		"a namespace of its own":       {files{"argo.yaml": application("path: apps/web"), "apps/web/web.yaml": inOther}, "other"},
+		"a directory below":            {files{"argo.yaml": application("path: apps"), "apps/web/web.yaml": deployment}, "default"},
+		"a directory below, all of it": {files{"argo.yaml": application("path: apps, directory: {recurse: true}"), "apps/web/web.yaml": deployment}, ""},
+		"a kustomization":              {files{"argo.yaml": application("path: apps/web"), "apps/web/web.yaml": deployment, "apps/web/kustomization.yaml": "namespace: other\nresources: [web.yaml]\n"}, "other"},
+		"that has no namespace":        {files{"argo.yaml": application("path: apps/web"), "apps/web/web.yaml": deployment, "apps/web/kustomization.yaml": "resources: [web.yaml]\n"}, ""},
+		"options of kustomize":         {files{"argo.yaml": application("path: apps/web, kustomize: {namespace: other}"), "apps/web/web.yaml": deployment}, "other"},
+	} {
+		findings, _, skipped := checkAll(t, Options{}, ports, test.files).lines()
+		diff(t, name, nil, skipped)
+		if test.namespace == "" {
+			diff(t, name, nil, findings)
+		} else if len(findings) != 1 || !strings.Contains(findings[0], "hostPort 30500 of Deployment "+test.namespace+"/web is reserved") {
+			t.Errorf("%s: got %q, want it in %s", name, findings, test.namespace)
+		}
+	}
+}

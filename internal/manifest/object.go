@@ -126,9 +126,9 @@ func (c *checker) object(s *source, n *yaml.Node, kind, version string) {
 // ownerOf returns the names of an object.
 func (c *checker) ownerOf(s *source, n *yaml.Node, kind string) *owner {
 	o := &owner{kind: kind, name: s.value(n, "metadata", "name").text, file: s.file, place: place{n.Line, n.Column}}
-	namespace := s.value(n, "metadata", "namespace")
-	o.namespace = cmp.Or(s.namespace, namespace.text, c.options.Namespace, "default")
-	o.given = s.namespace != "" || namespace.text != "" || c.options.Namespace != ""
+	own := s.value(n, "metadata", "namespace")
+	namespace := cmp.Or(s.namespace, own.text, s.otherwise, c.options.Namespace)
+	o.namespace, o.given = cmp.Or(namespace, "default"), namespace != ""
 	if o.name != "" && kind != "Namespace" {
 		o.name = s.prefix + o.name + s.suffix
 	}
@@ -141,8 +141,8 @@ func (c *checker) ownerOf(s *source, n *yaml.Node, kind string) *owner {
 	if o.controller != "" && o.name != "" {
 		c.controllers[o.id()] = o.controller
 	}
-	if namespace := cmp.Or(s.namespace, namespace.text); placeholderName(namespace) {
-		c.skip(s, max(s.value(n, "metadata", "namespace").line, 1), "the ranges of %s: its namespace comes from a template", o)
+	if placeholderName(namespace) {
+		c.skip(s, max(own.line, 1), "the ranges of %s: its namespace comes from a template", o)
 	}
 	return o
 }
