@@ -9,7 +9,7 @@ import (
 // maxSteps limits the time for a file whose aliases make much of little: a file of maxValues values without aliases takes fewer.
 // maxDepth does so for a value that contains itself.
 const (
-	maxSteps = 10 * maxValues
+	maxSteps = 4 * maxValues
 	maxDepth = 1000
 )
 

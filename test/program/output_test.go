@@ -20,6 +20,7 @@ func TestOutputThatCannotBeWrittenIsAnError(t *testing.T) {
 	defer func() { _ = pipe.Close() }()
 	good := program.WriteFile(t, "ports.yml", registryA)
 	bad := program.WriteFile(t, "bad.yml", twoFaults)
+	manifests := program.WriteFile(t, "service.yml", "apiVersion: v1\nkind: Service\n")
 	procfs := program.NewProcfs(t)
 	for stdout, reason := range map[*os.File]error{full: syscall.ENOSPC, pipe: syscall.EPIPE} {
 		for _, args := range [][]string{
@@ -39,7 +40,7 @@ func TestOutputThatCannotBeWrittenIsAnError(t *testing.T) {
 			{"audit", "--registry.file=" + good},
 			{"check", good},
 			{"check", bad},
-			{"check", "--manifests=" + t.TempDir()},
+			{"check", "--manifests=" + manifests},
 		} {
 			switch args[0] {
 			case "list", "audit":
