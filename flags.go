@@ -43,7 +43,7 @@ type config struct {
 
 	auditFormat string
 
-	check      command.CheckOptions
+	check command.CheckOptions
 
 	logLevel, logFormat                    string
 	logLevelSet, logFormatSet, maxPortsSet bool // by the user
