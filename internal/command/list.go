@@ -142,7 +142,7 @@ func writeAgain(out *bytes.Buffer, o inventory.Options, found []registry.Candida
 	if err != nil {
 		return err
 	}
-	text, err := registry.Redraft(sources, registry.Present{Host: o.RegistryHost, Candidates: found, Services: s.Compliance.Services})
+	text, err := registry.Redraft(sources, registry.Present{Host: o.RegistryHost, Candidates: found, Missing: s.Missing()})
 	out.Write(text)
 	return err
 }

@@ -234,7 +234,7 @@ func TestWhatDependsOnHoldersThatCannotBeReadHasNoVerdict(t *testing.T) {
 	}{
 		{scriptedHolders{program: "helperd"}, "true  helper", "true  pool", map[string]bool{"pool 9000": true, "pool 9001": false}},
 		{scriptedHolders{err: errors.New("permission denied")}, "false  ", "false  ", map[string]bool{"pool 9001": false}},
-		{scriptedHolders{program: "nc", changed: true}, "true unregistered ", "true process pool", map[string]bool{"pool 9000": false, "pool 9001": false}},
+		{scriptedHolders{program: "nc", changed: true}, "true unregistered ", "true unregistered ", map[string]bool{"pool 9000": false, "pool 9001": false}},
 		{scriptedHolders{changed: true}, "true unregistered ", "true unregistered ", map[string]bool{"pool 9001": false}},
 	} {
 		*holders = step.say

@@ -95,7 +95,10 @@ func (s *Snapshot) Missing() []ServiceState {
 	}
 	explained := make(map[place]bool)
 	for i := range s.Listeners {
-		if l := &s.Listeners[i]; l.Verdict.Reason == ReasonBind || l.Verdict.Reason == ReasonProcess {
+		switch l := &s.Listeners[i]; l.Verdict.Reason {
+		case ReasonForbidden: // for every service
+			explained[place{"", l.Proto, l.Addr.Port()}] = true
+		case ReasonBind, ReasonProcess:
 			explained[place{l.Verdict.Service, l.Proto, l.Addr.Port()}] = true
 			explained[place{l.Verdict.Service, l.Proto, 0}] = true
 		}
@@ -105,7 +108,7 @@ func (s *Snapshot) Missing() []ServiceState {
 		if state.OnePort {
 			at.port = 0
 		}
-		return state.Up || state.OneHost || explained[at]
+		return state.Up || state.OneHost || explained[at] || explained[place{"", state.Proto, state.Port}]
 	})
 }
 

@@ -10,7 +10,7 @@ import (
 
 func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
-		"", "---\n", "services:\n", "services: []\n", "\ufeffservices:\r\n  - name: a\r\n    port: 1\r\n", "a: b: c\n", "\t", "*", "&a", "[", "{", "? a", "--- a\n--- b\n",
+		"", "---\n", "services:\n", "services: []\n", "\ufeffservices:\r\n  - name: a\r\n    port: 1\r\n", "a: b: c\n", "\t", "*", "&a", "#\n&!", "[", "{", "? a", "--- a\n--- b\n",
 		"services:\n  - name: ssh\n    port: [22, \"8000-8010\"]\n    proto: [tcp, udp]\n    bind: [loopback, 10.0.0.0/8, \"::1\"]\n    process: sshd\n    unit: ssh.service\n    required: true\n    hosts: [\"web-*\"]\n",
 		"services:\n  - {name: a, port: 80, bind: any}\n  - {name: b, port: 1-100, bind: private, hosts: ['[a-z]?']}\nreserved:\n  - {team: a, ports: 30000-30999, namespaces: [a]}\n  - {team: b, ports: 30999}\n",
 		"services:\n  - name: *a\n    hosts: [*.a, *-b]\n    bind: ::\n", "services:\n\t- a\n", "services: &a [*a]\n", "x: |\n\ty", "a: \"\\q\"", "%YAML 1.2\n---\n", "<<: {a: b}", "port: !!int 3",

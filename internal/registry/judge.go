@@ -129,9 +129,7 @@ func (t *Table) judge(l *Listener) Verdict {
 			if c.allowed && at.mayHold(l) {
 				unattributed = append(unattributed, at.name)
 			}
-			if at.anyPort || l.Client || !c.allowed || !slices.ContainsFunc(l.Sockets, known) {
-				continue
-			}
+			continue
 		}
 		unchecked = unchecked || c.allowed || at.bind.local
 		claims = append(claims, c)

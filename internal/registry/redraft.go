@@ -16,8 +16,8 @@ type Present struct {
 	Host string
 	// Candidates are the listeners, each with its verdict.
 	Candidates []Candidate
-	// Services are the states of the services that must listen.
-	Services []ServiceState
+	// Missing are the required services that do not listen, where no verdict says why.
+	Missing []ServiceState
 }
 
 // The marks of a draft, each on a line of its own.
@@ -33,7 +33,8 @@ const (
 // Redraft returns a registry as it is written in its only file, with what is new on a host added, and marks where a service has gone or
 // is violated. The rest of the text stays. Of several files it returns what is new, for a file of its own, and the marks.
 //
-// It declares no listener that violates the registry otherwise than by being new: a person has to decide which of both is wrong.
+// It declares no listener that violates the registry otherwise than by being new: a person has to decide which of both is wrong. If what
+// is new conflicts with the registry, it returns the draft and its Faults.
 func Redraft(sources []Source, now Present) ([]byte, error) {
 	r, err := ParseAll(sources)
 	if err != nil {
@@ -41,18 +42,21 @@ func Redraft(sources []Source, now Present) ([]byte, error) {
 	}
 	d := redraft{registry: r, now: now, host: wording.Printable(strings.ToLower(now.Host)), marks: make(map[string][]string)}
 	d.compare()
-	if len(sources) != 1 {
-		return d.apart(), nil
+	var text []byte
+	if len(sources) == 1 {
+		text, err = d.within(sources[0])
+		sources = nil
+	} else {
+		text = d.apart()
 	}
-	text, err := d.within(sources[0])
-	if err != nil {
-		return nil, err
+	if err == nil && (sources == nil || len(d.added) > 0) {
+		_, err = ParseAll(append(slices.Clone(sources), Source{theDraft, text}))
 	}
-	if _, err := Parse("draft of "+sources[0].Name, text); err != nil {
-		return text, fmt.Errorf("the draft needs a person: %w", err)
-	}
-	return text, nil
+	return text, err
 }
+
+// theDraft is the name of a draft in its faults, which a person has to mend.
+const theDraft = "the draft"
 
 // redraft compares a registry with a host.
 type redraft struct {
@@ -66,7 +70,7 @@ type redraft struct {
 
 // compare fills in what is marked and what is added.
 func (d *redraft) compare() {
-	violated := make(map[string]bool) // services
+	table := d.registry.For(d.now.Host)
 	var found []Candidate
 	for _, c := range d.now.Candidates {
 		verdict := c.Verdict
@@ -75,7 +79,7 @@ func (d *redraft) compare() {
 		switch verdict.Reason {
 		case "":
 		case ReasonUnregistered, ReasonReserved:
-			if verdict.HolderUnchecked { // and a service that there is already may be the holder
+			if mayBeDeclared(table, &c) {
 				d.others = append(d.others, unknownMark+at+": "+why)
 				continue
 			}
@@ -83,20 +87,28 @@ func (d *redraft) compare() {
 		case ReasonForbidden:
 			d.others = append(d.others, violatedMark+at+": "+why)
 		default:
-			violated[verdict.Service] = true
 			d.marks[verdict.Service] = append(d.marks[verdict.Service], violatedMark+at+" "+why)
 		}
 	}
+	d.added = draftsOf(found)
 	gone := make(map[string][]string)
-	for _, state := range d.now.Services {
-		if !state.Up && !state.Undecided && !state.OneHost && !violated[state.Name] {
-			gone[state.Name] = append(gone[state.Name], state.Proto+" "+state.Ports)
-		}
+	for _, state := range d.now.Missing {
+		gone[state.Name] = append(gone[state.Name], state.Proto+" "+state.Ports)
 	}
 	for name, ports := range gone {
 		d.marks[name] = append(d.marks[name], goneMark+d.host+": nothing listens on "+strings.Join(ports, ", "))
 	}
-	d.added = draftsOf(found)
+}
+
+// mayBeDeclared reports whether a service may be the holder of an undeclared listener, as far as its holders are known. Another service
+// on its port would conflict with that one, except with any port.
+func mayBeDeclared(t *Table, c *Candidate) bool {
+	for at := range t.claims(protoOf(c.Proto), c.Addr.Port()) {
+		if c.someUnknown() && (!at.anyPort || len(c.Guessed) == 0 || slices.ContainsFunc(c.Guessed, at.declares)) {
+			return true
+		}
+	}
+	return false
 }
 
 // newServices returns the services to be added. Each key is indented by two more than indent.

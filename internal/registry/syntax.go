@@ -125,7 +125,8 @@ func (r *report) onlyNewer(data []byte, line int, message string) {
 	if strings.HasPrefix(message, "did not find expected") { // an error of the parser: its lines count from 0
 		line++
 	}
-	line = max(line, 1)
+	last, _ := placeAfter(bytes.TrimRight(data, "\r\n"))
+	line = min(max(line, 1), last)
 	text := textAt(data, yaml.Mark{Line: line})
 	indent := len(text) - len(bytes.TrimLeft(text, " "))
 	if firstOf(text[indent:]) == "\t" {
