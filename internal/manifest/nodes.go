@@ -18,6 +18,8 @@ var formerLabels = map[string]string{
 const (
 	osLabel   = "kubernetes.io/os"
 	nameField = "metadata.name"
+	// absent is the value of a label that a node does not have.
+	absent = "\x00"
 )
 
 // nodes are the nodes on which a pod may run, by a label or nameField: it has one of the values, or none of them if not is set. A
@@ -36,7 +38,7 @@ func (n nodes) limit(label string, not bool, values ...value) {
 	condition := n[label]
 	condition.not = not
 	for _, v := range values {
-		if v.text == "" || filledIn(v.text) {
+		if v.text == "" && !v.quoted || filledIn(v.text) {
 			return
 		}
 		condition.values = append(condition.values, v.text)
@@ -84,12 +86,16 @@ func (t *tree) nodesOf(spec *yaml.Node) nodes {
 			for _, v := range t.list(e, "values") {
 				values = append(values, t.value(v))
 			}
-			switch operator := t.value(e, "operator").text; {
-			case operator == "In" && !seen[label]:
+			operator := t.value(e, "operator").text
+			if operator == "Exists" || operator == "DoesNotExist" {
+				values = []value{{text: absent}}
+			}
+			switch {
+			case (operator == "In" || operator == "DoesNotExist") && !seen[label]:
 				seen[label] = true
 				allowed[label] = append(allowed[label], values...)
 				by[label]++
-			case operator == "NotIn" && len(terms) == 1:
+			case (operator == "NotIn" || operator == "Exists") && len(terms) == 1:
 				n.limit(label, true, values...)
 			}
 		}
