@@ -57,10 +57,10 @@ func (k *kustomized) deliver(file string, t *tree, at value, options *yaml.Node,
 	made.prefix, made.suffix = t.value(options, "namePrefix").text, t.value(options, "nameSuffix").text
 	one := &kustomization{file: file, dir: file, rendering: made, command: command + wording.Printable(k.folder.path(dir))}
 	k.changes(one, t, options)
-	if n := t.get(options, "components"); n != nil {
-		one.fail(n.Line, "it has components")
+	for _, n := range t.list(options, "components") {
+		one.components = append(one.components, path.Join(dir, t.value(n).text))
 	}
-	if made == (rendering{}) && one.hurdle == "" {
+	if made == (rendering{}) && one.hurdle == "" && one.components == nil {
 		return
 	}
 	for _, name := range k.below(dir) {

@@ -194,7 +194,10 @@ func (k *kustomized) changes(one *kustomization, t *tree, root *yaml.Node) {
 				}
 				content = string(data)
 			case key == "replacements":
-				content = strings.ReplaceAll(textOf(n), ".", "/")
+				content = textOf(n)
+			}
+			if key == "replacements" { // whose paths have dots
+				content = strings.ReplaceAll(content, ".", "/")
 			}
 			if changesPorts(content) {
 				one.fail(n.Line, "it changes more than names and namespaces")
@@ -296,7 +299,7 @@ func (k *kustomized) parts(one *kustomization, before []*kustomization) []*kusto
 // paths of a JSON patch.
 var portFields = wording.Regexp(`(?m)(?:^|[\s{,"'/])(?:ports|hostNetwork|hostPort|containerPort|nodePort|healthCheckNodePort|hostIP|` +
 	`externalIPs|allocateLoadBalancerNodePorts|externalTrafficPolicy|nodeName|nodeSelector|affinity)["']?(?:\s*:|/|\s*(?:[,}]|$))|` +
-	`\$patch|type["']?:\s*["']?(?:NodePort|LoadBalancer|ClusterIP|ExternalName)`)
+	`\$patch|\bmetadata/namespace\b|\bspec/type\b|type["']?:\s*["']?(?:NodePort|LoadBalancer|ClusterIP|ExternalName)`)
 
 // wholePart matches a path of a JSON patch that leads to a part with such fields.
 var wholePart = wording.Regexp(`(?m)(?:path|from)["']?:\s*["']?/(?:spec)?(?:/jobTemplate)?(?:/spec)?(?:/template)?(?:/spec)?` +

@@ -67,6 +67,19 @@ func TestWhatAKustomizationMakesOfAFileIsChecked(t *testing.T) {
 		{"a replacement of a port", files{
 			"base/kustomization.yaml": "namespace: search\n" + base + "replacements: [{source: {kind: A}, targets: [{select: {kind: Deployment}, fieldPaths: [spec.template.spec.containers.0.ports.0.hostPort]}]}]\n",
 		}, nil, "deploy/base"},
+		{"a replacement in a file", files{
+			"base/kustomization.yaml": "namespace: search\n" + base + "replacements: [{path: r.yaml}]\n",
+			"base/r.yaml":             "source: {kind: A}\ntargets:\n  - select: {kind: Deployment}\n    fieldPaths:\n      - spec.template.spec.containers.0.ports.0.hostPort\n",
+		}, nil, "deploy/base"},
+		{"a replacement of the namespace", files{
+			"base/kustomization.yaml": base + "replacements: [{source: {kind: A}, targets: [{select: {kind: Deployment}, fieldPaths: [metadata.namespace]}]}]\n",
+		}, nil, "deploy/base"},
+		{"a JSON patch of the namespace", files{
+			"base/kustomization.yaml": base + "patches:\n  - target: {kind: Deployment}\n    patch: |\n      - op: replace\n        path: /metadata/namespace\n        value: search\n",
+		}, nil, "deploy/base"},
+		{"a JSON patch of a Service's type", files{
+			"base/kustomization.yaml": "namespace: search\n" + base + "patches:\n  - target: {kind: Service}\n    patch: |\n      - op: replace\n        path: /spec/type\n        value: ClusterIP\n",
+		}, nil, "deploy/base"},
 		{"transformers", files{"base/kustomization.yaml": "namespace: search\n" + base + "transformers: [t.yaml]\n"}, nil, "deploy/base"},
 		{"a component that patches ports", files{
 			"base/kustomization.yaml": "namespace: search\n" + base + "components: [../c]\n",
@@ -141,10 +154,13 @@ func TestAKustomizationOfFluxIsLikeOneOfTheDirectoryThatItNames(t *testing.T) {
 		files     files
 		namespace string // in which port 30500 is found
 	}{
-		"without a namespace":          {files{"flux/web.yaml": flux("path: ./apps/web")}, "default"},
-		"a kustomization":              {files{"flux/web.yaml": flux("path: ./apps/web, targetNamespace: other"), "apps/web/kustomization.yaml": "resources: [web.yaml]\n"}, "other"},
-		"that has a namespace":         {files{"flux/web.yaml": flux("path: ./apps/web, targetNamespace: shop"), "apps/web/kustomization.yaml": "namespace: other\nresources: [web.yaml]\n"}, ""},
-		"plain files":                  {files{"flux/web.yaml": flux("path: apps/, targetNamespace: shop")}, ""},
+		"without a namespace":  {files{"flux/web.yaml": flux("path: ./apps/web")}, "default"},
+		"a kustomization":      {files{"flux/web.yaml": flux("path: ./apps/web, targetNamespace: other"), "apps/web/kustomization.yaml": "resources: [web.yaml]\n"}, "other"},
+		"that has a namespace": {files{"flux/web.yaml": flux("path: ./apps/web, targetNamespace: shop"), "apps/web/kustomization.yaml": "namespace: other\nresources: [web.yaml]\n"}, ""},
+		"plain files":          {files{"flux/web.yaml": flux("path: apps/, targetNamespace: shop")}, ""},
+		"a component of the deployment": {files{
+			"flux/web.yaml": flux("path: ./apps/web, components: [../c]"), "apps/c/kustomization.yaml": "kind: Component\nnamespace: shop\n",
+		}, ""},
 		"a path in a whole repository": {files{"flux/web.yaml": flux("path: ./deploy/apps/web, targetNamespace: shop")}, ""},
 	} {
 		test.files["apps/web/web.yaml"] = deployment
