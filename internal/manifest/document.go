@@ -115,9 +115,8 @@ func tooManyValues(data []byte) bool {
 // chunk is a part of a file that is parsed by itself, so that a bad one does not hide the others.
 type chunk struct {
 	text []byte
-	// before is how many lines of the file come before it.
-	before int
-	json   bool
+	// before is how many lines of the file come before it, indent how many characters of its first line.
+	before, indent int
 }
 
 // marker matches a line that begins a document, wherever it is (YAML 1.2.2, 9.1.2).
@@ -145,7 +144,8 @@ const maxObjects = 10_000
 func splitJSON(data []byte) []chunk {
 	var chunks []chunk
 	decoder := json.NewDecoder(bytes.NewReader(data))
-	for start, before := 0, 0; ; {
+	next := chunk{}
+	for start := 0; ; {
 		var object json.RawMessage
 		switch err := decoder.Decode(&object); {
 		case errors.Is(err, io.EOF) && len(chunks) > 0:
@@ -154,9 +154,13 @@ func splitJSON(data []byte) []chunk {
 			return split(data) // flow mappings of YAML
 		}
 		end := int(decoder.InputOffset())
-		text := jsonEscape().ReplaceAllFunc(data[start:end], yamlEscape)
-		chunks = append(chunks, chunk{text: text, before: before, json: true})
-		before += bytes.Count(data[start:end], []byte("\n"))
+		text := data[start:end]
+		next.text = jsonEscape().ReplaceAllFunc(text, yamlEscape)
+		chunks = append(chunks, next)
+		if lines := bytes.Count(text, []byte("\n")); lines > 0 {
+			next.before, next.indent = next.before+lines, 0
+		}
+		next.indent += utf8.RuneCount(text[bytes.LastIndexByte(text, '\n')+1:])
 		start = end
 	}
 }
@@ -208,11 +212,6 @@ func (c chunk) read() (documents []*yaml.Node, template int, err error) {
 	if c.blank() || c.definition() {
 		return nil, 0, nil
 	}
-	if bytes.Contains(c.text, []byte("#{")) && !c.json {
-		if at := comment().FindIndex(c.text); at != nil {
-			return nil, c.lineAt(at[1]), nil
-		}
-	}
 	parser := yaml.NewDecoder(bytes.NewReader(c.text))
 	for {
 		var document yaml.Node
@@ -222,7 +221,7 @@ func (c chunk) read() (documents []*yaml.Node, template int, err error) {
 		case err != nil:
 			return nil, 0, err
 		}
-		if template := prepare(&document, c.before); template > 0 {
+		if template := prepare(&document, c); template > 0 {
 			return nil, template, nil
 		}
 		documents = append(documents, document.Content[0])

@@ -230,6 +230,7 @@ func TestJSONObjectsMayFollowEachOther(t *testing.T) {
 	object := `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "NAME"}, "spec": {"containers": [{"ports": [{"hostPort": 80}]}]}}`
 	a, b := strings.Replace(object, "NAME", "a", 1), strings.Replace(object, "NAME", "b", 1)
 	expect(t, "", files{"a.json": a + "\n" + b + "\n\n{\n\"a\": 1}\n"}, []string{"deploy/a.json:2:112: hostPort 80/TCP of Pod default/b is already taken by Pod default/a at deploy/a.json:1: want another port"}, nil)
+	expect(t, "", files{"a.json": a + b + "{}"}, []string{"deploy/a.json:1:231: hostPort 80/TCP of Pod default/b is already taken by Pod default/a at deploy/a.json:1: want another port"}, nil)
 
 	_, unread, skipped := checkAll(t, Options{}, "", files{
 		"cut.json": a[:len(a)-3], "many.json": strings.Repeat("{}", maxObjects+1), "numbers.json": strings.Repeat("1 ", 1<<20),

@@ -152,6 +152,26 @@ func TestATemplateDoesNotHideTheOtherDocuments(t *testing.T) {
 	}
 }
 
+func TestWhatLooksLikeATemplateInATextIsNone(t *testing.T) {
+	const rules = "apiVersion: v1\nkind: ConfigMap\ndata:\n  rules.yml: |-\n    - alert: a\n      text: {{ $value }}\n\n      tag: #{host}\n"
+	expect(t, "", files{"a.yaml": rules}, nil, nil)
+	findings, unread, skipped := checkAll(t, Options{}, "", files{
+		"a.yaml": rules + "  bad: [unclosed\n---\n" + pod("a", "", "{hostPort: 80}") + "---\n" + pod("b", "", "{hostPort: 80}"),
+		"b.yaml": rules + "  {{- range .Values.a }}\n  b: c\n",
+	}).lines()
+	if len(findings) != 1 || len(unread) != 1 || !strings.HasPrefix(unread[0], "deploy/a.yaml:9:8: ") {
+		t.Errorf("got %q and %q, want the port that is taken twice and the list that does not end", findings, unread)
+	}
+	diff(t, "skipped", []string{"deploy/b.yaml:9: is a template, not YAML: want what it renders to, as helm template prints it"}, skipped)
+}
+
+func TestAPlaceholderThatYAMLReadsAsACommentIsOne(t *testing.T) {
+	for _, text := range []string{"#{port}", "#@ data.values.port", "#PORT#"} {
+		expect(t, "", files{"a.yaml": "apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec:\n  containers:\n    - ports:\n        - hostPort: " + text + "\n          name: #{name}\n"},
+			nil, []string{"deploy/a.yaml:7: hostPort of Pod default/a comes from a template"})
+	}
+}
+
 func TestValuesThatATemplateFillsInAreSkippedWithANote(t *testing.T) {
 	expect(t, "reserved: [{team: a, ports: 100-200, namespaces: [a]}]\n", files{"a.yaml": `apiVersion: v1
 kind: Pod

@@ -126,15 +126,22 @@ func (v value) isTrue() bool {
 	return false
 }
 
-// prepare adds before to the lines of nodes, so that they are those of the file. It returns the line of the first template, which
-// YAML reads as a mapping with a mapping as a key.
-func prepare(n *yaml.Node, before int) (template int) {
-	n.Line += before
+// prepare makes the places of nodes those of the file, and values that a template fills in ones that are not null. It returns the
+// line of the first template that YAML reads as a mapping with a mapping as a key.
+func prepare(n *yaml.Node, c chunk) (template int) {
+	if n.Line == 1 {
+		n.Column += c.indent
+	}
+	n.Line += c.before
 	for i, child := range n.Content {
-		if n.Kind == yaml.MappingNode && i%2 == 0 && child.Kind == yaml.MappingNode {
+		switch {
+		case n.Kind != yaml.MappingNode:
+		case i%2 == 0 && child.Kind == yaml.MappingNode:
 			return n.Line
+		case i%2 == 1 && child.Tag == "!!null" && comment().MatchString(n.Content[i-1].LineComment):
+			child.Tag, child.Value = "!!str", "#{ }"
 		}
-		if template := prepare(child, before); template > 0 {
+		if template := prepare(child, c); template > 0 {
 			return template
 		}
 	}

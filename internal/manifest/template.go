@@ -19,39 +19,38 @@ var capitals = wording.Regexp(`^[A-Z][A-Z0-9_]*$`)
 
 // structural matches a template where YAML has a key or the start of a value, so that it is not YAML.
 var structural = wording.Regexp(
-	`(?m)^[ \t]*(?:- +)?(?:\{\{|\{%|<%)|[:-][ \t]+(?:\{\{|\{%|<%|@[\w.-]+@|%[\w.%-]+%|%\(\w+\)|\(\(|\[\[)`)
+	`^[ \t]*(?:- +)?(?:\{\{|\{%|<%)|[:-][ \t]+(?:\{\{|\{%|<%|@[\w.-]+@|%[\w.%-]+%|%\(\w+\)|\(\(|\[\[)`)
 
 // inLine matches a template in a line that is not YAML. ${A} breaks flow mappings, and JSON.
 var inLine = wording.Regexp(`\{\{|\{%|<%|:[ \t]*\$\{[\w.]+\}`)
 
-// comment matches a placeholder that YAML reads as a comment, so that the value is none.
-var comment = wording.Regexp(`(?m)^[^#\n]*[:-][ \t]+#\{[\w.-]+\}`)
+// comment matches a placeholder that YAML reads as a comment, so that the value is null: of Ruby, of ytt, or of a script.
+var comment = wording.Regexp(`^#(?:\{|@ |[A-Z][A-Z0-9_]*#)`)
+
+// blockScalar matches a line after which text is indented, in which YAML has no structure.
+var blockScalar = wording.Regexp(`(?:^|[\s:-])[|>][-+0-9]*\s*(?:#.*)?$`)
 
 // control matches a condition, a loop or a section of a template.
 var control = wording.Regexp(`\{\{[-~]?\s*(?:(?:if|range|with|define|block|else|end)\b|[#^]|/[^*])|\{%|<%`)
 
-// templateAt returns the line at which a chunk that is not YAML is a template, or 0. fault is the line at which it is not YAML.
-func (c chunk) templateAt(fault int) int {
-	if at := structural().FindIndex(c.text); at != nil {
-		return c.lineAt(at[0])
-	}
-	if inLine().Match(c.line(fault)) {
-		return fault
+// templateAt returns the line of the file at which a chunk that is not YAML is a template, or 0: the first one, but not after that
+// of the fault.
+func (c chunk) templateAt(fault int) (template int) {
+	number, text := c.before, -1 // of the line, and by how much the text of a block scalar is indented at least
+	for line := range bytes.Lines(c.text) {
+		number++
+		indent := len(line) - len(bytes.TrimLeft(line, " "))
+		if blank := len(bytes.TrimSpace(line)) == 0; text >= 0 && (blank || indent >= text) {
+			continue
+		}
+		switch text = -1; {
+		case number > fault:
+			return 0
+		case structural().Match(line), number == fault && inLine().Match(line):
+			return number
+		case blockScalar().Match(line):
+			text = indent + 1
+		}
 	}
 	return 0
-}
-
-// line returns a line of the file.
-func (c chunk) line(number int) []byte {
-	rest := c.text
-	for range number - c.before - 1 {
-		_, rest, _ = bytes.Cut(rest, []byte("\n"))
-	}
-	line, _, _ := bytes.Cut(rest, []byte("\n"))
-	return line
-}
-
-// lineAt returns the line of the file at an offset of the chunk.
-func (c chunk) lineAt(offset int) int {
-	return c.before + 1 + bytes.Count(c.text[:offset], []byte("\n"))
 }
