@@ -41,7 +41,7 @@ func (k *kustomized) deliveries(name string) {
 			}
 			for _, source := range append(t.list(spec, "sources"), t.get(spec, "source")) {
 				options := t.get(source, "kustomize")
-				made := rendering{t.value(options, "namespace").text, "", "", t.value(spec, "destination", "namespace").text}
+				made := rendering{t.value(options, "namespace").text, "", "", t.value(spec, "destination", "namespace").text, ""}
 				k.deliver(name, t, t.value(source, "path"), options, made, t.value(source, "directory", "recurse").isTrue(), "argocd app manifests "+called+" --local ")
 			}
 		}

@@ -26,9 +26,9 @@ func overlap(a, b *use) bool {
 }
 
 // same reports whether two documents describe one object: as copies, as an object and what was made of it, or as what two
-// kustomizations make of one. A copy that leaves its namespace open is one too.
+// kustomizations make of one, which need not be in one cluster. A copy that leaves its namespace open is one too.
 func (c *checker) same(a, b *owner) bool {
-	return a.root == b.root || a.file == b.file && a.place == b.place ||
+	return a.root == b.root || a.file == b.file && a.place == b.place && (a.top == "" || a.top != b.top) ||
 		a.kind == b.kind && a.name == b.name && a.name != "" && (!a.given || !b.given)
 }
 

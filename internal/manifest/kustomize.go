@@ -17,11 +17,13 @@ type rendering struct {
 	namespace, prefix, suffix string
 	// otherwise is the namespace of objects that have none.
 	otherwise string
+	// top is the kustomization on which no other builds.
+	top string
 }
 
 // around returns the changes of r and then those of an outer kustomization.
 func (r rendering) around(outer rendering) rendering {
-	return rendering{cmp.Or(outer.namespace, r.namespace), outer.prefix + r.prefix, r.suffix + outer.suffix, cmp.Or(r.otherwise, outer.otherwise)}
+	return rendering{cmp.Or(outer.namespace, r.namespace), outer.prefix + r.prefix, r.suffix + outer.suffix, cmp.Or(r.otherwise, outer.otherwise), outer.top}
 }
 
 // kustomization is a kustomization.yaml.
@@ -103,7 +105,7 @@ func (c *checker) kustomize(f *folder) *kustomized {
 			if one.component {
 				one.fail(1, "it is a component, and no kustomization here uses it")
 			}
-			k.build(one, one, rendering{})
+			k.build(one, one, rendering{top: dir})
 			k.reach(one)
 		}
 	}
@@ -112,6 +114,7 @@ func (c *checker) kustomize(f *folder) *kustomized {
 			k.notMade(one, one, 1, "it builds on itself")
 		}
 	}
+	k.above()
 	return k
 }
 

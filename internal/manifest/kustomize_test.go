@@ -205,3 +205,44 @@ func TestAnApplicationOfArgoGivesItsNamespaceToWhatHasNone(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatAKustomizationAboveGovernsIsNotJudged(t *testing.T) {
+	const skip = "k/kustomization.yaml:1: it is above these files: want `kubectl kustomize k | listen_exporter check --manifests=-`"
+	for name, test := range map[string]struct {
+		files files
+		path  string
+		want  []string
+	}{
+		"a directory":              {files{"k/kustomization.yaml": "namespace: shop\nresources: [app/web.yaml]\n"}, "k/app", []string{skip}},
+		"a file":                   {files{"k/kustomization.yaml": "namespace: shop\nresources: [app/web.yaml]\n"}, "k/app/web.yaml", []string{skip}},
+		"with one of its own":      {files{"k/kustomization.yaml": "namespace: shop\nresources: [app]\n", "k/app/kustomization.yaml": "resources: [web.yaml]\n"}, "k/app", []string{skip}},
+		"another directory":        {files{"k/kustomization.yaml": "namespace: shop\nresources: [apple]\n"}, "k/app", nil},
+		"one that changes no port": {files{"k/kustomization.yaml": "resources: [app/web.yaml]\n"}, "k/app", nil},
+		"another repository":       {files{"k/kustomization.yaml": "namespace: shop\nresources: [app/web.yaml]\n", "k/app/.git/HEAD": ""}, "k/app", nil},
+	} {
+		t.Chdir(t.TempDir())
+		test.files["k/app/web.yaml"] = deployment
+		test.files.write(t, ".")
+		r, err := Check(Options{}, []string{test.path}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, skipped := r.lines()
+		diff(t, name, test.want, skipped)
+		if judged := r.Workloads == 1; judged != (test.want == nil) {
+			t.Errorf("%s: judged %t", name, judged)
+		}
+	}
+}
+
+func TestWhatOneKustomizationMakesTwiceIsInOneCluster(t *testing.T) {
+	shared := files{
+		"base/kustomization.yaml": "resources: [web.yaml]\n", "base/web.yaml": deployment,
+		"a/kustomization.yaml": "namePrefix: a-\nresources: [../base]\n", "b/kustomization.yaml": "namePrefix: b-\nresources: [../base]\n",
+	}
+	expect(t, "", shared, nil, nil)
+	shared["all/kustomization.yaml"] = "resources: [../a, ../b]\n"
+	expect(t, "", shared, []string{
+		"deploy/base/web.yaml:11:45: hostPort 30500/TCP of Deployment default/b-web is already taken by Deployment default/a-web at deploy/base/web.yaml:11: want another port",
+	}, nil)
+}

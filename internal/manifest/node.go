@@ -126,6 +126,15 @@ func (v value) isTrue() bool {
 	return false
 }
 
+// isFalse reports whether a value is false, as Kubernetes reads it.
+func (v value) isFalse() bool {
+	switch strings.ToLower(v.text) {
+	case "false", "no", "off", "n":
+		return !v.quoted
+	}
+	return false
+}
+
 // prepare makes the places of nodes those of the file, and values that a template fills in ones that are not null. It returns the
 // line of the first template that YAML reads as a mapping with a mapping as a key.
 func prepare(n *yaml.Node, c chunk) (template int) {

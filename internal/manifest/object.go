@@ -15,6 +15,8 @@ type owner struct {
 	kind, namespace, name string
 	// given is set if the object or its kustomization names the namespace.
 	given bool
+	// top is the kustomization that makes the object, on which no other builds.
+	top string
 	// controller is the kind and the name of the object that made this one, or empty.
 	controller string
 	// root is the id of the first object that made this one, or its own. It is known when all objects are.
@@ -54,8 +56,14 @@ func (c *checker) document(t *tree, file string, root *yaml.Node, made []renderi
 	if len(made) == 0 {
 		made = []rendering{{}}
 	}
+	objects := []*yaml.Node{root}
+	if root.Kind == yaml.SequenceNode { // as jq prints the items of a List
+		objects = root.Content
+	}
 	for _, m := range made {
-		c.object(&source{tree: t, file: file, rendering: m}, root, "", "")
+		for _, n := range objects {
+			c.object(&source{tree: t, file: file, rendering: m}, n, "", "")
+		}
 	}
 }
 
@@ -114,10 +122,10 @@ func (c *checker) object(s *source, n *yaml.Node, kind, version string) {
 		for _, spec := range found.specs {
 			c.pod(s, o, spec)
 		}
-		switch {
-		case len(found.specs) > 0:
+		if len(found.specs) > 0 {
 			c.report.Workloads++
-		case found.foreign:
+		}
+		if found.foreign {
 			c.report.NotChecked[kind]++
 		}
 	}
@@ -125,7 +133,7 @@ func (c *checker) object(s *source, n *yaml.Node, kind, version string) {
 
 // ownerOf returns the names of an object.
 func (c *checker) ownerOf(s *source, n *yaml.Node, kind string) *owner {
-	o := &owner{kind: kind, name: s.value(n, "metadata", "name").text, file: s.file, place: place{n.Line, n.Column}}
+	o := &owner{kind: kind, name: s.value(n, "metadata", "name").text, top: s.top, file: s.file, place: place{n.Line, n.Column}}
 	own := s.value(n, "metadata", "namespace")
 	namespace := cmp.Or(s.namespace, own.text, s.otherwise, c.options.Namespace)
 	o.namespace, o.given = cmp.Or(namespace, "default"), namespace != ""
@@ -153,7 +161,7 @@ func placeholderName(name string) bool { return filledIn(name) || capitals().Mat
 // pods are the pods in an object, whatever its kind: each mapping with a list of containers.
 type pods struct {
 	specs []*yaml.Node
-	// foreign is set if the object takes ports of nodes in a way of its own.
+	// foreign is set if the object takes ports of nodes in a way of its own, outside of pods.
 	foreign bool
 }
 

@@ -62,6 +62,9 @@ func (c *checker) pod(s *source, o *owner, spec *yaml.Node) {
 	if filledIn(network.text) {
 		c.skip(s, network.line, "hostNetwork of %s comes from a template: assumed to be false", o)
 	}
+	if network.quoted && network.text != "" && !filledIn(network.text) {
+		c.report.find(RuleValue, s.file, network.place, "hostNetwork of %s is %q in quotes: want true or false", o, network.text)
+	}
 	p := &podSpec{nodes: s.nodesOf(spec), hostNetwork: network.isTrue()}
 	p.where = fmt.Sprint(p.nodes)
 	for _, container := range s.list(spec, "containers") {
@@ -110,7 +113,7 @@ func (c *checker) service(s *source, o *owner, spec *yaml.Node) {
 	}
 	seen := make(map[portKey]place)
 	kind := s.value(spec, "type").text
-	allocates := kind == "NodePort" || kind == "LoadBalancer" && s.value(spec, "allocateLoadBalancerNodePorts").text != "false"
+	allocates := kind == "NodePort" || kind == "LoadBalancer" && !s.value(spec, "allocateLoadBalancerNodePorts").isFalse()
 	for _, n := range s.list(spec, "ports") {
 		u := use{owner: o, address: wildcard}
 		if !c.protocol(s, &u, s.value(n, "protocol")) {
