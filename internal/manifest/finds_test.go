@@ -359,3 +359,45 @@ func TestStandardInputAndExcludedFiles(t *testing.T) {
 		}
 	}
 }
+
+func TestEachFileIsReadOnce(t *testing.T) {
+	t.Chdir(t.TempDir())
+	files{"k/app/a.yaml": pod("a", "", "{hostPort: 80}"), "k/b.yaml": pod("b", "", "{hostPort: 80}")}.write(t, ".")
+	r, err := Check(Options{}, []string{"k/b.yaml", "k", "k/app", "./k/app/a.yaml"}, nil)
+	if err != nil || r.Workloads != 2 || len(r.Findings) != 1 {
+		t.Errorf("%d workloads, %v, %v, want 2 and one finding", r.Workloads, r.Findings, err)
+	}
+	if r, err = Check(Options{Exclude: []string{"b.*"}}, []string{"k/b.yaml", "k/app/a.yaml"}, nil); err != nil || r.Workloads != 1 {
+		t.Errorf("%d workloads, %v, want one without what is left out", r.Workloads, err)
+	}
+}
+
+func TestAnObjectMayTakePortsNextToItsPod(t *testing.T) {
+	r := checkAll(t, Options{}, "", files{
+		"a.yaml": "apiVersion: agones.dev/v1\nkind: Fleet\nspec: {template: {spec: {ports: [{hostPort: 8080}], template: {spec: {containers: [{image: a}]}}}}}\n",
+	})
+	if r.Workloads != 1 || r.NotChecked["Fleet"] != 1 {
+		t.Errorf("%d workloads, not checked %v, want the Fleet in both", r.Workloads, r.NotChecked)
+	}
+}
+
+func TestAListOfObjectsIsChecked(t *testing.T) {
+	object := func(name string) string {
+		return `{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "` + name + `"}, "spec": {"containers": [{"ports": [{"hostPort": 80}]}]}}`
+	}
+	for name, content := range map[string]string{"a.json": "[" + object("a") + "," + object("b") + "]", "a.yaml": "- " + object("a") + "\n- " + object("b") + "\n"} {
+		if r := checkAll(t, Options{}, "", files{name: content}); r.Workloads != 2 || len(r.Findings) != 1 {
+			t.Errorf("%s: %d workloads, %v, want 2 and one finding", name, r.Workloads, r.Findings)
+		}
+	}
+}
+
+func TestValuesOfKubernetesThatAreNotThoseOfYAML(t *testing.T) {
+	const ports = "reserved: [{team: a, ports: 30000-30099, namespaces: [default]}]\n"
+	for _, no := range []string{"false", "no", "False", "OFF"} {
+		expect(t, ports, files{"a.yaml": "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {type: LoadBalancer, allocateLoadBalancerNodePorts: " + no + ", ports: [{port: 80}]}\n"}, nil, nil)
+	}
+	expect(t, "", files{"a.yaml": pod("a", `hostNetwork: "true", `, "{containerPort: 80}")}, []string{
+		`deploy/a.yaml:4:21: hostNetwork of Pod default/a is "true" in quotes: want true or false`,
+	}, nil)
+}

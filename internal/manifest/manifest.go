@@ -60,6 +60,7 @@ func Check(o Options, paths []string, stdin io.Reader) (*Report, error) {
 		objects:     make(map[string]bool),
 		controllers: make(map[string]string),
 		counted:     make(map[string]bool),
+		read:        make(map[string]bool),
 		report:      newReport(),
 	}
 	var problems []error
@@ -83,6 +84,8 @@ type checker struct {
 	controllers map[string]string
 	// counted are the files that were counted as not looked into, by why.
 	counted map[string]bool
+	// read are the paths of the files that are checked.
+	read map[string]bool
 	// privileged is set if the policy for ports below 1024 is in use.
 	privileged bool
 	uses       []use
@@ -104,6 +107,9 @@ func (c *checker) path(path string, stdin io.Reader) error {
 		return fmt.Errorf("read the manifests: %w", err)
 	}
 	if !info.IsDir() {
+		if Excluded(c.options.Exclude, path) || !c.first(path) {
+			return nil
+		}
 		return c.file(path)
 	}
 	// A Root opens nothing outside of dir, even if a file is replaced by a link meanwhile.
@@ -113,6 +119,16 @@ func (c *checker) path(path string, stdin io.Reader) error {
 	}
 	defer func() { _ = root.Close() }()
 	return c.folder(&folder{FS: root.FS(), name: path, whole: true})
+}
+
+// first reports whether a file is asked for the first time: paths may be in each other.
+func (c *checker) first(file string) bool {
+	if absolute, err := filepath.Abs(file); err == nil {
+		file = absolute
+	}
+	known := c.read[file]
+	c.read[file] = true
+	return !known
 }
 
 // file checks a file that is given by its name. It may be a pipe.

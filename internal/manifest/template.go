@@ -9,7 +9,7 @@ import (
 // placeholder matches a value that is still to be filled in, by whatever fills in ${A}, $(A), $A, @A@, __A__, <A>, %A%, #{A}, [[A]],
 // ((A)) or {A}.
 var placeholder = wording.Regexp(
-	`\{\{|\{%|<%|\$\{|\$\(|\[\[|\(\(|#\{|\$[A-Za-z_]|@[\w.-]+@|__[\w.-]+__|<[^<>]*[A-Za-z][^<>]*>|%[\w.-]+%|%\(\w+\)|^\{.*\}$`)
+	`\{\{|\{%|<%|\$\{|\$\(|\[\[|\(\(|#\{|\$[A-Za-z_]|@[\w.-]+@|__[\w.-]+__|<[^<>]*[A-Za-z][^<>]*>|%[\w.-]+%|[%@]\{|%\(\w+\)|^\{.*\}$`)
 
 // filledIn reports whether something fills in a value.
 func filledIn(text string) bool { return placeholder().MatchString(text) }
@@ -19,7 +19,7 @@ var capitals = wording.Regexp(`^[A-Z][A-Z0-9_]*$`)
 
 // structural matches a template where YAML has a key or the start of a value, so that it is not YAML.
 var structural = wording.Regexp(
-	`^[ \t]*(?:- +)?(?:\{\{|\{%|<%)|[:-][ \t]+(?:\{\{|\{%|<%|@[\w.-]+@|%[\w.%-]+%|%\(\w+\)|\(\(|\[\[)`)
+	`^[ \t]*(?:- +)?(?:\{\{|\{%|<%)|[:-][ \t]+(?:\{\{|\{%|<%|@[\w.-]+@|@[@{]|%[\w.%-]+%|%\(\w+\)|%\{|\(\(|\[\[)`)
 
 // inLine matches a template in a line that is not YAML. ${A} breaks flow mappings, and JSON.
 var inLine = wording.Regexp(`\{\{|\{%|<%|:[ \t]*\$\{[\w.]+\}`)
