@@ -20,7 +20,7 @@ func (k *kustomized) above() {
 		}
 		dir = filepath.Dir(dir)
 		outer := &kustomized{
-			checker: &checker{report: newReport(), counted: make(map[string]bool)}, folder: &folder{FS: os.DirFS(dir), name: filepath.Join(k.folder.name, up)},
+			checker: &checker{report: newReport(), met: make(map[string]bool)}, folder: &folder{FS: os.DirFS(dir), name: filepath.Join(k.folder.name, up)},
 			all: make(map[string]*kustomization), named: make(map[string]bool),
 		}
 		for _, name := range kustomizationNames {

@@ -65,7 +65,7 @@ func (c *checker) folder(f *folder) error {
 	})
 	k := c.kustomize(f)
 	for _, name := range f.files {
-		if k.passed(name) || !c.first(f.path(name)) {
+		if k.passed(name) || !c.firstFile(f.path(name)) {
 			continue
 		}
 		data, err := f.read(name)

@@ -197,10 +197,14 @@ func (k *kustomized) changes(one *kustomization, t *tree, root *yaml.Node) {
 				}
 				content = string(data)
 			case key == "replacements":
-				content = textOf(n)
+				content = fieldPaths(t, n)
 			}
-			if key == "replacements" { // whose paths have dots
-				content = strings.ReplaceAll(content, ".", "/")
+			if key == "replacements" && file != "" {
+				documents, _, _ := parse([]byte(content), false)
+				content = ""
+				for _, replacement := range documents {
+					content += fieldPaths(&tree{}, replacement)
+				}
 			}
 			if changesPorts(content) {
 				one.fail(n.Line, "it changes more than names and namespaces")
@@ -225,13 +229,20 @@ func (k *kustomized) changes(one *kustomization, t *tree, root *yaml.Node) {
 	}
 }
 
-// textOf returns the scalars below a node, a line each.
-func textOf(n *yaml.Node) string {
-	lines := []string{n.Value}
-	for _, child := range n.Content {
-		lines = append(lines, textOf(child))
+// fieldPaths returns the paths to which a replacement, or each of a list, writes, as those of a JSON patch.
+func fieldPaths(t *tree, n *yaml.Node) (paths string) {
+	if n.Kind == yaml.SequenceNode {
+		for _, replacement := range n.Content {
+			paths += fieldPaths(t, replacement)
+		}
+		return paths
 	}
-	return strings.Join(lines, "\n")
+	for _, target := range t.list(n, "targets") {
+		for _, field := range t.list(target, "fieldPaths") {
+			paths += "/" + strings.ReplaceAll(t.value(field).text, ".", "/") + "\n"
+		}
+	}
+	return paths
 }
 
 // notMade notes that something that root makes is not judged, because of one.

@@ -59,8 +59,7 @@ func Check(o Options, paths []string, stdin io.Reader) (*Report, error) {
 		namespaces:  namespaces{},
 		objects:     make(map[string]bool),
 		controllers: make(map[string]string),
-		counted:     make(map[string]bool),
-		read:        make(map[string]bool),
+		met:         make(map[string]bool),
 		report:      newReport(),
 	}
 	var problems []error
@@ -82,10 +81,8 @@ type checker struct {
 	// objects are the ids of all objects. controllers are what made an object, by id.
 	objects     map[string]bool
 	controllers map[string]string
-	// counted are the files that were counted as not looked into, by why.
-	counted map[string]bool
-	// read are the paths of the files that are checked.
-	read map[string]bool
+	// met are the files and objects that are counted.
+	met map[string]bool
 	// privileged is set if the policy for ports below 1024 is in use.
 	privileged bool
 	uses       []use
@@ -107,7 +104,7 @@ func (c *checker) path(path string, stdin io.Reader) error {
 		return fmt.Errorf("read the manifests: %w", err)
 	}
 	if !info.IsDir() {
-		if Excluded(c.options.Exclude, path) || !c.first(path) {
+		if Excluded(c.options.Exclude, path) || !c.firstFile(path) {
 			return nil
 		}
 		return c.file(path)
@@ -121,14 +118,12 @@ func (c *checker) path(path string, stdin io.Reader) error {
 	return c.folder(&folder{FS: root.FS(), name: path, whole: true})
 }
 
-// first reports whether a file is asked for the first time: paths may be in each other.
-func (c *checker) first(file string) bool {
+// firstFile reports whether a file is asked for the first time: paths may be in each other.
+func (c *checker) firstFile(file string) bool {
 	if absolute, err := filepath.Abs(file); err == nil {
 		file = absolute
 	}
-	known := c.read[file]
-	c.read[file] = true
-	return !known
+	return c.first(file)
 }
 
 // file checks a file that is given by its name. It may be a pipe.
@@ -144,7 +139,7 @@ func (c *checker) file(path string) error {
 	}
 	// A kustomization next to the file may give it another namespace. What else it builds on is not asked for.
 	name, dir := filepath.Base(path), filepath.Dir(path)
-	aside := &checker{report: newReport(), counted: make(map[string]bool)}
+	aside := &checker{report: newReport(), met: make(map[string]bool)}
 	k := aside.kustomize(&folder{FS: os.DirFS(dir), name: dir, files: []string{name}})
 	if !k.passed(name) {
 		c.content(wording.Path(path), data, k.made[name], true)

@@ -44,7 +44,9 @@ func (o *owner) id() string {
 }
 
 // origin returns where the object is written.
-func (o *owner) origin() string { return fmt.Sprintf("%s:%d:%d", o.file, o.line, o.column) }
+func (o *owner) origin() string { return origin(o.file, o.place) }
+
+func origin(file string, at place) string { return fmt.Sprintf("%s:%d:%d", file, at.line, at.column) }
 
 // charts are the kinds that bring objects which are not in the manifests.
 var charts = map[string]bool{
@@ -104,7 +106,7 @@ func (c *checker) object(s *source, n *yaml.Node, kind, version string) {
 	case kind == "Kustomization" && group == "kustomize.config.k8s.io":
 		return // by its file's name
 	case charts[kind], strings.HasSuffix(group, "kyverno.io"): // what a Kyverno policy has are patterns of pods
-		c.report.NotChecked[kind]++
+		c.count(kind, origin(s.file, place{n.Line, n.Column}))
 		return
 	}
 	o := c.ownerOf(s, n, kind)
@@ -112,7 +114,7 @@ func (c *checker) object(s *source, n *yaml.Node, kind, version string) {
 	case kind == "Namespace" && group == "":
 		c.namespaces.add(c.report, s, n, o)
 	case kind == "Service" && group == "":
-		c.report.Services++
+		c.countObject(&c.report.Services, o)
 		c.service(s, o, s.get(n, "spec"))
 	case strings.HasPrefix(kind, "ValidatingAdmissionPolicy") && o.name == privilegedPolicy:
 		c.privileged = true
@@ -123,10 +125,10 @@ func (c *checker) object(s *source, n *yaml.Node, kind, version string) {
 			c.pod(s, o, spec)
 		}
 		if len(found.specs) > 0 {
-			c.report.Workloads++
+			c.countObject(&c.report.Workloads, o)
 		}
 		if found.foreign {
-			c.report.NotChecked[kind]++
+			c.count(kind, o.origin())
 		}
 	}
 }
@@ -201,10 +203,23 @@ func (c *checker) skip(s *source, line int, format string, args ...any) {
 // template counts a file as a template, or as having values that come from one.
 func (c *checker) template(file string) { c.count("template", file) }
 
-// count counts a file among what was not looked into, once.
-func (c *checker) count(kind, file string) {
-	if key := kind + " " + file; !c.counted[key] {
-		c.counted[key] = true
+// count counts a file or object among what was not looked into, once.
+func (c *checker) count(kind, origin string) {
+	if c.first(kind + " " + origin) {
 		c.report.NotChecked[kind]++
 	}
+}
+
+// countObject counts an object once, however many kustomizations make it.
+func (c *checker) countObject(n *int, o *owner) {
+	if c.first(o.id() + " " + o.origin()) {
+		*n++
+	}
+}
+
+// first reports whether something is met for the first time.
+func (c *checker) first(key string) bool {
+	known := c.met[key]
+	c.met[key] = true
+	return !known
 }
