@@ -23,7 +23,7 @@ const (
 func (k *kustomized) deliveries(name string) {
 	data, err := k.folder.read(name)
 	if err != nil || !bytes.Contains(data, []byte(fluxGroup)) && (!bytes.Contains(data, []byte(argoGroup)) || !bytes.Contains(data, []byte("destination"))) ||
-		len(data) > maxSize || tooManyValues(data) {
+		tooLarge(data) {
 		return
 	}
 	documents, _, _ := parse(data, isJSON(name))

@@ -95,6 +95,8 @@ var ownLineBreaks = map[string]string{"\u0085": "\u00a0", "\u2028": "\ufffd", "\
 // maxValues bounds the memory that a file costs: the YAML library keeps about 200 bytes for each value.
 const maxValues = 1_000_000
 
+func tooLarge(data []byte) bool { return len(data) > maxSize || tooManyValues(data) }
+
 // tooManyValues reports whether a file may cost too much memory. It counts the values that YAML's indicators introduce, and those
 // in text as well, so that it counts too many rather than too few.
 func tooManyValues(data []byte) bool {

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"go.yaml.in/yaml/v3"
-
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
@@ -137,6 +135,9 @@ func (k *kustomized) read(name string) {
 	}
 	one := &kustomization{dir: path.Dir(name), file: name}
 	k.all[one.dir], k.named[name] = one, true
+	if tooLarge(data) {
+		data = nil
+	}
 	documents, bad, templates := parse(data, false)
 	if len(templates)+len(bad) > 0 || len(documents) != 1 {
 		one.fail(slices.Max(append(templates, 1)), "it is not one document of YAML")
@@ -172,77 +173,6 @@ func (k *kustomized) resource(one *kustomization, v value) {
 	case v.text != "":
 		one.dirs = append(one.dirs, name)
 	}
-}
-
-// changes reads what a kustomization changes besides names.
-func (k *kustomized) changes(one *kustomization, t *tree, root *yaml.Node) {
-	for _, key := range []string{"patches", "patchesJson6902", "patchesStrategicMerge", "replacements"} {
-		for _, n := range t.list(root, key) {
-			patch := t.value(n)
-			if n.Kind == yaml.MappingNode {
-				patch = t.value(n, "patch")
-			}
-			content := patch.text
-			file := t.value(n, "path").text
-			if file == "" && patch.exists() && !strings.Contains(content, "\n") && isManifest(content) {
-				file = content
-			}
-			switch {
-			case file != "":
-				name := path.Join(one.dir, file)
-				k.named[name] = true
-				data, err := k.folder.read(name)
-				if err != nil {
-					one.fail(n.Line, "its patch "+wording.Printable(file)+" cannot be read")
-				}
-				content = string(data)
-			case key == "replacements":
-				content = fieldPaths(t, n)
-			}
-			if key == "replacements" && file != "" {
-				documents, _, _ := parse([]byte(content), false)
-				content = ""
-				for _, replacement := range documents {
-					content += fieldPaths(&tree{}, replacement)
-				}
-			}
-			if changesPorts(content) {
-				one.fail(n.Line, "it changes more than names and namespaces")
-			}
-		}
-	}
-	if n := t.get(root, "transformers"); n != nil {
-		one.fail(n.Line, "it has transformers")
-	}
-	for _, key := range []string{"helmCharts", "helmChartInflationGenerator", "generators"} {
-		if n := t.get(root, key); n != nil {
-			k.notMade(one, one, n.Line, "it has "+key)
-		}
-	}
-	for _, key := range []string{"configMapGenerator", "secretGenerator"} {
-		for _, n := range t.list(root, key) {
-			for _, file := range t.list(n, "files") {
-				name := t.value(file).text
-				k.named[path.Join(one.dir, name[strings.Index(name, "=")+1:])] = true
-			}
-		}
-	}
-}
-
-// fieldPaths returns the paths to which a replacement, or each of a list, writes, as those of a JSON patch.
-func fieldPaths(t *tree, n *yaml.Node) (paths string) {
-	if n.Kind == yaml.SequenceNode {
-		for _, replacement := range n.Content {
-			paths += fieldPaths(t, replacement)
-		}
-		return paths
-	}
-	for _, target := range t.list(n, "targets") {
-		for _, field := range t.list(target, "fieldPaths") {
-			paths += "/" + strings.ReplaceAll(t.value(field).text, ".", "/") + "\n"
-		}
-	}
-	return paths
 }
 
 // notMade notes that something that root makes is not judged, because of one.
@@ -307,19 +237,4 @@ func (k *kustomized) parts(one *kustomization, before []*kustomization) []*kusto
 		}
 	}
 	return parts
-}
-
-// portFields matches the fields that say which ports an object takes, where, and whether it is there at all: as keys, and in the
-// paths of a JSON patch.
-var portFields = wording.Regexp(`(?m)(?:^|[\s{,"'/])(?:ports|hostNetwork|hostPort|containerPort|nodePort|healthCheckNodePort|hostIP|` +
-	`externalIPs|allocateLoadBalancerNodePorts|externalTrafficPolicy|nodeName|nodeSelector|affinity)["']?(?:\s*:|/|\s*(?:[,}]|$))|` +
-	`\$patch|\bmetadata/namespace\b|\bspec/type\b|type["']?:\s*["']?(?:NodePort|LoadBalancer|ClusterIP|ExternalName)`)
-
-// wholePart matches a path of a JSON patch that leads to a part with such fields.
-var wholePart = wording.Regexp(`(?m)(?:path|from)["']?:\s*["']?/(?:spec)?(?:/jobTemplate)?(?:/spec)?(?:/template)?(?:/spec)?` +
-	`(?:/(?:containers|initContainers)(?:/[-\d]+)?)?/?["']?\s*(?:[,}]|$)`)
-
-// changesPorts reports whether a patch may change which ports an object takes.
-func changesPorts(patch string) bool {
-	return portFields().MatchString(patch) || wholePart().MatchString(patch)
 }

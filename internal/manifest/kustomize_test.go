@@ -90,6 +90,10 @@ func TestWhatAKustomizationMakesOfAFileIsChecked(t *testing.T) {
 		}, []string{"search/web"}, "deploy/base"},
 		{"a base that is not here", files{"base/kustomization.yaml": "namespace: search\nresources: [web.yaml, ../../other]\n"}, []string{"search/web"}, "deploy/base"},
 		{"a kustomization that is not YAML", files{"base/kustomization.yaml": "a: b: c\n"}, nil, "deploy/base"},
+		{"a kustomization with too many values", files{"base/kustomization.yaml": "a: [" + strings.Repeat("[],", maxValues/2) + "]\n"}, nil, "deploy/base"},
+		{"a patch with too many values", files{
+			"base/kustomization.yaml": "namespace: search\n" + base + "patches: [{path: p.yaml}]\n", "base/p.yaml": "[" + strings.Repeat("[],", maxValues/2) + "]\n",
+		}, nil, "deploy/base"},
 		{"a circle", files{
 			"base/kustomization.yaml": base, "a/kustomization.yaml": "resources: [../b, ../base]\n",
 			"b/kustomization.yaml": "resources: [../a]\n", "c/kustomization.yaml": "resources: [../a]\nnamespace: search\n",
