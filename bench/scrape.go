@@ -106,10 +106,15 @@ func timesOf(results []result, bound ratio) (ratios []ratio) {
 	return ratios
 }
 
-// registryServices are so many services of four ports each: more than there are listeners.
-const registryServices = 3000
+// registryServices are so many services of four ports each: more than there are listeners. fleetServices are those of a registry that many
+// hosts share, of which hostServices are for one.
+const (
+	registryServices = 3000
+	fleetServices    = 5000
+	hostServices     = 10
+)
 
-// registry measures what a registry adds to a scrape.
+// registry measures what a registry adds to a scrape, and what the services for other hosts do.
 func registry(s settings, out io.Writer) error {
 	count, services := s.size(manyListeners, 500), s.size(registryServices, 150)
 	open, err := openListeners(count)
@@ -117,38 +122,59 @@ func registry(s settings, out io.Writer) error {
 		return err
 	}
 	defer open.hold()
-	var text strings.Builder
-	text.WriteString("services:\n")
+	judgedBy := func(name, services string) (*exporter, error) {
+		file := filepath.Join(s.tools, name+".yml")
+		if err := os.WriteFile(file, []byte("services:\n"+services), 0o600); err != nil {
+			return nil, err
+		}
+		return startProduct(s, "--no-collector.holder", "--registry.file="+file)
+	}
+	var four, few, others strings.Builder
 	for n := range services {
 		first := firstListenerPort + 4*n
-		fmt.Fprintf(&text, "  - {name: service-%d, purpose: a service, port: %d-%d, proto: [tcp, udp], process: server-%d}\n",
-			n, first, first+3, n)
+		fmt.Fprintf(&four, "  - {name: service-%d, purpose: a service, port: [%d, %d, %d, %d], proto: [tcp, udp], process: server-%d, required: false}\n",
+			n, first, first+1, first+2, first+3, n)
 	}
-	file := filepath.Join(s.tools, "ports.yml")
-	if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
-		return err
+	for n := range hostServices {
+		first := firstListenerPort + count/hostServices*n
+		fmt.Fprintf(&few, "  - {name: few-%d, purpose: a service, port: %d-%d}\n", n, first, first+count/hostServices-1)
 	}
-	without, err := startProduct(s, "--no-collector.holder")
-	if err != nil {
-		return err
+	for n := range fleetServices - hostServices {
+		fmt.Fprintf(&others, "  - {name: other-%d, purpose: a service, port: %d, proto: udp, unit: other-%d.service, hosts: ['other-%d-*']}\n",
+			n, firstListenerPort+n, n, n)
 	}
-	with, err := startProduct(s, "--no-collector.holder", "--registry.file="+file)
-	if err != nil {
-		return err
+	var exporters []*exporter
+	for _, start := range []func() (*exporter, error){
+		func() (*exporter, error) { return startProduct(s, "--no-collector.holder") },
+		func() (*exporter, error) { return judgedBy("four", four.String()) },
+		func() (*exporter, error) { return judgedBy("few", few.String()) },
+		func() (*exporter, error) { return judgedBy("fleet", few.String()+others.String()) },
+	} {
+		e, err := start()
+		if err != nil {
+			return err
+		}
+		exporters = append(exporters, e)
 	}
+	with := exporters[1]
 	results, err := inTurns(s.rounds*11,
 		side{"judging after a change", func() (time.Duration, error) { return judging(with, true) }},
 		side{"judging without a change", func() (time.Duration, error) { return judging(with, false) }},
-		without.scrape(identity),
-		with.scrape(identity))
+		exporters[0].scrape(identity), with.scrape(identity), exporters[2].scrape(identity), exporters[3].scrape(identity))
 	if err != nil {
 		return err
 	}
-	results[2].name, results[3].name = "scrape without a registry", "scrape with the registry"
+	for n, name := range []string{
+		"scrape without a registry", "scrape with the registry", fmt.Sprintf("scrape with %d services", hostServices),
+		fmt.Sprintf("scrape with the same and %d for other hosts", fleetServices-hostServices),
+	} {
+		results[n+2].name = name
+	}
 	return report(out, fmt.Sprintf("%d listeners judged by %d services", count, services), results,
-		ratio{of: results[0], to: results[2], want: 0.1},
-		ratio{of: results[1], to: results[2], want: 0.1},
-		ratio{of: results[3], to: results[2], noDemand: true})
+		ratio{of: results[0], to: results[2], want: 1},
+		ratio{of: results[1], to: results[2], want: 1},
+		ratio{of: results[3], to: results[2], noDemand: true},
+		ratio{of: results[5], to: results[4], want: 1.1})
 }
 
 // judging returns how long the product's last scrape judged. A change is one listener more than before.

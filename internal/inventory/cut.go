@@ -77,7 +77,7 @@ func cutTo(limit int, listeners []Listener) (_ []Listener, omitted int) {
 // rank orders listeners by how much it matters that they are reported.
 func rank(l *Listener) int {
 	switch {
-	case l.Declared():
+	case l.Declared(), l.Verdict.Reason == ReasonForbidden:
 		return 0
 	case l.Netns == "" && l.Scope != ScopeLoopback:
 		return 1

@@ -152,14 +152,14 @@ func (j *judge) judgeAll(l *listing, main *namespace) {
 	}
 }
 
-// logElsewhere logs which services of the registry are not for this host: a name that is written in another form would go unnoticed.
+// logElsewhere logs which services of the registry are not for this host, and what names it in another form, which would go unnoticed.
 func logElsewhere(logger log.Logger, t *registry.Table, host string) {
 	if names := t.Elsewhere(); names != "" {
 		level.Info(logger).Log("msg", "services of the registry whose hosts do not match this host", "host", host, "services", names)
 	}
 	if names := t.Misnamed(); names != "" {
-		level.Warn(logger).Log("msg", "services of the registry that name this host in another form: hosts must match the whole name; write it so, or set --registry.host",
-			"host", host, "services", names)
+		level.Warn(logger).Log("msg", "the registry names this host in another form: hosts must match the whole name; write it so, or set --registry.host",
+			"host", host, "entries", names)
 	}
 }
 

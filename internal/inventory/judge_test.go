@@ -277,7 +277,7 @@ func TestTheLogNamesServicesForOtherHosts(t *testing.T) {
 	b, _ := newJudgedBench(t, "services: [{name: ssh, port: 22}, {name: mail, port: 25, hosts: ['mail-*']}, {name: shop, port: 80, hosts: [web-1.example.org]}]\n")
 	for _, want := range []string{
 		`level=info msg="services of the registry whose hosts do not match this host" host=web-1 services="mail, shop"`,
-		`level=warn msg="services of the registry that name this host in another form: hosts must match the whole name; write it so, or set --registry.host" host=web-1 services=shop`,
+		`level=warn msg="the registry names this host in another form: hosts must match the whole name; write it so, or set --registry.host" host=web-1 entries=shop`,
 	} {
 		if log := b.log.String(); strings.Count(log, want) != 1 {
 			t.Errorf("want %q once: %s", want, log)

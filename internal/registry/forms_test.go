@@ -329,4 +329,13 @@ func TestServicesForOtherHostsAreNamed(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", host, got, want)
 		}
 	}
+	r = parse(t, "services:", "  - {name: a, port: 1, hosts: ['*', '!web-1']}", "  - {name: b, port: 2, hosts: ['web-*', '!web-2*']}",
+		"forbidden:", "  - {port: 23, reason: no, hosts: [web-1, '!*.lab']}", "reserved:", "  - {team: x, ports: 9, hosts: [web-1]}")
+	for host, want := range map[string]string{
+		"web-1": "", "web-1.example.org": "a, forbidden port 23, what is reserved for x", "web-1.lab": "a, what is reserved for x", "web-2.example.org": "",
+	} {
+		if got := r.For(host).Misnamed(); got != want {
+			t.Errorf("%s: got %q, want %q", host, got, want)
+		}
+	}
 }

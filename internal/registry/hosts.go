@@ -65,8 +65,12 @@ func (g *glob) covers(o *glob) bool {
 	// What the globs of o stand for is a character that only * and ? of g match.
 	const any = "\x00"
 	pattern := strings.ReplaceAll(g.pattern, "[^", "[^"+any)
-	for _, some := range []string{"", any + any + any} {
-		name := strings.NewReplacer("*", some, "?", any).Replace(class().ReplaceAllString(o.pattern, any))
+	single := strings.ReplaceAll(o.pattern, "?", any)
+	if strings.Contains(single, "[") {
+		single = class().ReplaceAllString(single, any)
+	}
+	for _, some := range []string{any + any + any, ""} {
+		name := strings.ReplaceAll(single, "*", some)
 		if matched, _ := path.Match(pattern, name); !matched {
 			return false
 		}
@@ -161,15 +165,21 @@ func (h hosts) match(host string) bool {
 	return (len(h.include) == 0 || slices.ContainsFunc(h.include, is)) && !slices.ContainsFunc(h.exclude, is)
 }
 
-// matchOtherForm reports whether a host that is none of them would be one without its domain, or with one if it has none.
-func (h hosts) matchOtherForm(host string) bool {
-	if short, _, hasDomain := strings.Cut(host, "."); hasDomain {
-		return h.match(short)
-	}
-	return slices.ContainsFunc(h.include, func(g glob) bool {
+// misname reports whether a host would be one of them, or left out, without its domain, or with one if it has none.
+func (h hosts) misname(host string) bool {
+	short, _, hasDomain := strings.Cut(host, ".")
+	otherwise := func(g glob) bool {
+		if hasDomain {
+			return g.matches(short)
+		}
 		first, _, hasDomain := strings.Cut(g.pattern, ".")
 		return hasDomain && first != "*" && globOf(first).matches(host)
-	})
+	}
+	if h.match(host) {
+		return slices.ContainsFunc(h.exclude, otherwise)
+	}
+	left := slices.ContainsFunc(h.exclude, func(g glob) bool { return g.matches(host) || otherwise(g) })
+	return !left && slices.ContainsFunc(h.include, otherwise)
 }
 
 // excludes reports whether no host that a glob matches is left.

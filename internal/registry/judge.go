@@ -265,6 +265,9 @@ func (t *Table) Up(listeners []Listener, bindV6Only bool) []ServiceState {
 	for i := range states {
 		states[i].Service = &t.rows[i]
 	}
+	if len(states) == 0 {
+		return nil
+	}
 	for i := range listeners {
 		l := &listeners[i]
 		held := false // by what some service declares

@@ -100,13 +100,24 @@ func (r *Registry) For(host string) *Table {
 		reserved:  rangesOf(reserved),
 		teams:     teamsOf(reserved),
 	}
+	misnamed := func(h hosts, entry string) {
+		if h.misname(host) {
+			t.misnamed = append(t.misnamed, entry)
+		}
+	}
 	for _, s := range r.services {
 		if !s.hosts.match(host) {
 			t.elsewhere = append(t.elsewhere, s.name)
-			if s.hosts.matchOtherForm(host) {
-				t.misnamed = append(t.misnamed, s.name)
-			}
 		}
+		misnamed(s.hosts, s.name)
+	}
+	for _, f := range r.forbidden {
+		for _, p := range f.ports {
+			misnamed(f.hosts, "forbidden "+p.String())
+		}
+	}
+	for _, res := range r.reserved {
+		misnamed(res.hosts, "what is reserved for "+res.team)
 	}
 	for order, s := range t.services {
 		e := &entry{service: s, order: order}
@@ -220,7 +231,7 @@ func (t *Table) ServiceCount() int { return len(t.services) }
 // many.
 func (t *Table) Elsewhere() string { return shortened(t.elsewhere, ", ") }
 
-// Misnamed returns the names of those of them that would be for the table's host if its name had no domain, or had one.
+// Misnamed returns the entries of the registry that would be for the table's host, or not for it, if its name had no domain, or had one.
 func (t *Table) Misnamed() string { return shortened(t.misnamed, ", ") }
 
 // Services returns what the registry says of the services for the table's host, in the order of the file.
