@@ -128,6 +128,8 @@ func TestTemplatesAreSkippedWithANote(t *testing.T) {
 		{"a condition that is YAML", good + "---\n{{ if .Values.a }}\n", "6"},
 		{"a value", "apiVersion: v1\nkind: Service\nspec:\n  ports:\n    - port: {{ .Values.port }}\n", "5"},
 		{"Jinja", "apiVersion: v1\nkind: Pod\n{% if a %}\nmetadata:\n{% endif %}\n", "3"},
+		{"a value of Puppet", "apiVersion: v1\nkind: Service\nspec:\n  ports:\n    - port: %{port}\n", "5"},
+		{"a value between two signs", "apiVersion: v1\nkind: Service\nspec:\n  ports:\n    - port: @@PORT@@\n", "5"},
 		{"a loop around documents", good + "---\n" + good + "{{ range .Values.a }}\n---\n" + good + "{{ end }}\n", "10"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

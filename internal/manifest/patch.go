@@ -62,11 +62,7 @@ func (k *kustomized) patch(one *kustomization, t *tree, n *yaml.Node, replaces b
 		return string(data)
 	}
 	documents, _, _ := parse(data, false)
-	paths := ""
-	for _, replacement := range documents {
-		paths += fieldPaths(&tree{}, replacement)
-	}
-	return paths
+	return fieldPaths(&tree{}, &yaml.Node{Kind: yaml.SequenceNode, Content: documents})
 }
 
 // fieldPaths returns the paths to which a replacement, or each of a list, writes, as those of a JSON patch.
