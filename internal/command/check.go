@@ -1,7 +1,6 @@
 package command
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -97,18 +96,11 @@ func clusters(paths []string) (clusters [][]string) {
 
 // checkManifests checks manifests. Without a registry, ports that two objects take are faults too.
 func checkManifests(o CheckOptions, r *report, stderr io.Writer) error {
-	var stdin []byte
-	if slices.Contains(o.Manifests, Stdin) {
-		var err error
-		if stdin, err = io.ReadAll(io.LimitReader(os.Stdin, maxStdin)); err != nil {
-			return fmt.Errorf("read the manifests from standard input: %w", err)
-		}
-	}
 	var errs []error
 	sum := manifest.Report{NotChecked: make(map[string]int)}
 	unread := 0
 	for _, paths := range clusters(o.Manifests) {
-		report, err := manifest.Check(o.Manifest, paths, bytes.NewReader(stdin))
+		report, err := manifest.Check(o.Manifest, paths, os.Stdin)
 		errs = append(errs, err)
 		for _, f := range slices.Concat(report.Findings, report.Unread) {
 			r.find(findingOf(f.Fault, f.Rule), f.Error())
@@ -143,9 +135,6 @@ func checkManifests(o CheckOptions, r *report, stderr io.Writer) error {
 	}
 	return errors.Join(errs...)
 }
-
-// maxStdin is more than package manifest accepts of a file.
-const maxStdin = 16 << 20
 
 // pluralY matches the end of a kind such as Policy.
 var pluralY = wording.Regexp(`([^aeiou])y$`)

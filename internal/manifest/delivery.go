@@ -29,6 +29,9 @@ func (k *kustomized) deliveries(name string) {
 	documents, _, _ := parse(data, isJSON(name))
 	t := &tree{}
 	for _, root := range documents {
+		documents = append(documents, t.list(root, "items")...)
+	}
+	for _, root := range documents {
 		version, called := t.value(root, "apiVersion").text, wording.Name(t.value(root, "metadata", "name").text)
 		spec := t.get(root, "spec")
 		switch {

@@ -162,6 +162,9 @@ func TestAKustomizationOfFluxIsLikeOneOfTheDirectoryThatItNames(t *testing.T) {
 		"a kustomization":      {files{"flux/web.yaml": flux("path: ./apps/web, targetNamespace: other"), "apps/web/kustomization.yaml": "resources: [web.yaml]\n"}, "other"},
 		"that has a namespace": {files{"flux/web.yaml": flux("path: ./apps/web, targetNamespace: shop"), "apps/web/kustomization.yaml": "namespace: other\nresources: [web.yaml]\n"}, ""},
 		"plain files":          {files{"flux/web.yaml": flux("path: apps/, targetNamespace: shop")}, ""},
+		"in a List": {files{
+			"flux/web.yaml": "apiVersion: v1\nkind: List\nitems:\n  - {apiVersion: kustomize.toolkit.fluxcd.io/v1, kind: Kustomization, metadata: {name: web}, spec: {path: apps/web, targetNamespace: shop}}\n",
+		}, ""},
 		"a component of the deployment": {files{
 			"flux/web.yaml": flux("path: ./apps/web, components: [../c]"), "apps/c/kustomization.yaml": "kind: Component\nnamespace: shop\n",
 		}, ""},

@@ -33,7 +33,7 @@ type Options struct {
 }
 
 // Stdin is the path of standard input.
-const Stdin = "-"
+const Stdin = registry.Stdin
 
 // Check checks the Kubernetes manifests of one cluster: in files, in directories and the directories below them, and in standard
 // input. In directories these are files called *.yaml, *.yml or *.json, each with any number of documents. An object has pods if
