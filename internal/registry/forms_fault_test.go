@@ -147,10 +147,12 @@ func TestFormsThatMakeNoSenseAreRefused(t *testing.T) {
 		"/system.slice/ssh.service":           `is a path: want the name of the unit, such as "ssh.service"`,
 		"system.slice/ssh.service":            `is a path: want the name of the unit, such as "ssh.service"`,
 		"/user.slice/user-1000.slice/user@1000.service/app.slice/x.service": `is a path: want the name of the unit, such as "user@1000.service/x.service"`,
-		"/system.slice":  `is a path: want the name of the unit, such as "ssh.service"`,
-		"backup.timer":   `is a timer, which has no processes: want its service, such as "backup.service"`,
-		"network.target": `is a target, which has no processes: want its service, such as "network.service"`,
-		"ssh":            `has no type: want its full name, such as "ssh.service"`,
+		"/system.slice":       `is a path: want the name of the unit, such as "ssh.service"`,
+		"a.service|b.service": `is not the name of a unit: want one, such as "ssh.service", or a list of them`,
+		"app@.service":        `is a template, which has no processes: want its instances, such as "app@*.service"`,
+		"backup.timer":        `is a timer, which has no processes: want its service, such as "backup.service"`,
+		"network.target":      `is a target, which has no processes: want its service, such as "network.service"`,
+		"ssh":                 `has no type: want its full name, such as "ssh.service"`,
 	} {
 		_, err := Parse("ports.yml", []byte(service("port: 22; unit: "+unit)))
 		if err == nil || err.Error() != "ports.yml:4:11: unit "+strconv.Quote(unit[:min(len(unit), 60)])[:len(strconv.Quote(unit[:min(len(unit), 60)]))-1]+map[bool]string{true: "…", false: ""}[len(unit) > 60]+`" `+want {

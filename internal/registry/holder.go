@@ -169,6 +169,9 @@ var (
 	otherTypes = []string{".slice", ".timer", ".target", ".path", ".device", ".automount"}
 )
 
+// unitName is the form of the name of a unit (systemd.unit(5)), with globs.
+var unitName = wording.Regexp(`^[-a-zA-Z0-9:_.\\@*?/]*$`)
+
 // checkUnit returns what is wrong with the name of a unit, or nothing. A unit of a user's manager is in that one's unit:
 // user@1000.service/web.service.
 func checkUnit(name string) string {
@@ -184,6 +187,10 @@ func checkUnit(name string) string {
 		return "is a path: want the name of the unit, such as " + wording.Quoted(base)
 	}
 	switch {
+	case !unitName().MatchString(name):
+		return "is not the name of a unit: want one, such as " + wording.Quoted("ssh.service") + ", or a list of them"
+	case strings.Contains(base, "@.") && hasType(name, unitTypes):
+		return "is a template, which has no processes: want its instances, such as " + wording.Quoted(strings.Replace(name, "@.", "@*.", 1))
 	case hasType(name, unitTypes):
 		return ""
 	case strings.HasSuffix(name, ".slice"):

@@ -125,9 +125,15 @@ func registriesIn(path string) ([]string, error) {
 	for _, e := range entries {
 		extension := filepath.Ext(e.Name())
 		// Editors and the kubelet make hidden files for a moment.
-		if (extension == ".yml" || extension == ".yaml") && !strings.HasPrefix(e.Name(), ".") {
-			paths = append(paths, filepath.Join(path, e.Name()))
+		if extension != ".yml" && extension != ".yaml" || strings.HasPrefix(e.Name(), ".") {
+			continue
 		}
+		file := filepath.Join(path, e.Name())
+		// Only a person names a pipe: one that is found here may have no writer.
+		if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
+			return nil, &fs.PathError{Op: "open", Path: file, Err: errNotRegular}
+		}
+		paths = append(paths, file)
 	}
 	if len(paths) == 0 {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: errNoRegistries}

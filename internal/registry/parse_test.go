@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"errors"
 	"os"
 	"strconv"
 	"strings"
@@ -315,8 +316,11 @@ func TestWhatIsNoPlainFileIsReportedOrRead(t *testing.T) {
 	if _, err := Load("/dev/zero"); err == nil || err.Error() != "/dev/zero:1:1: is larger than 10 MiB: want a shorter file" {
 		t.Errorf("a file without an end: %v", err)
 	}
-	if err := syscall.Mkfifo("pipe", 0o600); err != nil {
+	if err := errors.Join(syscall.Mkfifo("pipe", 0o600), syscall.Mkfifo("ports.yml/pipe.yml", 0o600)); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := Load("ports.yml"); err == nil || !strings.HasPrefix(err.Error(), "read the registry: open ports.yml/pipe.yml: not a regular file") {
+		t.Errorf("a pipe in a directory: %v", err)
 	}
 	go func() {
 		if err := os.WriteFile("pipe", []byte(one("ssh")), 0o600); err != nil {
