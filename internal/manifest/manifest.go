@@ -1,8 +1,8 @@
 // Package manifest checks the ports of Kubernetes manifests: against each other, and against what a registry reserves and
 // declares.
 //
-// Its files are steps: folder.go finds the files, kustomize.go what kustomizations make of them, document.go reads YAML and JSON,
-// object.go and ports.go find who uses which port. Only when all is read, the uses are compared: duplicate.go with each other,
+// Its files are steps: folder.go finds the files; kustomize.go, patch.go, delivery.go and above.go what kustomizations, Flux and
+// Argo CD make of them; document.go and template.go read YAML and JSON; object.go and ports.go find who uses which port. Only when all is read, the uses are compared: duplicate.go with each other,
 // ranges.go and annotation.go with what namespaces may use.
 package manifest
 
@@ -49,7 +49,7 @@ const Stdin = registry.Stdin
 // is reserved only for others. The annotation listen-exporter/port-range of a Namespace, by which a ValidatingAdmissionPolicy
 // admits ports, must list the ports that the registry reserves for it; without a registry, ports must be in it.
 //
-// What a kustomization makes of its files has its namespace. Templates are skipped, and so is what is not YAML and does not look
+// What a kustomization makes of its files has its namespace, and is not judged if more is changed. Templates are skipped, and so is what is not YAML and does not look
 // like a manifest. Symbolic links are not followed below a directory. The error names each file and directory that could not be
 // read; the rest of the report is returned as well.
 func Check(o Options, paths []string, stdin io.Reader) (*Report, error) {
