@@ -66,7 +66,9 @@ type series struct {
 // them, so that no metric is missing.
 func everySeries(t *testing.T) []series {
 	t.Helper()
-	e := program.Start(t, "--collector.netns=all", "--collector.udp.ephemeral-min-age=1ms", "--registry.file="+exampleRegistry)
+	failover := filepath.Join(t.TempDir(), "failover.yml") // only hosts with a name of their own have one in the example
+	write(t, failover, "services: [{name: failover, port: 1, required: one-host}]\n")
+	e := program.Start(t, "--collector.netns=all", "--collector.udp.ephemeral-min-age=1ms", "--registry.file="+exampleRegistry, "--registry.file="+failover)
 	e.Scrape() // listeners from here on are seen to appear
 
 	ipv6, tcp := listen(t, "tcp6", "[::1]:0"), listen(t, "tcp4", "127.0.0.1:0")

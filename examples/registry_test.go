@@ -57,7 +57,7 @@ func TestTheExampleRegistryJudgesAsItsCommentsSay(t *testing.T) {
 		{"postgres in public", "db-1", "tcp", "203.0.113.10:5432", held("postgres", ""), registry.Verdict{Reason: "bind", Service: "postgres"}},
 		{"kubelet", "node-1", "tcp", "[::]:10250", held("kubelet", "kubelet.service"), registry.Verdict{Service: "kubelet"}},
 		{"a stream of containerd", "node-1", "tcp", "127.0.0.1:41234", held("containerd", "containerd.service"), registry.Verdict{Service: "containerd-streams"}},
-		{"somebody else on such a port", "node-1", "tcp", "127.0.0.1:41234", held("sshd", "ssh.service"), registry.Verdict{Reason: "process", Service: "containerd-streams"}},
+		{"somebody else on such a port", "node-1", "tcp", "127.0.0.1:41234", held("sshd", "ssh.service"), registry.Verdict{Reason: "unregistered"}},
 		{"a name of more than 15 characters", "control-1", "tcp", "127.0.0.1:10257", held("kube-controller", ""), registry.Verdict{Service: "kube-controller-manager"}},
 		{"etcd on a worker", "node-1", "tcp", "10.0.0.5:2379", held("etcd", ""), registry.Verdict{Reason: "unregistered"}},
 		{"a helper of NFS", "db-1", "udp", "0.0.0.0:51000", held("rpc.statd", "rpc-statd.service"), registry.Verdict{Service: "nfs-helpers", Purpose: "locks and mounts of NFS", Owner: "team storage"}},
