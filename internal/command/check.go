@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -65,14 +66,30 @@ func check(o CheckOptions, r *report, stderr io.Writer) error {
 		default:
 			o.Manifest.Registry = loaded
 			services, ranges := loaded.ServiceCount(), len(loaded.Ranges())
-			r.registry = &jsonCheckedRegistry{o.Registry, services, ranges}
-			fmt.Fprintf(&r.text, "%s: %s, %s\n", wording.Path(strings.Join(o.Registry, ", ")), wording.Count(services, "service"), wording.Count(ranges, "reserved range"))
+			paths := distinct(o.Registry)
+			r.registry = &jsonCheckedRegistry{paths, services, ranges}
+			fmt.Fprintf(&r.text, "%s: %s, %s\n", wording.Path(strings.Join(paths, ", ")), wording.Count(services, "service"), wording.Count(ranges, "reserved range"))
 		}
 	}
 	if len(o.Manifests) > 0 {
 		errs = append(errs, checkManifests(o, r, stderr))
 	}
 	return errors.Join(errs...)
+}
+
+// distinct returns the paths of a registry as they are shown, without those that are there twice, or in a directory that is there.
+func distinct(paths []string) (shown []string) {
+	for _, p := range paths {
+		p = filepath.Clean(p)
+		inside := strings.HasSuffix(p, ".yml") && slices.ContainsFunc(paths, func(dir string) bool { return filepath.Clean(dir) == filepath.Dir(p) })
+		if p == Stdin {
+			p = "<stdin>"
+		}
+		if !inside && !slices.Contains(shown, p) {
+			shown = append(shown, p)
+		}
+	}
+	return shown
 }
 
 // clusters returns the paths of each cluster.

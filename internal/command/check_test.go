@@ -56,6 +56,13 @@ func TestCheck(t *testing.T) {
 			nil,
 		},
 		{
+			"files in a directory and twice",
+			[]string{"teams", "teams/b.yml", "./good.yml", "good.yml"},
+			0,
+			[]string{`teams, good\.yml: \d services, \d reserved ranges`},
+			nil,
+		},
+		{
 			"bad files and a good one",
 			[]string{"bad.yml", "good.yml", "worse.yml"},
 			1,

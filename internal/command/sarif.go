@@ -109,6 +109,7 @@ var ruleTexts = map[string]string{
 	manifest.RuleHostNetwork:     "A hostPort differs from its containerPort, which host networking does not allow",
 	manifest.RuleRange:           "A port is not among those that are reserved for the namespace",
 	manifest.RulePrivileged:      "The namespace does not allow this port below 1024",
+	manifest.RuleForbidden:       "The registry forbids a port of a node",
 	manifest.RuleService:         "A nodePort is the port of a service of the registry",
 	manifest.RuleAnnotation:      "An annotation of a Namespace does not list the ports that the registry reserves for it",
 	manifest.RuleValue:           "A value is none that Kubernetes accepts",

@@ -54,7 +54,8 @@ func (k *kustomized) deliveries(name string) {
 // deliver notes that what is in a directory goes to the cluster as made, with the options of a kustomization.
 func (k *kustomized) deliver(file string, t *tree, at value, options *yaml.Node, made rendering, recurse bool, command string) {
 	dir, found := k.directory(at.text)
-	if !found {
+	whole := path.Clean("/"+at.text) == "/" && made.otherwise == "" // of Flux, for Applications are counted anyway
+	if !found && !whole {
 		return
 	}
 	made.prefix, made.suffix = t.value(options, "namePrefix").text, t.value(options, "nameSuffix").text
@@ -64,6 +65,10 @@ func (k *kustomized) deliver(file string, t *tree, at value, options *yaml.Node,
 		one.components = append(one.components, path.Join(dir, t.value(n).text))
 	}
 	if made == (rendering{}) && one.hurdle == "" && one.components == nil {
+		return
+	}
+	if whole {
+		k.notMade(one, one, max(at.line, 1), "it changes the whole of a repository, which may be another one")
 		return
 	}
 	for _, name := range k.below(dir) {

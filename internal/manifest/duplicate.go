@@ -25,6 +25,9 @@ func overlap(a, b *use) bool {
 	return a.protocol == b.protocol && (a.address == b.address || a.address == wildcard || b.address == wildcard)
 }
 
+// together reports whether two containers of one object run at the same time, o being the one that comes first.
+func together(u, o *use) bool { return u.pod == o.pod && (u.init == o.init || o.sidecar) }
+
 // same reports whether two documents describe one object: as copies, as an object and what was made of it, or as what two
 // kustomizations make of one, which need not be in one cluster. A copy that leaves its namespace open is one too.
 func (c *checker) same(a, b *owner) bool {
@@ -104,7 +107,7 @@ func (c *checker) duplicates() {
 			continue
 		}
 		var earlier *use
-		if at := slices.IndexFunc(own[u.port], func(o *use) bool { return u.pod == o.pod && overlap(u, o) }); at >= 0 {
+		if at := slices.IndexFunc(own[u.port], func(o *use) bool { return together(u, o) && overlap(u, o) }); at >= 0 {
 			earlier = own[u.port][at]
 		} else {
 			earlier = c.colliding(taken[u.port], u)

@@ -15,6 +15,7 @@ const (
 	RuleHostNetwork = "host-network-port"  // a hostPort differs from its containerPort
 	RuleRange       = "port-range"         // a port is reserved for others, or not for its namespace
 	RulePrivileged  = "privileged-port"    // a namespace does not allow a port below 1024
+	RuleForbidden   = "forbidden-port"     // the registry forbids a port of a node
 	RuleService     = "registered-port"    // a nodePort is the port of a service of the registry
 	RuleAnnotation  = "annotation"         // an annotation of a Namespace is wrong
 	RuleValue       = "bad-value"          // a value is none that Kubernetes accepts

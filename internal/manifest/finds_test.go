@@ -66,6 +66,16 @@ func TestPortsOfServicesAreFound(t *testing.T) {
 			"a sidecar in its own pod", "", object("v1", "Pod", "b", "initContainers: [{restartPolicy: Always, ports: [{hostPort: 80}]}], containers: [{ports: [{hostPort: 80}]}]"),
 			"hostPort 80/TCP of Pod default/b" + taken + "the same pod at deploy/b.yaml:4: want another port",
 		},
+		{
+			"a sidecar and a later init container", "",
+			object("v1", "Pod", "b", "initContainers: [{restartPolicy: Always, ports: [{hostPort: 80}]}, {ports: [{hostPort: 80}]}], containers: [{}]"),
+			"hostPort 80/TCP of Pod default/b" + taken + "the same pod at deploy/b.yaml:4: want another port",
+		},
+		{
+			"a sidecar and an earlier init container", "",
+			object("v1", "Pod", "b", "initContainers: [{ports: [{hostPort: 80}]}, {restartPolicy: Always, ports: [{hostPort: 80}]}], containers: [{}]"), "",
+		},
+		{"two init containers", "", object("v1", "Pod", "b", "initContainers: [{ports: [{hostPort: 80}]}, {ports: [{hostPort: 80}]}], containers: [{}]"), ""},
 		{"an init container and what follows it", "", object("v1", "Pod", "b", "initContainers: [{ports: [{hostPort: 80}]}], containers: [{ports: [{hostPort: 80}]}]"), ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -207,10 +217,14 @@ func TestWhatIsNotLookedIntoIsCountedByKind(t *testing.T) {
 		"chart/Chart.yaml":       "name: a\n",
 		"chart/values.yaml":      "hostPort: 80\n",
 		"chart/templates/a.yaml": pod("a", "", "{hostPort: 80}"),
+		"f.yaml":                 "kind: List\nitems: []\n---\nkind: Pod\nmetadata: {name: a}\n---\nkind: settings of something else\n",
+		"g.yaml":                 object("kustomize.toolkit.fluxcd.io/v1", "Kustomization", "a", "path: ./, targetNamespace: shop"),
+		"h.yaml":                 object("kustomize.toolkit.fluxcd.io/v1", "Kustomization", "b", "targetNamespace: shop"),
+		"i.yaml":                 object("kustomize.toolkit.fluxcd.io/v1", "Kustomization", "c", "path: ./"),
 		"d.yaml":                 pod("d", "", "{hostPort: @PORT@}"),
 		"e.yaml":                 pod("e", "", "{hostPort: $PORT}", "{hostPort: '${OTHER}'}"),
 	})
-	want := map[string]int{"HelmRelease": 2, "HelmChart": 1, "Kafka": 1, "template": 3}
+	want := map[string]int{"HelmRelease": 2, "HelmChart": 1, "Kafka": 1, "template": 3, "unversioned object": 2, "kustomization": 2}
 	for kind, n := range want {
 		if r.NotChecked[kind] != n {
 			t.Errorf("%d %s, want %d", r.NotChecked[kind], kind, n)

@@ -163,6 +163,7 @@ func (c *checker) judge() {
 		if c.objects[u.controller] {
 			continue // what made it is judged
 		}
+		c.forbidden(u)
 		c.inRange(u)
 		c.registered(u)
 		c.mayBePrivileged(u)

@@ -82,7 +82,14 @@ func (c *checker) object(s *source, n *yaml.Node, kind, version string) {
 	defer func() { s.depth-- }()
 	n = s.resolve(n)
 	kind, version = cmp.Or(s.value(n, "kind").text, kind), cmp.Or(s.value(n, "apiVersion").text, version)
-	if kind == "" || version == "" || s.value(n, "$patch").exists() {
+	switch {
+	case kind == "" || s.value(n, "$patch").exists():
+		return
+	case version == "":
+		if s.get(n, "metadata") != nil || s.get(n, "items") != nil {
+			c.report.skip(s.file, n.Line, "%s has no apiVersion: want it, as kubectl does", wording.Name(kind))
+			c.count("unversioned object", origin(s.file, place{n.Line, n.Column}))
+		}
 		return
 	}
 	group, _, found := strings.Cut(version, "/")

@@ -23,7 +23,10 @@ type use struct {
 	// protocol is TCP, UDP or SCTP. address is a host IP, or wildcard. Both are empty if something fills them in.
 	protocol, address string
 	pod               *podSpec // nil for a Service
-	order             int      // among all uses
+	// init is the number of an init container that ends before the next one begins, or 0. A sidecar goes on.
+	init    int
+	sidecar bool
+	order   int // among all uses
 }
 
 // podSpec is the pod in which a port is used.
@@ -68,22 +71,24 @@ func (c *checker) pod(s *source, o *owner, spec *yaml.Node) {
 	p := &podSpec{nodes: s.nodesOf(spec), hostNetwork: network.isTrue()}
 	p.where = fmt.Sprint(p.nodes)
 	for _, container := range s.list(spec, "containers") {
-		c.container(s, o, p, container)
+		c.container(s, use{owner: o, pod: p}, container)
 	}
-	for _, container := range s.list(spec, "initContainers") {
-		its := p
-		if s.value(container, "restartPolicy").text != "Always" { // it ends before the others begin
-			its = new(*p)
+	for i, container := range s.list(spec, "initContainers") {
+		u := use{owner: o, pod: p, init: i + 1}
+		if s.value(container, "restartPolicy").text == "Always" {
+			u.init, u.sidecar = 0, true
 		}
-		c.container(s, o, its, container)
+		c.container(s, u, container)
 	}
 }
 
-func (c *checker) container(s *source, o *owner, p *podSpec, container *yaml.Node) {
+// container reads the ports of a container. Each is a copy of u.
+func (c *checker) container(s *source, u use, container *yaml.Node) {
+	o := u.owner
 	for _, n := range s.list(container, "ports") {
 		at, key := s.value(n, hostPort), hostPort
 		port, ok := c.port(s, o, at, key)
-		if p.hostNetwork {
+		if u.pod.hostNetwork {
 			inside := s.value(n, containerPort)
 			number, known := c.port(s, o, inside, containerPort)
 			if known && ok && number != port {
@@ -97,7 +102,7 @@ func (c *checker) container(s *source, o *owner, p *podSpec, container *yaml.Nod
 		if !ok {
 			continue
 		}
-		u := use{owner: o, at: at.place, key: key, port: port, pod: p}
+		u.at, u.key, u.port = at.place, key, port
 		if !c.protocol(s, &u, s.value(n, "protocol")) || !c.address(s, &u, s.value(n, "hostIP")) {
 			u.protocol = "" // not compared
 		}

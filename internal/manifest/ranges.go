@@ -3,6 +3,7 @@ package manifest
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"github.com/listen-exporter/listen_exporter/internal/ports"
@@ -95,6 +96,22 @@ func (c *checker) registered(u *use) {
 		c.report.find(RuleService, u.file, u.at, "%s %s of %s is the port of service %q at %s:%d: want another port",
 			u.key, u, u.owner, s.Name, wording.Path(s.File), s.Line)
 		return
+	}
+}
+
+// forbidden finds whether a port of a node is one that the registry forbids on every host. Host networking does not say at which
+// address a pod listens.
+func (c *checker) forbidden(u *use) {
+	if c.ranges.registry == nil || !u.onNode() || u.port == 0 || u.protocol == "" {
+		return
+	}
+	addr, err := netip.ParseAddr(u.address)
+	if err != nil && u.key != containerPort {
+		addr = netip.IPv6Unspecified()
+	}
+	if f, is := c.ranges.registry.ForbiddenAt(strings.ToLower(u.protocol), u.port, addr); is {
+		c.report.find(RuleForbidden, u.file, u.at, "%s %s of %s is forbidden at %s:%d (%s): want another port",
+			u.key, u, u.owner, wording.Path(f.File), f.Line, wording.Printable(f.Reason))
 	}
 }
 

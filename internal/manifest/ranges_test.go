@@ -109,3 +109,35 @@ func TestANodePortThatIsAServiceOfTheRegistryIsFound(t *testing.T) {
 	expect(t, "services: [{name: all, port: 30000-32767, required: false}]\n", files{"a.yaml": service("web", "type: NodePort, ", "{port: 80, nodePort: 30080}")}, nil, nil)
 	expect(t, ports, files{"a.yaml": pod("a", "", "{hostPort: 80}")}, nil, nil) // that may be the service itself
 }
+
+func TestAPortOfANodeThatTheRegistryForbidsIsFound(t *testing.T) {
+	const ports = `forbidden:
+  - {port: 23, reason: telnet}
+  - {port: 9100, reason: only for the scraper, bind: loopback}
+  - {port: 161, proto: udp, reason: snmp}
+  - {port: 79, reason: finger, hosts: [web-1]}
+  - {port: 31000, reason: kept free}
+`
+	const host = "hostNetwork: true, "
+	for _, test := range []struct{ name, object, want string }{
+		{"a hostPort", pod("a", "", "{hostPort: 23}"), "hostPort 23/TCP of Pod default/a is forbidden at ports.yml:2 (telnet): want another port"},
+		{"at an address", pod("a", "", "{hostPort: 23, hostIP: 127.0.0.1}"), "hostPort 127.0.0.1:23/TCP of Pod default/a is forbidden at ports.yml:2 (telnet): want another port"},
+		{"host networking", pod("a", host, "{containerPort: 23}"), "containerPort 23/TCP of Pod default/a is forbidden at ports.yml:2 (telnet): want another port"},
+		{"a port of the pod's own network", pod("a", "", "{containerPort: 23}"), ""},
+		{"the other protocol", pod("a", "", "{hostPort: 161}"), ""},
+		{"the protocol", pod("a", "", "{hostPort: 161, protocol: UDP}"), "hostPort 161/UDP of Pod default/a is forbidden at ports.yml:4 (snmp): want another port"},
+		{"everywhere but at loopback", pod("a", "", "{hostPort: 9100}"), "hostPort 9100/TCP of Pod default/a is forbidden at ports.yml:3 (only for the scraper): want another port"},
+		{"at loopback", pod("a", "", "{hostPort: 9100, hostIP: 127.0.0.1}"), ""},
+		{"host networking, which may be at loopback", pod("a", host, "{containerPort: 9100}"), ""},
+		{"on some hosts", pod("a", "", "{hostPort: 79}"), ""},
+		{"a nodePort", service("a", "type: NodePort, ", "{port: 80, nodePort: 31000}"), "nodePort 31000/TCP of Service default/a is forbidden at ports.yml:6 (kept free): want another port"},
+		{"the port of a Service", service("a", "", "{port: 23}"), ""},
+	} {
+		findings, _, _ := checkAll(t, Options{ServicePorts: true}, ports, files{"a.yaml": test.object}).lines()
+		if test.want == "" {
+			diff(t, test.name, nil, findings)
+		} else if len(findings) != 1 || !strings.HasSuffix(findings[0], ": "+test.want) {
+			t.Errorf("%s: got %q, want %s", test.name, findings, test.want)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/listen-exporter/listen_exporter/internal/ports"
@@ -12,6 +13,27 @@ type Declared struct {
 	ports.Range
 	File string
 	Line int
+}
+
+// Forbidden is why a port is forbidden, and where that is written.
+type Forbidden struct {
+	Reason, File string
+	Line         int
+}
+
+// ForbiddenAt returns what forbids a port on every host. addr is where it would listen, or the zero Addr if that is not known: then
+// what may listen at some addresses is not forbidden.
+func (r *Registry) ForbiddenAt(proto string, port uint16, addr netip.Addr) (Forbidden, bool) {
+	p, l := protoOf(proto), Listener{Addr: netip.AddrPortFrom(addr, port), Loopback: addr.IsLoopback()}
+	for _, f := range r.forbidden {
+		if p < 0 || !f.protos[p] || f.hosts.some() || !slices.ContainsFunc(f.ports, func(its portRange) bool { return its.Contains(port) }) {
+			continue
+		}
+		if addr.IsValid() && !f.tolerated.permits(&l) && !f.tolerated.mayPermit(&l) || f.tolerated.size() == 0 {
+			return Forbidden{f.reason, f.file, f.line}, true
+		}
+	}
+	return Forbidden{}, false
 }
 
 // DeclaredBy returns the services, of any host, that declare a port for others than the host itself. It leaves out those for
