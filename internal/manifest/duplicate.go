@@ -11,8 +11,6 @@ import (
 // server gives a number to one of them only.
 func (c *checker) collide(a, b *use) bool {
 	switch {
-	case a.port != b.port || a.protocol == "" || b.protocol == "":
-		return false
 	case c.same(a.owner, b.owner):
 		return false
 	case a.pod == nil && b.pod == nil:
@@ -57,36 +55,58 @@ type pair struct {
 	ports          []string
 }
 
-// claims are the uses of a port, by the node that the pod names, or "". Further copies of a use are left out.
-type claims struct {
-	byNode map[string][]*use
-	known  map[string]bool
+// spot is a part of the uses of a port: those of the pods that want one node by a label, or by none, at one address. Without a value
+// or an address it is all of them.
+type spot struct {
+	port                  uint16
+	label, value, address string
 }
 
-func (all claims) with(u *use) claims {
-	if all.known == nil {
-		all = claims{make(map[string][]*use), make(map[string]bool)}
-	}
-	id := u.root + " " + u.String()
+// nodeLabels are by what a pod may want one node, besides by nothing.
+var nodeLabels = []string{"", nameField, "kubernetes.io/hostname"}
+
+// claims are the uses by spot, so that a big cluster's pods, each on its own node, are not compared with each other. known are the
+// uses in it: further copies are left out.
+type claims struct {
+	at    map[spot][]*use
+	known map[string]bool
+}
+
+func (all claims) add(u *use) {
+	label, value, where := "", "", ""
 	if u.pod != nil {
-		id += " " + u.pod.where
+		label, value, where = u.pod.label, u.pod.value, u.pod.where
 	}
-	if node := u.nodeName(); !all.known[id] {
-		all.known[id] = true
-		all.byNode[node] = append(all.byNode[node], u)
+	id := u.root + " " + u.String() + " " + where
+	if all.known[id] {
+		return
 	}
-	return all
+	all.known[id] = true
+	for _, value := range slices.Compact([]string{"", value}) {
+		for _, address := range []string{"", u.address} {
+			at := spot{u.port, label, value, address}
+			all.at[at] = append(all.at[at], u)
+		}
+	}
 }
 
 // colliding returns the first use that takes the same port as u.
 func (c *checker) colliding(all claims, u *use) (first *use) {
-	for node, uses := range all.byNode {
-		if node != "" && u.nodeName() != "" && node != u.nodeName() {
-			continue
+	addresses := []string{""}
+	if u.address != wildcard {
+		addresses = []string{u.address, wildcard}
+	}
+	for _, label := range nodeLabels {
+		value := ""
+		if u.pod != nil && label == u.pod.label {
+			value = u.pod.value
 		}
-		at := slices.IndexFunc(uses, func(earlier *use) bool { return c.collide(u, earlier) })
-		if at >= 0 && (first == nil || uses[at].order < first.order) {
-			first = uses[at]
+		for _, address := range addresses {
+			uses := all.at[spot{u.port, label, value, address}]
+			at := slices.IndexFunc(uses, func(earlier *use) bool { return c.collide(u, earlier) })
+			if at >= 0 && (first == nil || uses[at].order < first.order) {
+				first = uses[at]
+			}
 		}
 	}
 	return first
@@ -94,7 +114,7 @@ func (c *checker) colliding(all claims, u *use) (first *use) {
 
 // duplicates finds what takes a port that an earlier object has taken. There is one finding for two objects.
 func (c *checker) duplicates() {
-	taken := make(map[uint16]claims)
+	taken := claims{make(map[spot][]*use), make(map[string]bool)}
 	known := make(map[string]*pair)
 	var own map[uint16][]*use // of the object of u
 	var pairs []*pair
@@ -103,14 +123,14 @@ func (c *checker) duplicates() {
 		if u.order = i; i == 0 || u.owner != c.uses[i-1].owner {
 			u.root, own = c.rootOf(u.owner), make(map[uint16][]*use)
 		}
-		if u.port == 0 || !u.onNode() {
+		if u.port == 0 || u.protocol == "" || !u.onNode() {
 			continue
 		}
 		var earlier *use
 		if at := slices.IndexFunc(own[u.port], func(o *use) bool { return together(u, o) && overlap(u, o) }); at >= 0 {
 			earlier = own[u.port][at]
 		} else {
-			earlier = c.colliding(taken[u.port], u)
+			earlier = c.colliding(taken, u)
 		}
 		if earlier != nil {
 			byName, byPlace := pairOf(u.root, earlier.root), pairOf(u.origin(), earlier.origin())
@@ -125,7 +145,7 @@ func (c *checker) duplicates() {
 			}
 		}
 		own[u.port] = append(own[u.port], u)
-		taken[u.port] = taken[u.port].with(u)
+		taken.add(u)
 	}
 	for _, p := range pairs {
 		c.duplicate(p)

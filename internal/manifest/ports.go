@@ -32,8 +32,10 @@ type use struct {
 // podSpec is the pod in which a port is used.
 type podSpec struct {
 	nodes
-	where       string // nodes as text
-	hostNetwork bool
+	where string // nodes as text
+	// label and value are by what the pod wants one node. Both are empty if it may run on several.
+	label, value string
+	hostNetwork  bool
 }
 
 // wildcard is the address of what listens at every address.
@@ -47,14 +49,6 @@ const (
 	externalPort  = "externalIP port"
 	servicePort   = "port"
 )
-
-// nodeName returns the node that the pod names, or "".
-func (u *use) nodeName() string {
-	if u.pod == nil || len(u.pod.nodes[nameField].values) != 1 || u.pod.nodes[nameField].not {
-		return ""
-	}
-	return u.pod.nodes[nameField].values[0]
-}
 
 // onNode reports whether the port is one of every node, or of that on which the pod runs.
 func (u *use) onNode() bool { return u.key != externalPort && u.key != servicePort }
@@ -70,6 +64,12 @@ func (c *checker) pod(s *source, o *owner, spec *yaml.Node) {
 	}
 	p := &podSpec{nodes: s.nodesOf(spec), hostNetwork: network.isTrue()}
 	p.where = fmt.Sprint(p.nodes)
+	for _, label := range nodeLabels {
+		if its := p.nodes[label]; len(its.values) == 1 && !its.not {
+			p.label, p.value = label, its.values[0]
+			break
+		}
+	}
 	for _, container := range s.list(spec, "containers") {
 		c.container(s, use{owner: o, pod: p}, container)
 	}
