@@ -23,7 +23,7 @@ type agreement struct {
 // Ranges and privileged ports of the namespaces in the table. One without an annotation is not listed.
 var (
 	agreedRanges = map[string]string{
-		"agree-range": "30000-30099", "agree-list": "30000-30499, 31500,31000-31099", "agree-narrow": "20000", "agree-both": "80,30000",
+		"agree-range": "30000-30049", "agree-list": "30000-30499, 31500,31000-31099", "agree-narrow": "20000", "agree-both": "80,30000",
 		"agree-colon": "30000:30999", "agree-empty": "",
 	}
 	agreedPrivileged = map[string]string{"agree-low": "80,400-499", "agree-both": "80", "agree-typo": "80 443"}
@@ -103,30 +103,32 @@ func agreements() (all []agreement) {
 		add(denied, "Service "+what, namespace, service(namespace, "a", spec))
 	}
 	const balancer = "type: LoadBalancer, "
+	// No two of these nodePorts are the same, and none is of a Service that exists: the API server gives a number to one of them
+	// only. It chooses none below 30086 itself, as long as others are free.
 	const local = balancer + "externalTrafficPolicy: Local, "
 	svc(false, "for the cluster, with a port outside", "agree-range", "ports: [{port: 80}]")
 	svc(false, "without an address", "agree-range", "clusterIP: None, ports: [{port: 80}]")
 	svc(false, "that is only a name", "agree-range", "type: ExternalName, externalName: example.org, ports: [{port: 80}]")
-	svc(false, "with a nodePort inside", "agree-range", "type: NodePort, ports: [{port: 80, nodePort: 30099}]")
-	svc(true, "with a nodePort outside", "agree-range", "type: NodePort, ports: [{port: 80, nodePort: 30100}]")
+	svc(false, "with a nodePort inside", "agree-range", "type: NodePort, ports: [{port: 80, nodePort: 30049}]")
+	svc(true, "with a nodePort outside", "agree-range", "type: NodePort, ports: [{port: 80, nodePort: 30050}]")
 	svc(true, "with one of two nodePorts outside", "agree-range",
-		"type: NodePort, ports: [{name: a, port: 80, nodePort: 30001}, {name: b, port: 81, nodePort: 31001}]")
-	svc(true, "with a nodePort of UDP", "agree-range", "type: NodePort, ports: [{port: 80, nodePort: 30100, protocol: UDP}]")
+		"type: NodePort, ports: [{name: a, port: 80, nodePort: 30041}, {name: b, port: 81, nodePort: 30051}]")
+	svc(true, "with a nodePort of UDP", "agree-range", "type: NodePort, ports: [{port: 80, nodePort: 30052, protocol: UDP}]")
 	svc(true, "with a nodePort that is not set", "agree-narrow", "type: NodePort, ports: [{port: 80}]")
 	svc(true, "with a nodePort of 0", "agree-narrow", "type: NodePort, ports: [{port: 80, nodePort: 0}]")
-	svc(false, "with any nodePort", "agree-free", "type: NodePort, ports: [{port: 80, nodePort: 31999}]")
+	svc(false, "with any nodePort", "agree-free", "type: NodePort, ports: [{port: 80, nodePort: 30053}]")
 	svc(false, "with a nodePort that is not set, in a free namespace", "agree-free", "type: NodePort, ports: [{port: 80}]")
-	svc(true, "that balances, with a nodePort outside", "agree-range", balancer+"ports: [{port: 80, nodePort: 31003}]")
+	svc(true, "that balances, with a nodePort outside", "agree-range", balancer+"ports: [{port: 80, nodePort: 30054}]")
 	svc(true, "that balances, with a nodePort that is not set", "agree-narrow", balancer+"ports: [{port: 80}]")
 	svc(false, "that balances without nodePorts", "agree-range", balancer+"allocateLoadBalancerNodePorts: false, ports: [{port: 80}]")
-	svc(false, "with a healthCheckNodePort inside", "agree-range", local+"healthCheckNodePort: 30006, ports: [{port: 80, nodePort: 30005}]")
-	svc(true, "with a healthCheckNodePort outside", "agree-range", local+"healthCheckNodePort: 31006, ports: [{port: 80, nodePort: 30005}]")
+	svc(false, "with a healthCheckNodePort inside", "agree-range", local+"healthCheckNodePort: 30042, ports: [{port: 80, nodePort: 30043}]")
+	svc(true, "with a healthCheckNodePort outside", "agree-range", local+"healthCheckNodePort: 30055, ports: [{port: 80, nodePort: 30044}]")
 	svc(true, "with a healthCheckNodePort that is not set", "agree-narrow", local+"allocateLoadBalancerNodePorts: false, ports: [{port: 80}]")
-	svc(false, "with an externalIP inside", "agree-range", "externalIPs: [192.0.2.1], ports: [{port: 30080}]")
+	svc(false, "with an externalIP inside", "agree-range", "externalIPs: [192.0.2.1], ports: [{port: 30045}]")
 	svc(true, "with an externalIP outside", "agree-range", "externalIPs: [192.0.2.1], ports: [{port: 443}]")
 	svc(true, "with two externalIPs", "agree-range", "externalIPs: [192.0.2.1, 192.0.2.2], ports: [{port: 53, protocol: UDP}]")
 	svc(false, "with an externalIP in a free namespace", "agree-free", "externalIPs: [192.0.2.1], ports: [{port: 443}]")
-	svc(true, "where no port is admitted", "agree-colon", "type: NodePort, ports: [{port: 80, nodePort: 30001}]")
+	svc(true, "where no port is admitted", "agree-colon", "type: NodePort, ports: [{port: 80, nodePort: 30056}]")
 	svc(false, "with a privileged externalIP port, which is no pod's", "agree-low", "externalIPs: [192.0.2.1], ports: [{port: 22}]")
 	return append(all, agreement{
 		name: "PodTemplate", namespace: "agree-range",
