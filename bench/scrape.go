@@ -171,8 +171,8 @@ func registry(s settings, out io.Writer) error {
 		results[n+2].name = name
 	}
 	return report(out, fmt.Sprintf("%d listeners judged by %d services", count, services), results,
-		ratio{of: results[0], to: results[2], want: 1},
-		ratio{of: results[1], to: results[2], want: 1},
+		ratio{of: results[0], to: results[2], noDemand: true},
+		ratio{of: results[1], to: results[2], noDemand: true},
 		ratio{of: results[3], to: results[2], noDemand: true},
 		ratio{of: results[5], to: results[4], want: 1.1})
 }
