@@ -48,28 +48,40 @@ func (r *report) ports(n *yaml.Node, key string) []portRange {
 		r.addAt(later.place, "%s: already in this list: want each port once", later)
 		previous.Last = max(previous.Last, p.Last)
 	}
-	for _, hole := range left {
-		if kept = r.leaveOut(kept, hole); kept == nil {
-			return nil
-		}
-	}
-	return kept
+	return r.leaveOut(kept, left)
 }
 
-// leaveOut returns the ports without those of a hole.
-func (r *report) leaveOut(all []portRange, hole portRange) (rest []portRange) {
-	before, after := 0, 0
-	for _, p := range all {
-		before += p.Size()
-		for _, of := range (ports.Set{p.Range}).Without(ports.Set{hole.Range}) {
-			rest = append(rest, portRange{of, p.place})
-			after += of.Size()
+// leaveOut returns sorted ports without those of holes.
+func (r *report) leaveOut(all, holes []portRange) (rest []portRange) {
+	if len(all) == 0 && len(holes) > 0 {
+		holes = holes[:1] // each would have the same fault
+	}
+	slices.SortStableFunc(holes, func(a, b portRange) int { return cmp.Compare(a.First, b.First) })
+	good := true
+	for _, hole := range holes {
+		left := 0
+		for len(all) > 0 && all[0].First <= hole.Last {
+			p := all[0]
+			if p.First < hole.First {
+				before := p
+				before.Last = min(p.Last, hole.First-1)
+				rest = append(rest, before)
+			}
+			first, last := max(p.First, hole.First), min(p.Last, hole.Last)
+			left += max(0, int(last)-int(first)+1)
+			if last == p.Last {
+				all = all[1:]
+			} else {
+				all[0].First = last + 1
+			}
+		}
+		if left != hole.Size() {
+			good = false
+			r.addAt(hole.place, `!%s leaves out more than this list has: want only ports of it after the "!"`, hole.Range)
 		}
 	}
-	switch {
-	case before-after != hole.Size():
-		r.addAt(hole.place, `!%s leaves out more than this list has: want only ports of it after the "!"`, hole.Range)
-	case after == 0:
+	if rest = append(rest, all...); good && len(rest) == 0 && len(holes) > 0 {
+		hole := holes[len(holes)-1]
 		r.addAt(hole.place, `!%s leaves nothing of this list: want the ports that are left`, hole.Range)
 	}
 	return rest
@@ -140,12 +152,14 @@ func shortened(items []string, separator string) string {
 func (r *report) bind(n *yaml.Node) (allowed bind, written string) {
 	var items []string
 	for _, item := range r.items(n, "bind", bindForms) {
-		one, problem := parseBind(item.Value)
-		if problem != "" {
+		switch one, problem := parseBind(item.Value); {
+		case problem != "":
 			r.at(item, "bind %s %s", wording.Quoted(item.Value), problem)
-			continue
+		case slices.Contains(items, item.Value):
+			r.at(item, "bind %s is already in this list: want it once", wording.Quoted(item.Value))
+		default:
+			allowed, items = allowed.and(one), append(items, item.Value)
 		}
-		allowed, items = allowed.and(one), append(items, item.Value)
 	}
 	return allowed, shortened(items, ", ")
 }
@@ -171,6 +185,7 @@ func (r *report) holders(n *yaml.Node, key, example string, check func(string) s
 
 func (r *report) hosts(n *yaml.Node) (all hosts) {
 	var included []*yaml.Node
+	seen := make(map[string]bool)
 	for _, item := range r.items(n, "hosts", `want globs on the host name: ["web-*"]`) {
 		text, ok := r.text(item, "a host", "web-*")
 		if !ok {
@@ -181,12 +196,16 @@ func (r *report) hosts(n *yaml.Node) (all hosts) {
 			r.at(item, "glob %s %s", wording.Quoted(text), problem)
 			continue
 		}
-		g := globOf(name)
-		if excludes {
+		lower := strings.ToLower(text)
+		switch g := globOf(name); {
+		case seen[lower]:
+			r.at(item, "glob %s is already in this list: want it once", wording.Quoted(text))
+		case excludes:
 			all.exclude = append(all.exclude, g)
-		} else {
+		default:
 			all.include, included = append(all.include, g), append(included, item)
 		}
+		seen[lower] = true
 	}
 	for i, item := range included {
 		if all.excludes(&all.include[i]) {

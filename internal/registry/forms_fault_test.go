@@ -95,6 +95,18 @@ func TestFormsThatMakeNoSenseAreRefused(t *testing.T) {
 		{"one of something", service("port: 22; required: one_host"), []string{`4:15: required is "one_host": want true, false, one-port or one-host`}},
 		{"a hole outside", service("port: [8000-8010, '!8011']"), []string{`3:23: !8011 leaves out more than this list has: want only ports of it after the "!"`}},
 		{"a hole that leaves nothing", service("port: [8000, '!8000']"), []string{"3:18: !8000 leaves nothing of this list: want the ports that are left"}},
+		{"a hole twice", service("port: [8000-8010, '!8005-8006', '!8006']"), []string{`3:37: !8006 leaves out more than this list has: want only ports of it after the "!"`}},
+		{"holes that leave nothing", service("port: [8000, 8002, '!8002', '!8000']"), []string{"3:24: !8002 leaves nothing of this list: want the ports that are left"}},
+		{"a host twice", service("port: 22; hosts: [web-1, WEB-1, '!a-*', '!a-*']"), []string{
+			`4:20: glob "WEB-1" is already in this list: want it once`, `4:35: glob "!a-*" is already in this list: want it once`,
+		}},
+		{"an address twice", service("port: 22; bind: [loopback, '%eth0', loopback]"), []string{`4:31: bind "loopback" is already in this list: want it once`}},
+		{"processes in one text", service("port: 22; process: 'nginx, apache2|httpd-*'"), []string{
+			`4:14: process "nginx, apache2|httpd-*" is several names in one text: want [nginx, apache2, httpd-*]`,
+		}},
+		{"required and forbidden", requiredAndBanned("hosts: [web-1], bind: 10.0.0.1", "bind: loopback, hosts: ['web-*', '!db-1']"), []string{
+			`2:21: tcp port 2375 of required service "a" is forbidden on line 4: want it in one of them, or bind or hosts that tell them apart`,
+		}},
 		{"a hole without quotes", service("port: [8000-8010, !8005]"), []string{
 			`3:23: a value begins with "!": want it in quotes`,
 		}},
@@ -217,5 +229,24 @@ team.yml:3:23: tcp port 22: taken by service "ssh" at base.yml:2: want another p
 team.yml:5:22: port 1500: reserved for team "a" at base.yml:4: want each port with one team`
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+// requiredAndBanned returns a registry in which a service and a prohibition have the same port.
+func requiredAndBanned(service, ban string) string {
+	return "services:\n  - {name: a, port: 2375, " + service + "}\nforbidden:\n  - {port: 2000-3000, reason: x, " + ban + "}\n"
+}
+
+func TestARequiredServiceMayHaveAPortThatIsForbiddenInPart(t *testing.T) {
+	for name, file := range map[string]string{
+		"on other addresses": requiredAndBanned("bind: any", "bind: loopback"),
+		"on other hosts":     requiredAndBanned("hosts: [web-1]", "hosts: ['*', '!web-1']"),
+		"on some hosts":      requiredAndBanned("hosts: ['web-*']", "hosts: [web-1]"),
+		"another protocol":   requiredAndBanned("bind: any", "proto: udp"),
+		"not required":       requiredAndBanned("required: false", "proto: tcp"),
+	} {
+		if _, err := Parse("ports.yml", []byte(file)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

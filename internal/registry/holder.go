@@ -159,8 +159,17 @@ func checkProcess(name string) string {
 	if base := name[strings.LastIndexByte(name, '/')+1:]; strings.HasPrefix(name, "/") && base != "" {
 		return "is a path: want the name of the process, such as " + base
 	}
+	if namesInOne().MatchString(name) {
+		return "is several names in one text: want [" + strings.Join(nameSeparator().Split(name, -1), ", ") + "]"
+	}
 	return ""
 }
+
+var (
+	// namesInOne matches a list of names that is one text: hardly any process has a comma or a | in its name.
+	namesInOne    = wording.Regexp(`^[-\w.*?]+(\s*[,|]\s*[-\w.*?]+)+$`)
+	nameSeparator = wording.Regexp(`\s*[,|]\s*`)
+)
 
 var (
 	// unitTypes are the types of units that have processes or sockets (systemd.unit(5)).

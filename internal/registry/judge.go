@@ -92,7 +92,7 @@ func (t *Table) Judge(l Listener) Verdict {
 
 // forbids returns what forbids a listener, or nil. unchecked reports whether that depends on the interface, which is not known.
 func (t *Table) forbids(l *Listener) (first *prohibition, unchecked bool) {
-	for f := range t.prohibitions(protoOf(l.Proto), l.Addr.Port()) {
+	for f := range t.forbidden.of(protoOf(l.Proto), l.Addr.Port()) {
 		if f.tolerated.permits(l) {
 			continue
 		}

@@ -56,6 +56,7 @@ func ParseAll(files []Source) (*Registry, error) {
 	p.names(p.registry.services, "")
 	p.conflicts(p.registry.services, "", func(a, b *service, work *int) bool { return a.hosts.meet(b.hosts, work) })
 	p.overlaps(p.registry.reserved)
+	p.banned(p.registry)
 	if err := p.err(); err != nil {
 		return nil, err
 	}

@@ -79,7 +79,7 @@ func (d *redraft) compare() {
 		switch verdict.Reason {
 		case "":
 		case ReasonUnregistered, ReasonReserved:
-			if mayBeDeclared(table, &c) {
+			if mayChoose(table, &c) {
 				d.others = append(d.others, unknownMark+at+": "+why)
 				continue
 			}
@@ -90,7 +90,7 @@ func (d *redraft) compare() {
 			d.marks[verdict.Service] = append(d.marks[verdict.Service], violatedMark+at+" "+why)
 		}
 	}
-	d.added = draftsOf(found)
+	d.add(table, found)
 	gone := make(map[string][]string)
 	for _, state := range d.now.Missing {
 		gone[state.Name] = append(gone[state.Name], state.Proto+" "+state.Ports)
@@ -100,15 +100,54 @@ func (d *redraft) compare() {
 	}
 }
 
-// mayBeDeclared reports whether a service may be the holder of an undeclared listener, as far as its holders are known. Another service
-// on its port would conflict with that one, except with any port.
-func mayBeDeclared(t *Table, c *Candidate) bool {
-	for at := range t.claims(protoOf(c.Proto), c.Addr.Port()) {
-		if c.someUnknown() && (!at.anyPort || len(c.Guessed) == 0 || slices.ContainsFunc(c.Guessed, at.declares)) {
-			return true
+// add drafts what was found, and marks listeners whose services would conflict with those of the registry.
+func (d *redraft) add(table *Table, found []Candidate) {
+	for {
+		d.added = draftsOf(found)
+		taken := make(map[portKey]string)
+		for i := range d.added {
+			d.added[i].conflicts(table, taken)
+		}
+		if len(taken) == 0 {
+			return
+		}
+		var rest []Candidate
+		for _, c := range found {
+			by, is := taken[portKey{protoOf(c.Proto), c.Addr.Port()}]
+			if !is {
+				rest = append(rest, c)
+				continue
+			}
+			why := wording.Violation(c.Verdict.Reason, c.Verdict.Service, c.Verdict.Declared)
+			if c.Verdict.Declared == "" {
+				why += ", and a service for it would conflict with " + wording.Quoted(by)
+			}
+			d.others = append(d.others, fmt.Sprintf("%s%s: %s %s: %s", unknownMark, d.host, c.Proto, c.Addr, why))
+		}
+		found = rest
+	}
+}
+
+// conflicts adds the ports that a service of the registry has, from which nothing tells the draft apart, with that one's name.
+func (d *draft) conflicts(table *Table, taken map[portKey]string) {
+	s := d.service()
+	for proto, declared := range d.protos {
+		for i := 0; declared && i < len(d.ports); i++ {
+			for at := range table.claims(proto, d.ports[i]) {
+				if at.anyPort == d.anyPort && at.bind.overlaps(&s.bind) && !toldApart(at.service, s) {
+					taken[portKey{proto, d.ports[i]}] = at.name
+				}
+			}
 		}
 	}
-	return false
+}
+
+// mayChoose reports whether a service with any port may be the holder of a listener, as far as its holders are known.
+func mayChoose(t *Table, c *Candidate) bool {
+	proto := protoOf(c.Proto)
+	return proto >= 0 && c.someUnknown() && slices.ContainsFunc(t.anyPort[proto], func(at portEntry) bool {
+		return len(c.Guessed) == 0 || slices.ContainsFunc(c.Guessed, at.declares)
+	})
 }
 
 // newServices returns the services to be added. Each key is indented by two more than indent.

@@ -231,6 +231,8 @@ func TestADraftDeclaresNothingThatMayBeDeclared(t *testing.T) {
 	}{
 		{"port: 6800-7300, unit: ceph-osd.service", Candidate{Listener: byUnit}, unknown}, // would conflict
 		{"port: 6800-7300, unit: ceph-osd.service", Candidate{Listener: heldBy(byUnit, Holder{Process: "nc", Unit: "evil.service"})}, known},
+		{"port: 6800-7300, process: qemu, bind: loopback", guessed("qemu"), unknown}, // would conflict, too
+		{"port: 6800-7300, process: qemu, bind: 10.0.0.1", Candidate{Listener: on("tcp", "10.0.0.2:6999")}, known},
 		{"port: any, process: rpc.statd", guessed("rpc.statd"), unknown},
 		{"port: any, process: rpc.statd", guessed("nginx"), known},
 		{"port: any, process: rpc.statd", Candidate{Listener: on("tcp", "0.0.0.0:6999")}, unknown},

@@ -21,7 +21,7 @@ type Table struct {
 	// whose ports one must listen.
 	rows []Service
 
-	forbidden []*prohibition
+	forbidden *bans
 	reserved  []Range // lowest port first
 	teams     []TeamUse
 
@@ -96,7 +96,7 @@ func (r *Registry) For(host string) *Table {
 	t := &Table{
 		services:  r.servicesFor(host),
 		byPort:    make(map[portKey][]portEntry),
-		forbidden: slices.DeleteFunc(slices.Clone(r.forbidden), func(f *prohibition) bool { return !f.hosts.match(host) }),
+		forbidden: bansOf(slices.DeleteFunc(slices.Clone(r.forbidden), func(f *prohibition) bool { return !f.hosts.match(host) })),
 		reserved:  rangesOf(reserved),
 		teams:     teamsOf(reserved),
 	}
@@ -197,17 +197,6 @@ func (t *Table) claims(proto int, port uint16) iter.Seq[portEntry] {
 	}
 }
 
-// prohibitions returns what forbids a port.
-func (t *Table) prohibitions(proto int, port uint16) iter.Seq[*prohibition] {
-	return func(yield func(*prohibition) bool) {
-		for _, f := range t.forbidden {
-			if proto >= 0 && f.protos[proto] && slices.ContainsFunc(f.ports, func(p portRange) bool { return p.Contains(port) }) && !yield(f) {
-				return
-			}
-		}
-	}
-}
-
 // Expects reports whether the registry names the port for this host, whoever holds it: a service declares it, or it is forbidden.
 func (t *Table) Expects(proto string, port uint16) bool {
 	for at := range t.claims(protoOf(proto), port) {
@@ -215,7 +204,7 @@ func (t *Table) Expects(proto string, port uint16) bool {
 			return true
 		}
 	}
-	for range t.prohibitions(protoOf(proto), port) {
+	for range t.forbidden.of(protoOf(proto), port) {
 		return true
 	}
 	return false
