@@ -147,6 +147,12 @@ func addFlags(app *kingpin.Application, c *config) {
 		Default(strconv.Itoa(o.MaxPorts)).IsSetByUser(&c.maxPortsSet).SetValue(&number{&o.MaxPorts, 1})
 	app.Flag("collector.udp.ephemeral-min-age", "Minimum age of a UDP socket on an ephemeral port before it is reported.").
 		Default(model.Duration(o.EphemeralMinAge).String()).SetValue((*duration)(&o.EphemeralMinAge))
+	app.Flag("collector.interval", "How often to look between scrapes, to remember what happens. It looks less often where that would take more than 1% of a CPU. 0 to look only at scrapes.").
+		Default(model.Duration(o.Interval).String()).SetValue((*duration)(&o.Interval))
+	app.Flag("collector.settled-after", "How long a port must have been open for its loss to be remembered.").
+		Default(model.Duration(o.SettledAfter).String()).SetValue((*duration)(&o.SettledAfter))
+	app.Flag("collector.remember", "How long to remember a port that is gone.").
+		Default(model.Duration(o.Remember).String()).SetValue((*duration)(&o.Remember))
 
 	app.Flag("registry.file", "Registry (ports.yml) with which to compare the listeners, or a directory of such files. Repeatable; all files are one registry.").
 		PlaceHolder("FILE").StringsVar(&o.RegistryFiles)

@@ -153,8 +153,14 @@ func start(ctx context.Context, c *config, logs server.Logs) (*server.Server, er
 		go listeners.WatchRegistry(ctx)
 	}
 	s, err := server.New(options, logs)
+	if err == nil {
+		err = s.Listen()
+	}
 	if err != nil {
 		return nil, err
 	}
-	return s, s.Listen()
+	if c.inventory.Interval > 0 {
+		go listeners.Watch(ctx, logs.Kit)
+	}
+	return s, nil
 }

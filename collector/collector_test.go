@@ -29,6 +29,7 @@ func inNamespace(k inventory.Key, name string) inventory.Key {
 
 func example() *inventory.Snapshot {
 	return &inventory.Snapshot{
+		Time:   time.Date(2026, 11, 22, 4, 0, 0, 0, time.UTC),
 		Source: "netlink",
 		Reads: []inventory.Read{
 			{Collector: inventory.TCP, Duration: 1500 * time.Microsecond},
@@ -41,6 +42,7 @@ func example() *inventory.Snapshot {
 			{
 				Key: key("tcp", "[::]:22", inventory.ScopeAny, inventory.RangePrivileged), Sockets: 1, Detailed: true,
 				AcceptQueueLength: 3, AcceptQueueLimit: 128, Drops: 9, IPv6Only: true,
+				Starts:  &inventory.Starts{Full: time.Date(2026, 11, 22, 3, 58, 20, 0, time.UTC), Dropping: time.Date(2026, 11, 22, 3, 58, 21, 0, time.UTC)},
 				Holders: []inventory.Holder{{Process: "sshd", Unit: "ssh.service"}},
 			},
 			{
@@ -65,10 +67,25 @@ func example() *inventory.Snapshot {
 		Omitted:      2,
 		Unattributed: 2,
 		Namespaces:   250, NamespacesOmitted: 186, NamespacesNeverRead: 7,
+		Memory: &inventory.Memory{
+			Changes: []inventory.Changes{{Proto: "tcp", Opened: 3, Closed: 2}, {Proto: "udp"}},
+			Gone: []inventory.GonePort{
+				{Proto: "tcp", Port: 25, Since: time.Date(2026, 11, 22, 3, 30, 0, 0, time.UTC), Last: inventory.Last{
+					Addresses: []string{"0.0.0.0", "::"}, Processes: []string{"(many)"}, Units: []string{"postfix.service"},
+				}},
+			},
+			Flapping: []inventory.FlappingPort{{Proto: "tcp", Port: 8080, Openings: 7, Last: inventory.Last{Addresses: []string{"::"}, Processes: []string{"java"}}}},
+			Loaded:   true,
+		},
+		WatchInterval: 5 * time.Second,
 	}
 }
 
 const exampleText = `
+# HELP host_listen_closed_total Listeners that closed since the exporter started.
+# TYPE host_listen_closed_total counter
+host_listen_closed_total{proto="tcp"} 2
+host_listen_closed_total{proto="udp"} 0
 # HELP host_listen_collector_duration_seconds Duration of the collector's last read.
 # TYPE host_listen_collector_duration_seconds gauge
 host_listen_collector_duration_seconds{collector="holder"} 0.000125
@@ -90,12 +107,19 @@ host_listen_namespaces_never_read 7
 # HELP host_listen_namespaces_omitted Network namespaces that were not read for this scrape. Their listeners are those of their last read.
 # TYPE host_listen_namespaces_omitted gauge
 host_listen_namespaces_omitted 186
+# HELP host_listen_opened_total Listeners that opened since the exporter started.
+# TYPE host_listen_opened_total counter
+host_listen_opened_total{proto="tcp"} 3
+host_listen_opened_total{proto="udp"} 0
 # HELP host_listen_port Listening port: a TCP socket in state LISTEN, or a UDP socket that is bound and not connected. Always 1.
 # TYPE host_listen_port gauge
 host_listen_port{address="127.0.0.1",family="ipv4",port="53",proto="udp",range="privileged",scope="loopback"} 1
 host_listen_port{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 1
 host_listen_port{address="0.0.0.0",device="eth0",family="ipv4",port="22",proto="tcp",range="privileged",scope="any"} 1
 host_listen_port{address="::ffff:192.0.2.1",family="ipv6",netns="blue",port="8080",proto="tcp",range="user",scope="public"} 1
+# HELP host_listen_port_accept_queue_full_start_timestamp_seconds Unix time since which the TCP listener's accept queue has been full. Absent while it is not.
+# TYPE host_listen_port_accept_queue_full_start_timestamp_seconds gauge
+host_listen_port_accept_queue_full_start_timestamp_seconds{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 1.7953199e+09
 # HELP host_listen_port_accept_queue_length Connections waiting for accept() at the TCP listener's fullest socket.
 # TYPE host_listen_port_accept_queue_length gauge
 host_listen_port_accept_queue_length{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 3
@@ -105,6 +129,9 @@ host_listen_port_accept_queue_length{address="::ffff:192.0.2.1",family="ipv6",ne
 # TYPE host_listen_port_accept_queue_limit gauge
 host_listen_port_accept_queue_limit{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 128
 host_listen_port_accept_queue_limit{address="0.0.0.0",device="eth0",family="ipv4",port="22",proto="tcp",range="privileged",scope="any"} 0
+# HELP host_listen_port_dropping_start_timestamp_seconds Unix time since which the listener has lost more than a packet a second because it is too slow. Absent while it does not.
+# TYPE host_listen_port_dropping_start_timestamp_seconds gauge
+host_listen_port_dropping_start_timestamp_seconds{address="::",family="ipv6",port="22",proto="tcp",range="privileged",scope="any"} 1.795319901e+09
 # HELP host_listen_port_drops_total Packets that the kernel dropped at the listener since the exporter started, because a queue was full or a packet was malformed or out of state.
 # TYPE host_listen_port_drops_total counter
 host_listen_port_drops_total{address="0.0.0.0",family="ipv4",port="514",proto="udp",range="privileged",scope="any"} 7
@@ -114,6 +141,12 @@ host_listen_port_drops_total{address="0.0.0.0",device="eth0",family="ipv4",port=
 # HELP host_listen_port_first_seen_timestamp_seconds Unix time at which the listener was first seen. Absent if it was there when the exporter started.
 # TYPE host_listen_port_first_seen_timestamp_seconds gauge
 host_listen_port_first_seen_timestamp_seconds{address="::ffff:192.0.2.1",family="ipv6",netns="blue",port="8080",proto="tcp",range="user",scope="public"} 1.79531640025e+09
+# HELP host_listen_port_flapping How often the port opened within the last 15 minutes, with who held it last. Absent unless it has opened at least 4 times.
+# TYPE host_listen_port_flapping gauge
+host_listen_port_flapping{address="::",port="8080",process="java",proto="tcp"} 7
+# HELP host_listen_port_gone_timestamp_seconds Unix time at which the port, which had been open for --collector.settled-after, was found closed, with who held it last. Only without a registry.
+# TYPE host_listen_port_gone_timestamp_seconds gauge
+host_listen_port_gone_timestamp_seconds{address="(many)",port="25",process="\"(many)\"",proto="tcp",unit="postfix.service"} 1.7953182e+09
 # HELP host_listen_port_holder_info Holder of the listener: its process, systemd unit, container and pod, as far as they are known, and the user who owns the socket. Always 1.
 # TYPE host_listen_port_holder_info gauge
 host_listen_port_holder_info{address="127.0.0.1",family="ipv4",port="53",process="(many)",proto="udp",range="privileged",scope="loopback"} 1
@@ -146,6 +179,15 @@ host_listen_ports_unattributed 2
 # HELP host_listen_source_info How the kernel is asked for its sockets: netlink or procfs. Always 1.
 # TYPE host_listen_source_info gauge
 host_listen_source_info{source="netlink"} 1
+# HELP host_listen_state_loaded Whether what is remembered goes back before the start of the exporter (1) or not (0).
+# TYPE host_listen_state_loaded gauge
+host_listen_state_loaded 1
+# HELP host_listen_time_seconds Unix time by the host's own clock, with which to compare its timestamps.
+# TYPE host_listen_time_seconds gauge
+host_listen_time_seconds 1.79532e+09
+# HELP host_listen_watch_interval_seconds How often the exporter looks at present between scrapes: --collector.interval, or less often where a look takes too long.
+# TYPE host_listen_watch_interval_seconds gauge
+host_listen_watch_interval_seconds 5
 `
 
 // newCollector returns a collector of a snapshot that takes no time.

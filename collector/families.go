@@ -55,6 +55,18 @@ type add func(value float64, labels ...string)
 // families are all families, sorted by name.
 var families = []family{
 	{
+		name:    "host_listen_closed_total",
+		help:    "Listeners that closed since the exporter started.",
+		counter: true,
+		names:   []string{"proto"},
+		host: remembered(func(m *inventory.Memory, add add) {
+			for _, c := range m.Changes {
+				add(float64(c.Closed), "proto", c.Proto)
+			}
+		}),
+		same: sameMemory,
+	},
+	{
 		name:  "host_listen_collector_duration_seconds",
 		help:  "Duration of the collector's last read.",
 		names: []string{"collector"},
@@ -100,9 +112,27 @@ var families = []family{
 		host: namespaces(func(s *inventory.Snapshot) int { return s.NamespacesOmitted }),
 	},
 	{
+		name:    "host_listen_opened_total",
+		help:    "Listeners that opened since the exporter started.",
+		counter: true,
+		names:   []string{"proto"},
+		host: remembered(func(m *inventory.Memory, add add) {
+			for _, c := range m.Changes {
+				add(float64(c.Opened), "proto", c.Proto)
+			}
+		}),
+		same: sameMemory,
+	},
+	{
 		name:  "host_listen_port",
 		help:  "Listening port: a TCP socket in state LISTEN, or a UDP socket that is bound and not connected. Always 1.",
 		about: listeners,
+	},
+	{
+		name:  "host_listen_port_accept_queue_full_start_timestamp_seconds",
+		help:  "Unix time since which the TCP listener's accept queue has been full. Absent while it is not.",
+		about: listeners,
+		value: start(func(s *inventory.Starts) time.Time { return s.Full }),
 	},
 	{
 		name:  "host_listen_port_accept_queue_length",
@@ -121,6 +151,12 @@ var families = []family{
 		},
 	},
 	{
+		name:  "host_listen_port_dropping_start_timestamp_seconds",
+		help:  "Unix time since which the listener has lost more than a packet a second because it is too slow. Absent while it does not.",
+		about: listeners,
+		value: start(func(s *inventory.Starts) time.Time { return s.Dropping }),
+	},
+	{
 		name:  "host_listen_port_drops_total",
 		help:  "Packets that the kernel dropped at the listener since the exporter started, because a queue was full or a packet was malformed or out of state.",
 		about: listeners,
@@ -135,6 +171,31 @@ var families = []family{
 		help:  "Unix time at which the listener was first seen. Absent if it was there when the exporter started.",
 		about: listeners,
 		value: func(l *inventory.Listener) (float64, bool) { return unixSeconds(l.FirstSeen), !l.FirstSeen.IsZero() },
+	},
+	{
+		name:  "host_listen_port_flapping",
+		help:  "How often the port opened within the last 15 minutes, with who held it last. Absent unless it has opened at least 4 times.",
+		names: []string{"address", "port", "process", "proto", "service_name", "unit"},
+		host: remembered(func(m *inventory.Memory, add add) {
+			for _, p := range m.Flapping {
+				address, process, unit := lastLabels(p.Last)
+				add(float64(p.Openings), "address", address, "port", portLabel(p.Port), "process", process, "proto", p.Proto,
+					"service_name", p.Service, "unit", unit)
+			}
+		}),
+		same: sameMemory,
+	},
+	{
+		name:  "host_listen_port_gone_timestamp_seconds",
+		help:  "Unix time at which the port, which had been open for --collector.settled-after, was found closed, with who held it last. Only without a registry.",
+		names: []string{"address", "port", "process", "proto", "unit"},
+		host: remembered(func(m *inventory.Memory, add add) {
+			for _, p := range m.Gone {
+				address, process, unit := lastLabels(p.Last)
+				add(unixSeconds(p.Since), "address", address, "port", portLabel(p.Port), "process", process, "proto", p.Proto, "unit", unit)
+			}
+		}),
+		same: sameMemory,
 	},
 	{
 		name:  "host_listen_port_holder_info",
@@ -181,6 +242,12 @@ var families = []family{
 		about: violations,
 	},
 	{
+		name:  "host_listen_port_violation_start_timestamp_seconds",
+		help:  "Unix time since which the listener has violated the registry for this reason.",
+		about: violations,
+		value: start(func(s *inventory.Starts) time.Time { return s.Violation }),
+	},
+	{
 		name: "host_listen_ports_omitted",
 		help: "Listeners that are not exported because there are more than --collector.max-ports.",
 		host: func(r reading, add add) { add(float64(r.Omitted)) },
@@ -205,6 +272,11 @@ var families = []family{
 		host: compliance(func(c *inventory.Compliance, add add) { add(boolean(c.Reloaded)) }),
 	},
 	{
+		name: "host_listen_registry_services",
+		help: "Services of the registry that are for this host.",
+		host: compliance(func(c *inventory.Compliance, add add) { add(float64(len(c.Declared))) }),
+	},
+	{
 		name:  "host_listen_reserved_ports",
 		help:  "Ports that the registry reserves for the team.",
 		names: []string{"team"},
@@ -225,6 +297,35 @@ var families = []family{
 		}),
 	},
 	{
+		name:    "host_listen_service_changes_total",
+		help:    "How often the registry's required service has gone up or down since the exporter started. Absent before the first time.",
+		counter: true,
+		names:   []string{"port", "proto", "service_name"},
+		host: remembered(func(m *inventory.Memory, add add) {
+			for _, s := range m.Services {
+				if s.Changes > 0 {
+					add(float64(s.Changes), "port", s.Ports, "proto", s.Proto, "service_name", s.Name)
+				}
+			}
+		}),
+		same: sameMemory,
+	},
+	{
+		name:  "host_listen_service_down_start_timestamp_seconds",
+		help:  "Unix time since which the registry's required service has not listened as declared, with where it last did. Absent while it is up, and for 5 minutes after the host's boot.",
+		names: []string{"address", "port", "process", "proto", "service_name", "unit"},
+		host: remembered(func(m *inventory.Memory, add add) {
+			for _, s := range m.Services {
+				if !s.DownSince.IsZero() {
+					address, process, unit := lastLabels(s.Last)
+					add(unixSeconds(s.DownSince), "address", address, "port", s.Ports, "process", process, "proto", s.Proto,
+						"service_name", s.Name, "unit", unit)
+				}
+			}
+		}),
+		same: sameMemory,
+	},
+	{
 		name:  "host_listen_service_info",
 		help:  "What the registry says of the service. required is one-host if it must listen on only one of its hosts. Always 1.",
 		names: []string{"owner", "purpose", "required", "service_name"},
@@ -243,6 +344,19 @@ var families = []family{
 		},
 	},
 	{
+		name:  "host_listen_service_last_change_timestamp_seconds",
+		help:  "Unix time at which the registry's required service last went up or down. Absent if that is not remembered.",
+		names: []string{"port", "proto", "service_name"},
+		host: remembered(func(m *inventory.Memory, add add) {
+			for _, s := range m.Services {
+				if !s.LastChange.IsZero() {
+					add(unixSeconds(s.LastChange), "port", s.Ports, "proto", s.Proto, "service_name", s.Name)
+				}
+			}
+		}),
+		same: sameMemory,
+	},
+	{
 		name:  "host_listen_service_up",
 		help:  "Whether the registry's required service listens as declared (1) or not (0).",
 		names: []string{"port", "proto", "service_name"},
@@ -259,7 +373,51 @@ var families = []family{
 		names: []string{"source"},
 		host:  func(r reading, add add) { add(1, "source", r.Source) },
 	},
+	{
+		name: "host_listen_state_loaded",
+		help: "Whether what is remembered goes back before the start of the exporter (1) or not (0).",
+		host: remembered(func(m *inventory.Memory, add add) { add(boolean(m.Loaded)) }),
+		same: sameMemory,
+	},
+	{
+		name: "host_listen_time_seconds",
+		help: "Unix time by the host's own clock, with which to compare its timestamps.",
+		host: func(r reading, add add) { add(unixSeconds(r.Time)) },
+	},
+	{
+		name: "host_listen_watch_interval_seconds",
+		help: "How often the exporter looks at present between scrapes: --collector.interval, or less often where a look takes too long.",
+		host: func(r reading, add add) {
+			if r.WatchInterval > 0 {
+				add(r.WatchInterval.Seconds())
+			}
+		},
+		same: func(a, b *inventory.Snapshot) bool { return a.WatchInterval == b.WatchInterval },
+	},
 }
+
+// start returns the value function of a family about since when something has been wrong.
+func start(of func(*inventory.Starts) time.Time) func(*inventory.Listener) (float64, bool) {
+	return func(l *inventory.Listener) (float64, bool) {
+		if l.Starts == nil {
+			return 0, false
+		}
+		at := of(l.Starts)
+		return unixSeconds(at), !at.IsZero()
+	}
+}
+
+// remembered returns the host function of families about what is remembered.
+func remembered(host func(*inventory.Memory, add)) func(reading, add) {
+	return func(r reading, add add) {
+		if r.Memory != nil {
+			host(r.Memory, add)
+		}
+	}
+}
+
+// sameMemory reports whether two snapshots remember the same.
+func sameMemory(a, b *inventory.Snapshot) bool { return a.Memory == b.Memory }
 
 // declared returns the services for this host: none without a registry.
 func declared(s *inventory.Snapshot) []inventory.ServiceInfo {

@@ -121,7 +121,7 @@ func labelsOf(k inventory.Key, h inventory.Holder, uid string, v inventory.Verdi
 		"family", k.Family(),
 		"netns", k.Netns,
 		"pod_uid", h.PodUID,
-		"port", strconv.Itoa(int(k.Addr.Port())),
+		"port", portLabel(k.Addr.Port()),
 		"process", h.Process,
 		"proto", k.Proto,
 		"range", string(k.Range),
@@ -132,6 +132,23 @@ func labelsOf(k inventory.Key, h inventory.Holder, uid string, v inventory.Verdi
 		"unit", h.Unit,
 	)
 }
+
+// lastLabels returns the labels of where something last listened and who held it.
+func lastLabels(last inventory.Last) (address, process, unit string) {
+	one := func(values []string) string {
+		switch len(values) {
+		case 0:
+			return ""
+		case 1:
+			return processLabel(values[0])
+		default:
+			return manyHolders
+		}
+	}
+	return one(last.Addresses), one(last.Processes), one(last.Units)
+}
+
+func portLabel(port uint16) string { return strconv.Itoa(int(port)) }
 
 // manyHolders is the process label of the series for all holders that are not shown.
 const manyHolders = "(many)"

@@ -26,9 +26,17 @@ func judgedExample() *inventory.Snapshot {
 	alpha := inventory.Listener{Key: key("udp", "127.0.0.1:30001", inventory.ScopeLoopback, inventory.RangeUser), Detailed: true}
 	rogue := inventory.Listener{Key: key("tcp", "127.0.0.1:31337", inventory.ScopeLoopback, inventory.RangeUser), Detailed: true}
 	pod := inventory.Listener{Key: inNamespace(key("tcp", "0.0.0.0:22", inventory.ScopeAny, inventory.RangePrivileged), "blue"), Detailed: true}
+	rogue.Starts = &inventory.Starts{Violation: time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC)}
 	return &inventory.Snapshot{
 		Source: "netlink",
-		Reads:  []inventory.Read{{Collector: inventory.TCP}, {Collector: inventory.UDP}, {Collector: inventory.CollectorRegistry}},
+		Memory: &inventory.Memory{Services: []inventory.ServiceMemory{
+			{Name: "ssh", Proto: "tcp", Ports: "22", LastChange: time.Date(2026, 11, 22, 2, 30, 0, 0, time.UTC), Changes: 4},
+			{
+				Name: "redis", Proto: "tcp", Ports: "6379", DownSince: time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC), LastChange: time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC),
+				Last: inventory.Last{Addresses: []string{"127.0.0.1"}, Processes: []string{"redis", "sentinel"}},
+			},
+		}},
+		Reads: []inventory.Read{{Collector: inventory.TCP}, {Collector: inventory.UDP}, {Collector: inventory.CollectorRegistry}},
 		Listeners: []inventory.Listener{
 			judged(ssh, "", "ssh"),
 			judged(redis, inventory.ReasonBind, "redis"),
@@ -37,6 +45,7 @@ func judgedExample() *inventory.Snapshot {
 			pod,
 		},
 		Compliance: &inventory.Compliance{
+			Declared:   []inventory.ServiceInfo{{Name: "ssh"}, {Name: "redis"}},
 			Services:   []inventory.ServiceState{required("ssh", "tcp", 22, true), required("redis", "tcp", 6379, false)},
 			Reserved:   []inventory.TeamUse{{Team: "alpha", Size: 1000, Used: 1}},
 			Reloaded:   true,
@@ -62,18 +71,34 @@ host_listen_port_registered{address="::",family="ipv6",port="6379",proto="tcp",r
 host_listen_port_violation{address="127.0.0.1",family="ipv4",port="30001",proto="udp",range="user",reason="reserved",scope="loopback",service_name="alpha"} 1
 host_listen_port_violation{address="127.0.0.1",family="ipv4",port="31337",proto="tcp",range="user",reason="unregistered",scope="loopback"} 1
 host_listen_port_violation{address="::",family="ipv6",port="6379",proto="tcp",range="user",reason="bind",scope="any",service_name="redis"} 1
+# HELP host_listen_port_violation_start_timestamp_seconds Unix time since which the listener has violated the registry for this reason.
+# TYPE host_listen_port_violation_start_timestamp_seconds gauge
+host_listen_port_violation_start_timestamp_seconds{address="127.0.0.1",family="ipv4",port="31337",proto="tcp",range="user",reason="unregistered",scope="loopback"} 1.7953128e+09
 # HELP host_listen_registry_last_reload_success_timestamp_seconds Unix time of the last successful load of the registry file.
 # TYPE host_listen_registry_last_reload_success_timestamp_seconds gauge
 host_listen_registry_last_reload_success_timestamp_seconds 1.79531640025e+09
 # HELP host_listen_registry_last_reload_successful Whether the last load of the registry file was successful.
 # TYPE host_listen_registry_last_reload_successful gauge
 host_listen_registry_last_reload_successful 1
+# HELP host_listen_registry_services Services of the registry that are for this host.
+# TYPE host_listen_registry_services gauge
+host_listen_registry_services 2
 # HELP host_listen_reserved_ports Ports that the registry reserves for the team.
 # TYPE host_listen_reserved_ports gauge
 host_listen_reserved_ports{team="alpha"} 1000
 # HELP host_listen_reserved_ports_used Ports reserved for the team on which something listens.
 # TYPE host_listen_reserved_ports_used gauge
 host_listen_reserved_ports_used{team="alpha"} 1
+# HELP host_listen_service_changes_total How often the registry's required service has gone up or down since the exporter started. Absent before the first time.
+# TYPE host_listen_service_changes_total counter
+host_listen_service_changes_total{port="22",proto="tcp",service_name="ssh"} 4
+# HELP host_listen_service_down_start_timestamp_seconds Unix time since which the registry's required service has not listened as declared, with where it last did. Absent while it is up, and for 5 minutes after the host's boot.
+# TYPE host_listen_service_down_start_timestamp_seconds gauge
+host_listen_service_down_start_timestamp_seconds{address="127.0.0.1",port="6379",process="(many)",proto="tcp",service_name="redis"} 1.7953128e+09
+# HELP host_listen_service_last_change_timestamp_seconds Unix time at which the registry's required service last went up or down. Absent if that is not remembered.
+# TYPE host_listen_service_last_change_timestamp_seconds gauge
+host_listen_service_last_change_timestamp_seconds{port="22",proto="tcp",service_name="ssh"} 1.7953146e+09
+host_listen_service_last_change_timestamp_seconds{port="6379",proto="tcp",service_name="redis"} 1.7953128e+09
 # HELP host_listen_service_up Whether the registry's required service listens as declared (1) or not (0).
 # TYPE host_listen_service_up gauge
 host_listen_service_up{port="22",proto="tcp",service_name="ssh"} 1
@@ -85,7 +110,9 @@ func TestVerdictsBecomeMetrics(t *testing.T) {
 	for range 2 { // the second scrape uses the memory of the first
 		if err := testutil.CollectAndCompare(c, strings.NewReader(judgedText),
 			"host_listen_collector_success",
-			"host_listen_port_registered", "host_listen_port_violation", "host_listen_service_up",
+			"host_listen_port_registered", "host_listen_port_violation", "host_listen_port_violation_start_timestamp_seconds",
+			"host_listen_service_up", "host_listen_service_changes_total",
+			"host_listen_service_down_start_timestamp_seconds", "host_listen_service_last_change_timestamp_seconds", "host_listen_registry_services",
 			"host_listen_reserved_ports", "host_listen_reserved_ports_used",
 			"host_listen_registry_last_reload_successful", "host_listen_registry_last_reload_success_timestamp_seconds",
 		); err != nil {

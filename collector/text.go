@@ -22,7 +22,7 @@ type Family struct {
 type Text struct {
 	logLinesDropped func() uint64
 
-	last    inventory.Snapshot // the Listeners, Gone and Compliance that were written
+	last    inventory.Snapshot // what same compares of what was written
 	known   map[inventory.Key]*listener
 	reads   uint64 // how many lists of listeners were read
 	rows    [subjectCount]rows
@@ -81,7 +81,7 @@ func (t *Text) Families(s *inventory.Snapshot) []Family {
 			all = append(all, Family{f.name, t.texts[n]})
 		}
 	}
-	t.last = inventory.Snapshot{Listeners: s.Listeners, Gone: s.Gone, Compliance: s.Compliance}
+	t.last = inventory.Snapshot{Listeners: s.Listeners, Gone: s.Gone, Compliance: s.Compliance, Memory: s.Memory, WatchInterval: s.WatchInterval}
 	return all
 }
 

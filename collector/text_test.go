@@ -101,6 +101,12 @@ func TestNothingKeepsAnEarlierTextInMemory(t *testing.T) {
 func changed(random *rand.Rand, s *inventory.Snapshot) *inventory.Snapshot {
 	after := *s
 	after.Listeners, after.Gone = nil, nil
+	if random.IntN(3) == 0 {
+		after.Memory = &inventory.Memory{Flapping: []inventory.FlappingPort{{
+			Proto: "tcp", Port: uint16(random.Uint32()), Openings: random.IntN(300),
+			Last: inventory.Last{Processes: []string{hostileNames[random.IntN(len(hostileNames))]}},
+		}}}
+	}
 	for _, l := range s.Listeners {
 		switch random.IntN(20) {
 		case 0:
@@ -121,6 +127,8 @@ func changed(random *rand.Rand, s *inventory.Snapshot) *inventory.Snapshot {
 			l.AcceptQueueLength = math.MaxUint64 >> random.IntN(64)
 		case 6:
 			l.FirstSeen = time.UnixMilli(random.Int64N(2e12))
+		case 8:
+			l.Starts = &inventory.Starts{Violation: time.UnixMilli(random.Int64N(2e12)), Dropping: time.UnixMilli(random.Int64N(2e12))}
 		}
 		after.Listeners = append(after.Listeners, l)
 	}

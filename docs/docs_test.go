@@ -89,6 +89,7 @@ func exportedMetrics() []string {
 			Detailed:  true,
 			Holders:   []inventory.Holder{{Process: "x"}},
 			FirstSeen: time.Now(),
+			Starts:    &inventory.Starts{Violation: time.Now(), Full: time.Now(), Dropping: time.Now()},
 			Judged:    true,
 			Verdict:   inventory.Verdict{Reason: inventory.ReasonUnregistered},
 		}
@@ -102,6 +103,13 @@ func exportedMetrics() []string {
 			Services: []inventory.ServiceState{{Service: new(inventory.Service)}},
 			Reserved: make([]inventory.TeamUse, 1),
 		},
+		Memory: &inventory.Memory{
+			Changes:  make([]inventory.Changes, 1),
+			Services: []inventory.ServiceMemory{{DownSince: time.Now(), LastChange: time.Now(), Changes: 1}},
+			Gone:     make([]inventory.GonePort, 1),
+			Flapping: make([]inventory.FlappingPort, 1),
+		},
+		WatchInterval: time.Second,
 	}) {
 		names = append(names, family.Name)
 	}

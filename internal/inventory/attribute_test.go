@@ -40,7 +40,7 @@ func TestHoldersAreThoseOfTheLastSearchAndNoneIfItFailed(t *testing.T) {
 	source.say(socket.TCP, has(at("0.0.0.0:22", 1)), unchanged(at("0.0.0.0:22", 1)))
 	source.say(socket.UDP, has(), unchanged())
 	o := Options{TCP: true, UDP: true, MaxPorts: 100}
-	i, err := newInventory(sources{main: bothFrom(source), holders: holders}, o, log.NewNopLogger(), time.Now)
+	i, err := newInventory(sources{main: bothFrom(source), holders: holders, clock: readClock}, o, log.NewNopLogger(), time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -58,7 +58,7 @@ func newSlowHost(t *testing.T) *slowHost {
 		t.Fatal(err)
 	}
 	if h.Inventory, err = newInventory(
-		sources{main: socket.Sources{socket.TCP: h.tcp, socket.UDP: h.udp}, holders: h.holders},
+		sources{main: socket.Sources{socket.TCP: h.tcp, socket.UDP: h.udp}, holders: h.holders, clock: readClock},
 		Options{TCP: true, UDP: true, Holders: true, MaxPorts: 20_000, RegistryFiles: []string{file}}, log.NewLogfmtLogger(h.log), time.Now,
 	); err != nil {
 		t.Fatal(err)

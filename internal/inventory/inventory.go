@@ -5,6 +5,7 @@ package inventory
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-kit/log"
@@ -22,6 +23,8 @@ type Inventory struct {
 
 	source  string // of Snapshot.Source
 	options Options
+	cpuTime func() time.Duration // the processor time that the program has used
+	watch   atomic.Int64         // how often Watch looks, in nanoseconds
 
 	// Only the flight uses the rest. The stages are in the order in which read runs them.
 	main        *namespace
@@ -30,6 +33,7 @@ type Inventory struct {
 	listing     listing
 	attribution *attribution // nil unless holders are asked for
 	judge       *judge       // nil unless there is a registry
+	memory      *memory
 	selection   selection
 	troubles    troubles
 }
@@ -50,7 +54,7 @@ func Open(o Options, logger log.Logger) (*Inventory, error) {
 	}
 	level.Info(logger).Log("msg", "observing a network namespace",
 		"netns", o.Netns, "seen_through", observed.Dir, "own", observed.Own, "source", main.Name())
-	sources := sources{main: main}
+	sources := sources{main: main, clock: readClock, cpuTime: cpuTime}
 	if o.Netns == "all" {
 		others, notEntered := socket.OpenNamespaces(config)
 		if notEntered != nil {
@@ -73,6 +77,8 @@ type sources struct {
 	main    socket.Sources
 	others  namespaceFinder // nil unless all network namespaces are observed
 	holders holderFinder    // nil unless holders are asked for
+	clock   func() (sinceBoot time.Duration, wall time.Time)
+	cpuTime func() time.Duration
 }
 
 // newInventory returns an inventory of sources, at the time that now returns.
@@ -80,11 +86,13 @@ func newInventory(s sources, o Options, logger log.Logger, now func() time.Time)
 	i := &Inventory{
 		source:    s.main.Name(),
 		options:   o,
+		cpuTime:   s.cpuTime,
 		others:    new(roundResult),
 		selection: selection{options: &o, logger: logger},
 		troubles:  troubles{logger: logger, last: make(map[string]string)},
 	}
 	i.main = newNamespace("", func(proto socket.Protocol) socket.Source { return s.main[proto] }, &i.options, now)
+	i.memory = newMemory(&i.options, s.clock)
 	if s.others != nil {
 		i.rounds = newRounds(s.others, &i.options, now)
 	}
@@ -176,7 +184,7 @@ func stageTime(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // failed returns a snapshot of which nothing could be read.
 func (i *Inventory) failed(err error) *Snapshot {
-	snapshot := &Snapshot{Source: i.source}
+	snapshot := &Snapshot{Source: i.source, Time: time.Now(), WatchInterval: i.watched()}
 	for _, proto := range i.options.protocols() {
 		snapshot.Reads = append(snapshot.Reads, Read{Collector: proto.String(), Err: err})
 	}
@@ -199,7 +207,7 @@ func (i *Inventory) ReloadRegistry() error {
 	return i.judge.watcher.Reload()
 }
 
-// read fills in a snapshot in five stages. Each stage keeps its result, and works again only if the version of its input is
+// read fills in a snapshot in six stages. Each stage keeps its result, and works again only if the version of its input is
 // another one than the last time: where nothing changed, nothing is computed. Versions only grow, so the sum of two changes
 // when either does.
 func (i *Inventory) read(ctx context.Context, snapshot *Snapshot) {
@@ -237,6 +245,11 @@ func (i *Inventory) read(ctx context.Context, snapshot *Snapshot) {
 		version, snapshot.Compliance, read = i.judge.judge(version, &i.listing, i.main)
 		snapshot.Reads = append(snapshot.Reads, read)
 	}
+
+	// Remember: compare with what was before.
+	version, snapshot.Time = i.memory.remember(version, &i.listing, i.main, i.others, i.judge, snapshot)
+	snapshot.Memory, snapshot.WatchInterval = i.memory.current, i.watched()
+	snapshot.confirming = i.main.confirming()
 
 	// Cut: leave out what the filters exclude, and what is too much.
 	i.selection.cut(version, &i.listing)

@@ -223,7 +223,7 @@ func TestWhatDependsOnHoldersThatCannotBeReadHasNoVerdict(t *testing.T) {
 	source.say(socket.TCP, has(at("0.0.0.0:7000", 1), at("0.0.0.0:9000", 2)))
 	source.say(socket.UDP, has())
 	o := Options{TCP: true, UDP: true, MaxPorts: 100, Holders: true, RegistryFiles: []string{file}, RegistryHost: "web-1"}
-	i, err := newInventory(sources{main: bothFrom(source), holders: holders}, o, log.NewNopLogger(), time.Now)
+	i, err := newInventory(sources{main: bothFrom(source), holders: holders, clock: readClock}, o, log.NewNopLogger(), time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}

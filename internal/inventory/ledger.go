@@ -40,6 +40,9 @@ type ledger struct {
 	before    uint64                  // the value of reads when the current update began
 	settled   bool                    // a first update was settled: what appears from now on is new
 
+	// confirming reports that a socket is missing, and that more reads have to make sure that it is gone.
+	confirming bool
+
 	stable bool // the last update saw every socket, in one read, and no listener waits for a time to pass
 
 	rangesErr error // why the port ranges could not be read when a listener last appeared
@@ -68,12 +71,13 @@ type identity struct {
 
 // member is one of the sockets of a listener.
 type member struct {
-	row      socket.Socket // as last read
-	lastRead uint64        // the read that last had it
-	since    time.Time     // when it was first read
-	atStart  bool          // it was there in the first update
-	counted  uint32        // the part of row.Drops that its listener has counted
-	listener *listener     // the listener that last counted it; nil before
+	row       socket.Socket // as last read
+	firstRead uint64        // the read that first had it
+	lastRead  uint64        // the read that last had it
+	since     time.Time     // when it was first read
+	atStart   bool          // it was there in the first update
+	counted   uint32        // the part of row.Drops that its listener has counted
+	listener  *listener     // the listener that last counted it; nil before
 }
 
 // closedSocket is what is remembered about a socket that no longer listens. It may still be open, and listen again: the kernel
@@ -93,6 +97,10 @@ type listener struct {
 	opened   time.Time       // when its oldest socket was first read
 	atStart  bool            // one of its sockets was there in the first update
 	sticky   bool            // one of its sockets has been reported before
+
+	firstRead uint64 // the read that first had one of its sockets
+	left      uint64 // the read that last had one of the sockets that went in this update; 0 if none did
+	restarts  uint64 // how often all sockets were others after an update
 
 	// portRange is the range of its port when its first socket was read. It stays: an edit of a sysctl does not make a service a
 	// client, nor a client a service.
@@ -134,7 +142,7 @@ func (l *ledger) absorb(rows []socket.Socket, now time.Time) {
 		}
 		m := l.sockets[id]
 		if m == nil {
-			m = &member{since: now, atStart: !l.settled}
+			m = &member{firstRead: l.reads, since: now, atStart: !l.settled}
 			if m.atStart {
 				m.counted = row.Drops
 			}
@@ -185,6 +193,7 @@ func (l *ledger) mayBeGone(m *member) bool {
 // lies in that range, and has been open for that long, is still too young to be reported.
 func (l *ledger) settle(now time.Time, young func(port uint16, in Range, open time.Duration) bool) {
 	stable := l.reads == l.before+1
+	l.confirming = false
 	ranges := sync.OnceValue(l.readRanges)
 	for id, m := range l.sockets {
 		if m.lastRead > l.before {
@@ -192,9 +201,13 @@ func (l *ledger) settle(now time.Time, young func(port uint16, in Range, open ti
 			m.lastRead = l.reads
 		} else {
 			stable = false
+			l.confirming = l.confirming || l.mayBeGone(m)
 			if !l.mayBeGone(m) {
 				if l.reads-m.lastRead >= goneAfter {
 					delete(l.sockets, id)
+					if m.listener != nil {
+						m.listener.left = max(m.listener.left, m.lastRead)
+					}
 					if id.id != 0 && m.counted > 0 {
 						l.closed[id.id] = closedSocket{m.counted, now}
 					}
@@ -226,7 +239,10 @@ func (l *ledger) settle(now time.Time, young func(port uint16, in Range, open ti
 		case !open && ln.reported:
 			ln.reported = false
 			ln.gone = now
+		case open && ln.left > 0 && ln.left < ln.firstRead:
+			ln.restarts++ // between two reads
 		}
+		ln.left = 0
 		if ln.lastRead != l.reads { // no socket is left
 			if !l.keeps(ln, now) {
 				delete(l.listeners, at)
@@ -279,6 +295,7 @@ func (ln *listener) count(m *member, reads uint64) {
 		ln.fullest, ln.ipv6Only = m.row, true
 		ln.held = ln.held[:0]
 		ln.opened, ln.atStart, ln.sticky = m.since, false, false
+		ln.firstRead = m.firstRead
 	}
 	ln.sockets++
 	ln.held = append(ln.held, holder.Socket{ID: m.row.ID, Inode: m.row.Inode, Cgroup: m.row.Cgroup, UID: m.row.UID})
@@ -296,6 +313,7 @@ func (ln *listener) count(m *member, reads uint64) {
 		ln.drops += uint64(m.row.Drops - m.counted)
 		m.counted = m.row.Drops
 	}
+	ln.firstRead = min(ln.firstRead, m.firstRead)
 	if m.since.Before(ln.opened) {
 		ln.opened = m.since
 	}

@@ -1,6 +1,7 @@
 package inventory_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"sync"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-kit/log"
 	"golang.org/x/sys/unix"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
@@ -96,10 +98,20 @@ func testNoneIsMissing(t *testing.T, source string) {
 		least = most
 	}
 	stable := stableListeners()
-	i := open(t, source)
+	i := open(t, source, func(o *inventory.Options) { o.Interval, o.Remember = 50*time.Millisecond, time.Hour })
+	ctx, cancel := context.WithCancel(t.Context())
+	var watching sync.WaitGroup
+	watching.Go(func() { i.Watch(ctx, log.NewNopLogger()) })
+	defer watching.Wait()
+	defer cancel()
 	taken := 0
 	for start := time.Now(); taken < least || taken < most && time.Since(start) < limit; taken++ {
-		_, listeners := read(t, i) // which fails the test on a duplicate
+		snapshot, listeners := read(t, i) // which fails the test on a duplicate
+		for _, p := range snapshot.Memory.Gone {
+			if p.Proto != inventory.TCP || p.Port >= 1024+tcpBuckets {
+				t.Errorf("snapshot %d: %s port %d is gone, which stays", taken, p.Proto, p.Port)
+			}
+		}
 		for key, sockets := range stable {
 			if got := listeners[key].Sockets; got != sockets {
 				t.Errorf("snapshot %d: %v has %d sockets, of %d that never closed", taken, key, got, sockets)

@@ -3,6 +3,7 @@ package inventory
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/listen-exporter/listen_exporter/internal/guard"
@@ -76,6 +77,11 @@ func (n *namespace) note(reads []Read, result func(*ledger) Read) []Read {
 	return reads
 }
 
+// confirming reports whether it takes more reads to know that a socket is gone.
+func (n *namespace) confirming() bool {
+	return slices.ContainsFunc(n.ledgers, func(l *ledger) bool { return !l.failed && l.confirming })
+}
+
 // rangesErr returns why the port ranges could not be read when a listener last appeared.
 func (n *namespace) rangesErr() error {
 	var errs []error
@@ -126,6 +132,7 @@ type openListener struct {
 	Listener
 	sockets     []holder.Socket
 	inhabitants holder.Inhabitants // of its namespace
+	restarts    uint64             // how often it restarted between two reads
 }
 
 // most returns how many listeners appendListeners appends at most.
@@ -164,7 +171,7 @@ func (n *namespace) appendListeners(open []openListener, gone []Listener) ([]ope
 				} else {
 					listener.ReceiveQueueBytes, listener.ReceiveBufferLimitBytes = ln.fullest.Queue, ln.fullest.QueueLimit
 				}
-				open = append(open, openListener{listener, ln.held, n.inhabitants})
+				open = append(open, openListener{listener, ln.held, n.inhabitants, ln.restarts})
 			case l.keeps(ln, n.now()):
 				gone = append(gone, listener)
 			}

@@ -33,6 +33,12 @@ type Options struct {
 	// EphemeralMinAge is how long a UDP socket on an ephemeral port must have been open before it is reported. A younger one is
 	// most often a client.
 	EphemeralMinAge time.Duration
+	// Interval is how often Watch looks, or 0 if it does not.
+	Interval time.Duration
+	// SettledAfter is how long a port must have been open for its loss to be remembered, and Remember is for how long it is.
+	SettledAfter, Remember time.Duration
+	// Remembered is what was remembered before the start, or nil.
+	Remembered *Remembered
 	// MaxPorts is how many listeners are reported at most.
 	MaxPorts int
 
@@ -46,6 +52,7 @@ func DefaultOptions() Options {
 	return Options{
 		Procfs: "/proc", Sysfs: "/sys", Netns: "host", Source: "auto", TCP: true, UDP: true, Holders: true,
 		EphemeralMinAge: time.Minute, MaxPorts: 20_000,
+		Interval: 5 * time.Second, SettledAfter: time.Hour, Remember: 24 * time.Hour,
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -106,7 +107,11 @@ type bench struct {
 	source  *scripted
 	clockMu sync.Mutex
 	clock   time.Time
+	booted  time.Time     // what the clock showed at the host's boot
+	set     time.Duration // how far the wall clock is ahead of the clock
+	cpuTime atomic.Int64  // nanoseconds
 	log     bytes.Buffer
+	holders holderFinder
 }
 
 // kernelRanges are the kernel's defaults.
@@ -140,8 +145,13 @@ func (b *bench) open(t *testing.T, others namespaceFinder, now func() time.Time,
 	for _, f := range edit {
 		f(&o)
 	}
+	if b.booted.IsZero() {
+		b.booted = now().Add(-24 * time.Hour)
+	}
+	hostClock := func() (sinceBoot time.Duration, wall time.Time) { return now().Sub(b.booted), now().Add(b.set) }
+	cpuTime := func() time.Duration { return time.Duration(b.cpuTime.Load()) }
 	var err error
-	if b.Inventory, err = newInventory(sources{main: bothFrom(b.source), others: others}, o, log.NewLogfmtLogger(&b.log), now); err != nil {
+	if b.Inventory, err = newInventory(sources{main: bothFrom(b.source), others: others, holders: b.holders, clock: hostClock, cpuTime: cpuTime}, o, log.NewLogfmtLogger(&b.log), now); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -191,4 +201,12 @@ func only(t *testing.T, s *Snapshot) Listener {
 		t.Fatalf("want one listener, got %v", portsOf(s))
 	}
 	return s.Listeners[0]
+}
+
+// startsOf returns since when something has been wrong with a listener.
+func startsOf(l Listener) Starts {
+	if l.Starts == nil {
+		return Starts{}
+	}
+	return *l.Starts
 }

@@ -19,6 +19,8 @@ const (
 
 // Snapshot is what listens at one moment. It never changes, and may be shared.
 type Snapshot struct {
+	// Time is what the host's wall clock showed when it was made.
+	Time time.Time
 	// Source is how the kernel was asked: netlink or procfs.
 	Source string
 	// Reads has one entry for each collector: the protocols, and then the others that are asked for. The listeners of a protocol
@@ -39,6 +41,11 @@ type Snapshot struct {
 	Namespaces, NamespacesOmitted, NamespacesNeverRead int
 	// Compliance is nil without a registry.
 	Compliance *Compliance
+	// Memory is what happened before. It is the same memory while nothing changes, and nil if nothing could be read.
+	Memory *Memory
+	// WatchInterval is how often Watch looks now, or 0 if it does not.
+	WatchInterval time.Duration
+	confirming    bool // it takes more looks to know whether something is gone
 }
 
 // Compliance is how far the main network namespace, as a whole, complies with the registry.
@@ -189,9 +196,19 @@ type Listener struct {
 	// Verdict is the registry's verdict on the listener, if it is Judged.
 	Verdict Verdict
 	Judged  bool
+	// Starts are since when something has been wrong with it, or nil if nothing is.
+	Starts *Starts
 	// Client reports whether this is most often a client, not a service: a UDP socket on an ephemeral port that no service declares.
 	// It is not Judged.
 	Client bool
+}
+
+// Starts are since when something has been wrong with a listener. A time is zero if that is not so, and for some listeners if it is so
+// for very many.
+type Starts struct {
+	// Violation is since when the Verdict has been this violation, Full since when the accept queue has been full, and Dropping since
+	// when it has lost more than a packet a second.
+	Violation, Full, Dropping time.Time
 }
 
 // Declared reports whether a service of the registry declares the listener.

@@ -25,7 +25,7 @@ func BenchmarkSnapshot(b *testing.B) {
 			dir := filepath.Join(procfs, "1")
 			source := socket.Sources{socket.TCP: socket.NewProcfs(dir, "/proc"), socket.UDP: socket.NewProcfs(dir, "/proc")}
 			options := Options{TCP: true, UDP: true, EphemeralMinAge: time.Minute, MaxPorts: 20_000}
-			i, _ := newInventory(sources{main: source}, options, log.NewNopLogger(), time.Now)
+			i, _ := newInventory(sources{main: source, clock: readClock}, options, log.NewNopLogger(), time.Now)
 			if got := len(i.Snapshot(b.Context()).Listeners); got < load.listeners {
 				b.Fatalf("%d listeners, want %d", got, load.listeners)
 			}

@@ -197,6 +197,9 @@ func (t *Table) claims(proto int, port uint16) iter.Seq[portEntry] {
 	}
 }
 
+// Required returns what must listen, in the order of the file.
+func (t *Table) Required() []Service { return t.rows }
+
 // Expects reports whether the registry names the port for this host, whoever holds it: a service declares it, or it is forbidden.
 func (t *Table) Expects(proto string, port uint16) bool {
 	for at := range t.claims(protoOf(proto), port) {

@@ -63,7 +63,7 @@ func TestThousandsOfScrapesLeaveDescriptorsGoroutinesAndMemoryLevel(t *testing.T
 		for n := range soakListeners {
 			program.Listen(t, []string{"tcp", "udp"}[n%5/4], fmt.Sprintf("127.0.0.1:%d", 7001+n))
 		}
-		e := program.StartLive(t, "--collector.netns=self")
+		e := program.StartLive(t, "--collector.netns=self", "--collector.interval=1s", "--collector.settled-after=0s")
 		// soak scrapes so many times, and returns what is held after that, with the least heap of late. Before each scrape one
 		// listener has come and one has gone.
 		closeLast := func() {}
