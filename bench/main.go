@@ -59,6 +59,8 @@ func figures() []figure {
 		{"slow-readers", "resident memory with 200 slow readers of 10 000 listeners, against one reader", false, slowReaders},
 		{"start", "from the start to the first complete answer, memory after it, and the size of the binary", false, startUp},
 		{"profile", "where the processor time of a scrape goes, by perf", false, profile},
+		{"watch", "processor time of the looks between scrapes, 100 listeners on an idle host", false, watch},
+		{"watch-million", "processor time of the looks between scrapes, next to 1 000 000 other sockets", false, watchMillion},
 		{"registry", "10 000 listeners judged by 3 000 services, and by 10 of 5 000, against a scrape", false, registry},
 		{"holders-million", "who holds 100 listeners, next to 1 000 000 open files of 2 000 processes, against ss and lsof", false, holdersMillion},
 		{"first-answer", "the first scrape next to 1 000 000 open files and 250 network namespaces, against its budget", false, first},
