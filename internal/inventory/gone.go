@@ -63,12 +63,14 @@ func (m *memory) comparePorts(now instant, unread map[string]bool) {
 		if p.look == m.look || unread[id.proto] {
 			continue
 		}
+		listens := false // but is no longer reported, as other flags than before the start may say
 		for _, t := range p.traces {
 			t.port = nil
+			listens = listens || t.look == m.look
 		}
 		delete(m.ports, id)
 		m.change()
-		if !m.hasRegistry && p.settled && !p.inPod() {
+		if !m.hasRegistry && p.settled && !p.inPod() && !listens {
 			p.gone = now
 			m.gone[id] = p
 		}

@@ -208,11 +208,12 @@ func (m *memory) recall(r *Remembered) {
 		}
 		holders := recallHolders(saved.Holders)
 		for _, l := range saved.Listeners[:min(len(saved.Listeners), maxSavedListeners)] {
-			if !l.Address.IsValid() {
+			addr := netip.AddrPortFrom(l.Address, saved.Port)
+			if !l.Address.IsValid() || !m.options.passes(Key{Proto: saved.Proto, Addr: addr, Scope: scopeOf(l.Address)}) {
 				continue
 			}
 			t := &trace{
-				spot: spot{saved.Proto, "", place{netip.AddrPortFrom(l.Address, saved.Port), l.Device}},
+				spot: spot{saved.Proto, "", place{addr, l.Device}},
 				user: saved.User, opened: at(l.FirstSeen), ephemeral: saved.Ephemeral, counts: true, holders: holders,
 				reason: l.Reason, violated: l.Service, violation: at(l.ViolationStart),
 			}
@@ -226,6 +227,7 @@ func (m *memory) recall(r *Remembered) {
 			}
 		}
 		switch {
+		case len(p.traces) == 0:
 		case p.gone == never:
 			m.ports[p.portID] = p
 			m.settles(p)

@@ -161,3 +161,23 @@ func TestARegistrySaysWhatMustListenInsteadOfTheMemory(t *testing.T) {
 	next := reopened(t, b, b.booted, "", func(o *Options) { o.RegistryFiles = []string{file} })
 	want(t, "with", gone(next.look(time.Second)))
 }
+
+func TestWhatOtherFlagsLeaveOutAfterARestartIsNotGone(t *testing.T) {
+	open := []socket.Socket{at("0.0.0.0:22", 1), at("127.0.0.1:80", 2), at("0.0.0.0:8080", 3)}
+	b := newRememberingBench(t, nil, append(open, at("0.0.0.0:8081", 4))...)
+	b.look(time.Hour, append(open, at("0.0.0.0:8081", 4))...)
+	want(t, "gone", gone(b.look(time.Minute, open...)), "tcp 8081 04:01:00 0.0.0.0  ")
+	next := reopened(t, b, b.booted, "", func(o *Options) {
+		_ = o.PortExclude.Set("8080-8081")
+		o.ScopeExclude = ScopeSet{ScopeLoopback}
+	})
+	want(t, "gone after the restart", gone(next.look(time.Minute, open...)))
+
+	// A socket that is bound to an interface that reaches only this host has the scope of that interface.
+	local := at("0.0.0.0:22", 1)
+	local.Loopback, local.Device = true, "dummy0"
+	b = newRememberingBench(t, nil, local)
+	b.look(time.Hour, local)
+	next = reopened(t, b, b.booted, "", func(o *Options) { o.ScopeExclude = ScopeSet{ScopeLoopback} })
+	want(t, "on an interface", gone(next.look(time.Minute, local)))
+}

@@ -19,7 +19,9 @@ import (
 func listenerSamples(t *testing.T, page, proto string) map[string]string {
 	t.Helper()
 	found := program.Samples(t, page)
-	maps.DeleteFunc(found, func(series, _ string) bool { return !strings.Contains(series, fmt.Sprintf("proto=%q", proto)) })
+	maps.DeleteFunc(found, func(series, _ string) bool {
+		return !strings.HasPrefix(series, "host_listen_port") || !strings.Contains(series, fmt.Sprintf("proto=%q", proto))
+	})
 	return found
 }
 
