@@ -33,9 +33,12 @@ type judge struct {
 }
 
 func newJudge(o *Options, logger log.Logger) (*judge, error) {
-	watcher, err := registry.NewWatcher(o.RegistryFiles, o.RegistryHost)
-	if err != nil {
+	watcher, err := registry.NewWatcher(o.RegistryFiles, o.RegistryHost, o.LastRegistry)
+	if watcher == nil {
 		return nil, err
+	}
+	if err != nil {
+		LogEach(logger, BadRegistry, err)
 	}
 	j := &judge{options: o, logger: logger, watcher: watcher}
 	j.adopt()
@@ -63,6 +66,15 @@ func (j *judge) adopt() {
 
 // registryInterval is how often WatchRegistry looks at the registry's files. Most are a few KiB.
 const registryInterval = time.Second
+
+// LastRegistry returns what the files of the registry had when they were last good, or nil without a registry. It is the same memory
+// while none is loaded.
+func (i *Inventory) LastRegistry() *LastRegistry {
+	if i.judge == nil {
+		return nil
+	}
+	return i.judge.watcher.Good()
+}
 
 // WatchRegistry loads the registry whenever its files have changed, until ctx is done. A bad file leaves the registry as it was, and is
 // logged once.

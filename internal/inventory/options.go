@@ -24,6 +24,8 @@ type Options struct {
 	TCP, UDP bool
 	// RegistryFiles are the files, or directories of files, of the registry that judges the listeners. Without any there is none.
 	RegistryFiles []string
+	// LastRegistry is what they had when they were last good, or nil. If they are bad now, that is in force.
+	LastRegistry *LastRegistry
 	// RegistryHost is the name of this host in the registry.
 	RegistryHost string
 	// OwnPorts are the TCP ports on which the exporter serves. They need not be declared.

@@ -133,6 +133,8 @@ type (
 	ServiceState = registry.ServiceState
 	// TeamUse is how many of a team's reserved ports are in use.
 	TeamUse = registry.TeamUse
+	// LastRegistry is what the files of the registry had when they were last good.
+	LastRegistry = registry.Good
 )
 
 // The reasons of a Verdict.

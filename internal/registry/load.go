@@ -13,8 +13,8 @@ import (
 
 // Source is the content of one file of a registry.
 type Source struct {
-	Name string
-	Data []byte
+	Name string `json:"name"`
+	Data []byte `json:"data"`
 }
 
 // Stdin is the path that stands for the standard input.

@@ -25,7 +25,7 @@ func BenchmarkLoad(b *testing.B) {
 		write(b, path, text.String())
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				if _, err := NewWatcher([]string{path}, "h1-1"); err != nil {
+				if _, err := NewWatcher([]string{path}, "h1-1", nil); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -46,20 +46,32 @@ func (c content) equal(o content) bool {
 
 // state is what is in force.
 type state struct {
-	table   *Table
-	err     error     // why what was last loaded is not in force
-	success time.Time // when good files were last loaded
+	table *Table
+	err   error // why what was last loaded is not in force
+	good  *Good // what the table was made of
+}
+
+// Good is what the files at paths had when they were last good.
+type Good struct {
+	Paths  []string  `json:"paths"`
+	Files  []Source  `json:"files"`
+	Loaded time.Time `json:"loaded"`
 }
 
 // NewWatcher reads the files at paths, as [Load] does. It fails if they are not regular, if they are not a registry, or if services
-// conflict on host, the host to be judged.
-func NewWatcher(paths []string, host string) (*Watcher, error) {
+// conflict on host, the host to be judged. If it is known what these files had when they were last good, that is in force then, and there
+// is a watcher as well as the error. last may be nil.
+func NewWatcher(paths []string, host string, last *Good) (*Watcher, error) {
 	w := &Watcher{paths: paths, host: host, reloadTime: reloadTime, reading: make(chan struct{}, 1)}
 	w.state.Store(&state{})
-	if err := w.Reload(); err != nil {
+	if last != nil && slices.Equal(last.Paths, paths) && w.load(content{files: last.Files}) == nil {
+		w.state.Store(&state{table: w.Current(), good: last})
+	}
+	err := w.Reload()
+	if w.Current() == nil {
 		return nil, err
 	}
-	return w, nil
+	return w, err
 }
 
 // Current returns what the last good registry declares for the host.
@@ -68,7 +80,7 @@ func (w *Watcher) Current() *Table { return w.state.Load().table }
 // LastReload reports whether the files were good when they were last loaded, and when good files were last loaded.
 func (w *Watcher) LastReload() (ok bool, success time.Time) {
 	last := w.state.Load()
-	return last.err == nil, last.success
+	return last.err == nil, last.good.Loaded
 }
 
 // Unanswered returns an ErrNoAnswer if the files were to be loaded last and did not answer, or nil.
@@ -78,6 +90,9 @@ func (w *Watcher) Unanswered() error {
 	}
 	return nil
 }
+
+// Good returns what is in force. It is the same memory while nothing is loaded.
+func (w *Watcher) Good() *Good { return w.state.Load().good }
 
 // Reload loads the files. If one of them is bad, the registry stays. If the content is unchanged, the registry stays too, and that is
 // a success. It fails if the files cannot be read within 10 s.
@@ -130,18 +145,19 @@ func (w *Watcher) read() content {
 // load puts content in force.
 func (w *Watcher) load(found content) error {
 	last := w.state.Load()
-	next := &state{last.table, found.err, last.success}
+	next := &state{last.table, found.err, last.good}
+	good := &Good{w.paths, found.files, time.Now()}
 	switch {
 	case found.err != nil:
 	case last.err == nil && found.equal(w.loaded):
-		next.success = time.Now()
+		next.good = good
 	default:
 		var r *Registry
 		if r, next.err = ParseAll(found.files); next.err == nil {
 			next.err = r.conflictsOn(w.host)
 		}
 		if next.err == nil {
-			next.table, next.success = r.For(w.host), time.Now()
+			next.table, next.good = r.For(w.host), good
 		}
 	}
 	w.loaded = found

@@ -38,7 +38,7 @@ func mkdir(t *testing.T, path string) {
 
 func watch(t *testing.T, path string) *Watcher {
 	t.Helper()
-	w, err := NewWatcher([]string{path}, "web-1")
+	w, err := NewWatcher([]string{path}, "web-1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestFilesTogetherAreOneRegistry(t *testing.T) {
 	write(t, team("db.yaml"), "reserved:\n  - {team: db, ports: 5000-5009}\n")
 	write(t, team(".web.yml.swp"), "{")
 	write(t, team("README.md"), "{")
-	w, err := NewWatcher([]string{base, teams, dir + "/./base.yml"}, "web-1")
+	w, err := NewWatcher([]string{base, teams, dir + "/./base.yml"}, "web-1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +282,7 @@ func TestAPipeInPlaceOfTheFileHoldsNobodyUp(t *testing.T) {
 	if err := errors.Join(w.Check(), w.Check()); !errors.Is(err, errNotRegular) || current(w) != "a" {
 		t.Errorf("got %v and service %s", err, current(w))
 	}
-	if _, err := NewWatcher([]string{path}, ""); !errors.Is(err, errNotRegular) {
+	if _, err := NewWatcher([]string{path}, "", nil); !errors.Is(err, errNotRegular) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -292,7 +292,7 @@ func TestServicesThatConflictOnThisHostAreAFault(t *testing.T) {
 	text := "services:\n  - {name: a, port: 22, hosts: ['web-*']}\n  - {name: b, port: 20-30, hosts: ['*-DB']}\n"
 	write(t, path, text)
 	want := path + `:3:21: tcp port 22: taken by service "a" on line 2 for host "web-db": want another port, or process, unit, bind or hosts that tell them apart`
-	if _, err := NewWatcher([]string{path}, "Web-DB"); err == nil || err.Error() != want {
+	if _, err := NewWatcher([]string{path}, "Web-DB", nil); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	w := watch(t, path)
