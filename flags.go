@@ -39,6 +39,7 @@ type config struct {
 	inventory  inventory.Options
 	server     server.Options
 	list       command.ListOptions
+	stateFile  string
 	gomaxprocs int
 
 	auditFormat string
@@ -158,6 +159,9 @@ func addFlags(app *kingpin.Application, c *config) {
 		PlaceHolder("FILE").StringsVar(&o.RegistryFiles)
 	app.Flag("registry.host", "Name of this host in the registry. Defaults to the host name.").
 		PlaceHolder("NAME").StringVar(&o.RegistryHost)
+
+	app.Flag("state.file", "File in which to keep what is remembered, so that it outlives restarts and reboots. Its directory must be writable, and no other exporter may use it.").
+		PlaceHolder("FILE").StringVar(&c.stateFile)
 
 	app.Flag("runtime.gomaxprocs", "Maximum number of CPUs to use at the same time (GOMAXPROCS).").
 		Default("1").SetValue(&number{&c.gomaxprocs, 1})

@@ -117,10 +117,11 @@ func serve(c *config, logs server.Logs) error {
 	level.Info(logs.Kit).Log("msg", "starting "+wording.Program, "version", version.Info(), "build_context", version.BuildContext())
 	runtime.GOMAXPROCS(c.gomaxprocs)
 	var s *server.Server
+	kept := make(chan struct{})
 	started := make(chan error, 1)
 	go func() {
 		var err error
-		s, err = start(ctx, c, logs)
+		s, err = start(ctx, c, logs, kept)
 		started <- err
 	}()
 	select {
@@ -137,11 +138,16 @@ func serve(c *config, logs server.Logs) error {
 			_ = s.Reload("SIGHUP") // which logs its error
 		}
 	}()
-	return s.Run(ctx)
+	err := s.Run(ctx)
+	stop()
+	<-kept
+	return err
 }
 
-// start opens what is observed, which is watched until ctx is done, and then the ports of the server.
-func start(ctx context.Context, c *config, logs server.Logs) (*server.Server, error) {
+// start opens what is observed, which is watched until ctx is done, and then the ports of the server. It closes kept when what is
+// remembered has been saved for the last time.
+func start(ctx context.Context, c *config, logs server.Logs, kept chan<- struct{}) (*server.Server, error) {
+	keep := openState(c, logs.Kit)
 	listeners, err := inventory.Open(c.inventory, logs.Kit)
 	if err != nil {
 		return nil, err
@@ -162,5 +168,9 @@ func start(ctx context.Context, c *config, logs server.Logs) (*server.Server, er
 	if c.inventory.Interval > 0 {
 		go listeners.Watch(ctx, logs.Kit)
 	}
+	go func() {
+		defer close(kept)
+		keep(ctx, listeners)
+	}()
 	return s, nil
 }

@@ -78,6 +78,7 @@ func example() *inventory.Snapshot {
 			Loaded:   true,
 		},
 		WatchInterval: 5 * time.Second,
+		Saves:         true,
 	}
 }
 
@@ -179,6 +180,9 @@ host_listen_ports_unattributed 2
 # HELP host_listen_source_info How the kernel is asked for its sockets: netlink or procfs. Always 1.
 # TYPE host_listen_source_info gauge
 host_listen_source_info{source="netlink"} 1
+# HELP host_listen_state_last_write_successful Whether the last write of --state.file succeeded (1) or not (0).
+# TYPE host_listen_state_last_write_successful gauge
+host_listen_state_last_write_successful 0
 # HELP host_listen_state_loaded Whether what is remembered goes back before the start of the exporter (1) or not (0).
 # TYPE host_listen_state_loaded gauge
 host_listen_state_loaded 1

@@ -374,6 +374,16 @@ var families = []family{
 		host:  func(r reading, add add) { add(1, "source", r.Source) },
 	},
 	{
+		name: "host_listen_state_last_write_successful",
+		help: "Whether the last write of --state.file succeeded (1) or not (0).",
+		host: func(r reading, add add) {
+			if r.Saves {
+				add(boolean(r.Saved))
+			}
+		},
+		same: func(a, b *inventory.Snapshot) bool { return a.Saves == b.Saves && a.Saved == b.Saved },
+	},
+	{
 		name: "host_listen_state_loaded",
 		help: "Whether what is remembered goes back before the start of the exporter (1) or not (0).",
 		host: remembered(func(m *inventory.Memory, add add) { add(boolean(m.Loaded)) }),

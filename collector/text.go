@@ -81,7 +81,7 @@ func (t *Text) Families(s *inventory.Snapshot) []Family {
 			all = append(all, Family{f.name, t.texts[n]})
 		}
 	}
-	t.last = inventory.Snapshot{Listeners: s.Listeners, Gone: s.Gone, Compliance: s.Compliance, Memory: s.Memory, WatchInterval: s.WatchInterval}
+	t.last = inventory.Snapshot{Listeners: s.Listeners, Gone: s.Gone, Compliance: s.Compliance, Memory: s.Memory, WatchInterval: s.WatchInterval, Saves: s.Saves, Saved: s.Saved}
 	return all
 }
 

@@ -110,6 +110,7 @@ func exportedMetrics() []string {
 			Flapping: make([]inventory.FlappingPort, 1),
 		},
 		WatchInterval: time.Second,
+		Saves:         true,
 	}) {
 		names = append(names, family.Name)
 	}

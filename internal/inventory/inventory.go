@@ -185,6 +185,7 @@ func stageTime(ctx context.Context) (context.Context, context.CancelFunc) {
 // failed returns a snapshot of which nothing could be read.
 func (i *Inventory) failed(err error) *Snapshot {
 	snapshot := &Snapshot{Source: i.source, Time: time.Now(), WatchInterval: i.watched()}
+	snapshot.Saves, snapshot.Saved = i.options.saves()
 	for _, proto := range i.options.protocols() {
 		snapshot.Reads = append(snapshot.Reads, Read{Collector: proto.String(), Err: err})
 	}
@@ -249,6 +250,7 @@ func (i *Inventory) read(ctx context.Context, snapshot *Snapshot) {
 	// Remember: compare with what was before.
 	version, snapshot.Time = i.memory.remember(version, &i.listing, i.main, i.others, i.judge, snapshot)
 	snapshot.Memory, snapshot.WatchInterval = i.memory.current, i.watched()
+	snapshot.Saves, snapshot.Saved = i.options.saves()
 	snapshot.confirming = i.main.confirming()
 
 	// Cut: leave out what the filters exclude, and what is too much.

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/listen-exporter/listen_exporter/internal/holder"
@@ -41,6 +42,8 @@ type Options struct {
 	SettledAfter, Remember time.Duration
 	// Remembered is what was remembered before the start, or nil.
 	Remembered *Remembered
+	// StateWritten reports whether what is remembered could be saved the last time. It is nil if it is not saved.
+	StateWritten *atomic.Bool
 	// MaxPorts is how many listeners are reported at most.
 	MaxPorts int
 
@@ -71,6 +74,12 @@ func (o *Options) protocols() []socket.Protocol {
 		protocols = append(protocols, socket.UDP)
 	}
 	return protocols
+}
+
+// saves reports whether what is remembered is saved, and whether that succeeded the last time.
+func (o *Options) saves() (saves, saved bool) {
+	saves = o.StateWritten != nil
+	return saves, saves && o.StateWritten.Load()
 }
 
 // passes reports whether a listener passes the filters.

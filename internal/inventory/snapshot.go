@@ -45,7 +45,10 @@ type Snapshot struct {
 	Memory *Memory
 	// WatchInterval is how often Watch looks now, or 0 if it does not.
 	WatchInterval time.Duration
-	confirming    bool // it takes more looks to know whether something is gone
+	// Saves reports whether what is remembered is saved, and Saved whether that succeeded the last time.
+	Saves, Saved bool
+
+	confirming bool // it takes more looks to know whether something is gone
 }
 
 // Compliance is how far the main network namespace, as a whole, complies with the registry.

@@ -71,8 +71,8 @@ func TestADiskThatFailsIsOneLineAndEnds(t *testing.T) {
 					test.fail(t, dir)
 					time.Sleep(time.Minute)
 					got := lines.take()
-					if f.Written() || len(got) != 1 || !strings.Contains(got[0], "level=warn") {
-						t.Errorf("written: %t, logged %q, want one line", f.Written(), got)
+					if f.Written.Load() || len(got) != 1 || !strings.Contains(got[0], "level=warn") {
+						t.Errorf("written: %t, logged %q, want one line", f.Written.Load(), got)
 					}
 					for _, want := range append(test.want, path) {
 						if len(got) > 0 && !strings.Contains(got[0], want) {
@@ -84,8 +84,8 @@ func TestADiskThatFailsIsOneLineAndEnds(t *testing.T) {
 					}
 					test.mend(t, dir)
 					time.Sleep(6 * time.Second)
-					if got := lines.take(); !f.Written() || len(got) != 1 || !strings.Contains(got[0], "written again") {
-						t.Errorf("written: %t, logged %q", f.Written(), got)
+					if got := lines.take(); !f.Written.Load() || len(got) != 1 || !strings.Contains(got[0], "written again") {
+						t.Errorf("written: %t, logged %q", f.Written.Load(), got)
 					}
 					if saved, err := read(path); err != nil || len(ports(saved)) != 1 {
 						t.Errorf("the new file: %v", err)
@@ -107,8 +107,8 @@ func TestAFileThatCanOnlyBeReadIsRead(t *testing.T) {
 		must(t, unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
 		f, saved, lines := open(path, here)
 		writeOnce(t, f, &memory{})
-		if got := lines.take(); saved == nil || f.Written() || len(got) != 2 || !strings.Contains(got[1], "read-only") {
-			t.Errorf("saved is %v, written %t, logged %q", saved, f.Written(), got)
+		if got := lines.take(); saved == nil || f.Written.Load() || len(got) != 2 || !strings.Contains(got[1], "read-only") {
+			t.Errorf("saved is %v, written %t, logged %q", saved, f.Written.Load(), got)
 		}
 	})
 }
@@ -123,8 +123,8 @@ func TestNobodyWithoutRightsGoesOn(t *testing.T) {
 			f, saved, lines := open(path, here)
 			writeOnce(t, f, &memory{})
 			got := lines.take()
-			if saved != nil || f.Written() || len(got) != 1 || !strings.Contains(got[0], "permission denied: want a directory that uid 65534 may write") {
-				t.Errorf("%s: saved is %v, written %t, logged %q", name, saved, f.Written(), got)
+			if saved != nil || f.Written.Load() || len(got) != 1 || !strings.Contains(got[0], "permission denied: want a directory that uid 65534 may write") {
+				t.Errorf("%s: saved is %v, written %t, logged %q", name, saved, f.Written.Load(), got)
 			}
 		}
 	})
@@ -165,17 +165,17 @@ func TestAFileSystemThatHangsDelaysTheStartByTwoSecondsAtMost(t *testing.T) {
 		}()
 		time.Sleep(12 * time.Second) // longer than a write may take
 		got := lines.take()
-		if saved != nil || f.Written() || len(got) != 1 || !strings.Contains(got[0], "does not answer: want ") {
-			t.Errorf("saved is %v, written %t, logged %q", saved, f.Written(), got)
+		if saved != nil || f.Written.Load() || len(got) != 1 || !strings.Contains(got[0], "does not answer: want ") {
+			t.Errorf("saved is %v, written %t, logged %q", saved, f.Written.Load(), got)
 		}
 		end()
-		for deadline := time.Now().Add(time.Minute); !f.Written() && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(time.Minute); !f.Written.Load() && time.Now().Before(deadline); {
 			time.Sleep(100 * time.Millisecond)
 		}
 		cancel()
 		<-kept
-		if got := lines.take(); !f.Written() || len(got) == 0 || !strings.Contains(got[len(got)-1], "written again") {
-			t.Errorf("written: %t, logged %q", f.Written(), got)
+		if got := lines.take(); !f.Written.Load() || len(got) == 0 || !strings.Contains(got[len(got)-1], "written again") {
+			t.Errorf("written: %t, logged %q", f.Written.Load(), got)
 		}
 		for name, want := range map[string]string{path: "80", path + ".old": "22"} { // which was never read
 			if saved, err := read(name); err != nil || ports(saved)[want] != 1 {

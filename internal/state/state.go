@@ -40,12 +40,14 @@ type saved struct {
 
 // File is the state file of a running exporter. Whatever is wrong with it is logged once and stops nothing.
 type File struct {
+	// Written reports whether the last write succeeded. Before the first one, it reports whether it may.
+	Written atomic.Bool
+
 	logger log.Logger
 	// using has an element while the file system is at work on disk.
 	using chan struct{}
 	disk  disk
 
-	written atomic.Bool
 	trouble string // what is wrong now, or empty
 }
 
@@ -68,7 +70,7 @@ func Open(path, machine string, content any, logger log.Logger) (f *File, loaded
 			level.Info(f.logger).Log("msg", "the memory goes on from the state file", "written", saved.written.Format(time.RFC3339))
 		}
 	}
-	f.written.Store(true)
+	f.Written.Store(true)
 	var is unfit
 	switch {
 	case err == nil:
@@ -81,9 +83,6 @@ func Open(path, machine string, content any, logger log.Logger) (f *File, loaded
 	}
 	return f, loaded
 }
-
-// Written reports whether the last write succeeded.
-func (f *File) Written() bool { return f.written.Load() }
 
 // Keep writes content whenever it is another value, and once more when ctx is done. Then it returns. content returns a pointer to
 // what does not change, or a struct of such pointers, or nil as long as nothing is known. Only one goroutine may call Keep.
@@ -154,7 +153,7 @@ func (f *File) use(ctx context.Context, patience time.Duration, do func(*disk) e
 
 // report logs when something is wrong, when that becomes something else, and when it ends.
 func (f *File) report(err error) {
-	f.written.Store(err == nil)
+	f.Written.Store(err == nil)
 	trouble := ""
 	if err != nil {
 		trouble = err.Error()

@@ -90,7 +90,7 @@ func save(t *testing.T, path, machine string, ports map[string]int) {
 	t.Helper()
 	f, _, lines := open(path, machine)
 	writeOnce(t, f, &memory{ports})
-	if !f.Written() {
+	if !f.Written.Load() {
 		t.Fatalf("not written: %q", lines.take())
 	}
 	end(t, path)
@@ -222,8 +222,8 @@ func TestAFileThatCannotBeUsedBeginsAnEmptyMemory(t *testing.T) {
 					t.Errorf("%q does not say %q", got[0], want)
 				}
 			}
-			if f.Written() == test.left {
-				t.Errorf("written: %t", f.Written())
+			if f.Written.Load() == test.left {
+				t.Errorf("written: %t", f.Written.Load())
 			}
 			if test.left {
 				if now, err := os.Lstat(path); err != nil || !os.SameFile(was, now) || len(list(t, path)) != 1 {
@@ -234,8 +234,8 @@ func TestAFileThatCannotBeUsedBeginsAnEmptyMemory(t *testing.T) {
 					t.Fatal(err)
 				}
 				writeOnce(t, f, &memory{map[string]int{"80": 1}})
-				if got := lines.take(); !f.Written() || len(got) != 1 || !strings.Contains(got[0], "written again") {
-					t.Errorf("written: %t, logged %q", f.Written(), got)
+				if got := lines.take(); !f.Written.Load() || len(got) != 1 || !strings.Contains(got[0], "written again") {
+					t.Errorf("written: %t, logged %q", f.Written.Load(), got)
 				}
 			}
 			kept, err := os.Lstat(path + ".old")
@@ -273,11 +273,11 @@ func TestASecondExporterRunsWithoutMemory(t *testing.T) {
 		writeOnce(t, second, &memory{map[string]int{"80": 1}})
 	}
 	got := lines.take()
-	if saved != nil || second.Written() || len(got) != 1 || !strings.Contains(got[0], "another exporter has it open: want ") {
-		t.Errorf("saved is %v, written %t, logged %q", saved, second.Written(), got)
+	if saved != nil || second.Written.Load() || len(got) != 1 || !strings.Contains(got[0], "another exporter has it open: want ") {
+		t.Errorf("saved is %v, written %t, logged %q", saved, second.Written.Load(), got)
 	}
 	writeOnce(t, first, &memory{map[string]int{"443": 1}})
-	if !first.Written() {
+	if !first.Written.Load() {
 		t.Error("the first one cannot write")
 	}
 	// What it has not seen it may not replace, even when it could.
@@ -339,8 +339,8 @@ func TestWhatIsTooMuchToKeepIsNotWritten(t *testing.T) {
 	lines.take()
 	large := strings.Repeat("x", 25<<20)
 	writeOnce(t, f, &large)
-	if got := lines.take(); f.Written() || len(got) != 1 || !strings.Contains(got[0], "25 MiB to remember, at most 24 are kept: want ") {
-		t.Errorf("written: %t, logged %q", f.Written(), got)
+	if got := lines.take(); f.Written.Load() || len(got) != 1 || !strings.Contains(got[0], "25 MiB to remember, at most 24 are kept: want ") {
+		t.Errorf("written: %t, logged %q", f.Written.Load(), got)
 	}
 	if saved, err := read(path); err != nil || len(ports(saved)) != 1 {
 		t.Errorf("the file of before: %v", err)
