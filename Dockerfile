@@ -22,7 +22,7 @@ COPY LICENSE /LICENSE
 COPY --chmod=0755 .build/${OS}-${ARCH}/listen_exporter /bin/listen_exporter
 
 # A number, so that Kubernetes can check runAsNonRoot. The exporter needs no user name, no capability, no shell and no
-# writable file.
+# writable file but that of --state.file, which needs a volume.
 USER 65534:65534
 EXPOSE 10190
 ENTRYPOINT ["/bin/listen_exporter"]

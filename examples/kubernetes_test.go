@@ -17,7 +17,7 @@ import (
 // podPath is where a DaemonSet has its pod.
 const podPath = "spec.template.spec"
 
-func TestTheDaemonSetRunsAsNobodyWithNothingButTheHostsNamespacesItsCgroupsAndARegistry(t *testing.T) {
+func TestTheDaemonSetRunsAsNobodyWithNothingButTheHostsNamespacesItsCgroupsARegistryAndAStateFile(t *testing.T) {
 	pod := at[object](t, readManifests(t)["DaemonSet"], podPath)
 	checkKeys(t, object{"pod": pod}, "pod", "automountServiceAccountToken", "containers", "dnsPolicy", "enableServiceLinks", "hostNetwork",
 		"hostPID", "nodeSelector", "priorityClassName", "securityContext", "serviceAccountName", "tolerations", "volumes")
@@ -33,10 +33,12 @@ func TestTheDaemonSetRunsAsNobodyWithNothingButTheHostsNamespacesItsCgroupsAndAR
 		// The ConfigMap is optional, so that nobody needs a registry. With a subPath, its file would never change.
 		"volumes": `
 - {name: cgroup, hostPath: {path: /sys/fs/cgroup, type: Directory}}
-- {name: registry, configMap: {name: listen-exporter-registry, optional: true}}`,
+- {name: registry, configMap: {name: listen-exporter-registry, optional: true}}
+- {name: state, emptyDir: {sizeLimit: 80Mi}}`,
 		"containers.0.volumeMounts": `
 - {name: cgroup, mountPath: /host/sys/fs/cgroup, readOnly: true}
-- {name: registry, mountPath: /etc/listen_exporter, readOnly: true}`,
+- {name: registry, mountPath: /etc/listen_exporter, readOnly: true}
+- {name: state, mountPath: /var/lib/listen_exporter}`,
 	})
 }
 
@@ -131,6 +133,7 @@ func daemonSetArguments(t *testing.T, more ...string) []string {
 	}
 	return strings.Fields(strings.NewReplacer(
 		port, ":0", "=/host/", "=/", "=/etc/listen_exporter/", "="+filepath.Dir(registryFile)+"/",
+		"=/var/lib/listen_exporter/", "="+t.TempDir()+"/",
 	).Replace(arguments))
 }
 

@@ -67,6 +67,8 @@ func TestTheServiceHasNoRightsAndStillSeesTheHost(t *testing.T) {
 		"ProtectProc":           "default", // else PID 1 cannot be seen, and so not the host's network namespace
 		"ProcSubset":            "all",     // else /proc/sys cannot be seen
 		"Restart":               "always",
+		"StateDirectory":        "listen_exporter", // which systemd makes writable for the user
+		"StateDirectoryMode":    "0700",
 		"MemoryMax":             "512M",
 		"Environment":           "GOMEMLIMIT=400MiB", // with which nobody who reads makes it reach MemoryMax
 	} {
@@ -83,6 +85,21 @@ func TestTheServiceHasNoRightsAndStillSeesTheHost(t *testing.T) {
 	} {
 		if got, set := settings[key]; set {
 			t.Errorf("%s=%q, want it left out", key, got)
+		}
+	}
+}
+
+// TestTheServiceRemembersInItsStateDirectory: %S is /var/lib, and what is below StateDirectory= is all that the service can write.
+func TestTheServiceRemembersInItsStateDirectory(t *testing.T) {
+	settings := directives(t, "systemd/listen_exporter.service")
+	want := " --state.file=%S/" + settings["StateDirectory"][0] + "/state "
+	if start := settings["ExecStart"]; len(start) != 1 || !strings.Contains(start[0], want) {
+		t.Errorf("ExecStart=%q, want one with%s", start, want)
+	}
+	// A drop-in that replaces ExecStart= would lose what is remembered.
+	for line := range strings.Lines(tools.Read(t, "systemd/listen_exporter.service")) {
+		if strings.HasPrefix(line, "#   ExecStart=/") && !strings.Contains(line, want) {
+			t.Errorf("the drop-in has %s, want%s in it", line, want)
 		}
 	}
 }

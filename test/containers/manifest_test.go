@@ -27,6 +27,7 @@ type pod struct {
 		Name      string
 		HostPath  struct{ Path string }
 		ConfigMap struct{ Name string }
+		EmptyDir  *struct{ SizeLimit string }
 	}
 	Containers []container
 }
@@ -94,8 +95,8 @@ func offered() ([]string, error) {
 }
 
 // podmanArguments are those by which podman runs the pod as a kubelet would. A kubelet mounts no tmpfs on a read-only root, and
-// makes a cgroup namespace. A ConfigMap is the directory of its name below configMaps.
-func (p *pod) podmanArguments(configMaps string) []string {
+// makes a cgroup namespace. A ConfigMap is the directory of its name below configMaps, and an emptyDir below emptyDirs.
+func (p *pod) podmanArguments(configMaps, emptyDirs string) []string {
 	c := p.Containers[0]
 	context := c.SecurityContext
 	arguments := []string{
@@ -119,6 +120,9 @@ func (p *pod) podmanArguments(configMaps string) []string {
 		paths[v.Name] = v.HostPath.Path
 		if v.ConfigMap.Name != "" {
 			paths[v.Name] = filepath.Join(configMaps, v.ConfigMap.Name)
+		}
+		if v.EmptyDir != nil {
+			paths[v.Name] = filepath.Join(emptyDirs, v.Name)
 		}
 	}
 	for _, m := range c.VolumeMounts {

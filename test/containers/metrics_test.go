@@ -190,7 +190,7 @@ func (n *node) podmanLogs() (string, error) {
 }
 
 func (n *node) refusesToStart() error {
-	if err := n.project(badRegistry); err != nil {
+	if err := errors.Join(n.project(badRegistry), n.makeEmptyDirs()); err != nil {
 		return err
 	}
 	_, err := n.podman(append([]string{"run", "--rm"}, n.run...)...)

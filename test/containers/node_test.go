@@ -28,6 +28,7 @@ type node struct {
 	exact     bool     // the program may see which process holds a socket
 	added     []string // arguments of the program that the overlay does not have
 	configMap string   // the directory of the registry's ConfigMap
+	emptyDirs string   // the directory of those of the pod
 	run       []string // the arguments of podman run
 	id        string   // of the program's container
 	pid       string   // of the program
@@ -55,6 +56,12 @@ func beNode() error {
 	if err := errors.Join(os.Chmod(configMaps, 0o755), os.Mkdir(n.configMap, 0o755)); err != nil {
 		return err
 	}
+	if n.emptyDirs, err = os.MkdirTemp(n.scratch, "emptydirs"); err != nil {
+		return err
+	}
+	if err := errors.Join(os.Chmod(n.emptyDirs, 0o755), n.makeEmptyDirs()); err != nil {
+		return err
+	}
 	if registry != "" {
 		if err := n.project(registry); err != nil {
 			return err
@@ -67,7 +74,7 @@ func beNode() error {
 		return err
 	}
 	n.run = append([]string{"--cgroup-parent", host.Slice() + "/containers", "--pids-limit", "0"},
-		append(n.pod.podmanArguments(configMaps), n.added...)...)
+		append(n.pod.podmanArguments(configMaps, n.emptyDirs), n.added...)...)
 	if n.id, err = n.podman(append([]string{"run", "--detach", "--name", "listen_exporter"}, n.run...)...); err != nil {
 		return err
 	}
@@ -85,6 +92,20 @@ func beNode() error {
 		n.Check(host.Check{Name: "without a registry nothing is judged", Run: host.Same(0,
 			len(n.page["host_listen_port_registered"].GetMetric())+len(n.page["host_listen_port_violation"].GetMetric()))})
 	}
+	n.Check(
+		host.Check{Name: "what it remembers is written", Run: n.awaits("1", "host_listen_state_last_write_successful")},
+		host.Check{Name: "and outlives a restart of the container", Run: func() error {
+			_, err := n.podman("restart", "--time", "10", "listen_exporter")
+			return errors.Join(err, n.awaits("1", "host_listen_state_loaded")())
+		}},
+	)
+	if registry != "" {
+		n.Check(host.Check{Name: "a restart with a bad registry leaves the last good one in force", Run: func() error {
+			err := n.project(badRegistry)
+			_, err2 := n.podman("restart", "--time", "10", "listen_exporter")
+			return errors.Join(err, err2, n.awaits("0", "host_listen_registry_last_reload_successful")(), host.Same(nil, n.verdicts())())
+		}})
+	}
 	n.Check(host.Check{Name: "it ends with status 0 when it is stopped", Run: host.Want("0", func() (string, error) {
 		_, err := n.podman("stop", "--time", "10", "listen_exporter")
 		status, err2 := n.podman("inspect", "--format", "{{.State.ExitCode}}", "listen_exporter")
@@ -92,7 +113,7 @@ func beNode() error {
 		return status, errors.Join(err, err2, err3)
 	})})
 	if registry != "" {
-		n.Check(host.Check{Name: "with a bad registry it does not start: it names the fault and ends with status 1", Run: n.refusesToStart})
+		n.Check(host.Check{Name: "with a bad registry a new pod does not start: it names the fault and ends with status 1", Run: n.refusesToStart})
 	}
 	n.End()
 	return nil
@@ -108,6 +129,25 @@ func (n *node) scrape() error {
 		n.page, err = host.Scrape("http://" + nodeIP + ":10190/metrics")
 		return err
 	})
+}
+
+// awaits returns a check's function: the value of a metric without labels must soon be this.
+func (n *node) awaits(want, metric string) func() error {
+	return func() error {
+		return host.Await(minute, func() error { return errors.Join(n.scrape(), host.Same([]string{want}, n.page.Rows(metric))()) })
+	}
+}
+
+// makeEmptyDirs makes the pod's volumes of this kind as a kubelet does for a new pod.
+func (n *node) makeEmptyDirs() (err error) {
+	for _, v := range n.pod.Volumes {
+		if v.EmptyDir == nil {
+			continue
+		}
+		dir := filepath.Join(n.emptyDirs, v.Name)
+		err = errors.Join(err, os.RemoveAll(dir), os.Mkdir(dir, 0o755), os.Chmod(dir, 0o777))
+	}
+	return err
 }
 
 // service is a program on the node. A process that shares its cgroup with another program is only known to those who may look

@@ -94,6 +94,12 @@ func (m *machine) sandbox() []host.Check {
 			}
 			return err
 		}},
+		{Name: "what it remembers is in a file that only its user can read", Run: func() error {
+			return host.Await(minute, func() error {
+				uid, err := m.status("Uid")
+				return errors.Join(err, m.says("600 "+uid, "stat", "--format", "%a %u", stateFile)())
+			})
+		}},
 		{Name: "the root is read-only", Run: func() error {
 			pid, err := m.properties("MainPID")
 			return errors.Join(err, m.run("grep", "-E", `^\S+ \S+ \S+ \S+ / ro\b`, "/proc/"+pid+"/mountinfo")())
@@ -237,12 +243,21 @@ func (m *machine) restarts() []host.Check {
 		{Name: "systemctl restart succeeds", Run: steps(m.scrape, m.keepPID(&pid), m.run("systemctl", "restart", unit))},
 		{Name: "it serves again", Run: m.scrape},
 		{Name: "it is another process", Run: m.samePID(false, &pid)},
+		{Name: "and goes on from what it remembered", Run: m.remembers},
 		{Name: "SIGTERM ends it with status 0", Run: steps(m.run("systemctl", "stop", unit),
 			m.has("success 1 0", "Result", "ExecMainCode", "ExecMainStatus"))},
 		{Name: "after SIGKILL it serves again", Run: steps(m.run("systemctl", "start", unit), m.scrape,
 			m.run("systemctl", "kill", "--signal=KILL", unit), func() error { time.Sleep(time.Second); return nil }, m.scrape)},
 		{Name: "started by systemd", Run: m.has("1", "NRestarts")},
+		{Name: "and goes on from what it remembered then too", Run: m.remembers},
+		{Name: "a registry that is bad at the start leaves the last good one in force", Run: steps(
+			m.write(registry, "services: [{name: demo, port: 99999}]\n"), m.run("systemctl", "restart", unit), m.demoIs(1, 0), m.declare(8081))},
 	}
+}
+
+// remembers checks that the program goes on from its state file, and can write it.
+func (m *machine) remembers() error {
+	return steps(m.rows([]string{"1"}, "host_listen_state_loaded"), m.rows([]string{"1"}, "host_listen_state_last_write_successful"))()
 }
 
 // inode is the number of the listening socket, which stays the same while it is never closed.
@@ -308,6 +323,7 @@ func (m *machine) upgrades() []host.Check {
 		{Name: "and serves", Run: m.scrape},
 		{Name: "as another process", Run: m.samePID(false, &pid)},
 		{Name: "with the options of before", Run: m.demoIs(1, 1)},
+		{Name: "and what it remembered", Run: m.remembers},
 		{Name: "an upgrade succeeds with a service that is disabled", Run: steps(m.run("systemctl", "--quiet", "disable", unit),
 			m.run("dpkg", "-i", "/deb"))},
 		{Name: "which it stays", Run: m.says("disabled", "systemctl", "is-enabled", unit)},

@@ -21,7 +21,9 @@ const (
 	unit     = "listen_exporter.service"
 	socket   = "listen_exporter.socket"
 	registry = "/etc/listen_exporter/ports.yml"
-	url      = "http://127.0.0.1:10190"
+	// stateFile is where the unit has what is remembered: /var/lib/listen_exporter is a link to it.
+	stateFile = "/var/lib/private/listen_exporter/state"
+	url       = "http://127.0.0.1:10190"
 	// minute is more than any command needs that does not take long by itself.
 	minute = time.Minute
 )
