@@ -37,7 +37,7 @@ func TestADiskThatFailsIsOneLineAndEnds(t *testing.T) {
 		}{
 			{
 				name: "full disk", want: []string{"no space left on device", "want free space"},
-				fail: func(t *testing.T, dir string) {
+				fail: func(_ *testing.T, dir string) {
 					_ = os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 1<<20), 0o600)
 				},
 				mend: func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, "filler"))) },
