@@ -59,6 +59,14 @@ func (w witness) origin(made origin) origin {
 	}
 }
 
+// exact returns the processes that hold the socket. PID 1 is one only if there is no other.
+func (a *attribution) exact() []witness {
+	if !a.served() {
+		return a.witnesses
+	}
+	return slices.DeleteFunc(slices.Clone(a.witnesses), func(w witness) bool { return w.pid == 1 })
+}
+
 // served reports whether a process other than PID 1 is known to have the socket open.
 func (a *attribution) served() bool {
 	return slices.ContainsFunc(a.witnesses, func(w witness) bool { return w.pid != 1 })

@@ -39,6 +39,17 @@ type Holder struct {
 	NoUnit bool
 }
 
+// Process is an exact holder. Of the processes that have a socket open, and that are known by the same names, it is the oldest one.
+type Process struct {
+	Holder
+	PID int
+}
+
+// Called reports whether a holder is what the process is called.
+func (p Process) Called(h Holder) bool {
+	return p.Process == h.Process && p.Unit == h.Unit && p.ContainerID == h.ContainerID && p.PodUID == h.PodUID && p.UID == h.UID
+}
+
 // Compare orders holders by process, unit, container, pod, user and executable.
 func Compare(a, b Holder) int {
 	return cmp.Or(cmp.Compare(a.Process, b.Process), cmp.Compare(a.Unit, b.Unit),
@@ -134,6 +145,19 @@ func (f *Finder) Exact(s Socket) bool {
 	return a != nil && a.served()
 }
 
+// Processes returns the exact holders of a socket that the last Find was given.
+func (f *Finder) Processes(s Socket) (processes []Process) {
+	a := f.known[s]
+	if a == nil {
+		return nil
+	}
+	at, _ := f.cgroups.path(s.Cgroup)
+	for _, w := range a.exact() {
+		processes = append(processes, Process{f.holder(s, w.name, w.executable, w.origin(parsePath(at)), w.placed), w.pid})
+	}
+	return processes
+}
+
 // setSockets makes these sockets the known ones, and reports whether that changed anything.
 func (f *Finder) setSockets(sockets []Socket) (changed bool) {
 	next := make(map[Socket]*attribution, len(sockets))
@@ -221,26 +245,19 @@ func (f *Finder) holdersOf(a *attribution) ([]Holder, error) {
 		return nil, err
 	}
 	made := parsePath(at)
-	witnesses := a.witnesses
-	if a.served() {
-		witnesses = slices.DeleteFunc(slices.Clone(witnesses), func(w witness) bool { return w.pid == 1 })
-	}
 	var holders []Holder
 	add := func(process, executable string, of origin, placed bool) {
-		h := Holder{Process: process, Unit: of.unit, ContainerID: of.containerID, PodUID: of.podUID, Executable: executable}
-		h.NoUnit = placed && of.unit == "" && of.containerID != ""
-		if h == (Holder{}) {
+		if process == "" && executable == "" && of == (origin{}) {
 			return
 		}
-		h.UID, h.UIDUnknown = f.users.number(a.socket.UID)
-		if !slices.Contains(holders, h) {
+		if h := f.holder(a.socket, process, executable, of, placed); !slices.Contains(holders, h) {
 			holders = append(holders, h)
 		}
 	}
-	for _, w := range witnesses {
+	for _, w := range a.exact() {
 		add(w.name, w.executable, w.origin(made), w.placed)
 	}
-	if len(witnesses) == 0 {
+	if len(a.witnesses) == 0 {
 		all, err := f.membersOf(a.socket.Cgroup)
 		if err != nil {
 			return nil, err
@@ -250,4 +267,12 @@ func (f *Finder) holdersOf(a *attribution) ([]Holder, error) {
 	}
 	slices.SortFunc(holders, Compare)
 	return holders, nil
+}
+
+// holder returns who holds a socket, by what its process is called and where that comes from.
+func (f *Finder) holder(s Socket, process, executable string, of origin, placed bool) Holder {
+	h := Holder{Process: process, Unit: of.unit, ContainerID: of.containerID, PodUID: of.podUID, Executable: executable}
+	h.NoUnit = placed && of.unit == "" && of.containerID != ""
+	h.UID, h.UIDUnknown = f.users.number(s.UID)
+	return h
 }

@@ -237,3 +237,28 @@ func TestWithoutAMountTableProcessesAreStillFound(t *testing.T) {
 	x.find(f, []Socket{s}, false)
 	x.want(f, s, Holder{Process: "server", Unit: "a.service"})
 }
+
+func TestAProcessIsTheOldestOfThoseThatAreCalledTheSame(t *testing.T) {
+	x := newFixture(t)
+	x.process(1, "systemd", 1000)
+	x.process(100, "b", 1000)
+	x.process(101, "a", 1000)
+	x.process(102, "a", 1000)
+	s := Socket{ID: 1, Inode: 1000, UID: 33, Cgroup: x.group("system.slice/a.service", 100, 101, 102)}
+	f := x.finder()
+	x.find(f, []Socket{s}, false)
+	var got []string
+	for _, p := range f.Processes(s) {
+		got = append(got, strconv.Itoa(p.PID)+" "+p.Process)
+		if !slices.ContainsFunc(f.Holders(s), p.Called) {
+			t.Errorf("%+v is not one of the holders", p)
+		}
+	}
+	slices.Sort(got)
+	if want := []string{"100 b", "101 a"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := f.Processes(Socket{ID: 2}); got != nil {
+		t.Errorf("of a socket that was not asked for: %v", got)
+	}
+}

@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -20,6 +21,8 @@ type holderFinder interface {
 	// Holders returns the holders of a socket, and Exact reports whether they are known for certain.
 	Holders(s holder.Socket) []holder.Holder
 	Exact(s holder.Socket) bool
+	// Processes returns the exact holders of a socket.
+	Processes(s holder.Socket) []holder.Process
 }
 
 // attribution finds the holders of listeners.
@@ -104,6 +107,20 @@ func (a *attribution) holdersOf(l *openListener) (holders []holder.Holder) {
 	}
 	slices.SortFunc(holders, holder.Compare)
 	return slices.Compact(holders)
+}
+
+// processes returns the exact holders of each listener, by their PIDs.
+func (a *attribution) processes(l *listing) map[Key][]Process {
+	all := make(map[Key][]Process)
+	for n := range l.open {
+		o := &l.open[n]
+		for _, s := range o.sockets {
+			all[o.Key] = append(all[o.Key], a.finder.Processes(s)...)
+		}
+		slices.SortFunc(all[o.Key], func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
+		all[o.Key] = slices.Compact(all[o.Key])
+	}
+	return all
 }
 
 // shown returns the first maxHolders holders, each once, and whether there are more. Their executables, and

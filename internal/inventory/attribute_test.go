@@ -35,6 +35,8 @@ func (s *scriptedHolders) Holders(holder.Socket) []holder.Holder {
 
 func (s *scriptedHolders) Exact(holder.Socket) bool { return true }
 
+func (*scriptedHolders) Processes(holder.Socket) []holder.Process { return nil }
+
 func TestHoldersAreThoseOfTheLastSearchAndNoneIfItFailed(t *testing.T) {
 	source, holders := newScripted(), &scriptedHolders{program: "sshd"}
 	source.say(socket.TCP, has(at("0.0.0.0:22", 1)), unchanged(at("0.0.0.0:22", 1)))

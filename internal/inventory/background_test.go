@@ -40,6 +40,8 @@ func (s *slowHolders) Holders(holder.Socket) []holder.Holder {
 
 func (s *slowHolders) Exact(holder.Socket) bool { return true }
 
+func (*slowHolders) Processes(holder.Socket) []holder.Process { return nil }
+
 // slowHost is an inventory of which each read can be held.
 type slowHost struct {
 	*Inventory

@@ -42,6 +42,13 @@ func TestAPortFlapsFromItsFourthOpeningOn(t *testing.T) {
 				}
 				b.look(test.open, at("0.0.0.0:22", 1))
 			}
+			var saved []string
+			for _, f := range b.Remembered().Flapping {
+				saved = append(saved, fmt.Sprint(f.Proto, f.Port, f.Process, f.Unit))
+			}
+			if test.first > 0 {
+				want(t, "saved", saved, fmt.Sprint(TCP, 8080, "java", "app.service"))
+			}
 			minutes := 0
 			for len(flapping(b.look(time.Minute, at("0.0.0.0:22", 1)))) > 0 {
 				minutes++

@@ -238,6 +238,9 @@ func (i *Inventory) read(ctx context.Context, snapshot *Snapshot) {
 		attributing, stop := stageTime(ctx)
 		defer stop()
 		version, read = i.attribution.attribute(attributing, version, &i.listing)
+		if i.options.Processes && i.listing.attributed {
+			snapshot.Processes = i.attribution.processes(&i.listing)
+		}
 		snapshot.Reads = append(snapshot.Reads, read)
 	}
 

@@ -33,6 +33,8 @@ type Options struct {
 	OwnPorts []uint16
 	// Holders says whether to find the holders of each listener.
 	Holders bool
+	// Processes says whether a snapshot has the PIDs of exact holders.
+	Processes bool
 	// EphemeralMinAge is how long a UDP socket on an ephemeral port must have been open before it is reported. A younger one is
 	// most often a client.
 	EphemeralMinAge time.Duration

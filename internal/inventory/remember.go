@@ -127,7 +127,11 @@ func (m *memory) remember(input uint64, l *listing, main *namespace, others *rou
 	m.countOpenings(now)
 	if started := now >= bootTimeOver; m.stale || started != m.started {
 		m.started, m.stale = started, false
+		last := m.current
 		m.current = m.publish()
+		if len(m.current.Flapping) > 0 || last != nil && len(last.Flapping) > 0 {
+			m.saved = nil
+		}
 	}
 	return input + m.changes, wall
 }

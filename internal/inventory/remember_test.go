@@ -27,6 +27,8 @@ func (h heldBy) Holders(s holder.Socket) []holder.Holder {
 
 func (heldBy) Exact(holder.Socket) bool { return true }
 
+func (heldBy) Processes(holder.Socket) []holder.Process { return nil }
+
 // newRememberingBench returns a bench that has just looked for the first time, with these TCP sockets.
 func newRememberingBench(t *testing.T, h heldBy, open ...socket.Socket) *bench {
 	t.Helper()

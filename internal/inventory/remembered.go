@@ -28,6 +28,8 @@ type Remembered struct {
 	Ports    []RememberedPort    `json:"ports"`
 	Cut      bool                `json:"cut,omitempty"`
 	Services []RememberedService `json:"services,omitempty"`
+	// Flapping are the ports that opened again and again. They are for people: a start begins to count again.
+	Flapping []RememberedFlapping `json:"flapping,omitempty"`
 }
 
 // RememberedPort is a port that is open or gone.
@@ -72,14 +74,26 @@ type RememberedListener struct {
 
 // RememberedService is a required port of the registry.
 type RememberedService struct {
-	Name       string             `json:"name"`
-	Proto      string             `json:"proto"`
-	Ports      string             `json:"ports"`
-	Up         bool               `json:"up"`
-	DownSince  time.Time          `json:"down_since,omitzero"`
-	LastChange time.Time          `json:"last_change,omitzero"`
-	Addresses  []netip.Addr       `json:"addresses,omitempty"`
-	Holders    []RememberedHolder `json:"holders,omitempty"`
+	Name       string    `json:"name"`
+	Proto      string    `json:"proto"`
+	Ports      string    `json:"ports"`
+	Up         bool      `json:"up"`
+	DownSince  time.Time `json:"down_since,omitzero"`
+	LastChange time.Time `json:"last_change,omitzero"`
+	// Changes is how often it went up or down since the exporter started. It is for people, too.
+	Changes   uint64             `json:"changes,omitempty"`
+	Addresses []netip.Addr       `json:"addresses,omitempty"`
+	Holders   []RememberedHolder `json:"holders,omitempty"`
+}
+
+// RememberedFlapping is a port that opened again and again.
+type RememberedFlapping struct {
+	Proto    string `json:"proto"`
+	Port     uint16 `json:"port"`
+	Openings int    `json:"openings"` // in the last 15 minutes
+	// Process and Unit are one of those that held it last.
+	Process string `json:"process,omitempty"`
+	Unit    string `json:"unit,omitempty"`
 }
 
 // Remembered returns what is remembered. It is the same memory while that is the same, and nil before the first whole read.
@@ -113,8 +127,19 @@ func (m *memory) save() *Remembered {
 	slices.SortFunc(all[gone:], func(a, b *port) int {
 		return cmp.Or(cmp.Compare(a.since, b.since), cmp.Compare(a.port, b.port), cmp.Compare(a.proto, b.proto))
 	})
-	kept := fairly(all, maxSavedPorts, (*port).user)
 	size := 0
+	for _, f := range m.shownFlapping() {
+		of := RememberedFlapping{Proto: f.Proto, Port: f.Port, Openings: f.Openings}
+		if len(f.Last.Processes) > 0 {
+			of.Process = f.Last.Processes[0]
+		}
+		if len(f.Last.Units) > 0 {
+			of.Unit = f.Last.Units[0]
+		}
+		size += 100 + 6*(len(of.Process)+len(of.Unit))
+		r.Flapping = append(r.Flapping, of)
+	}
+	kept := fairly(all, maxSavedPorts, (*port).user)
 	for _, p := range kept {
 		if size += p.size(); size > maxSaved {
 			break
@@ -125,7 +150,7 @@ func (m *memory) save() *Remembered {
 	for _, s := range m.services {
 		of := RememberedService{
 			Name: s.name, Proto: s.proto, Ports: s.ports, Up: s.up,
-			DownSince: m.clock.wall(s.down), LastChange: m.clock.wall(s.change), Holders: saveHolders(s.traces),
+			DownSince: m.clock.wall(s.down), LastChange: m.clock.wall(s.change), Changes: s.changes, Holders: saveHolders(s.traces),
 		}
 		for _, t := range s.traces[:min(len(s.traces), maxSavedListeners)] {
 			of.Addresses = append(of.Addresses, t.addr.Addr())

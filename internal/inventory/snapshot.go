@@ -28,6 +28,9 @@ type Snapshot struct {
 	Reads []Read
 	// Listeners are the open ports: the main network namespace first, lowest port first.
 	Listeners []Listener
+	// Processes are the exact holders of each listener, the one with the lowest PID first, if Options.Processes asks for them and they
+	// could be read.
+	Processes map[Key][]Process `json:"-"` // a Key is none of an object
 	// Gone are listeners that closed within the last hour and had dropped packets. Only their Key and Drops are set.
 	Gone []Listener
 	// Omitted is how many listeners were left out because there are more than Options.MaxPorts.
@@ -126,6 +129,8 @@ func (s *Snapshot) Missing() []ServiceState {
 type (
 	// Holder is who holds a listener. What is not known is empty.
 	Holder = holder.Holder
+	// Process is an exact holder.
+	Process = holder.Process
 	// Verdict is the registry's verdict on a listener.
 	Verdict = registry.Verdict
 	// Service is a required port.
