@@ -158,7 +158,7 @@ func addFlags(app *kingpin.Application, c *config) {
 	app.Flag("registry.file", "Registry (ports.yml) with which to compare the listeners, or a directory of such files. Repeatable; all files are one registry.").
 		PlaceHolder("FILE").StringsVar(&o.RegistryFiles)
 	app.Flag("registry.host", "Name of this host in the registry. Defaults to the host name.").
-		PlaceHolder("NAME").StringVar(&o.RegistryHost)
+		PlaceHolder("NAME").IsSetByUser(&c.list.HostGiven).StringVar(&o.RegistryHost)
 
 	app.Flag("state.file", "File in which to keep what is remembered, so that it outlives restarts and reboots. Its directory must be writable, and no other exporter may use it.").
 		PlaceHolder("FILE").StringVar(&c.stateFile)
@@ -174,9 +174,10 @@ func addFlags(app *kingpin.Application, c *config) {
 // addCommands declares the commands and their own flags.
 func addCommands(app *kingpin.Application, c *config) {
 	app.Command(serveCommand, "Serve metrics.")
-	list := app.Command(listCommand, "List the current listeners.")
+	list := app.Command(listCommand, "List the current listeners. With a port or a service: who listens on it, with PIDs and users, and what the exporter remembers of it. Exit code 1 if nothing listens on it.")
 	list.Flag("format", "Output format: table, json, or registry for a ports.yml that declares the current listeners. With --registry.file, it is that file with what is new, and with marks where a service has gone.").
 		Default(command.FormatTable).EnumVar(&c.list.Format, command.FormatTable, command.FormatJSON, command.FormatRegistry)
+	list.Arg("PORT", "Port, such as 22, 8000-8010 or tcp/22, or the name of a service of the registry. Repeatable. Without --registry.file, the registry is the one of the exporter, from its --state.file.").StringsVar(&c.list.Ports)
 	audit := app.Command(auditCommand, "Compare current listeners with --registry.file: show each violation and each missing service. Exit code 1 if there is any.")
 	formatFlag(audit, &c.auditFormat)
 	check := app.Command(checkCommand, "Check registries and Kubernetes manifests for faults. Exit code 1 if there is any.")

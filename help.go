@@ -56,6 +56,8 @@ func sharedFlags(command string, flags []*kingpin.FlagModel) []*kingpin.FlagMode
 		case command == serveCommand:
 		case f.Name == "collector.max-ports":
 			f.Default, f.PlaceHolder, f.Help = nil, "NUMBER", f.Help+" By default all are reported."
+		case f.Name == "state.file":
+			f.Default, f.PlaceHolder, f.Help = []string{shippedState}, "", "With a port or a service: file in which the exporter keeps what it remembers. It is only read."
 		case f.Name == "log.level":
 			f.Default = []string{commandLogLevel}
 		case f.Name == "log.format":
@@ -73,9 +75,10 @@ func affects(flag, command string) bool {
 	}
 	switch command {
 	case listCommand:
-		return startsWith("help", "path.", "collector.", "registry.", "log.") && flag != "collector.udp.ephemeral-min-age"
+		return startsWith("help", "path.", "collector.", "registry.", "state.", "log.") &&
+			!startsWith("collector.udp.", "collector.interval", "collector.settled-after", "collector.remember")
 	case auditCommand: // it refuses filters
-		return affects(flag, listCommand) && !startsWith("collector.port-", "collector.scope-", "collector.tcp", "collector.udp")
+		return affects(flag, listCommand) && !startsWith("collector.port-", "collector.scope-", "collector.tcp", "collector.udp", "state.")
 	case checkCommand:
 		return startsWith("help", "registry.file", "log.")
 	}

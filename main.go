@@ -75,6 +75,9 @@ func runCommand(c *config, stdout, stderr io.Writer) int {
 	switch c.command {
 	case listCommand:
 		c.list.Inventory = options
+		if len(c.list.Ports) > 0 {
+			c.list.State = readState(c)
+		}
 		if !*c.server.Web.WebSystemdSocket {
 			c.list.OwnAddress = (*c.server.Web.WebListenAddresses)[0]
 		}

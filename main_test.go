@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -273,6 +274,38 @@ func TestTheExportersOwnPortsComeFromItsAddresses(t *testing.T) {
 		}
 		if diff := gocmp.Diff(test.want, c.inventory.OwnPorts); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", test.args, diff)
+		}
+	}
+}
+
+// People type at night what an alert says.
+func TestEveryCommandInTheTextOfAnAlertExists(t *testing.T) {
+	label, other := regexp.MustCompile(`\{\{[^}]*\$labels\.[^}]*\}\}`), regexp.MustCompile(`\{\{[^}]*\}\}`)
+	argument := regexp.MustCompile(`^(--[a-z].*|[0-9]+|PORT)$`)
+	rules, err := filepath.Glob("examples/prometheus/*.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(rules, "alerts/listen_exporter.rules.yml", "alerts/README.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		words := strings.Join(strings.Fields(other.ReplaceAllString(label.ReplaceAllString(string(text), "8080"), "")), " ")
+		for _, typed := range strings.Split(words, "sudo listen_exporter ")[1:] {
+			var args []string
+			for n, word := range strings.Fields(typed) {
+				trimmed := strings.TrimRight(word, "`\".,;:)")
+				if n > 0 && !argument.MatchString(trimmed) {
+					break
+				}
+				if args = append(args, strings.ReplaceAll(trimmed, "PORT", "8080")); trimmed != word {
+					break
+				}
+			}
+			if _, _, err := parse(args, io.Discard); err != nil {
+				t.Errorf("%s has sudo listen_exporter %s: %v", file, strings.Join(args, " "), err)
+			}
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package docs
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -134,8 +136,8 @@ func readmeHost(t *testing.T) (procfs string) {
 func TestReadmeShowsWhatTheCommandsPrint(t *testing.T) {
 	procfs := readmeHost(t)
 	examples := regexp.MustCompile("(?s)```console\n\\$ listen_exporter ([^\n]*)\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1)
-	if len(examples) < 3 {
-		t.Errorf("README.md has %d commands, want list, audit and check", len(examples))
+	if len(examples) < 4 {
+		t.Errorf("README.md has %d commands, want list, list PORT, audit and check", len(examples))
 	}
 	for _, example := range examples {
 		args := append(strings.Fields(example[1]), "--path.procfs="+procfs, "--collector.source=procfs", "--registry.host=web-1")
@@ -163,6 +165,48 @@ func TestReadmeShowsWhatTheExporterServes(t *testing.T) {
 	}
 }
 
+func TestReadmeShowsWhatIsRememberedAsTheProgramDoes(t *testing.T) {
+	_, example, _ := strings.Cut(read(t, "README.md"), "```text\n$ list tcp/80\n")
+	example, _, _ = strings.Cut(example, "```")
+	if shown := read(t, "internal/command/testdata/ports.txt"); example == "" || !strings.Contains(strings.ReplaceAll(shown, `\x1b[0m`, ""), example) {
+		t.Errorf("README.md has\n%s\nwhich is not in internal/command/testdata/ports.txt", example)
+	}
+}
+
+// readmeState returns a state file of the exporter, with something of each kind in place of what it remembered.
+func readmeState(t *testing.T, procfs string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "state")
+	exporter := program.Start(t, "--path.procfs="+procfs, "--state.file="+file)
+	exporter.Scrape()
+	var written []byte
+	exporter.Await("the state file", func() (has bool) {
+		var err error
+		written, err = os.ReadFile(file)
+		return err == nil
+	})
+	exporter.Stop()
+	var object map[string]any
+	head, body, _ := bytes.Cut(written, []byte("\n"))
+	if err := json.Unmarshal(body, &object); err != nil {
+		t.Fatal(err)
+	}
+	object["content"] = json.RawMessage(`{"memory": {
+		"ports": [{"proto": "tcp", "port": 22, "since": "2026-11-22T03:00:00Z", "listeners": [{"address": "0.0.0.0"}]}],
+		"services": [{"name": "shop", "proto": "tcp", "ports": "443", "down_since": "2026-11-22T03:00:00Z"}],
+		"flapping": [{"proto": "tcp", "port": 443, "openings": 5}]
+	}}`)
+	body, err := json.Marshal(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head = head[:bytes.LastIndexByte(head, ' ')]
+	if err := os.WriteFile(file, fmt.Appendf(nil, "%s %x\n%s", head, sha256.Sum256(body), body), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // jsonFields adds the fields of a JSON value, with those of the objects in it as "object.field".
 func jsonFields(value any, prefix string, fields map[string]bool) {
 	switch value := value.(type) {
@@ -183,7 +227,7 @@ func TestTheReadmeDocumentsEveryFieldOfTheJSON(t *testing.T) {
 	host := []string{"--path.procfs=" + procfs, "--registry.file=ports.yml"}
 	udp := filepath.Join(procfs, "1/net/udp")
 	for command, runs := range map[string][][]string{
-		"list":  {host, {"without UDP"}}, // so that each object is there once
+		"list":  {host, {"without UDP"}, append(host[:2:2], "22", "443", "--state.file="+readmeState(t, procfs))}, // so that each object is there once
 		"audit": {host},
 		"check": {{"ports.yml", "--manifests=deploy"}, {"team.yml", "--manifests=chart"}},
 	} {

@@ -74,13 +74,19 @@ const (
 
 // violation returns why a listener violates the registry, and who holds it.
 func violation(l *inventory.Listener) string {
+	text := whyViolated(l)
+	if holders := holdersOf(l); holders != "" {
+		text += ", held by " + holders
+	}
+	return text
+}
+
+// whyViolated returns why a listener violates the registry.
+func whyViolated(l *inventory.Listener) string {
 	text := wording.Violation(l.Verdict.Reason, l.Verdict.Service, l.Verdict.Declared)
 	switch l.Verdict.Reason {
 	case inventory.ReasonBind, inventory.ReasonProcess:
 		text = serviceName(l.Verdict.Service, l.Verdict.Purpose, l.Verdict.Owner) + " " + text
-	}
-	if holders := holdersOf(l); holders != "" {
-		text += ", held by " + holders
 	}
 	return text
 }

@@ -17,6 +17,7 @@ type entry struct {
 	port         uint16
 	state        string
 	listener     *inventory.Listener    // nil for a missing service
+	processes    []inventory.Process    // its exact holders
 	service      inventory.ServiceState // if it is missing
 }
 
@@ -33,7 +34,7 @@ func entries(s *inventory.Snapshot) []entry {
 	var all []entry
 	for i := range s.Listeners {
 		l := &s.Listeners[i]
-		all = append(all, entry{netns: l.Netns, proto: l.Proto, port: l.Addr.Port(), state: l.State(), listener: l})
+		all = append(all, entry{netns: l.Netns, proto: l.Proto, port: l.Addr.Port(), state: l.State(), listener: l, processes: s.Processes[l.Key]})
 	}
 	for _, service := range s.Missing() {
 		all = append(all, entry{proto: service.Proto, port: service.Port, state: stateMissing, service: service})
@@ -79,27 +80,34 @@ func addressAndPort(l *inventory.Listener) string {
 	return net.JoinHostPort(addressOf(l), strconv.Itoa(int(l.Addr.Port())))
 }
 
-// holdersOf returns the holders of a listener, such as "sshd(ssh.service)". Brackets and commas in the name of a process are
+// holdersOf returns the holders of a listener, such as "sshd(ssh.service),cat". Brackets and commas in the name of a process are
 // escaped, so that no process can pose as one of another unit.
 func holdersOf(l *inventory.Listener) string {
-	escape := strings.NewReplacer("(", `\x28`, ")", `\x29`, ",", `\x2c`)
 	names := make([]string, 0, len(l.Holders)+1)
 	for _, h := range l.Holders {
-		where := h.Unit
-		switch {
-		case h.PodUID != "":
-			where = "pod:" + wording.ShortPod(h.PodUID)
-		case h.ContainerID != "":
-			where = "container:" + wording.ShortContainer(h.ContainerID)
-		}
-		name := escape.Replace(wording.Printable(h.Process))
-		if where != "" {
-			name += "(" + wording.Printable(where) + ")"
-		}
-		names = append(names, name)
+		names = append(names, holderOf(h))
 	}
 	if l.ManyHolders {
-		names = append(names, "(many)")
+		names = append(names, manyHolders)
 	}
 	return strings.Join(names, ",")
+}
+
+// manyHolders stands for the holders of a listener that has too many.
+const manyHolders = "(many)"
+
+// holderOf returns a holder, such as "sshd(ssh.service)".
+func holderOf(h inventory.Holder) string {
+	where := h.Unit
+	switch {
+	case h.PodUID != "":
+		where = "pod:" + wording.ShortPod(h.PodUID)
+	case h.ContainerID != "":
+		where = "container:" + wording.ShortContainer(h.ContainerID)
+	}
+	name := strings.NewReplacer("(", `\x28`, ")", `\x29`, ",", `\x2c`).Replace(wording.Printable(h.Process))
+	if where != "" {
+		name += "(" + wording.Printable(where) + ")"
+	}
+	return name
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,7 @@ type jsonList struct {
 	Omitted   int            `json:"omitted"`
 	Unknown   []string       `json:"unknown"`
 	Failed    []jsonFailure  `json:"failed"`
+	Memory    *jsonMemory    `json:"memory"`
 }
 
 type jsonRegistry struct {
@@ -64,6 +66,10 @@ type jsonListener struct {
 	Purpose                 *string        `json:"purpose"`
 	Owner                   *string        `json:"owner"`
 	Registered              *bool          `json:"registered"`
+	FirstSeen               *time.Time     `json:"first_seen"`
+	ViolationStart          *time.Time     `json:"violation_start"`
+	AcceptQueueFullStart    *time.Time     `json:"accept_queue_full_start"`
+	DroppingStart           *time.Time     `json:"dropping_start"`
 	Violation               *jsonViolation `json:"violation"`
 }
 
@@ -73,6 +79,10 @@ type jsonHolder struct {
 	ContainerID string  `json:"container_id"`
 	PodUID      string  `json:"pod_uid"`
 	UID         *uint32 `json:"uid"`
+	User        *string `json:"user"`
+	// PIDs and Executables are of exact holders.
+	PIDs        []int    `json:"pids"`
+	Executables []string `json:"executables"`
 }
 
 type jsonViolation struct {
@@ -98,11 +108,11 @@ type jsonFailure struct {
 	Error     string `json:"error"`
 }
 
-// writeJSON writes a snapshot as JSON.
-func writeJSON(out *bytes.Buffer, o inventory.Options, s *inventory.Snapshot, unknown []string, now time.Time) error {
+// writeJSON writes a snapshot and what is remembered as JSON.
+func writeJSON(out *bytes.Buffer, o inventory.Options, s *inventory.Snapshot, unknown []string, memory *jsonMemory, now time.Time) error {
 	all := jsonList{
 		Version: jsonVersion, Host: o.RegistryHost, Time: now.UTC().Truncate(time.Second), Source: s.Source, Omitted: s.Omitted, Unknown: unknown,
-		Listeners: []jsonListener{}, Services: []jsonService{}, Failed: []jsonFailure{},
+		Listeners: []jsonListener{}, Services: []jsonService{}, Failed: []jsonFailure{}, Memory: memory,
 	}
 	if s.Compliance != nil {
 		all.Registry = &jsonRegistry{File: strings.Join(o.RegistryFiles, ", ")}
@@ -119,7 +129,8 @@ func writeJSON(out *bytes.Buffer, o inventory.Options, s *inventory.Snapshot, un
 		}
 	}
 	for i := range s.Listeners {
-		all.Listeners = append(all.Listeners, jsonOf(&s.Listeners[i]))
+		l := &s.Listeners[i]
+		all.Listeners = append(all.Listeners, jsonOf(l, s.Processes[l.Key]))
 	}
 	for _, read := range s.Reads {
 		if read.Err != nil {
@@ -142,8 +153,8 @@ func writeIndented(out *bytes.Buffer, value any) error {
 	return nil
 }
 
-func jsonOf(l *inventory.Listener) jsonListener {
-	tcp, state, verdict := l.Proto == inventory.TCP, l.State(), &l.Verdict
+func jsonOf(l *inventory.Listener, processes []inventory.Process) jsonListener {
+	tcp, state, verdict, starts := l.Proto == inventory.TCP, l.State(), &l.Verdict, startsOf(l)
 	j := jsonListener{
 		Proto: l.Proto, Family: l.Family(), Address: l.Addr.Addr().String(), Port: l.Addr.Port(), Scope: string(l.Scope), Range: string(l.Range),
 		Device: l.Device, Netns: l.Netns, Sockets: l.Sockets,
@@ -158,12 +169,32 @@ func jsonOf(l *inventory.Listener) jsonListener {
 		Purpose:     known(verdict.Purpose, l.Declared()),
 		Owner:       known(verdict.Owner, l.Declared()),
 		Registered:  known(verdict.Reason == "", l.Judged),
+		FirstSeen:   moment(l.FirstSeen), ViolationStart: moment(starts.Violation),
+		AcceptQueueFullStart: moment(starts.Full), DroppingStart: moment(starts.Dropping),
 	}
 	for _, h := range l.Holders {
-		j.Holders = append(j.Holders, jsonHolder{h.Process, h.Unit, h.ContainerID, h.PodUID, known(h.UID, !h.UIDUnknown)})
+		j.Holders = append(j.Holders, jsonHolderOf(h, processes))
 	}
 	if verdict.Reason != "" {
 		j.Violation = &jsonViolation{verdict.Reason, verdict.Service, known(verdict.Declared, verdict.Declared != "")}
+	}
+	return j
+}
+
+func jsonHolderOf(h inventory.Holder, processes []inventory.Process) jsonHolder {
+	user := userOf(h)
+	j := jsonHolder{
+		Process: h.Process, Unit: h.Unit, ContainerID: h.ContainerID, PodUID: h.PodUID, UID: known(h.UID, !h.UIDUnknown), User: known(user, user != ""),
+		PIDs: []int{}, Executables: []string{},
+	}
+	for _, p := range processes {
+		if !p.Called(h) {
+			continue
+		}
+		j.PIDs = append(j.PIDs, p.PID)
+		if p.Executable != "" && !slices.Contains(j.Executables, p.Executable) {
+			j.Executables = append(j.Executables, p.Executable)
+		}
 	}
 	return j
 }

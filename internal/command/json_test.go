@@ -64,9 +64,14 @@ func TestTheJSONIsWhatIsInTestdata(t *testing.T) {
 		Reads: []inventory.Read{{Collector: inventory.TCP}, {Collector: inventory.UDP, Err: errors.New("refused")}},
 	}
 	now := time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("CET", 3600))
+	remembering, err := answerTo([]string{"22", "25", "80"}, watched(), kept(), "web-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory := map[string]*jsonMemory{"testdata/judged.json": remembering.json()}
 	for file, snapshot := range map[string]*inventory.Snapshot{"testdata/judged.json": judged, "testdata/failed.json": failed} {
 		var out bytes.Buffer
-		if err := writeJSON(&out, inventory.Options{RegistryHost: "web-1", RegistryFiles: []string{"ports.yml"}}, snapshot, []string{"what \u202e is not known"}, now); err != nil {
+		if err := writeJSON(&out, inventory.Options{RegistryHost: "web-1", RegistryFiles: []string{"ports.yml"}}, snapshot, []string{"what \u202e is not known"}, memory[file], now); err != nil {
 			t.Fatal(err)
 		}
 		if strings.ContainsAny(out.String(), "\x1b\u009b\u202e") {

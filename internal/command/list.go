@@ -28,11 +28,21 @@ type ListOptions struct {
 	Format    string
 	// OwnAddress is the exporter's --web.listen-address, or empty if it has none. FormatRegistry declares it.
 	OwnAddress string
+	// Ports are the ports and services that are asked for. Without any, all listeners are shown.
+	Ports []string
+	// State is what is remembered, for Ports.
+	State State
+	// HostGiven reports whether the user gave the host's name in the registry.
+	HostGiven bool
 }
 
-// List shows the current listeners and returns the exit code.
+// List shows the current listeners and returns the exit code. If ports are asked for, that is ExitFound unless something listens on each.
 func List(o ListOptions, s Streams) int {
 	var out bytes.Buffer
+	if len(o.Ports) > 0 {
+		open, clauses, err := listPorts(o, &out, screenOf(s.Out), s)
+		return s.finish(&out, !open, err, clauses)
+	}
 	clauses, err := list(o, &out, screenOf(s.Out), s)
 	return s.finish(&out, false, err, clauses)
 }
@@ -53,7 +63,7 @@ func list(o ListOptions, out *bytes.Buffer, screen screen, s Streams) (clauses [
 	const details = "interfaces and queue limits"
 	switch o.Format {
 	case FormatJSON:
-		return nil, errors.Join(err, writeJSON(out, o.Inventory, snapshot, unknown(o.Inventory, snapshot, details), time.Now()))
+		return nil, errors.Join(err, writeJSON(out, o.Inventory, snapshot, unknown(o.Inventory, snapshot, details), nil, time.Now()))
 	case FormatRegistry:
 		return nil, errors.Join(err, writeRegistry(out, o, snapshot, unknown(o.Inventory, snapshot, "interfaces")))
 	}

@@ -19,13 +19,19 @@ const patience = 20 * time.Second
 // read reads the current listeners once.
 func read(o inventory.Options, logger log.Logger) (*inventory.Snapshot, error) {
 	o.EphemeralMinAge = 0 // a single read cannot tell how old a socket is
+	o.Processes = true
 	listeners, err := inventory.Open(o, logger)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	return listeners.Snapshot(ctx), nil
+	snapshot := listeners.Snapshot(ctx)
+	for i := range snapshot.Listeners { // a single read does not know either since when something is so
+		l := &snapshot.Listeners[i]
+		l.FirstSeen, l.Starts = time.Time{}, nil
+	}
+	return snapshot, nil
 }
 
 // mainNamespace returns o without the other network namespaces: the registry is only about the main one.

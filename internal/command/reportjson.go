@@ -100,7 +100,7 @@ func auditFindings(findings []finding) []jsonAuditFinding {
 		e := f.entry
 		j := jsonAuditFinding{Rule: f.rule, Message: f.message, Proto: e.proto, Holders: []jsonHolder{}}
 		if l := e.listener; l != nil {
-			of, v := jsonOf(l), &l.Verdict
+			of, v := jsonOf(l, e.processes), &l.Verdict
 			j.Address, j.Port, j.Device, j.Holders = &of.Address, &of.Port, &of.Device, of.Holders
 			j.ServiceName, j.Purpose, j.Owner, j.Declared = known(v.Service, v.Service != ""), v.Purpose, v.Owner, known(v.Declared, v.Declared != "")
 		} else {
