@@ -60,6 +60,9 @@ func (r *report) notYAML(data []byte, err error) {
 		at = context
 	}
 	at.Line, at.Column = max(at.Line, 1), max(at.Column, 1) // the parser has no place for some
+	if line, column := placeAfter(data); at.Line > line {   // it counts a line after the end
+		at.Line, at.Column = line, column
+	}
 	rest := textAt(data, at)
 	atEnd := len(bytes.TrimSpace(rest)) == 0
 	found, opened := firstOf(rest), " "
