@@ -63,13 +63,13 @@ func (g *glob) covers(o *glob) bool {
 		return false
 	}
 	// What the globs of o stand for is a character that only * and ? of g match.
-	const any = "\x00"
-	pattern := strings.ReplaceAll(g.pattern, "[^", "[^"+any)
-	single := strings.ReplaceAll(o.pattern, "?", any)
+	const wild = "\x00"
+	pattern := strings.ReplaceAll(g.pattern, "[^", "[^"+wild)
+	single := strings.ReplaceAll(o.pattern, "?", wild)
 	if strings.Contains(single, "[") {
-		single = class().ReplaceAllString(single, any)
+		single = class().ReplaceAllString(single, wild)
 	}
-	for _, some := range []string{any + any + any, ""} {
+	for _, some := range []string{wild + wild + wild, ""} {
 		name := strings.ReplaceAll(single, "*", some)
 		if matched, _ := path.Match(pattern, name); !matched {
 			return false
