@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -82,6 +83,11 @@ func (o *Options) protocols() []socket.Protocol {
 func (o *Options) saves() (saves, saved bool) {
 	saves = o.StateWritten != nil
 	return saves, saves && o.StateWritten.Load()
+}
+
+// seen returns what the options say is seen of a namespace. With others, what is new is perhaps only newly seen.
+func (o *Options) seen() string {
+	return fmt.Sprint(o.protocols(), []string{o.PortInclude.String(), o.PortExclude.String()}, o.ScopeExclude)
 }
 
 // passes reports whether a listener passes the filters.

@@ -23,6 +23,9 @@ type Remembered struct {
 	// boot clock, in nanoseconds.
 	Boot   string `json:"boot"`
 	Offset int64  `json:"offset"`
+	// Own reports that the main network namespace was the exporter's own (self), not the host's. Seen is what else the flags let it see.
+	Own  bool   `json:"own,omitempty"`
+	Seen string `json:"seen,omitempty"`
 	// Ports are the open ports of the main network namespace, without clients, and those that are gone. Cut reports that some were too
 	// many.
 	Ports    []RememberedPort    `json:"ports"`
@@ -118,7 +121,9 @@ func bootID(procfs string) string {
 
 // save returns what is remembered.
 func (m *memory) save() *Remembered {
-	r := &Remembered{Boot: m.boot, Offset: int64(m.clock.offset), Ports: []RememberedPort{}}
+	r := &Remembered{
+		Boot: m.boot, Offset: int64(m.clock.offset), Own: m.options.Netns == "self", Seen: m.options.seen(), Ports: []RememberedPort{},
+	}
 	all := m.goneInOrder()
 	gone := len(all)
 	for _, p := range m.ports {
@@ -219,7 +224,10 @@ func (m *memory) recall(r *Remembered) {
 		}
 		return min(then.instant(wall), now)
 	}
-	m.loaded, m.cut = true, r.Cut
+	if r.Own != (m.options.Netns == "self") {
+		return // it is of other ports
+	}
+	m.loaded, m.cut = true, r.Cut || r.Seen != m.options.seen()
 	for _, saved := range r.Ports[:min(len(r.Ports), maxSavedPorts)] {
 		if m.counts[saved.Proto] == nil || len(saved.Listeners) == 0 {
 			continue
@@ -242,8 +250,8 @@ func (m *memory) recall(r *Remembered) {
 				user: saved.User, opened: at(l.FirstSeen), ephemeral: saved.Ephemeral, counts: true, holders: holders,
 				reason: l.Reason, violated: l.Service, violation: at(l.ViolationStart),
 			}
-			if t.violation == never {
-				t.reason, t.violated = "", ""
+			if t.violation == never || !m.hasRegistry {
+				t.reason, t.violated, t.violation = "", "", never
 			}
 			t.pressure = recallPressure(at(l.FullStart), at(l.DroppingStart), now)
 			p.traces = append(p.traces, t)
@@ -265,8 +273,8 @@ func (m *memory) recall(r *Remembered) {
 			serviceID: serviceID{saved.Name, saved.Proto, saved.Ports}, up: saved.Up,
 			down: at(saved.DownSince), change: at(saved.LastChange),
 		}
-		if !s.up && s.down == never {
-			continue
+		if !s.up && s.down == never || !m.hasRegistry || m.counts[saved.Proto] == nil {
+			continue // else nothing would ever say that it is up, or is no service
 		}
 		for _, address := range saved.Addresses {
 			if address.IsValid() {

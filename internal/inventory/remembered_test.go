@@ -181,3 +181,73 @@ func TestWhatOtherFlagsLeaveOutAfterARestartIsNotGone(t *testing.T) {
 	next = reopened(t, b, b.booted, "", func(o *Options) { o.ScopeExclude = ScopeSet{ScopeLoopback} })
 	want(t, "on an interface", gone(next.look(time.Minute, local)))
 }
+
+func TestWhatIsNoLongerJudgedIsNotRemembered(t *testing.T) {
+	b, file := newJudgedBench(t, rememberedRegistry)
+	ssh, rogue := at("0.0.0.0:22", 1), at("0.0.0.0:4444", 2)
+	b.look(0, ssh, rogue)
+	without := reopened(t, b, b.booted, "", func(o *Options) { o.Holders = false })
+	want(t, "services without a registry", services(without.look(time.Hour, ssh, rogue)))
+
+	registry := func(o *Options) { o.Holders, o.RegistryFiles, o.RegistryHost = false, []string{file}, "web-1" }
+	unread := reopened(t, b, b.booted, "", registry, func(o *Options) { o.TCP = false })
+	want(t, "services of a protocol that is not read", services(unread.look(time.Hour)))
+
+	again := reopened(t, without, b.booted, "", registry)
+	s := again.look(time.Minute, ssh, rogue)
+	want(t, "services with it again", services(s), "web down 04:01:00 changed - x0 ")
+	for _, l := range s.Listeners {
+		if l.Addr.Port() == 4444 && !startsOf(l).Violation.Equal(again.clock) {
+			t.Errorf("violation since %s, before there was a registry", startsOf(l).Violation)
+		}
+	}
+}
+
+func TestWhatOtherFlagsShowAfterARestartIsNotNew(t *testing.T) {
+	seen := func(s *Snapshot) []string {
+		texts := []string{}
+		for _, l := range s.Listeners {
+			if !l.FirstSeen.IsZero() {
+				texts = append(texts, l.Addr.String())
+			}
+		}
+		return texts
+	}
+	open := []socket.Socket{at("0.0.0.0:22", 1), at("0.0.0.0:80", 2), at("127.0.0.1:8080", 3)}
+	for name, before := range map[string]func(*Options){
+		"a protocol": func(o *Options) { o.TCP = false },
+		"a port":     func(o *Options) { _ = o.PortExclude.Set("80") },
+		"ports":      func(o *Options) { _ = o.PortInclude.Set("22") },
+		"a scope":    func(o *Options) { o.ScopeExclude = ScopeSet{ScopeLoopback} },
+	} {
+		b := &bench{clock: time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)}
+		b.openRemembering(t, before)
+		b.look(0, open...)
+		next := reopened(t, b, b.booted, "")
+		want(t, name, seen(next.look(time.Minute, open...)))
+		last := reopened(t, next, b.booted, "")
+		want(t, name+", and then a port", seen(last.look(time.Minute, append(open, at("0.0.0.0:81", 4))...)), "0.0.0.0:81")
+	}
+
+	// On so many addresses that not all are saved.
+	var many []socket.Socket
+	for n := range uint64(maxSavedListeners + 3) {
+		many = append(many, at(fmt.Sprintf("192.0.2.%d:123", n+1), n+1))
+	}
+	b := newRememberingBench(t, nil, many...)
+	next := reopened(t, b, b.booted, "")
+	want(t, "on many addresses", seen(next.look(time.Minute, many...)))
+}
+
+func TestTheMemoryOfOneNetworkNamespaceIsNotAnothers(t *testing.T) {
+	b := newRememberingBench(t, nil, at("0.0.0.0:22", 1))
+	b.look(2*time.Hour, at("0.0.0.0:22", 1))
+	for netns, lost := range map[string][]string{"all": {"tcp 22 05:01:00 0.0.0.0  "}, "self": nil} {
+		next := reopened(t, b, b.booted, "", func(o *Options) { o.Netns = netns })
+		s := next.look(time.Minute, at("0.0.0.0:9100", 2))
+		want(t, netns, gone(s), lost...)
+		if s.Memory.Loaded != (lost != nil) {
+			t.Errorf("%s: loaded %t", netns, s.Memory.Loaded)
+		}
+	}
+}

@@ -136,7 +136,9 @@ func (m *memory) meet(t *trace, now instant) {
 		m.change()
 	}
 	if _, known := m.read[t.proto]; !known {
-		if m.loaded && !m.cut && t.counts && !t.client {
+		p := m.ports[portID{t.proto, t.addr.Port()}]
+		unsaved := p != nil && len(p.traces) == maxSavedListeners // perhaps it was one too many to save
+		if m.loaded && !m.cut && t.counts && !t.client && !unsaved {
 			t.opened = now // it appeared while nobody watched
 		}
 		return
