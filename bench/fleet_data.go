@@ -23,8 +23,12 @@ const (
 	down     // the exporter
 	failing  // the exporter's reading of UDP
 	foreign  // another program holds a port; needs a registry
+	rogue    // 200 undeclared ports; needs a registry
 	incidents
 )
+
+// roguePorts is how many ports a host with the incident rogue has besides the usual.
+const roguePorts = 200
 
 // fleet is a number of hosts. Every second twenty of them have a registry.
 type fleet struct {
@@ -117,14 +121,25 @@ func (f fleet) describe(host int, add func(name string, pairs []string, s shape)
 	// Another exporter of the same host, which the rules must pass over.
 	other := []string{"job", "node", "instance", fmt.Sprintf("host-%05d:9100", host), "env", "prod"}
 	add("up", other, always(1))
+	add("process_start_time_seconds", other, always(float64(f.end.Unix()-86400)))
 	add("promhttp_metric_handler_errors_total", append(other, "cause", "gathering"), always(0))
 
 	series("promhttp_metric_handler_errors_total", always(0), "cause", "gathering")
 	series("promhttp_metric_handler_errors_total", always(0), "cause", "encoding")
 	series("host_listen_ports_omitted", always(0))
+	series("host_listen_source_info", always(1), "source", "netlink")
+	series("process_start_time_seconds", always(float64(f.end.Unix()-86400)))
+	series("host_listen_time_seconds", func(scrape int) float64 { return float64(f.end.Unix() - 60*int64(fleetScrapes-scrape)) })
+	series("host_listen_state_last_write_successful", always(1))
+	if host%10 == 0 {
+		series("host_listen_state_loaded", always(0))
+	} else {
+		series("host_listen_state_loaded", always(1))
+	}
 	collectors := []string{"tcp", "udp", "holder"}
 	if judged {
 		collectors = append(collectors, "registry")
+		series("host_listen_registry_services", always(15))
 		series("host_listen_registry_last_reload_successful", always(1))
 		series("host_listen_registry_last_reload_success_timestamp_seconds", always(float64(f.end.Unix()-86400)))
 	}
@@ -136,12 +151,24 @@ func (f fleet) describe(host int, add func(name string, pairs []string, s shape)
 		series("host_listen_collector_success", success, "collector", collector)
 	}
 	for n, l := range fleetListeners(host % 10) {
-		l.describe(host, n, incident, judged, series)
+		l.describe(host, n, incident, judged, f.since(), series)
+	}
+	for port := range roguePorts {
+		if incident == rogue && judged {
+			labels := []string{
+				"proto", "tcp", "family", "ipv4", "address", "0.0.0.0", "port", strconv.Itoa(20000 + port), "scope", "any", "range", "user",
+			}
+			series("host_listen_port", change(math.NaN(), 1), labels...)
+			series("host_listen_port_violation_start_timestamp_seconds", f.since(), append(labels, "reason", "unregistered")...)
+		}
 	}
 }
 
+// since is a family that has been there for ten minutes, with its start.
+func (f fleet) since() shape { return change(math.NaN(), float64(f.end.Unix()-600)) }
+
 // describe calls series for those of listener n of a host.
-func (l fleetListener) describe(host, n, incident int, judged bool, series func(string, shape, ...string)) {
+func (l fleetListener) describe(host, n, incident int, judged bool, since shape, series func(string, shape, ...string)) {
 	there, queue, drops := always(1), busy(host+n), always(0)
 	affected := n == 20 // a TCP listener that the registry requires
 	switch {
@@ -164,8 +191,14 @@ func (l fleetListener) describe(host, n, incident int, judged bool, series func(
 		series("host_listen_port_accept_queue_length", while(there, queue), labels()...)
 		series("host_listen_port_accept_queue_limit", while(there, always(128)), labels()...)
 	}
-	if affected && incident == full { // by a recording rule
-		series("listen_exporter:host_listen_port_accept_queue_limit:busy", change(math.NaN(), 128), labels()...)
+	switch {
+	case affected && incident == full:
+		series("host_listen_port_accept_queue_full_start_timestamp_seconds", since, labels()...)
+	case n == 55 && incident == dropping:
+		series("host_listen_port_dropping_start_timestamp_seconds", since, labels()...)
+	case affected && incident == vanished && !judged:
+		series("host_listen_port_gone_timestamp_seconds", since, "proto", l.proto, "port", strconv.Itoa(l.port), "address", l.address,
+			"process", service, "unit", service+".service")
 	}
 	series("host_listen_port_holder_info", there,
 		labels("process", service, "unit", service+".service", "uid", strconv.Itoa(host%10+1000))...)
@@ -179,9 +212,15 @@ func (l fleetListener) describe(host, n, incident int, judged bool, series func(
 	if affected && incident == foreign {
 		registered = change(1, 0)
 		series("host_listen_port_violation", change(math.NaN(), 1), labels("service_name", service, "reason", "process")...)
+		series("host_listen_port_violation_start_timestamp_seconds", since, labels("service_name", service, "reason", "process")...)
 	}
 	series("host_listen_port_registered", while(there, registered), labels()...)
 	if l.required {
-		series("host_listen_service_up", serving, "service_name", service, "proto", l.proto, "port", strconv.Itoa(l.port))
+		named := []string{"service_name", service, "proto", l.proto, "port", strconv.Itoa(l.port)}
+		series("host_listen_service_up", serving, named...)
+		series("host_listen_service_info", always(1), "service_name", service, "owner", "team", "purpose", "p", "required", "")
+		if serving(fleetScrapes-1) == 0 {
+			series("host_listen_service_down_start_timestamp_seconds", since, append(named, "process", service, "unit", service+".service")...)
+		}
 	}
 }
