@@ -93,9 +93,14 @@ test-systemd: build ## Install the deb under a real systemd; wants root, deboots
 		packaging/build $$($(GO) env GOARCH) && $(PROGRAM) $(REPORT) -- -count=1 -timeout 20m ./test/systemd
 
 .PHONY: test-incidents
-test-incidents: build ## Play incidents in front of a real Prometheus and Alertmanager; wants root, iproute2.
-	@.ci/tools prometheus alertmanager
-	@$(PROGRAM) $(REPORT) -- -count=1 -timeout 15m ./test/incidents
+test-incidents: build ## Play incidents in front of a real Prometheus 2 and 3 and Alertmanager; wants root, iproute2.
+	@.ci/tools prometheus prometheus3 alertmanager
+	@$(PROGRAM) $(REPORT) -- -count=1 -timeout 20m ./test/incidents
+
+.PHONY: test-incidents-full
+test-incidents-full: build ## Play all incidents, and power cuts of more than an hour; STAGES='cuts|loops' plays only these.
+	@.ci/tools prometheus prometheus3 alertmanager
+	@LISTEN_EXPORTER_INCIDENTS_FULL=1 LISTEN_EXPORTER_INCIDENTS_STAGES='$(STAGES)' $(PROGRAM) $(REPORT) -- -count=1 -timeout 45m ./test/incidents
 
 .PHONY: test-prometheus
 test-prometheus: build ## Have a real Prometheus 2 and 3 scrape in every way that they can; wants root, iproute2.

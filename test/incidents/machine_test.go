@@ -1,6 +1,8 @@
 package incidents
 
 import (
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -11,14 +13,19 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
-// nameVariable has the name of a host.
-const nameVariable = "LISTEN_EXPORTER_INCIDENTS_HOST"
+// The environment of a host's PID 1.
+const (
+	nameVariable    = "LISTEN_EXPORTER_INCIDENTS_HOST"
+	bootVariable    = "LISTEN_EXPORTER_INCIDENTS_BOOT"    // the file that is /proc/sys/kernel/random/boot_id
+	machineVariable = "LISTEN_EXPORTER_INCIDENTS_MACHINE" // the file that is /etc/machine-id
+)
 
 // machine is a host that is watched.
 type machine struct {
@@ -28,6 +35,14 @@ type machine struct {
 	init     *host.Process
 	services []*service
 	exporter *exporter
+	// targets is as what Prometheus knows the host, each with the labels that it has besides. Normally it is one without.
+	targets []map[string]string
+	cluster string // a label of its targets, if it has one
+	// proxy is between Prometheus and the exporter, and nil where nothing is.
+	proxy     *proxy
+	addresses map[*engine]string
+	// uptime is that of the world when this host booted; 0 if it has always been up.
+	uptime time.Duration
 	// namespaces is the process of a user who has made network namespaces.
 	namespaces *host.Process
 }
@@ -35,10 +50,49 @@ type machine struct {
 // address is that of the host, as Prometheus sees it.
 func (h *machine) address() string { return fmt.Sprintf("10.77.%d.2", h.number) }
 
-// boot makes the host and starts its services and its exporter.
-func (h *machine) boot() error {
+// target is where an engine scrapes the host.
+func (h *machine) target(e *engine) (string, error) {
+	address := h.address() + ":10190"
+	if h.proxy == nil {
+		return address, nil
+	}
+	if h.addresses[e] == "" {
+		proxied, err := h.proxy.listen(address)
+		if err != nil {
+			return "", err
+		}
+		h.addresses[e] = proxied
+	}
+	return h.addresses[e], nil
+}
+
+// instance is the label by which Prometheus knows the host.
+func (h *machine) instance() string {
+	for _, labels := range h.targets {
+		if labels["instance"] != "" {
+			return labels["instance"]
+		}
+	}
+	return h.name
+}
+
+// file is one of the host's, outside of it.
+func (h *machine) file(name string) string { return filepath.Join(h.world.dir, h.name+"-"+name) }
+
+// boot makes the host and starts its services, in this order, and its exporter.
+func (h *machine) boot() error { return h.bootWith(h.services...) }
+
+// bootWith boots the host, whose other services do not start.
+func (h *machine) bootWith(services ...*service) error {
+	err := os.WriteFile(h.file("boot-id"), []byte(identity("-")+"\n"), 0o644)
+	if _, known := os.Stat(h.file("machine-id")); known != nil {
+		err = errors.Join(err, h.becomeAnother())
+	}
+	if err != nil {
+		return err
+	}
 	cmd := host.Again(roleHost, os.Args[0])
-	cmd.Env = append(cmd.Env, nameVariable+"="+h.name)
+	cmd.Env = append(cmd.Env, nameVariable+"="+h.name, bootVariable+"="+h.file("boot-id"), machineVariable+"="+h.file("machine-id"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:   syscall.CLONE_NEWPID,
 		Unshareflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS,
@@ -57,12 +111,24 @@ func (h *machine) boot() error {
 	}); err != nil {
 		return err
 	}
-	for _, s := range h.services {
+	for _, s := range services {
 		if err := s.start(); err != nil {
 			return err
 		}
 	}
 	return h.exporter.start()
+}
+
+// becomeAnother gives the host another machine-id, which counts from its next boot on.
+func (h *machine) becomeAnother() error {
+	return os.WriteFile(h.file("machine-id"), []byte(identity("")+"\n"), 0o644)
+}
+
+// identity returns 32 random hexadecimal digits, as a UUID if they are separated.
+func identity(separator string) string {
+	var b [16]byte
+	_, _ = rand.Read(b[:])
+	return fmt.Sprintf("%x%[6]s%[2]x%[6]s%[3]x%[6]s%[4]x%[6]s%[5]x", b[:4], b[4:6], b[6:8], b[8:10], b[10:], separator)
 }
 
 // die ends the host at once, with all its processes.
@@ -79,6 +145,15 @@ func (h *machine) die() error {
 	})
 }
 
+// losePower ends the host, whose next boot is a new one.
+func (h *machine) losePower() error {
+	err := h.die()
+	var now unix.Timespec
+	err = errors.Join(err, unix.ClockGettime(unix.CLOCK_BOOTTIME, &now))
+	h.uptime = time.Duration(now.Nano())
+	return err
+}
+
 // beHost is PID 1 of a host: it mounts /proc, sets the name, and ends when its input does.
 func beHost() error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
@@ -86,6 +161,11 @@ func beHost() error {
 	}
 	if err := unix.Sethostname([]byte(os.Getenv(nameVariable))); err != nil {
 		return fmt.Errorf("set the host's name: %w", err)
+	}
+	for variable, at := range map[string]string{bootVariable: "/proc/sys/kernel/random/boot_id", machineVariable: "/etc/machine-id"} {
+		if err := unix.Mount(os.Getenv(variable), at, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount on %s: %w", at, err)
+		}
 	}
 	fmt.Println(host.Ready)
 	_, err := io.Copy(io.Discard, os.Stdin)
@@ -99,6 +179,14 @@ func (h *machine) makeNamespaces(number int) error {
 		h.namespaces, err = host.Start(exec.Command("unshare", "--pid", "--fork", "--kill-child", "sh", "-c",
 			fmt.Sprintf("for n in $(seq %d); do unshare --net sleep 1000 & done; wait", number)))
 		return err
+	})
+}
+
+// hideProcesses sets whether only root sees the processes of other users below /proc, as on a hardened host: 2 hides them, 0
+// does not.
+func (h *machine) hideProcesses(level int) error {
+	return h.inside(func() error {
+		return unix.Mount("proc", "/proc", "proc", unix.MS_REMOUNT|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, fmt.Sprintf("hidepid=%d", level))
 	})
 }
 

@@ -5,15 +5,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
-// warmUp is how long nothing happens at first: 10 minutes on a real host. PortVanished only knows ports that it has seen for
-// more than 5 minutes.
-const warmUp = 10 * time.Minute / speed
+// warmUp is how long nothing happens at first: longer than until a port is settled.
+const warmUp = settled + time.Minute/speed
 
 // world is all that takes part.
 type world struct {
@@ -24,19 +26,11 @@ type world struct {
 	started    time.Time
 	monitoring *monitoring
 	receiver   *receiver
-	failed     []error // what belongs to no incident
 }
 
 // logf prints how far the play is.
 func (w *world) logf(format string, arguments ...any) {
 	fmt.Fprintf(os.Stderr, "%3.0f s  %s\n", time.Since(w.started).Seconds(), fmt.Sprintf(format, arguments...))
-}
-
-// note keeps an error, after which the play goes on.
-func (w *world) note(err error) {
-	if err != nil {
-		w.failed = append(w.failed, err)
-	}
 }
 
 // play plays all acts and reports a check for each incident.
@@ -55,8 +49,7 @@ func play() error {
 	); err != nil {
 		return err
 	}
-	w.note(w.playAll())
-	err = errors.Join(w.failed...)
+	err = w.playAll()
 	w.Check(host.Check{Name: "nothing else goes wrong", Run: func() error { return err }})
 	if err != nil {
 		w.showLogs()
@@ -65,46 +58,82 @@ func play() error {
 	return nil
 }
 
-// playAll plays the acts in front of a Prometheus and an Alertmanager.
+// isFull reports whether all incidents are played.
+func isFull() bool { return os.Getenv(fullVariable) != "" }
+
+// chosen returns the stages that are played now.
+func chosen(all []*stage) ([]*stage, error) {
+	pattern, err := regexp.Compile("^(" + os.Getenv(stagesVariable) + ")$")
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(s *stage) bool {
+		if os.Getenv(stagesVariable) != "" {
+			return !pattern.MatchString(s.name)
+		}
+		return s.full && !isFull()
+	}), nil
+}
+
+// playAll plays the stages in front of both engines and an Alertmanager.
 func (w *world) playAll() (err error) {
-	s := newScript(w)
-	w.monitoring = &monitoring{dir: w.dir, targets: s.hosts()}
+	stages, err := chosen(w.stages())
+	if err != nil {
+		return err
+	}
+	w.monitoring = &monitoring{dir: w.dir, engines: []*engine{{program: "prometheus", port: 9090}, {program: "prometheus3", port: 9091, ruler: true}}}
 	w.receiver = new(receiver)
 	if err := w.receiver.listen(); err != nil {
 		return err
 	}
-	for _, h := range s.hosts() {
-		if h.exporter.registry != "" {
+	for _, s := range stages {
+		for _, h := range s.hosts {
 			if err := h.exporter.declare(h.exporter.registry); err != nil {
 				return err
 			}
+			if err := h.boot(); err != nil {
+				return err
+			}
 		}
-		if err := h.boot(); err != nil {
-			return err
-		}
+		w.monitoring.hosts = append(w.monitoring.hosts, s.hosts...)
 	}
 	if err := w.monitoring.start(); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.monitoring.stop()) }()
-	w.logf("all hosts are up")
-	healthy := &incident{host: s.web, name: "nothing happens"}
-	if err := w.monitoring.seen(time.Now().Add(warmUp)); err != nil {
+	w.logf("%d hosts are up", len(w.monitoring.hosts))
+	if err := w.monitoring.seen(time.Now().Add(warmUp), w.monitoring.hosts); err != nil {
 		return err
 	}
-	healthy.got = w.receiver.since(0)
-	w.Check(healthy.check())
+	early := w.receiver.since(0)
+	w.Check(host.Check{Name: "nothing happens", Run: host.Same(nil, early)})
 
-	for n, incidents := range s.acts() {
-		stray := w.act(n+1, incidents)
-		for _, i := range incidents {
-			w.Check(i.check())
-		}
-		for _, a := range stray {
-			w.note(fmt.Errorf("an alert that no incident of act %d brings: %s %s: %s", n+1, a.Labels["instance"], a.at(), a))
+	var group sync.WaitGroup
+	errs := make([]error, len(stages))
+	for n, s := range stages {
+		if !s.last {
+			group.Go(func() { errs[n] = s.play(w) })
 		}
 	}
-	return w.receiver.err
+	group.Wait()
+	for n, s := range stages {
+		if s.last {
+			errs[n] = s.play(w)
+		}
+	}
+	for _, s := range stages {
+		for _, a := range s.acts {
+			for _, i := range a.incidents {
+				w.Check(i.check(w.monitoring.engines))
+			}
+		}
+	}
+	for _, a := range w.receiver.since(len(early)) {
+		if !slices.ContainsFunc(stages, func(s *stage) bool { return s.owns(a) }) {
+			errs = append(errs, fmt.Errorf("an alert that is about no host: %s %v", a, a.Labels))
+		}
+	}
+	return errors.Join(append(errs, w.receiver.error())...)
 }
 
 // showLogs reports the ends of all logs.

@@ -92,3 +92,10 @@ func (r *receiver) since(first int) []alert {
 	defer r.mutex.Unlock()
 	return slices.Clone(r.alerts[first:])
 }
+
+// error returns what went wrong.
+func (r *receiver) error() error {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	return r.err
+}

@@ -7,8 +7,31 @@ import (
 	"slices"
 	"strings"
 	"time"
+)
 
-	"golang.org/x/sys/unix"
+// The alerts.
+const (
+	missing    = "PortGoneMissing"
+	vanished   = "PortVanished"
+	exposed    = "ListenerExposed"
+	unknown    = "UnregisteredListener"
+	forbidden  = "ForbiddenListener"
+	taken      = "ListenerHolderChanged"
+	full       = "AcceptQueueFull"
+	dropping   = "ListenerDropping"
+	privileged = "UnexpectedPrivilegedListener"
+	down       = "ListenExporterDown"
+	failed     = "ListenCollectorFailed"
+	badFile    = "PortRegistryReloadFailed"
+	nowhere    = "ServiceOnNoHost"
+	omitted    = "ListenPortsOmitted"
+	neverRead  = "ListenNamespacesNeverRead"
+	flapping   = "PortFlapping"
+	unsteady   = "ListenExporterFlapping"
+	manyGone   = "ManyPortsVanished"
+	manyOpen   = "ManyUndeclaredListeners"
+	unwritten  = "ListenStateNotWritten"
+	noServices = "PortRegistryWithoutServices"
 )
 
 // ports is the registry of the hosts that have one.
@@ -20,11 +43,11 @@ reserved:
 services:
   - {name: ssh, port: 22, process: sshd}
   - {name: git, port: 2222, process: gitd}
-  - {name: api, port: 8080, hosts: [web]}
-  - {name: shop, port: 8081, hosts: [web]}
-  - {name: redis, port: 6379, bind: loopback, hosts: [web]}
-  - {name: proxy, port: 8443, hosts: [web]}
-  - {name: syslog, port: 514, proto: udp, hosts: [web]}
+  - {name: api, port: 8080, hosts: ["*", "!db"]}
+  - {name: shop, port: 8081, hosts: ["*", "!db"]}
+  - {name: redis, port: 6379, bind: loopback, hosts: ["*", "!db"]}
+  - {name: proxy, port: 8443, hosts: ["*", "!db"]}
+  - {name: syslog, port: 514, proto: udp, hosts: ["*", "!db"]}
   - {name: grafana, port: 3000, hosts: [web]}
   - {name: legacy, port: 3001, bind: 0.0.0.0, hosts: [web]}
   - {name: postgres, port: 5432, bind: private, hosts: [db]}
@@ -35,43 +58,50 @@ services:
 // search is one more service, for the end of the registry.
 const search = "  - {name: search, port: 9200}\n"
 
-// script is the hosts, what runs on them, and what happens to them.
-type script struct {
-	web, db, plain *machine
+// stages are all that is played.
+func (w *world) stages() []*stage {
+	s := &script{world: w}
+	return []*stage{
+		s.ordinary(),
+		s.refused("half", 2), s.refused("eighth", 8), s.late(), s.killed(), s.skewed(),
+		s.loops(), s.rareLoops(),
+		s.powerCuts(), s.slowBoots(), s.restarts(), s.badStates(),
+		s.pairs(), s.replicas(), s.renamed(), s.departed(),
+		s.registries(), s.crowds(), s.omissions(), s.losses(),
+		s.outages(),
+	}
 }
 
-func (s *script) hosts() []*machine { return []*machine{s.web, s.db, s.plain} }
+// script makes hosts, what runs on them, and what happens to them.
+type script struct {
+	world *world
+	hosts int
+}
 
-func newScript(w *world) *script {
-	s := &script{
-		web:   &machine{world: w, name: "web", number: 1},
-		db:    &machine{world: w, name: "db", number: 2},
-		plain: &machine{world: w, name: "plain", number: 3},
+// host returns a host on which only sshd runs and gitd, whose exporter has a registry or none.
+func (s *script) host(name, registry string) *machine {
+	s.hosts++
+	h := &machine{world: s.world, name: name, number: s.hosts, targets: []map[string]string{nil}, addresses: map[*engine]string{}}
+	h.exporter = &exporter{host: h, registry: registry}
+	h.runs("sshd", "tcp/0.0.0.0:22", "tcp/[::1]:22")
+	h.runs("gitd", "tcp/0.0.0.0:2222")
+	return h
+}
+
+// server returns a host that has all services that ports declares for every host but db.
+func (s *script) server(name, registry string) *machine {
+	h := s.host(name, registry)
+	h.exporter.root = true
+	h.runs("apid", "tcp/0.0.0.0:8080")
+	h.runs("shopd", "tcp/0.0.0.0:8081")
+	h.runs("redis", "tcp/127.0.0.1:6379")
+	h.runs("proxyd", deaf, "tcp/0.0.0.0:8443")
+	if registry == "" {
+		h.runs("statsd", deaf, "udp/0.0.0.0:8125")
+	} else {
+		h.runs("syslogd", deaf, "udp/0.0.0.0:514")
 	}
-	for _, h := range s.hosts() {
-		h.exporter = &exporter{host: h, root: h == s.web}
-		if h != s.plain {
-			h.exporter.registry = ports
-		}
-		h.runs("sshd", "tcp/0.0.0.0:22", "tcp/[::1]:22")
-		h.runs("gitd", "tcp/0.0.0.0:2222")
-	}
-	for _, h := range []*machine{s.web, s.plain} {
-		h.runs("apid", "tcp/0.0.0.0:8080")
-		h.runs("shopd", "tcp/0.0.0.0:8081")
-		h.runs("redis", "tcp/127.0.0.1:6379")
-		h.runs("proxyd", deaf, "tcp/0.0.0.0:8443")
-		h.runs("grafana", "tcp/0.0.0.0:3000")
-	}
-	s.web.runs("syslogd", deaf, "udp/0.0.0.0:514")
-	s.web.runs("legacyd", "tcp/0.0.0.0:3001")
-	s.db.runs("postgres", "tcp/10.77.2.2:5432")
-	s.db.runs("named", "udp/0.0.0.0:53")
-	s.db.runs("ntpd", deaf, "udp/0.0.0.0:123")
-	s.plain.runs("statsd", deaf, "udp/0.0.0.0:8125")
-	s.plain.runs("cupsd", "tcp/127.0.0.1:631")
-	s.plain.runs("oldd", "tcp/0.0.0.0:9999")
-	return s
+	return h
 }
 
 // runs adds a program that runs on the host from its boot on.
@@ -99,15 +129,33 @@ func (s *service) port() string {
 	return ""
 }
 
+func (s *service) portNumber() string { return s.port()[len("tcp/"):] }
+
+func (s *service) incident(name string, begin, end func() error, want []string) *incident {
+	return &incident{host: s.host, name: name, at: s.port(), want: want, begin: begin, end: end}
+}
+
+// on is an incident of the whole host.
+func (h *machine) on(name string, begin, end func() error, want ...string) *incident {
+	return &incident{host: h, name: name, begin: begin, end: end, want: want}
+}
+
 // stops stops a service until the end of the act.
 func (s *service) stops(want ...string) *incident {
 	return s.incident("a service stops", s.stop, s.start, want)
 }
 
-// restarts starts a service again as soon as an alert is pending.
-func (s *service) restarts(waiting string) *incident {
+// stopsForGood stops a service.
+func (s *service) stopsForGood(want ...string) *incident {
+	return s.incident("a service stops for good", s.stop, nil, want)
+}
+
+// restarts starts a service again as soon as an alert could be pending.
+func (s *service) restarts() *incident {
 	return s.incident("a service restarts within its grace", func() error {
-		return errors.Join(s.stop(), s.host.awaitAlert(waiting, s.port(), false), s.start())
+		err := s.stop()
+		time.Sleep(time.Minute / speed)
+		return errors.Join(err, s.start())
 	}, nil, nil)
 }
 
@@ -145,18 +193,21 @@ func (h *machine) hasClients() *incident {
 
 // isFull connects clients to a service that accepts none of them until the end of the act.
 func (s *service) isFull(want ...string) *incident {
-	return s.isKnocked("a backlog fills", func() error {
-		conn, err := net.DialTimeout("tcp", net.JoinHostPort(s.host.address(), s.portNumber()), 100*time.Millisecond)
-		if err == nil {
-			err = conn.Close()
-		}
-		return err
-	}, want)
+	return s.isKnocked("a backlog fills", knocking, s.connect, want)
+}
+
+// connect is a client that hangs up at once.
+func (s *service) connect() error {
+	conn, err := net.DialTimeout("tcp", net.JoinHostPort(s.host.address(), s.portNumber()), 100*time.Millisecond)
+	if err == nil {
+		err = conn.Close()
+	}
+	return err
 }
 
 // drops sends packets to a service that reads none of them until the end of the act.
 func (s *service) drops(want ...string) *incident {
-	return s.isKnocked("UDP packets are dropped", func() error {
+	return s.isKnocked("UDP packets are dropped", knocking, func() error {
 		conn, err := net.Dial("udp", net.JoinHostPort(s.host.address(), s.portNumber()))
 		if err == nil {
 			_, err = conn.Write([]byte("packet"))
@@ -180,50 +231,45 @@ func (s *service) dropsFor(name string, length time.Duration) *incident {
 }
 
 // isKnocked sends clients until the service serves them all.
-func (s *service) isKnocked(name string, knock func() error, want []string) *incident {
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	return s.incident(name, func() error {
-		go func() {
-			defer close(stopped)
-			for {
-				select {
-				case <-stop:
-					return
-				case <-time.After(knocking):
-					_ = knock() // most of them fail: that is the incident
-				}
-			}
-		}()
+func (s *service) isKnocked(name string, pause time.Duration, knock func() error, want []string) *incident {
+	clients := repeated(func(wait func(time.Duration) bool) error {
+		for wait(pause) {
+			_ = knock() // most of them fail: that is the incident
+		}
 		return nil
-	}, func() error {
-		err := errors.Join(s.serve(), await(s.program+" serves", func() (bool, error) { return knock() == nil, nil }))
-		close(stop)
-		<-stopped
-		return err
+	})
+	return s.incident(name, clients.begin, func() error {
+		return errors.Join(s.serve(), await(s.program+" serves", func() (bool, error) { return knock() == nil, nil }), clients.end())
 	}, want)
 }
 
-func (s *service) portNumber() string { return s.port()[len("tcp/"):] }
-
-func (s *service) incident(name string, begin, end func() error, want []string) *incident {
-	return &incident{host: s.host, name: name, at: s.port(), want: want, begin: begin, end: end}
+// activity is what goes on during an act.
+type activity struct {
+	run     func(wait func(time.Duration) bool) error
+	stop    chan struct{}
+	stopped chan error
 }
 
-// on is an incident of the whole host.
-func (h *machine) on(name string, begin, end func() error, want ...string) *incident {
-	return &incident{host: h, name: name, begin: begin, end: end, want: want}
+// repeated is an activity that runs until wait, which waits, returns false.
+func repeated(run func(wait func(time.Duration) bool) error) *activity {
+	return &activity{run, make(chan struct{}), make(chan error, 1)}
 }
 
-// hideProcesses sets whether only root sees the processes of other users below /proc, as on a hardened host: 2 hides them, 0
-// does not.
-func (h *machine) hideProcesses(level int) error {
-	return h.inside(func() error {
-		return unix.Mount("proc", "/proc", "proc", unix.MS_REMOUNT|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, fmt.Sprintf("hidepid=%d", level))
-	})
+func (a *activity) begin() error {
+	go func() {
+		a.stopped <- a.run(func(d time.Duration) bool {
+			select {
+			case <-a.stop:
+				return false
+			case <-time.After(d):
+				return true
+			}
+		})
+	}()
+	return nil
 }
 
-// upgrade stops the exporter for as long as a package upgrade takes, in which some scrapes fail.
-func (e *exporter) upgrade(flags ...string) error {
-	e.flags = flags
-	return errors.Join(e.stop(), e.host.awaitUp(0), e.start(), e.host.awaitUp(1))
+func (a *activity) end() error {
+	close(a.stop)
+	return <-a.stopped
 }

@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,8 +18,11 @@ import (
 	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
-// deaf is the first argument of a program that serves nobody until a line comes on its stdin.
-const deaf = "deaf"
+// The first argument of a program that does not accept at once.
+const (
+	deaf = "deaf" // nobody, until a line comes on its stdin
+	lazy = "lazy" // it has a backlog of 0, and each client waits for one time between scrapes
+)
 
 // service is a program that listens on a host.
 type service struct {
@@ -71,9 +76,9 @@ func (s *service) serve() error {
 
 // beService is a program that listens on the sockets of its arguments until its input ends.
 func beService(arguments []string) error {
-	isDeaf := len(arguments) > 0 && arguments[0] == deaf
-	if isDeaf {
-		arguments = arguments[1:]
+	mode := ""
+	if slices.Contains([]string{deaf, lazy}, arguments[0]) {
+		mode, arguments = arguments[0], arguments[1:]
 	}
 	var descriptors []int
 	for _, argument := range arguments {
@@ -82,11 +87,14 @@ func beService(arguments []string) error {
 		if err != nil {
 			return err
 		}
-		if isDeaf { // little room is soon full
+		switch mode {
+		case deaf: // little room is soon full
 			err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 1)
 			if proto == "tcp" {
 				err = errors.Join(err, unix.Listen(fd, 1))
 			}
+		case lazy:
+			err = unix.Listen(fd, 0)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", argument, err)
@@ -98,14 +106,30 @@ func beService(arguments []string) error {
 			go serve(fd, strings.HasPrefix(arguments[i], "tcp/"))
 		}
 	})
-	if !isDeaf {
+	switch mode {
+	case "":
 		hear()
+	case lazy:
+		go acceptLate(descriptors)
 	}
 	fmt.Println(host.Ready)
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		hear()
 	}
 	return nil
+}
+
+// acceptLate accepts each client when it has waited.
+func acceptLate(descriptors []int) {
+	for _, fd := range descriptors {
+		for {
+			_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+			time.Sleep(scrapeInterval)
+			if client, _, err := unix.Accept(fd); err == nil {
+				_ = unix.Close(client)
+			}
+		}
+	}
 }
 
 // serve accepts and reads everything, and answers nothing.
