@@ -71,7 +71,7 @@ func interpolate(t *testing.T, expr string) string {
 // that never matches has no answer. test/incidents asks a running Prometheus the same, while things go wrong.
 func TestEveryQueryIsValidAndHasAnAnswer(t *testing.T) {
 	tools.Look(t, "promtool")
-	const host = "a:10190"
+	const host, lost = "a:10190", `proto="tcp",port="5432",process="postgres",unit="postgresql.service"`
 	// Values of a busy host, by metric; all others are those of the exporter. An hour has 61 samples.
 	lively := map[string]string{
 		"host_listen_port_accept_queue_length":          "3x60",
@@ -87,6 +87,12 @@ func TestEveryQueryIsValidAndHasAnAnswer(t *testing.T) {
 			seen("b:10190", "host_listen_ports_omitted", "", "2x60"),
 			seen("b:10190", "host_listen_registry_last_reload_successful", "", "0x60"),
 			seen("b:10190", "host_listen_registry_last_reload_success_timestamp_seconds", "", "0x60"),
+			seen("b:10190", "host_listen_state_last_write_successful", "", "0x60"),
+			seen("b:10190", "host_listen_registry_services", "", "0x60"),
+			seen("b:10190", "host_listen_port_gone_timestamp_seconds", lost, "1800x60"),
+			seen("b:10190", "host_listen_port_flapping", lost, "4x60"),
+			seen(host, "host_listen_service_down_start_timestamp_seconds", lost+`,service_name="db"`, "1800x60"),
+			seen(host, "host_listen_port_accept_queue_full_start_timestamp_seconds", `proto="tcp",family="ipv4",address="0.0.0.0",port="22"`, "1800x60"),
 			seen(host, "scrape_samples_scraped", "", "500x60"),
 			seen(host, "ALERTS", `alertname="PortVanished",alertstate="firing",severity="warning",proto="tcp",port="443"`, "1x60"),
 			seen(host, "host_listen_port", `proto="tcp",family="ipv4",address="0.0.0.0",port="22",scope="any",range="privileged"`, "1x60"),
@@ -155,32 +161,29 @@ func ask(t *testing.T, title string, number int, at string, samples ...testSampl
 	return testQuery{interpolate(t, panels[i].Targets[number].Expr), at, samples}
 }
 
-// TestVanishedListsOnlyRealLosses: one host lost a port, and others only seem to have lost one.
-func TestVanishedListsOnlyRealLosses(t *testing.T) {
-	port := func(host, address, portRange, values string) testSeries {
-		return seen(host, "host_listen_port", fmt.Sprintf(`proto="tcp",address=%q,port="443",range=%q`, address, portRange), values)
-	}
-	success := func(host, values string) testSeries {
-		return seen(host, "host_listen_collector_success", `collector="tcp"`, values)
-	}
+// TestTheTablesSayWhatIsWrongAndSinceWhen asks the tables of what the exporters remember. Grafana wants milliseconds.
+func TestTheTablesSayWhatIsWrongAndSinceWhen(t *testing.T) {
+	const last = `proto="tcp",port="443",address="::",process="nginx",unit="nginx.service"`
+	listener := `proto="tcp",family="ipv4",address="0.0.0.0",port="25",scope="any",range="privileged"`
 	evaluate(t, ruleTestSet{
-		Name:     "vanished",
+		Name:     "remembered",
 		Interval: "1m",
 		InputSeries: []testSeries{
-			port("lost", "0.0.0.0", "privileged", "1x29 stale"), success("lost", "1x70"),
-			port("kept", "0.0.0.0", "privileged", "1x70"), success("kept", "1x70"),
-			port("lost long ago", "0.0.0.0", "privileged", "1x5 stale"), success("lost long ago", "1x70"),
-			port("failed", "0.0.0.0", "privileged", "1x29 stale"), success("failed", "1x29 0x40"),
-			port("down", "0.0.0.0", "privileged", "1x29 stale"), success("down", "1x29 stale"),
-			port("moved", "0.0.0.0", "privileged", "1x29 stale"), port("moved", "::", "privileged", "_x30 1x39"), success("moved", "1x70"),
-			port("sysctl", "0.0.0.0", "privileged", "1x29 stale"), port("sysctl", "0.0.0.0", "ephemeral", "_x30 1x39"), success("sysctl", "1x70"),
-			port("cut off", "0.0.0.0", "privileged", "1x29 stale"), success("cut off", "1x70"),
-			seen("cut off", "host_listen_ports_omitted", "", "0x29 1x40"), seen("lost", "host_listen_ports_omitted", "", "0x70"),
-			port("noise", "0.0.0.0", "ephemeral", "1x29 stale"), success("noise", "1x70"),
+			seen("a", "host_listen_port_gone_timestamp_seconds", last, "60x10"), seen("back", "host_listen_port_gone_timestamp_seconds", last, "60x5 stale"),
+			seen("a", "host_listen_service_down_start_timestamp_seconds", last+`,service_name="web"`, "120x10"),
+			seen("a", "host_listen_service_down_start_timestamp_seconds", last+`,service_name="vip"`, "120x10"),
+			seen("a", "host_listen_service_info", `service_name="vip",required="one-host"`, "1x10"), // it may be on another host
+			seen("a", "host_listen_port_flapping", last, "4x10"),
+			seen("a", "host_listen_port_accept_queue_full_start_timestamp_seconds", listener, "180x10"),
+			seen("a", "host_listen_port_dropping_start_timestamp_seconds", listener, "240x10"),
 		},
-		// There are 61 scrapes from minute 10 on, and the port is in those up to minute 29.
 		Expressions: []testQuery{
-			ask(t, "Vanished in the last hour", 0, "70m", testSample{`{instance="lost",proto="tcp",port="443"}`, 20.0 / 61}),
+			ask(t, "Gone ports", 0, "10m", testSample{`{instance="a",` + last + `}`, 60_000}),
+			ask(t, "Services down now", 0, "10m", testSample{`{instance="a",service_name="web",proto="tcp",port="443",process="nginx",unit="nginx.service"}`, 120_000}),
+			ask(t, "Flapping ports", 0, "10m", testSample{`{instance="a",proto="tcp",port="443",process="nginx",unit="nginx.service"}`, 4}),
+			ask(t, "Full queues and losses now", 0, "10m",
+				testSample{`{instance="a",proto="tcp",port="25",address="0.0.0.0",problem="accept queue full"}`, 180_000},
+				testSample{`{instance="a",proto="tcp",port="25",address="0.0.0.0",problem="loses packets"}`, 240_000}),
 		},
 	})
 }
@@ -229,37 +232,19 @@ func TestDropsAreDrawnInThePanelOfTheirProtocol(t *testing.T) {
 	})
 }
 
-// TestNewAndVanishedListenersAreCounted: one host changes within a step of four minutes, and others only seem to.
-func TestNewAndVanishedListenersAreCounted(t *testing.T) {
-	port := func(host, port, values string) testSeries {
-		return seen(host, "host_listen_port", fmt.Sprintf(`proto="tcp",address="0.0.0.0",port=%q,range="user"`, port), values)
-	}
-	host := func(name, up, success, ssh string) []testSeries {
-		return []testSeries{
-			seen(name, "up", "", up), seen(name, "host_listen_collector_success", `collector="tcp"`, success), port(name, "22", ssh),
-		}
-	}
-	const firstSeen = "host_listen_port_first_seen_timestamp_seconds"
+// TestOpenedAndClosedListenersAreCounted adds up hosts, and leaves out UDP. An exporter that restarts begins at 0 again.
+func TestOpenedAndClosedListenersAreCounted(t *testing.T) {
 	evaluate(t, ruleTestSet{
-		Name:     "new and vanished",
+		Name:     "opened and closed",
 		Interval: "1m",
-		InputSeries: slices.Concat(
-			// By minute 12 it has lost two and gained one, which appeared at minute 10.
-			host("changed", "1x20", "1x20", "1x20"),
-			[]testSeries{
-				port("changed", "80", "1x9 stale"), port("changed", "443", "1x9 stale"), port("changed", "8080", "_x10 1x9"),
-				seen("changed", firstSeen, `proto="tcp",address="0.0.0.0",port="8080",range="user"`, "_x10 600x9"),
-			},
-			host("failed", "1x20", "1x9 0x10", "1x20"), []testSeries{port("failed", "80", "1x9 stale")},
-			host("down", "1x9 0x10", "1x9 stale", "1x9 stale"),
-			host("cut off", "1x20", "1x20", "1x20"),
-			[]testSeries{port("cut off", "80", "1x9 stale"), seen("cut off", "host_listen_ports_omitted", "", "0x9 1x10")},
-			// A restarted exporter did not see its listeners appear.
-			host("young", "1x20", "1x20", "1x20"), []testSeries{port("young", "8081", "_x10 1x9")},
-		),
+		InputSeries: []testSeries{
+			seen("a", "host_listen_opened_total", `proto="tcp"`, "0+1x20"), seen("b", "host_listen_opened_total", `proto="tcp"`, "0+1x15 0+1x5"),
+			seen("a", "host_listen_opened_total", `proto="udp"`, "0+100x20"),
+			seen("a", "host_listen_closed_total", `proto="tcp"`, "0+2x20"),
+		},
 		Expressions: []testQuery{
-			ask(t, "New and vanished over time", 0, "12m", testSample{"{}", 1}),
-			ask(t, "New and vanished over time", 1, "12m", testSample{"{}", 2}),
+			ask(t, "Opened and closed over time", 0, "12m", testSample{"{}", 10}),
+			ask(t, "Opened and closed over time", 1, "12m", testSample{"{}", 10}),
 		},
 	})
 }
