@@ -2,6 +2,7 @@ package examples
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -39,6 +40,22 @@ func TestPrometheusAcceptsTheCommentedVariantsToo(t *testing.T) {
 	write(t, filepath.Join(dir, "targets/hosts.yml"), "- targets: [\"localhost:10190\"]\n")
 	if output := tools.Promtool(t, "check", "config", filepath.Join(dir, "prometheus.yml")); strings.Contains(output, "WARN") {
 		t.Errorf("%s\n%s", output, text)
+	}
+}
+
+// TestAlertmanagerAcceptsTheConfiguration checks the example, and the piece of it in the runbook.
+func TestAlertmanagerAcceptsTheConfiguration(t *testing.T) {
+	block := regexp.MustCompile("(?ms)^```yaml\n(route:.*?)^```$").FindStringSubmatch(tools.Read(t, "../alerts/README.md"))
+	if block == nil {
+		t.Fatal("alerts/README.md has no route of Alertmanager")
+	}
+	piece := filepath.Join(t.TempDir(), "alertmanager.yml")
+	write(t, piece, block[1]+"receivers: [{name: operators}]\n")
+	amtool := tools.Look(t, "amtool")
+	for _, file := range []string{"prometheus/alertmanager.yml", piece} {
+		if output, err := exec.Command(amtool, "check-config", file).CombinedOutput(); err != nil {
+			t.Errorf("amtool check-config %s: %v\n%s", file, err, output)
+		}
 	}
 }
 
