@@ -26,7 +26,7 @@ import (
 func TestMain(m *testing.M) { program.Main(m) }
 
 // documents are held to the program by the tests of this package.
-var documents = []string{"README.md", "alerts/README.md", "CHANGELOG.md", "BENCHMARKS.md", "SECURITY.md", "CONTRIBUTING.md", "docs/cardinality.md", "docs/upgrade.md", "docs/words.md"}
+var documents = []string{"README.md", "alerts/README.md", "CHANGELOG.md", "BENCHMARKS.md", "SECURITY.md", "CONTRIBUTING.md", "docs/cardinality.md", "docs/json.md", "docs/upgrade.md", "docs/words.md"}
 
 // read returns the text of a file of the repository.
 func read(t *testing.T, name string) string {

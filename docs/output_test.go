@@ -222,7 +222,7 @@ func jsonFields(value any, prefix string, fields map[string]bool) {
 	}
 }
 
-func TestTheReadmeDocumentsEveryFieldOfTheJSON(t *testing.T) {
+func TestEveryFieldOfTheJSONIsDocumented(t *testing.T) {
 	procfs := readmeHost(t)
 	host := []string{"--path.procfs=" + procfs, "--registry.file=ports.yml"}
 	udp := filepath.Join(procfs, "1/net/udp")
@@ -231,7 +231,7 @@ func TestTheReadmeDocumentsEveryFieldOfTheJSON(t *testing.T) {
 		"audit": {host},
 		"check": {{"ports.yml", "--manifests=deploy"}, {"team.yml", "--manifests=chart"}},
 	} {
-		_, section, _ := strings.Cut(read(t, "README.md"), "### The JSON of "+command+"\n")
+		_, section, _ := strings.Cut(read(t, "docs/json.md"), "## The JSON of "+command+"\n")
 		section, _, _ = strings.Cut(section, "\n#")
 		var documented []string
 		for _, row := range regexp.MustCompile(`(?m)^\| (\x60[^|]*) \|`).FindAllStringSubmatch(section, -1) {
