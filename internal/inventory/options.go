@@ -87,7 +87,7 @@ func (o *Options) saves() (saves, saved bool) {
 
 // seen returns what the options say is seen of a namespace. With others, what is new is perhaps only newly seen.
 func (o *Options) seen() string {
-	return fmt.Sprint(o.protocols(), []string{o.PortInclude.String(), o.PortExclude.String()}, o.ScopeExclude)
+	return fmt.Sprintf("tcp %t udp %t include %v exclude %v scopes %v", o.TCP, o.UDP, o.PortInclude, o.PortExclude, o.ScopeExclude)
 }
 
 // passes reports whether a listener passes the filters.
