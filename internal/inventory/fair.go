@@ -8,6 +8,10 @@ import (
 // maxRemembered is how many series a family of what is remembered has at most.
 const maxRemembered = 1024
 
+// firstSubordinate is the first of the user IDs that are taken as one user: any user may have thousands of them for his containers
+// (subuid(5)).
+const firstSubordinate = 1 << 16
+
 // fairly returns at most limit of the items. Each user gets as many as any other, as far as he has that many, and of his the first
 // ones: whoever opens ports without end takes no place of another user's.
 func fairly[T any](items []T, limit int, user func(T) uint32) []T {
@@ -22,7 +26,7 @@ func fairly[T any](items []T, limit int, user func(T) uint32) []T {
 	turns := make([]turn, 0, len(items))
 	counts := make(map[uint32]int)
 	for _, item := range items {
-		of := user(item)
+		of := min(user(item), firstSubordinate)
 		turns = append(turns, turn{counts[of], of, item})
 		counts[of]++
 	}

@@ -165,9 +165,10 @@ func (m *memory) forgetReplaced() {
 	if len(m.gone) == 0 {
 		return
 	}
+	all := m.goneInOrder()
 	candidates := make(map[string][]*port)
 	for _, p := range m.ports {
-		if p.byChance() && !p.replaces {
+		if p.opened.since(all[0].gone) > -replacedWithin && p.byChance() && !p.replaces {
 			for _, name := range p.holderNames() {
 				candidates[name] = append(candidates[name], p)
 			}
@@ -176,7 +177,7 @@ func (m *memory) forgetReplaced() {
 	if len(candidates) == 0 {
 		return
 	}
-	for _, g := range m.goneInOrder() {
+	for _, g := range all {
 		if !g.byChance() {
 			continue
 		}

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -79,4 +80,27 @@ func TestOnlyAnEphemeralPortIsReplacedAndEachReplacesOne(t *testing.T) {
 	b.look(2*time.Hour, at("0.0.0.0:8080", 1), at("0.0.0.0:40001", 2), at("0.0.0.0:40002", 3))
 	want(t, "another port for each of two", gone(b.look(time.Second, at("0.0.0.0:8081", 4), at("0.0.0.0:40003", 5))),
 		"tcp 8080 05:00:01 0.0.0.0 app app.service", "tcp 40002 05:00:01 0.0.0.0 app app.service")
+}
+
+// TestAUserWithManySubordinateIDsTakesNoPlaceOfAnother: subuid(5) gives each user 65 536 of them.
+func TestAUserWithManySubordinateIDsTakesNoPlaceOfAnother(t *testing.T) {
+	var open []socket.Socket
+	for n := range 2*maxRemembered + 60 {
+		s := at(fmt.Sprintf("0.0.0.0:%d", 1+n), uint64(1+n))
+		if n >= 60 {
+			s.UID = uint32(100_000 + n)
+		}
+		open = append(open, s)
+	}
+	b := newRememberingBench(t, nil, open...)
+	b.look(2*time.Hour, open...)
+	all, roots := b.look(time.Second).Memory.Gone, 0
+	for _, p := range all {
+		if p.Port <= 60 {
+			roots++
+		}
+	}
+	if len(all) != maxRemembered || roots != 60 {
+		t.Errorf("%d are gone, %d of root's 60", len(all), roots)
+	}
 }
