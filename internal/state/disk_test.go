@@ -119,7 +119,7 @@ func TestNobodyWithoutRightsGoesOn(t *testing.T) {
 		if os.Geteuid() == 0 {
 			return
 		}
-		for name, path := range map[string]string{"no right to write the directory": "/usr/state", "no right to enter it": "/proc/1/root/state"} {
+		for name, path := range map[string]string{"no right to write the directory": "/usr/state", "no right to enter it": "/proc/1/cwd/state"} {
 			f, saved, lines := open(path, here)
 			writeOnce(t, f, &memory{})
 			got := lines.take()
