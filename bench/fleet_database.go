@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
@@ -29,7 +30,7 @@ func (f fleet) open(dir, rules string) (*tsdb.DB, error) {
 		appender := db.Appender(context.Background())
 		f.describe(host, func(name string, pairs []string, s shape) {
 			if err == nil && strings.Contains(rules, name) {
-				err = f.write(appender, host, labels.FromStrings(append([]string{labels.MetricName, name}, pairs...)...), s)
+				err = f.write(appender, host, labels.FromStrings(append([]string{model.MetricNameLabel, name}, pairs...)...), s)
 			}
 		})
 		if err != nil {
@@ -74,7 +75,7 @@ func (f fleet) write(to sample, host int, series labels.Labels, s shape) error {
 func record(db *tsdb.DB, name string, answer promql.Vector, at time.Time) error {
 	appender := db.Appender(context.Background())
 	for _, s := range answer {
-		if _, err := appender.Append(0, labels.NewBuilder(s.Metric).Set(labels.MetricName, name).Labels(), at.UnixMilli(), s.F); err != nil {
+		if _, err := appender.Append(0, labels.NewBuilder(s.Metric).Set(model.MetricNameLabel, name).Labels(), at.UnixMilli(), s.F); err != nil {
 			return err
 		}
 	}

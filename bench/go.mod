@@ -7,6 +7,7 @@ replace github.com/listen-exporter/listen_exporter => ../
 require (
 	github.com/go-kit/log v0.2.1
 	github.com/listen-exporter/listen_exporter v0.0.0
+	github.com/prometheus/common v0.72.1
 	github.com/prometheus/prometheus v0.309.1
 	github.com/shirou/gopsutil/v4 v4.26.10
 	go.yaml.in/yaml/v3 v3.0.5
@@ -68,7 +69,6 @@ require (
 	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_golang/exp v0.0.0-20251212205219-7ba246a648ca // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
-	github.com/prometheus/common v0.72.1 // indirect
 	github.com/prometheus/otlptranslator v1.0.0 // indirect
 	github.com/prometheus/procfs v0.23.0 // indirect
 	github.com/prometheus/sigv4 v0.3.0 // indirect
