@@ -384,7 +384,11 @@ func checkAlerts(t *testing.T, want []fact, page string) {
 			continue
 		}
 		name, labels, _ := strings.Cut(strings.TrimSuffix(series, "}"), "{")
-		fmt.Fprintf(&test, "  - series: |-\n      %s{%s,%s}\n    values: '%sx30'\n", name, target, labels, value)
+		step := 0
+		if name == "host_listen_time_seconds" {
+			step = 60
+		}
+		fmt.Fprintf(&test, "  - series: |-\n      %s{%s,%s}\n    values: '%s+%dx30'\n", name, target, labels, value, step)
 	}
 	test.WriteString("  promql_expr_test:\n  - expr: 'count by (alertname, proto, port, service_name) (ALERTS{alertstate=\"firing\"})'\n    eval_time: 30m\n    exp_samples:\n")
 	for _, f := range want {
