@@ -2,55 +2,10 @@ package collector
 
 import (
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 )
-
-// family is a metric family. It is about listeners, or it has host.
-type family struct {
-	name, help string
-	counter    bool // not a gauge
-
-	// about is what there is a series for, and value its value, or false if there is none after all. Without value it is always 1.
-	// afterwards says that there is one for a while after the listener is gone.
-	about      subject
-	value      func(*inventory.Listener) (float64, bool)
-	afterwards bool
-
-	// host adds the series about the host as a whole, whose labels have these names. same, unless it is nil, reports whether those
-	// of two snapshots are known to be the same.
-	host  func(reading, add)
-	names []string
-	same  func(a, b *inventory.Snapshot) bool
-}
-
-// header returns what the family begins with in the text format.
-func (f *family) header() string {
-	kind := "gauge"
-	if f.counter {
-		kind = "counter"
-	}
-	return "# HELP " + f.name + " " + f.help + "\n# TYPE " + f.name + " " + kind + "\n"
-}
-
-// valueOf returns the value for a listener, or false if there is no series.
-func (f *family) valueOf(l *inventory.Listener) (float64, bool) {
-	if f.value == nil {
-		return 1, true
-	}
-	return f.value(l)
-}
-
-// reading is what one scrape has to show.
-type reading struct {
-	*inventory.Snapshot
-	logLinesDropped func() uint64 // nil if none ever is
-}
-
-// add adds a series. labels are names and values in turns, sorted by name.
-type add func(value float64, labels ...string)
 
 // families are all families, sorted by name.
 var families = []family{
@@ -59,12 +14,8 @@ var families = []family{
 		help:    "Listeners that closed since the exporter started.",
 		counter: true,
 		names:   []string{"proto"},
-		host: remembered(func(m *inventory.Memory, add add) {
-			for _, c := range m.Changes {
-				add(float64(c.Closed), "proto", c.Proto)
-			}
-		}),
-		same: sameMemory,
+		host:    changes(func(c inventory.Changes) uint64 { return c.Closed }),
+		same:    sameMemory,
 	},
 	{
 		name:  "host_listen_collector_duration_seconds",
@@ -116,12 +67,8 @@ var families = []family{
 		help:    "Listeners that opened since the exporter started.",
 		counter: true,
 		names:   []string{"proto"},
-		host: remembered(func(m *inventory.Memory, add add) {
-			for _, c := range m.Changes {
-				add(float64(c.Opened), "proto", c.Proto)
-			}
-		}),
-		same: sameMemory,
+		host:    changes(func(c inventory.Changes) uint64 { return c.Opened }),
+		same:    sameMemory,
 	},
 	{
 		name:  "host_listen_port",
@@ -415,72 +362,4 @@ func start(of func(*inventory.Starts) time.Time) func(*inventory.Listener) (floa
 		at := of(l.Starts)
 		return unixSeconds(at), !at.IsZero()
 	}
-}
-
-// remembered returns the host function of families about what is remembered.
-func remembered(host func(*inventory.Memory, add)) func(reading, add) {
-	return func(r reading, add add) {
-		if r.Memory != nil {
-			host(r.Memory, add)
-		}
-	}
-}
-
-// sameMemory reports whether two snapshots remember the same.
-func sameMemory(a, b *inventory.Snapshot) bool { return a.Memory == b.Memory }
-
-// declared returns the services for this host: none without a registry.
-func declared(s *inventory.Snapshot) []inventory.ServiceInfo {
-	if s.Compliance == nil {
-		return nil
-	}
-	return s.Compliance.Declared
-}
-
-// inOneLine returns a text for people as a label: on one line, cut if it is long.
-func inOneLine(text string) string {
-	const longest = 200 // characters
-	text = strings.Join(strings.Fields(text), " ")
-	if runes := []rune(text); len(runes) > longest {
-		text = string(runes[:longest-1]) + "…"
-	}
-	return text
-}
-
-// services returns the states of the required services: none without a registry.
-func services(s *inventory.Snapshot) []inventory.ServiceState {
-	if s.Compliance == nil {
-		return nil
-	}
-	return s.Compliance.Services
-}
-
-// namespaces returns the host function of a count of network namespaces.
-func namespaces(count func(*inventory.Snapshot) int) func(reading, add) {
-	return func(r reading, add add) {
-		if r.Asked(inventory.CollectorNetns) {
-			add(float64(count(r.Snapshot)))
-		}
-	}
-}
-
-// compliance returns the host function of families about the registry.
-func compliance(host func(*inventory.Compliance, add)) func(reading, add) {
-	return func(r reading, add add) {
-		if r.Compliance != nil {
-			host(r.Compliance, add)
-		}
-	}
-}
-
-func boolean(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-// unixSeconds returns the Unix time in seconds, to the millisecond.
-func unixSeconds(t time.Time) float64 {
-	return float64(t.UnixMilli()) / float64(time.Second/time.Millisecond)
 }

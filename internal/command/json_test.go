@@ -20,6 +20,23 @@ import (
 
 var update = flag.Bool("update", false, "write testdata from what the package writes")
 
+// isGolden compares a text with a file of testdata, or writes it there with -update.
+func isGolden(t *testing.T, file, text string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), text); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", file, diff)
+	}
+}
+
 func TestTheJSONHasWhatTheTableHas(t *testing.T) {
 	file := program.WriteFile(t, "ports.yml", commandRegistry)
 	code, stdout, stderr := program.Run(t, "list", "--format=json", "--path.procfs="+program.NewProcfs(t), "--registry.file="+file, "--registry.host=web-1")
@@ -77,17 +94,6 @@ func TestTheJSONIsWhatIsInTestdata(t *testing.T) {
 		if strings.ContainsAny(out.String(), "\x1b\u009b\u202e") {
 			t.Errorf("characters that do something to a terminal:\n%q", &out)
 		}
-		if *update {
-			if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), out.String()); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", file, diff)
-		}
+		isGolden(t, file, out.String())
 	}
 }

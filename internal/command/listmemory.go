@@ -2,6 +2,7 @@ package command
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -23,27 +24,30 @@ type State struct {
 
 // recall fills in since when the listeners are what they are.
 func (a *answer) recall() {
+	type place struct {
+		proto, device string
+		addr          netip.AddrPort
+	}
+	open := make(map[place]inventory.RememberedListener)
+	for _, p := range a.state.Memory.Ports {
+		if p.Gone.IsZero() {
+			for _, l := range p.Listeners {
+				open[place{p.Proto, l.Device, netip.AddrPortFrom(l.Address, p.Port)}] = l
+			}
+		}
+	}
 	for i := range a.snapshot.Listeners {
 		l := &a.snapshot.Listeners[i]
-		if l.Netns != "" {
+		was, known := open[place{l.Proto, l.Device, l.Addr}]
+		if !known || l.Netns != "" {
 			continue
 		}
-		for _, p := range a.state.Memory.Ports {
-			if p.Proto != l.Proto || p.Port != l.Addr.Port() || !p.Gone.IsZero() {
-				continue
-			}
-			for _, was := range p.Listeners {
-				if was.Address != l.Addr.Addr() || was.Device != l.Device {
-					continue
-				}
-				l.FirstSeen, l.Starts = was.FirstSeen, &inventory.Starts{Dropping: was.DroppingStart}
-				if was.Reason == l.Verdict.Reason && was.Service == l.Verdict.Service {
-					l.Starts.Violation = was.ViolationStart
-				}
-				if l.Full() {
-					l.Starts.Full = was.FullStart
-				}
-			}
+		l.FirstSeen, l.Starts = was.FirstSeen, &inventory.Starts{Dropping: was.DroppingStart}
+		if was.Reason == l.Verdict.Reason && was.Service == l.Verdict.Service {
+			l.Starts.Violation = was.ViolationStart
+		}
+		if l.Full() {
+			l.Starts.Full = was.FullStart
 		}
 	}
 }
@@ -122,11 +126,7 @@ func (a *answer) remembered() (lines []string) {
 		if p.Gone.IsZero() {
 			gone = "gone, after " + a.when(a.state.Written)
 		}
-		var addresses []string
-		for _, l := range p.Listeners {
-			addresses = append(addresses, l.Address.String())
-		}
-		add("%s %d: %s; was open since %s%s", p.Proto, p.Port, gone, a.when(p.Since), a.last(addresses, p.Holders))
+		add("%s %d: %s; was open since %s%s", p.Proto, p.Port, gone, a.when(p.Since), a.last(p.Addresses(), p.Holders))
 	}
 	for _, s := range of.services {
 		text := fmt.Sprintf("%s (%s %s): ", wording.Printable(s.Name), s.Proto, wording.Printable(s.Ports))
@@ -144,11 +144,7 @@ func (a *answer) remembered() (lines []string) {
 			text += "down since " + a.when(s.DownSince)
 		}
 		if !up {
-			var addresses []string
-			for _, address := range s.Addresses {
-				addresses = append(addresses, address.String())
-			}
-			text += a.last(addresses, s.Holders)
+			text += a.last(s.Addresses, s.Holders)
 		}
 		if s.Changes > 0 {
 			text += fmt.Sprintf("; went up or down %s since the exporter started", wording.Count(int(min(s.Changes, 1<<30)), "time"))
@@ -182,9 +178,9 @@ func (a *answer) isUp(s inventory.RememberedService) bool {
 }
 
 // last returns where a port last was and who held it, and notes the unit to look at.
-func (a *answer) last(addresses []string, holders []inventory.RememberedHolder) (text string) {
+func (a *answer) last(addresses []netip.Addr, holders []inventory.RememberedHolder) (text string) {
 	if len(addresses) > 0 {
-		text += "; last on " + wording.Printable(strings.Join(addresses, ", "))
+		text += "; last on " + wording.Printable(strings.Join(texts(addresses), ", "))
 	}
 	var names []string
 	for _, h := range holders {
@@ -249,20 +245,14 @@ func (a *answer) json() *jsonMemory {
 		Ports: []jsonRememberedPort{}, Services: []jsonRememberedState{}, Flapping: []jsonFlapping{},
 	}
 	for _, p := range of.ports {
-		port := jsonRememberedPort{Proto: p.Proto, Port: p.Port, Since: p.Since.UTC(), Gone: moment(p.Gone), Addresses: []string{}}
-		for _, l := range p.Listeners {
-			port.Addresses = append(port.Addresses, l.Address.String())
-		}
+		port := jsonRememberedPort{Proto: p.Proto, Port: p.Port, Since: p.Since.UTC(), Gone: moment(p.Gone), Addresses: texts(p.Addresses())}
 		port.Processes, port.Units = holderNames(p.Holders)
 		j.Ports = append(j.Ports, port)
 	}
 	for _, s := range of.services {
 		service := jsonRememberedState{
 			ServiceName: s.Name, Proto: s.Proto, Ports: s.Ports, DownStart: moment(s.DownSince), LastChange: moment(s.LastChange),
-			Changes: s.Changes, Addresses: []string{},
-		}
-		for _, address := range s.Addresses {
-			service.Addresses = append(service.Addresses, address.String())
+			Changes: s.Changes, Addresses: texts(s.Addresses),
 		}
 		service.Processes, service.Units = holderNames(s.Holders)
 		j.Services = append(j.Services, service)
@@ -271,6 +261,15 @@ func (a *answer) json() *jsonMemory {
 		j.Flapping = append(j.Flapping, jsonFlapping(f))
 	}
 	return j
+}
+
+// texts returns addresses as texts, and no address as an empty list.
+func texts(addresses []netip.Addr) []string {
+	all := []string{}
+	for _, address := range addresses {
+		all = append(all, address.String())
+	}
+	return all
 }
 
 // moment returns a time for JSON, or nil for none.

@@ -174,10 +174,7 @@ func (a *answer) table(all []entry, netns bool) table {
 			if netns {
 				line = append(line, cell{text: wording.Printable(e.netns)})
 			}
-			for i := range line {
-				line[i].text = word(line[i].text)
-			}
-			t.lines = append(t.lines, line)
+			t.add(line)
 		}
 	}
 	return t

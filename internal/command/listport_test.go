@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 	"github.com/listen-exporter/listen_exporter/test/netnstest"
 	"github.com/listen-exporter/listen_exporter/test/program"
@@ -117,18 +115,7 @@ func TestTheAnswersAboutPortsAreWhatIsInTestdata(t *testing.T) {
 	if strings.ContainsAny(out.String(), "\x1b") {
 		t.Errorf("characters that do something to a terminal:\n%q", &out)
 	}
-	if *update {
-		if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), out.String()); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", file, diff)
-	}
+	isGolden(t, file, out.String())
 }
 
 func TestTheExitCodeSaysWhetherSomethingListensOnEachPort(t *testing.T) {

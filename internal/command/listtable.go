@@ -36,12 +36,17 @@ func listTable(all []entry, netns bool) table {
 		if netns {
 			line = append(line, cell{text: wording.Printable(e.netns)})
 		}
-		for i := range line {
-			line[i].text = word(line[i].text)
-		}
-		t.lines = append(t.lines, line)
+		t.add(line)
 	}
 	return t
+}
+
+// add adds a line, each cell of which becomes one word.
+func (t *table) add(line []cell) {
+	for i := range line {
+		line[i].text = word(line[i].text)
+	}
+	t.lines = append(t.lines, line)
 }
 
 // cells returns the columns of a line, without the network namespace.

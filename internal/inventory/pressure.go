@@ -25,6 +25,15 @@ type pressure struct {
 	dropping instant // since when it loses packets, or never
 }
 
+// newPressure returns a pressure whose queue has been full at all looks since full, or at none if that is never.
+func newPressure(full, crowded, dropping instant) *pressure {
+	p := &pressure{full: full, crowded: crowded, dropping: dropping}
+	for n := range p.fullAt {
+		p.fullAt[n] = full
+	}
+	return p
+}
+
 // dropCount is how many packets a listener had lost at a look.
 type dropCount struct {
 	at    instant
@@ -47,10 +56,7 @@ func (m *memory) press(t *trace, l *Listener, now instant, sample bool) (changed
 		if !l.Full() && !crowded && l.Drops == t.drops {
 			return false
 		}
-		t.pressure = &pressure{full: never, crowded: never, dropping: never}
-		for n := range t.fullAt {
-			t.fullAt[n] = never
-		}
+		t.pressure = newPressure(never, never, never)
 	}
 	p := t.pressure
 	full, dropping := p.full, p.dropping

@@ -75,6 +75,14 @@ type RememberedListener struct {
 	DroppingStart  time.Time `json:"dropping_start,omitzero"`
 }
 
+// Addresses returns where the port was open.
+func (p *RememberedPort) Addresses() (all []netip.Addr) {
+	for _, l := range p.Listeners {
+		all = append(all, l.Address)
+	}
+	return all
+}
+
 // RememberedService is a required port of the registry.
 type RememberedService struct {
 	Name       string    `json:"name"`
@@ -297,9 +305,5 @@ func recallPressure(full, dropping, now instant) *pressure {
 	if full == never && dropping == never {
 		return nil
 	}
-	p := &pressure{full: full, crowded: now, dropping: dropping}
-	for n := range p.fullAt {
-		p.fullAt[n] = full
-	}
-	return p
+	return newPressure(full, now, dropping)
 }
