@@ -81,7 +81,7 @@ func (s *script) loops() *stage {
 		plain.service("shopd").loops(100*second, 20*second, flapping),
 		plain.service("proxyd").backsOff(flapping),
 		plain.comesAndGoes("bindshell", "tcp/0.0.0.0:4444", 240*second, 30*second, flapping),
-		plain.comesAndGoes("rpcbind", "tcp/0.0.0.0:111", 180*second, 60*second, flapping),
+		plain.comesAndGoes("rpcbind", "tcp/0.0.0.0:111", 120*second, 120*second, flapping),
 		plain.hasClients(),
 		plain.hops(),
 	}})

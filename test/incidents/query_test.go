@@ -25,21 +25,29 @@ func (w *monitoring) seen(moment time.Time, hosts []*machine) error {
 	if len(names) == 0 {
 		return nil
 	}
+	what := "Prometheus has looked at " + strings.Join(names, ", ")
 	expression := fmt.Sprintf("timestamp(up{instance=~%q})", strings.Join(names, "|"))
-	return w.awaitAll("Prometheus has looked at "+strings.Join(names, ", "), func(e *engine) (bool, error) {
+	scraped := make(map[*engine]float64)
+	if err := w.awaitAll(what, func(e *engine) (bool, error) {
 		samples, err := e.query(expression)
 		if err != nil || len(samples) < len(names) {
 			return false, err
 		}
-		last := samples[0].value
+		first, last := samples[0].value, samples[0].value
 		for _, s := range samples {
-			last = min(last, s.value)
+			first, last = min(first, s.value), max(last, s.value)
 		}
-		if last < seconds(moment) {
-			return false, nil
+		if _, known := scraped[e]; !known && first >= seconds(moment) {
+			scraped[e] = last
 		}
+		return scraped[e] > 0, nil
+	}); err != nil {
+		return err
+	}
+	// Of these scrapes, not of the newest: where the rules are evaluated shortly before each scrape, no evaluation is newer than it.
+	return w.awaitAll(what+" and evaluated each rule", func(e *engine) (bool, error) {
 		evaluated, _, err := e.rules()
-		return err == nil && seconds(evaluated) > last, err
+		return err == nil && seconds(evaluated) > scraped[e], err
 	})
 }
 
