@@ -14,7 +14,7 @@ import (
 const (
 	// soakVariable asks for more scrapes than soakScrapes.
 	soakVariable = "LISTEN_EXPORTER_SOAK_SCRAPES"
-	soakScrapes  = 2000
+	soakScrapes  = 1000
 
 	soakListeners = 100
 	// soakNeighbours is how many ports those listeners have that come and go.
