@@ -62,9 +62,12 @@ crossbuild: $(BINARIES) ## Build the binary for every supported architecture.
 test: test-tools ## Run the tests that take seconds, as any user.
 	@$(REPORT) -- -short $(RACE) -timeout 10m $(TESTFLAGS) ./...
 
+# Packages whose tests wait for minutes: they begin first, and the others are compiled and run meanwhile.
+WAITING = ./test/program ./internal/inventory
+
 .PHONY: test-all
 test-all: test-tools ## Run all tests; as root, the live tests run too.
-	@$(REPORT) -- $(RACE) -timeout 20m $(TESTFLAGS) ./...
+	@$(REPORT) -- $(RACE) -timeout 20m $(TESTFLAGS) $(WAITING) ./...
 
 .PHONY: test-tools
 test-tools:
