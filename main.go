@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command listen_exporter exports to Prometheus the TCP and UDP ports that a host listens on.
 package main
 

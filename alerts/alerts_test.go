@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package alerts has the alerting rules. Its tests hold each of them to its runbook and its unit tests; test/incidents plays them
 // in front of a real Prometheus.
 package alerts

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package collector turns an inventory of listening sockets into Prometheus metrics. Every metric's name, help and labels
 // are here and nowhere else.
 package collector

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package docs has the documents beyond README.md. Its tests hold every document to the program.
 package docs
 

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package examples contains the shipped examples. Its tests run every one of them with the real program and the real tools.
 package examples
 

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package command has the commands that read the host or files once and then end: list, audit and check.
 package command
 

@@ -1,3 +1,5 @@
+//go:build linux
+
 package command
 
 // jsonCheck is the output of check --format=json. As in that of list, every field is always there.

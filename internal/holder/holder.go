@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package holder finds who holds a listening socket. The socket's cgroup names the unit, the pod and the container, which needs no
 // privilege. The open files of processes show the process.
 package holder

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package inventory joins what is known about the listening sockets into one stable Snapshot. It holds everything that is
 // remembered between two snapshots.
 package inventory

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package manifest checks the ports of Kubernetes manifests: against each other, and against what a registry reserves and
 // declares.
 //

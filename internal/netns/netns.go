@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package netns finds the network namespaces of a host, and enters them.
 package netns
 

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package page serves an HTML page for people: which ports listen on this host, who holds them, and which should not be there.
 package page
 

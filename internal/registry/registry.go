@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package registry reads ports.yml, the list of services that should listen, and judges listeners by it.
 //
 // Its files depend on each other in one direction: yaml.go and node.go read YAML, fields.go and parse.go make a Registry of it,

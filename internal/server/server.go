@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package server serves metrics, the page and the health of the exporter over HTTP.
 package server
 

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package socket reads a network namespace's listening sockets from the kernel.
 package socket
 

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package state keeps what the exporter remembers in a file, so that it outlives the exporter and the boot of the host. It does not
 // know what that is.
 package state

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package containers runs the program in containers that have the shape of the overlays of examples/kubernetes, and compares
 // what it exports with what the host shows.
 //

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package docflags finds the flags of listen_exporter that a text names, for tests that hold documents and examples to the
 // program's real flags.
 package docflags

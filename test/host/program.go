@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package host gives a test a Linux host of its own, and makes a subtest of each check that is made there. It is only for tests.
 //
 // The tests that use it need minutes, root, and tools that few machines have, so plain `go test ./...` skips them. The

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package incidents plays incidents in front of the real program, a real Prometheus of an older and of the newest major version
 // with the shipped rules, and a real Alertmanager. It compares the alerts that Alertmanager sends with those that it must send.
 //

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package kernels runs the program on other Linux kernels, in an emulator, against a known table of listeners.
 //
 // The kernels are Debian's, each from the suite that ships it. They are fetched into .tools/kernels/SUITE by apt, with lists and

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package netnstest runs tests in network namespaces of their own, where they can open any port and meet nobody else's sockets. It
 // is only for tests.
 //

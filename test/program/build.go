@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package program runs the real program in tests: it builds it, starts it, and reads what it serves and logs. Its own tests are
 // those of the program as a whole.
 package program

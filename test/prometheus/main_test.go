@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package prometheus has a real Prometheus of an older and of the newest major version scrape the real program, in every format
 // that they can ask for, and compares what they stored with the page.
 package prometheus

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package systemd installs the deb on a minimal Debian that runs a real systemd, uses the service as an administrator does, and
 // removes it.
 //

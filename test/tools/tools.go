@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package tools runs the programs and reads the files that tests of rules, documents and examples need.
 package tools
 
