@@ -115,6 +115,10 @@ test-rules: ## Play incidents to the alert rules on Prometheus 2, on 3 and on Vi
 	@.ci/tools promtool promtool3 vmalert-tool
 	@LISTEN_EXPORTER_ENGINES=all LISTEN_EXPORTER_MUTANTS='$(MUTANTS)' $(REPORT) -- -count=1 $(TESTFLAGS) -timeout 60m ./alerts
 
+.PHONY: generate
+generate: ## Write the help texts and the pages of docs/ that come from the program.
+	$(GO) test -count=1 -run 'TestHelpIs|TestThePageOf' . ./collector -update
+
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s).
 	$(if $(FUZZ_TARGETS),,$(error no fuzz target was found))

@@ -55,8 +55,8 @@ func TestEveryAlertHasASeverityTextsAndARunbook(t *testing.T) {
 				if !slices.Contains(headings, anchor) {
 					t.Errorf("README.md has no heading for #%s, only %q", anchor, headings)
 				}
-				if link := "\n| [`" + r.Alert + "`](alerts/README.md#" + anchor + ") | "; file == mainRules && !strings.Contains(tools.Read(t, "../README.md"), link) {
-					t.Errorf("README.md at the top has no row of a table that begins with %q", link)
+				if link := "\n| [`" + r.Alert + "`](#" + anchor + ") | "; file == mainRules && !strings.Contains(tools.Read(t, "README.md"), link) {
+					t.Errorf("README.md has no row of a table that begins with %q", link)
 				}
 				// A port that flaps has done so for some time.
 				if r.For == "" && !strings.Contains(r.Expr, ":host_time) - ") && r.Alert != "PortFlapping" {

@@ -32,6 +32,7 @@ var families = []family{
 	{
 		name:  "host_listen_collector_success",
 		help:  "Whether the collector's last read succeeded. While it is 0, the series that depend on the collector are absent.",
+		note:  "The collectors are `tcp`, `udp`, `holder`, `registry` and `netns`. For `registry` it is 0 while the file does not answer; a bad file leaves it at 1. The last good file stays in force in both cases.",
 		names: []string{"collector"},
 		host: func(r reading, add add) {
 			for _, read := range r.Reads {
@@ -52,21 +53,25 @@ var families = []family{
 	{
 		name: "host_listen_namespaces",
 		help: "Network namespaces that were found, including the main one.",
+		note: "Only with `--collector.netns=all`.",
 		host: namespaces(func(s *inventory.Snapshot) int { return s.Namespaces }),
 	},
 	{
 		name: "host_listen_namespaces_never_read",
 		help: "Network namespaces that were found but never read: there are too many, or they wait for their first turn. Their listeners are missing.",
+		note: "Only with `--collector.netns=all`.",
 		host: namespaces(func(s *inventory.Snapshot) int { return s.NamespacesNeverRead }),
 	},
 	{
 		name: "host_listen_namespaces_omitted",
 		help: "Network namespaces that were not read for this scrape. Their listeners are those of their last read.",
+		note: "Only with `--collector.netns=all`.",
 		host: namespaces(func(s *inventory.Snapshot) int { return s.NamespacesOmitted }),
 	},
 	{
 		name:    "host_listen_opened_total",
 		help:    "Listeners that opened since the exporter started.",
+		note:    "A restart between two looks counts.",
 		counter: true,
 		names:   []string{"proto"},
 		host:    changes(func(c inventory.Changes) uint64 { return c.Opened }),
@@ -80,6 +85,7 @@ var families = []family{
 	{
 		name:  "host_listen_port_accept_queue_full_start_timestamp_seconds",
 		help:  "Unix time since which the TCP listener's accept queue has been full. Absent while it is not.",
+		note:  "Full is: at 3 of 4 looks. It ends with 2 looks in a row at which it is not.",
 		about: listeners,
 		value: start(func(s *inventory.Starts) time.Time { return s.Full }),
 	},
@@ -94,6 +100,7 @@ var families = []family{
 	{
 		name:  "host_listen_port_accept_queue_limit",
 		help:  "Accept queue limit (backlog) of the TCP listener's fullest socket. The kernel refuses connections while the queue is longer.",
+		note:  "Only from netlink.",
 		about: listeners,
 		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.AcceptQueueLimit), l.Proto == inventory.TCP && l.Detailed
@@ -102,12 +109,14 @@ var families = []family{
 	{
 		name:  "host_listen_port_dropping_start_timestamp_seconds",
 		help:  "Unix time since which the listener has lost more than a packet a second because it is too slow. Absent while it does not.",
+		note:  "The rate is that of a minute. TCP: only while the accept queue is more than half full, because port scans count as drops.",
 		about: listeners,
 		value: start(func(s *inventory.Starts) time.Time { return s.Dropping }),
 	},
 	{
 		name:  "host_listen_port_drops_total",
 		help:  "Packets that the kernel dropped at the listener since the exporter started, because a queue was full or a packet was malformed or out of state.",
+		note:  "UDP, and TCP from netlink. The counter survives the socket and, if it is not zero, is kept for one hour after the port closes.",
 		about: listeners,
 		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.Drops), l.Proto == inventory.UDP || l.Detailed
@@ -124,6 +133,7 @@ var families = []family{
 	{
 		name:  "host_listen_port_flapping",
 		help:  "How often the port opened within the last 15 minutes, with who held it last. Absent unless it has opened at least 4 times.",
+		note:  "It begins with the fourth opening and ends when fewer than two are left. A label is `(many)` if there were several.",
 		names: []string{"address", "port", "process", "proto", "service_name", "unit"},
 		host: remembered(func(m *inventory.Memory, add add) {
 			for _, p := range m.Flapping {
@@ -137,6 +147,7 @@ var families = []family{
 	{
 		name:  "host_listen_port_gone_timestamp_seconds",
 		help:  "Unix time at which the port, which had been open for --collector.settled-after, was found closed, with who held it last. Only without a registry.",
+		note:  "Absent when the port is back, and after `--collector.remember`. A label is `(many)` if there were several.",
 		names: []string{"address", "port", "process", "proto", "unit"},
 		host: remembered(func(m *inventory.Memory, add add) {
 			for _, p := range m.Gone {
@@ -149,17 +160,20 @@ var families = []family{
 	{
 		name:  "host_listen_port_holder_info",
 		help:  "Holder of the listener: its process, systemd unit, container and pod, as far as they are known, and the user who owns the socket. Always 1.",
+		note:  "One for each distinct holder, at most four for a listener. All others share one series with `process=\"(many)\"`.",
 		about: holders,
 	},
 	{
 		name:  "host_listen_port_ipv6_only",
 		help:  "Whether the IPv6 listener accepts only IPv6 (1) or IPv4 too (0).",
+		note:  "Only from netlink.",
 		about: listeners,
 		value: func(l *inventory.Listener) (float64, bool) { return boolean(l.IPv6Only), l.Detailed && l.IsIPv6() },
 	},
 	{
 		name:  "host_listen_port_receive_buffer_limit_bytes",
 		help:  "Receive buffer limit of the UDP listener's fullest socket.",
+		note:  "Only from netlink.",
 		about: listeners,
 		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.ReceiveBufferLimitBytes), l.Proto == inventory.UDP && l.Detailed
@@ -176,6 +190,7 @@ var families = []family{
 	{
 		name:  "host_listen_port_registered",
 		help:  "Whether the listener complies with the registry (1) or violates it (0). Absent for clients: undeclared UDP sockets on ephemeral ports.",
+		note:  "Its average over a fleet is the fleet's compliance.",
 		about: listeners,
 		value: func(l *inventory.Listener) (float64, bool) { return boolean(l.Verdict.Reason == ""), l.Judged },
 	},
@@ -188,6 +203,7 @@ var families = []family{
 	{
 		name:  "host_listen_port_violation",
 		help:  "Why the listener violates the registry: forbidden, unregistered, reserved (for the team in service_name), bind or process. Always 1.",
+		note:  "[What each reason means](registry.md#what-is-a-violation).",
 		about: violations,
 	},
 	{
@@ -308,6 +324,7 @@ var families = []family{
 	{
 		name:  "host_listen_service_up",
 		help:  "Whether the registry's required service listens as declared (1) or not (0).",
+		note:  "With `required: one-port`, `port` is the list of its ports.",
 		names: []string{"port", "proto", "service_name"},
 		host: func(r reading, add add) {
 			for _, state := range services(r.Snapshot) {
@@ -325,6 +342,7 @@ var families = []family{
 	{
 		name: "host_listen_state_last_write_successful",
 		help: "Whether the last write of --state.file succeeded (1) or not (0).",
+		note: "Only with `--state.file`.",
 		host: func(r reading, add add) {
 			if r.Saves {
 				add(boolean(r.Saved))
@@ -341,11 +359,13 @@ var families = []family{
 	{
 		name: "host_listen_time_seconds",
 		help: "Unix time by the host's own clock, with which to compare its timestamps.",
+		note: "Prometheus's own clock may differ.",
 		host: func(r reading, add add) { add(unixSeconds(r.Time)) },
 	},
 	{
 		name: "host_listen_watch_interval_seconds",
 		help: "How often the exporter looks at present between scrapes: --collector.interval, or less often where a look takes too long.",
+		note: "Absent with `--collector.interval=0`.",
 		host: func(r reading, add add) {
 			if r.WatchInterval > 0 {
 				add(r.WatchInterval.Seconds())

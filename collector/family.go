@@ -12,7 +12,8 @@ import (
 // family is a metric family. It is about listeners, or it has host.
 type family struct {
 	name, help string
-	counter    bool // not a gauge
+	note       string // what docs/metrics.md says besides help
+	counter    bool   // not a gauge
 
 	// about is what there is a series for, and value its value, or false if there is none after all. Without value it is always 1.
 	// afterwards says that there is one for a while after the listener is gone.

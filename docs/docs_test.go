@@ -4,18 +4,14 @@
 package docs
 
 import (
+	"io/fs"
 	"net/netip"
-	"net/url"
-	"os"
-	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/listen-exporter/listen_exporter/collector"
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
@@ -27,8 +23,28 @@ import (
 
 func TestMain(m *testing.M) { program.Main(m) }
 
-// documents are held to the program by the tests of this package.
-var documents = []string{"README.md", "alerts/README.md", "CHANGELOG.md", "BENCHMARKS.md", "SECURITY.md", "CONTRIBUTING.md", "docs/cardinality.md", "docs/json.md", "docs/upgrade.md", "docs/words.md"}
+// documents returns the paths of all documents of the repository, which the tests of this package hold to the program.
+func documents(t *testing.T) []string {
+	t.Helper()
+	var found []string
+	err := filepath.WalkDir(host.Root, func(file string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && file != host.Root && strings.HasPrefix(entry.Name(), ".") && entry.Name() != ".github" {
+			return fs.SkipDir
+		}
+		if strings.HasSuffix(file, ".md") {
+			name, err := filepath.Rel(host.Root, file)
+			if err != nil {
+				return err
+			}
+			found = append(found, name)
+		}
+		return err
+	})
+	if err != nil || len(found) < 10 {
+		t.Fatalf("found the documents %q: %v", found, err)
+	}
+	return found
+}
 
 // read returns the text of a file of the repository.
 func read(t *testing.T, name string) string {
@@ -44,42 +60,10 @@ func TestEveryFlagThatADocumentNamesIsReal(t *testing.T) {
 	for _, flag := range hiddenFlags {
 		flags[flag] = true
 	}
-	for _, document := range documents {
+	for _, document := range documents(t) {
 		for _, flag := range docflags.Unknown(read(t, document), flags) {
 			t.Errorf("%s names %s, which is no flag of the program", document, flag)
 		}
-	}
-}
-
-func TestTheReadmeNamesEveryFlag(t *testing.T) {
-	readme := read(t, "README.md")
-	for flag := range docflags.Real(t) {
-		name := strings.TrimPrefix(strings.TrimPrefix(flag, "--"), "no-")
-		if !strings.Contains(readme, "--"+name) && !strings.Contains(readme, "--[no-]"+name) && !slices.Contains(hiddenFlags, flag) {
-			t.Errorf("README.md does not name %s", flag)
-		}
-	}
-}
-
-// Flags that are on or off have no default in --help.
-func TestTheReadmeHasTheDefaultOfEachFlag(t *testing.T) {
-	_, help, _ := program.Run(t, "serve", "--help")
-	want := make(map[string]string)
-	for _, flag := range regexp.MustCompile(`(?m)^ +(--[a-z.-]+)=(\S+)`).FindAllStringSubmatch(help, -1) {
-		// A flag without a default has nothing there, or a name in capitals.
-		if value := strings.Trim(flag[2], `"`); !regexp.MustCompile(`^[A-Z]*$`).MatchString(value) {
-			want[flag[1]] = value
-		}
-	}
-	got := make(map[string]string)
-	for _, row := range regexp.MustCompile(`(?m)^\| (\x60--[^|]*) \| ([^|]*) \|`).FindAllStringSubmatch(read(t, "README.md"), -1) {
-		flags := codeSpan.FindAllStringSubmatch(row[1], -1)
-		for n, value := range codeSpan.FindAllStringSubmatch(row[2], -1) {
-			got[flags[n][1]] = value[1]
-		}
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("defaults (-program +README.md):\n%s", diff)
 	}
 }
 
@@ -123,7 +107,7 @@ var metricForm = regexp.MustCompile(`host_listen_[a-z0-9_]*\*?`)
 
 func TestEveryMetricThatADocumentNamesIsExported(t *testing.T) {
 	exported := exportedMetrics()
-	for _, document := range documents {
+	for _, document := range documents(t) {
 		t.Run(document, func(t *testing.T) {
 			for _, metric := range metricForm.FindAllString(read(t, document), -1) {
 				// A name may stand for all with that prefix: host_listen_*, or grep host_listen_.
@@ -134,15 +118,6 @@ func TestEveryMetricThatADocumentNamesIsExported(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func TestTheReadmesTableHasEveryExportedMetric(t *testing.T) {
-	readme := read(t, "README.md")
-	for _, metric := range append(exportedMetrics(), "listen_exporter_build_info") {
-		if !strings.Contains(readme, "\n| `"+metric+"` | ") {
-			t.Errorf("README.md has no row of a table that begins with `%s`", metric)
-		}
 	}
 }
 
@@ -157,55 +132,3 @@ var (
 
 // madeByMake are folders that a fresh clone does not have.
 var madeByMake = []string{".build", ".tools"}
-
-func TestEveryPathThatADocumentNamesExists(t *testing.T) {
-	for _, document := range documents {
-		t.Run(document, func(t *testing.T) {
-			text := read(t, document)
-			for _, link := range linkForm.FindAllStringSubmatch(text, -1) {
-				target, err := url.Parse(link[1])
-				if err != nil {
-					t.Errorf("the link %s: %v", link[1], err)
-					continue
-				}
-				if target.Scheme != "" {
-					continue
-				}
-				file := document
-				if target.Path != "" {
-					file = path.Join(path.Dir(document), target.Path)
-				}
-				if _, err := os.Stat(filepath.Join(host.Root, file)); err != nil {
-					t.Errorf("the link %s: %v", link[1], err)
-					continue
-				}
-				if target.Fragment != "" && !slices.Contains(anchors(read(t, file)), target.Fragment) {
-					t.Errorf("the link %s: %s has no such heading", link[1], file)
-				}
-			}
-			for _, span := range codeSpan.FindAllStringSubmatch(text, -1) {
-				first, _, _ := strings.Cut(strings.TrimPrefix(span[1], "./"), "/")
-				if !pathForm.MatchString(span[1]) && !topForm.MatchString(span[1]) || slices.Contains(madeByMake, first) {
-					continue
-				}
-				if _, err := os.Stat(filepath.Join(host.Root, span[1])); err != nil {
-					t.Errorf("the path %s: %v", span[1], err)
-				}
-			}
-		})
-	}
-}
-
-var notInAnchors = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
-
-// anchors returns the names by which the headings of a document can be linked to.
-func anchors(document string) []string {
-	var found []string
-	for line := range strings.Lines(document) {
-		if heading := strings.TrimLeft(line, "#"); heading != line && strings.HasPrefix(heading, " ") {
-			heading = notInAnchors.ReplaceAllString(strings.ToLower(strings.TrimSpace(heading)), "")
-			found = append(found, strings.ReplaceAll(heading, " ", "-"))
-		}
-	}
-	return found
-}

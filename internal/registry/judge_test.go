@@ -102,9 +102,9 @@ func TestEachReasonIsExplained(t *testing.T) {
 		t.Errorf("found the reasons %q, want all", reasons)
 	}
 	for _, reason := range reasons {
-		hasRow := strings.Contains(tools.Read(t, "../../README.md"), "\n| `"+reason[1]+"` | ")
+		hasRow := strings.Contains(tools.Read(t, "../../docs/registry.md"), "\n| `"+reason[1]+"` | ")
 		if sentence := wording.Violation(reason[1], "", ""); !hasRow || sentence == reason[1] {
-			t.Errorf("%s has a row in README.md: %t; its sentence in wording is %q", reason[1], hasRow, sentence)
+			t.Errorf("%s has a row in docs/registry.md: %t; its sentence in wording is %q", reason[1], hasRow, sentence)
 		}
 	}
 }
