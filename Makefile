@@ -60,14 +60,15 @@ crossbuild: $(BINARIES) ## Build the binary for every supported architecture.
 
 .PHONY: test
 test: test-tools ## Run the tests that take seconds, as any user.
-	@$(REPORT) -- -short $(RACE) -timeout 10m $(TESTFLAGS) ./...
+	@$(REPORT) -about 'The tests that take seconds, as any user. They take 1 to 4 minutes; those that did not change since are not run again.' \
+		-- -short $(RACE) -timeout 10m $(TESTFLAGS) ./...
 
 # Packages whose tests wait for minutes: they begin first, and the others are compiled and run meanwhile.
 WAITING = ./test/program ./internal/inventory
 
 .PHONY: test-all
 test-all: test-tools ## Run all tests; as root, the live tests run too.
-	@$(REPORT) -- $(RACE) -timeout 20m $(TESTFLAGS) $(WAITING) ./...
+	@$(REPORT) -about 'All tests. They take 5 to 10 minutes. Without root, the live tests are skipped.' -- $(RACE) -timeout 20m $(TESTFLAGS) $(WAITING) ./...
 
 .PHONY: test-tools
 test-tools:

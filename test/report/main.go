@@ -1,7 +1,7 @@
-// Command report runs `go test` and shows progress, failures and the reasons of skips. Its last line counts the tests and
-// subtests that passed, failed and were skipped.
+// Command report runs `go test`. It says what it is about to do, and shows progress, failures and the reasons of skips. Its last
+// line counts the tests and subtests that passed, failed and were skipped, and says how long they took.
 //
-//	go run ./test/report [-C DIR] [-passed FILE] [-may-skip FILE] -- [ARGUMENTS OF GO TEST]
+//	go run ./test/report [-about TEXT] [-C DIR] [-passed FILE] [-may-skip FILE] -- [ARGUMENTS OF GO TEST]
 //
 // A plain `go test` prints neither counts nor skips, and with -v it buries both.
 package main
@@ -29,6 +29,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("report", flag.ContinueOnError)
+	about := flags.String("about", "", "print this text first: what is run, and how long that takes")
 	dir := flags.String("C", ".", "run go test in this directory")
 	passed := flags.String("passed", "", "write the names of the tests that passed to this file")
 	maySkip := flags.String("may-skip", "", "fail on a skipped test that this file does not name; without it, every test may skip")
@@ -36,7 +37,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	r := report{
-		out: stdout, output: make(map[string]*strings.Builder), packages: make(map[string]bool), reasons: make(map[string][]string),
+		out: stdout, began: time.Now(), output: make(map[string]*strings.Builder), packages: make(map[string]bool), reasons: make(map[string][]string),
 	}
 	if *maySkip != "" {
 		text, err := os.ReadFile(*maySkip)
@@ -47,6 +48,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 		r.strict, r.maySkip = true, strings.Fields(string(text))
 	}
 
+	if *about != "" {
+		r.printf("%s\n", *about)
+	}
 	command := exec.Command("go", append([]string{"-C", *dir, "test", "-json"}, flags.Args()...)...)
 	command.Stderr = stderr
 	pipe, err := command.StdoutPipe()
@@ -79,6 +83,7 @@ type report struct {
 	output   map[string]*strings.Builder // of running tests and packages, by package and name
 	running  string                      // the test that started last, or what it is a part of
 	packages map[string]bool             // packages in which a test failed
+	began    time.Time
 	printed  time.Time
 
 	passed, failed []string
@@ -208,18 +213,21 @@ func (r *report) finish(err error) int {
 		r.fail("", "go test", err.Error()+"\n")
 	}
 	const shown = 3
+	if r.skipped > 0 {
+		r.printf("%d skipped, for these reasons:\n", r.skipped)
+	}
 	for _, reason := range slices.Sorted(maps.Keys(r.reasons)) {
 		names := r.reasons[reason]
 		more := ""
 		if len(names) > shown {
 			more = fmt.Sprintf(" and %d more", len(names)-shown)
 		}
-		r.printf("skipped: %s: %s%s\n", reason, strings.Join(names[:min(shown, len(names))], ", "), more)
+		r.printf("%5d  %s: %s%s\n", len(names), reason, strings.Join(names[:min(shown, len(names))], ", "), more)
 	}
 	for _, name := range r.failed {
 		r.printf("failed: %s\n", name)
 	}
-	r.printf("%d passed, %d failed, %d skipped\n", len(r.passed), len(r.failed), r.skipped)
+	r.printf("%d passed, %d failed, %d skipped in %v\n", len(r.passed), len(r.failed), r.skipped, time.Since(r.began).Round(time.Second))
 	if len(r.failed) > 0 || len(r.passed) == 0 {
 		return 1
 	}
