@@ -74,6 +74,7 @@ test-all: test-tools ## Run all tests; as root, the live tests run too.
 test-tools:
 	@.ci/tools promtool || echo 'The tests that need promtool will be skipped.'
 	@.ci/tools sarif-schema || echo 'The tests that need the schema of SARIF will be skipped.'
+	@.ci/tools grafana-schema || echo 'The test that needs the types of Grafana will be skipped.'
 	@$(if $(RACE),,echo 'No cgo or no C compiler: the tests run without the race detector.')
 
 .PHONY: test-kernels

@@ -20,7 +20,7 @@ func TestAFleetIsNotDrawnListenerByListener(t *testing.T) {
 	grouped := regexp.MustCompile(`^(?:sum|count|avg|max)(?: by \(([^)]*)\) )?\(`)
 	perListener := regexp.MustCompile(`\bhost_listen_(?:port|port_sockets|port_registered|port_holder_info|port_drops_total|port_receive_\w+|port_accept_\w+|service_up)\{`)
 	few := []string{"alertname", "collector", "process", "proto", "port", "reason", "scope", "service_name", "source", "version"}
-	for p, q := range readDashboard(t).queries() {
+	for p, q := range queries(t) {
 		if found := grouped.FindStringSubmatch(q.Expr); found != nil {
 			for label := range strings.SplitSeq(found[1], ", ") {
 				if label != "" && !slices.Contains(few, label) {
@@ -36,14 +36,14 @@ func TestAFleetIsNotDrawnListenerByListener(t *testing.T) {
 	}
 }
 
-// TestTheDashboardKnowsEveryAlert compares the alerts in its queries with the rules.
-func TestTheDashboardKnowsEveryAlert(t *testing.T) {
+// TestTheDashboardsKnowEveryAlert compares the alerts in its queries with the rules.
+func TestTheDashboardsKnowEveryAlert(t *testing.T) {
 	var want []string
 	for _, found := range regexp.MustCompile(`(?m)^ +- alert: (\w+)$`).FindAllStringSubmatch(tools.Read(t, rulesFile), -1) {
 		want = append(want, found[1])
 	}
 	slices.Sort(want)
-	for p, q := range readDashboard(t).queries() {
+	for p, q := range queries(t) {
 		found := regexp.MustCompile(`ALERTS{.*alertname=~"([^"]*)"`).FindStringSubmatch(q.Expr)
 		if found == nil {
 			continue

@@ -4,14 +4,16 @@ package examples
 
 import (
 	"fmt"
+	"iter"
+	"maps"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/listen-exporter/listen_exporter/test/grafana"
 	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
@@ -56,17 +58,38 @@ func evaluate(t *testing.T, sets ...ruleTestSet) {
 	tools.Promtool(t, "test", "rules", file)
 }
 
-// interpolate replaces the dashboard's variables: every job, every host, the last six hours in steps of four minutes.
+// interpolate replaces the dashboard's variables: everything of the last six hours.
 func interpolate(t *testing.T, expr string) string {
 	t.Helper()
-	expr = strings.NewReplacer(
-		`"$job"`, `".+"`, `"$instance"`, `".+"`, `[$__rate_interval]`, `[5m]`, `$__range_s`, `21600`,
-		`$__interval_ms`, `240000`, `$__interval`, `4m`, `$1`, "\x00",
-	).Replace(expr)
-	if left := regexp.MustCompile(`\$\w+`).FindString(expr); left != "" {
-		t.Errorf("%s: the test has no value for %s", expr, left)
+	return grafana.Interpolate(t, expr, grafana.Everything, "21600", "5m")
+}
+
+// panels yields the panels of all dashboards.
+func panels(t *testing.T) iter.Seq[grafana.Panel] {
+	t.Helper()
+	return func(yield func(grafana.Panel) bool) {
+		for _, d := range grafana.Dashboards(t) {
+			for p := range d.All() {
+				if !yield(p) {
+					return
+				}
+			}
+		}
 	}
-	return strings.ReplaceAll(expr, "\x00", `$1`)
+}
+
+// queries yields each query of all dashboards with its panel.
+func queries(t *testing.T) iter.Seq2[grafana.Panel, grafana.Target] {
+	t.Helper()
+	return func(yield func(grafana.Panel, grafana.Target) bool) {
+		for p := range panels(t) {
+			for _, q := range p.Targets {
+				if !yield(p, q) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // TestEveryQueryIsValidAndHasAnAnswer runs each query over the series of a real exporter: a wrong metric, a wrong label or a join
@@ -80,6 +103,7 @@ func TestEveryQueryIsValidAndHasAnAnswer(t *testing.T) {
 		"host_listen_port_receive_queue_bytes":          "768x60",
 		"host_listen_port_drops_total":                  "0+10x60",
 		"host_listen_port_first_seen_timestamp_seconds": "1800x60",
+		"host_listen_log_lines_dropped_total":           "0+1x60",
 	}
 	set := ruleTestSet{
 		Name:     "an hour of a host",
@@ -94,6 +118,7 @@ func TestEveryQueryIsValidAndHasAnAnswer(t *testing.T) {
 			seen("b:10190", "host_listen_port_gone_timestamp_seconds", lost, "1800x60"),
 			seen("b:10190", "host_listen_port_flapping", lost, "4x60"),
 			seen(host, "host_listen_service_down_start_timestamp_seconds", lost+`,service_name="db"`, "1800x60"),
+			seen(host, "host_listen_service_last_change_timestamp_seconds", `proto="tcp",port="5432",service_name="db"`, "1800x60"),
 			seen(host, "host_listen_port_accept_queue_full_start_timestamp_seconds", `proto="tcp",family="ipv4",address="0.0.0.0",port="22"`, "1800x60"),
 			seen(host, "scrape_samples_scraped", "", "500x60"),
 			seen(host, "ALERTS", `alertname="PortVanished",alertstate="firing",severity="warning",proto="tcp",port="443"`, "1x60"),
@@ -111,7 +136,7 @@ func TestEveryQueryIsValidAndHasAnAnswer(t *testing.T) {
 		}
 		set.InputSeries = append(set.InputSeries, seen(host, s.name, s.labels, values))
 	}
-	for _, q := range readDashboard(t).queries() {
+	for _, q := range queries(t) {
 		set.Expressions = append(set.Expressions, testQuery{
 			Expr:     "count(" + interpolate(t, q.Expr) + ") > bool 0",
 			EvalTime: "1h",
@@ -136,7 +161,7 @@ func TestEveryLabelInAQueryExists(t *testing.T) {
 	// In a list of labels, in a matcher, and in a legend.
 	labelForm := regexp.MustCompile(
 		`\b(?:by|on|without|ignoring|group_left|group_right) \(([^)]*)\)|[{,]([a-z_]+)(?:=|!=|=~|!~)"|{{(\w+)}}`)
-	for p, q := range readDashboard(t).queries() {
+	for p, q := range queries(t) {
 		for _, found := range labelForm.FindAllStringSubmatch(q.Expr+q.LegendFormat, -1) {
 			for label := range strings.SplitSeq(found[1]+found[2]+found[3], ", ") {
 				if label != "" && !known[label] {
@@ -155,12 +180,13 @@ func seen(host, metric, labels, values string) testSeries {
 // ask returns the query of a panel with that number, and its answer at a time.
 func ask(t *testing.T, title string, number int, at string, samples ...testSample) testQuery {
 	t.Helper()
-	panels := readDashboard(t).Panels
-	i := slices.IndexFunc(panels, func(p panel) bool { return p.Title == title })
-	if i < 0 || number >= len(panels[i].Targets) {
-		t.Fatalf("no panel %q, or no query %d of it", title, number)
+	for p := range panels(t) {
+		if p.Title == title && number < len(p.Targets) {
+			return testQuery{interpolate(t, p.Targets[number].Expr), at, samples}
+		}
 	}
-	return testQuery{interpolate(t, panels[i].Targets[number].Expr), at, samples}
+	t.Fatalf("no panel %q, or no query %d of it", title, number)
+	panic("unreachable")
 }
 
 // TestTheTablesSayWhatIsWrongAndSinceWhen asks the tables of what the exporters remember. Grafana wants milliseconds.
@@ -180,12 +206,71 @@ func TestTheTablesSayWhatIsWrongAndSinceWhen(t *testing.T) {
 			seen("a", "host_listen_port_dropping_start_timestamp_seconds", listener, "240x10"),
 		},
 		Expressions: []testQuery{
-			ask(t, "Gone ports", 0, "10m", testSample{`{instance="a",` + last + `}`, 60_000}),
+			ask(t, "Gone ports now", 0, "10m", testSample{`{instance="a",` + last + `}`, 60_000}),
 			ask(t, "Services down now", 0, "10m", testSample{`{instance="a",service_name="web",proto="tcp",port="443",process="nginx",unit="nginx.service"}`, 120_000}),
-			ask(t, "Flapping ports", 0, "10m", testSample{`{instance="a",proto="tcp",port="443",process="nginx",unit="nginx.service"}`, 4}),
+			ask(t, "Flapping ports now", 0, "10m", testSample{`{instance="a",proto="tcp",port="443",process="nginx",unit="nginx.service"}`, 4}),
 			ask(t, "Full queues and losses now", 0, "10m",
 				testSample{`{instance="a",proto="tcp",port="25",address="0.0.0.0",problem="accept queue full"}`, 180_000},
 				testSample{`{instance="a",proto="tcp",port="25",address="0.0.0.0",problem="loses packets"}`, 240_000}),
+		},
+	})
+}
+
+// TestOneTableSaysWhatIsWrongAndForHowLong, by the clock of the host, which is an hour ahead here. Who chooses a process sees what
+// that process holds, or held last.
+func TestOneTableSaysWhatIsWrongAndForHowLong(t *testing.T) {
+	const last = `proto="tcp",port="443",address="::",process="nginx",unit="nginx.service"`
+	listener := func(port, more string) string {
+		return `proto="tcp",family="ipv4",address="0.0.0.0",port="` + port + `",scope="any",range="privileged"` + more
+	}
+	row := func(problem, service, port, process string, seconds float64) testSample {
+		text := `{instance="a",problem="` + problem + `",proto="tcp",port="` + port + `"`
+		for name, value := range map[string]string{"service_name": service, "process": process} {
+			if value != "" {
+				text += "," + name + `="` + value + `"`
+			}
+		}
+		return testSample{text + "}", seconds}
+	}
+	all := []testSample{
+		row("service down", "web", "443", "nginx", 4140),
+		row("violation: unregistered", "", "8080", "python3", 4120),
+		row("violation: forbidden", "", "23", "", 4110),
+		row("port gone", "", "443", "nginx", 4100),
+		row("accept queue full", "", "25", "", 4080),
+		row("loses packets", "", "25", "", 4060),
+	}
+	const title = "Wrong now, and for how long"
+	choosing := func(variable, value string, samples ...testSample) testQuery {
+		q := ask(t, title, 0, "10m")
+		chosen := maps.Clone(grafana.Everything)
+		chosen[variable] = value
+		for p, target := range queries(t) {
+			if p.Title == title {
+				q.Expr, q.Samples = grafana.Interpolate(t, target.Expr, chosen, "21600", "5m"), samples
+			}
+		}
+		return q
+	}
+	evaluate(t, ruleTestSet{
+		Name:     "wrong",
+		Interval: "1m",
+		InputSeries: []testSeries{
+			seen("a", "host_listen_time_seconds", "", "3600+60x10"),
+			seen("a", "host_listen_service_down_start_timestamp_seconds", last+`,service_name="web"`, "60x10"),
+			seen("a", "host_listen_port_violation_start_timestamp_seconds", listener("8080", `,reason="unregistered"`), "80x10"),
+			seen("a", "host_listen_port_holder_info", listener("8080", `,process="python3",uid="0"`), "1x10"),
+			seen("a", "host_listen_port_violation_start_timestamp_seconds", listener("23", `,reason="forbidden"`), "90x10"),
+			seen("a", "host_listen_port_gone_timestamp_seconds", last, "100x10"),
+			seen("a", "host_listen_port_accept_queue_full_start_timestamp_seconds", listener("25", ""), "120x10"),
+			seen("a", "host_listen_port_dropping_start_timestamp_seconds", listener("25", ""), "140x10"),
+			seen("a", "host_listen_port_dropping_start_timestamp_seconds", listener("26", `,netns="pod"`), "160x10"),
+		},
+		Expressions: []testQuery{
+			ask(t, title, 0, "10m", all...),
+			choosing("process", "python3", append(all[1:2:2], all[4:]...)...), // these two know no process
+			choosing("port", "443", all[0], all[3]),
+			choosing("netns", "pod", all[0], all[3], row("loses packets", "", "26", "", 4040)),
 		},
 	})
 }
