@@ -110,6 +110,9 @@ func testStored(t *testing.T, path string) {
 			for _, j := range s.jobs {
 				t.Run(j.name, func(t *testing.T) { j.check(t, exporter, proxy, started) })
 			}
+			if len(s.flags) == 0 {
+				t.Run("dashboards", checkDashboards)
+			}
 		})
 	}
 }
