@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package grafana reads the shipped dashboards, and what Grafana knows of dashboards. It is only for tests.
 package grafana
 
