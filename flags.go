@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -137,9 +136,9 @@ func addFlags(app *kingpin.Application, c *config) {
 	app.Flag("collector.holder", "Find the processes that hold each listener.").
 		Default(strconv.FormatBool(o.Holders)).BoolVar(&o.Holders)
 	app.Flag("collector.source", "How to read sockets from the kernel: netlink, procfs, or auto for netlink where it works.").
-		Default(o.Source).EnumVar(&o.Source, "auto", "netlink", "procfs")
+		Default(o.Source).SetValue(&choice{&o.Source, []string{"auto", "netlink", "procfs"}})
 	app.Flag("collector.netns", "Network namespace to observe: host (that of PID 1 under --path.procfs), self (the exporter's own), or all (the host's and every other).").
-		Default(o.Netns).EnumVar(&o.Netns, "host", "self", "all")
+		Default(o.Netns).SetValue(&choice{&o.Netns, []string{"host", "self", "all"}})
 	app.Flag("collector.port-include", "Report only these ports, such as 22,8000-8100. Repeatable.").
 		PlaceHolder("PORTS").SetValue(&o.PortInclude)
 	app.Flag("collector.port-exclude", "Exclude these ports, such as 22,8000-8100. Repeatable.").
@@ -168,37 +167,9 @@ func addFlags(app *kingpin.Application, c *config) {
 	app.Flag("runtime.gomaxprocs", "Maximum number of CPUs to use at the same time (GOMAXPROCS).").
 		Default("1").SetValue(&number{&c.gomaxprocs, 1})
 	app.Flag("log.level", "Only log messages with the given severity or above: debug, info, warn, error.").
-		Default("info").IsSetByUser(&c.logLevelSet).EnumVar(&c.logLevel, "debug", "info", "warn", "error")
+		Default("info").IsSetByUser(&c.logLevelSet).SetValue(&choice{&c.logLevel, []string{"debug", "info", "warn", "error"}})
 	app.Flag("log.format", "Format of log messages: logfmt, json.").
-		Default("logfmt").IsSetByUser(&c.logFormatSet).EnumVar(&c.logFormat, "logfmt", "json")
-}
-
-// addCommands declares the commands and their own flags.
-func addCommands(app *kingpin.Application, c *config) {
-	app.Command(serveCommand, "Serve metrics.")
-	list := app.Command(listCommand, "List the current listeners. With a port or a service: who listens on it, with PIDs and users, and what the exporter remembers of it. Exit code 1 if nothing listens on it.")
-	list.Flag("format", "Output format: table, json, or registry for a ports.yml that declares the current listeners. With --registry.file, it is that file with what is new, and with marks where a service has gone.").
-		Default(command.FormatTable).EnumVar(&c.list.Format, command.FormatTable, command.FormatJSON, command.FormatRegistry)
-	list.Arg("PORT", "Port, such as 22, 8000-8010 or tcp/22, or the name of a service of the registry. Repeatable. Without --registry.file, the registry is the one of the exporter, from its --state.file.").StringsVar(&c.list.Ports)
-	audit := app.Command(auditCommand, "Compare current listeners with --registry.file: show each violation and each missing service. Exit code 1 if there is any.")
-	formatFlag(audit, &c.auditFormat)
-	check := app.Command(checkCommand, "Check registries and Kubernetes manifests for faults. Exit code 1 if there is any.")
-	check.Flag("manifests", "Check the ports of these Kubernetes manifests: a directory, a file, or - for standard input. Repeatable. Each directory is one cluster.").
-		PlaceHolder("PATH").StringsVar(&c.check.Manifests)
-	check.Flag("exclude", "Leave out files and directories of the manifests: a name, or a path, with * and **. Repeatable.").
-		PlaceHolder("GLOB").StringsVar(&c.check.Manifest.Exclude)
-	check.Flag("namespace", "Namespace of manifests that name none.").
-		PlaceHolder("NAME").StringVar(&c.check.Manifest.Namespace)
-	check.Flag("service-ports", "Check the port of each Service by reserved ranges as well, not only its nodePort.").
-		BoolVar(&c.check.Manifest.ServicePorts)
-	formatFlag(check, &c.check.Format)
-	check.Arg("FILE", "Registry (ports.yml) to check, or a directory of such files, or - for stdin. Several make one registry.").StringsVar(&c.check.Registry)
-}
-
-// formatFlag declares the flag --format of check or audit.
-func formatFlag(to *kingpin.CmdClause, format *string) {
-	to.Flag("format", "Output format: text, json, or sarif (SARIF 2.1.0, which code scanning reads).").
-		Default(command.FormatText).EnumVar(format, command.FormatText, command.FormatJSON, command.FormatSARIF)
+		Default("logfmt").IsSetByUser(&c.logFormatSet).SetValue(&choice{&c.logFormat, []string{"logfmt", "json"}})
 }
 
 // parseCommand parses the command line and returns the command: serve if there is none. kingpin's own default command would
@@ -285,34 +256,3 @@ func (c *config) validate() error {
 	}
 	return nil
 }
-
-// number is a kingpin.Value: a whole number. kingpin's integers accept fractions and cut them off.
-type number struct {
-	value *int
-	least int
-}
-
-func (n *number) Set(text string) error {
-	parsed, err := strconv.ParseInt(text, 10, 32)
-	if err != nil || int(parsed) < n.least {
-		return fmt.Errorf("%q: want a whole number, at least %d and at most %d", text, n.least, math.MaxInt32)
-	}
-	*n.value = int(parsed)
-	return nil
-}
-
-func (n *number) String() string { return strconv.Itoa(*n.value) }
-
-// duration is a kingpin.Value in Prometheus's form of durations.
-type duration model.Duration
-
-func (d *duration) Set(text string) error {
-	parsed, err := model.ParseDuration(text)
-	if err != nil {
-		return fmt.Errorf("%q: want a duration such as 30s, 5m or 1h30m", text)
-	}
-	*d = duration(parsed)
-	return nil
-}
-
-func (d *duration) String() string { return model.Duration(*d).String() }

@@ -60,6 +60,8 @@ func sharedFlags(command string, flags []*kingpin.FlagModel) []*kingpin.FlagMode
 			f.Default, f.PlaceHolder, f.Help = nil, "NUMBER", f.Help+" By default all are reported."
 		case f.Name == "state.file":
 			f.Default, f.PlaceHolder, f.Help = []string{shippedState}, "", "With a port or a service: file in which the exporter keeps what it remembers. It is only read."
+		case f.Name == "collector.udp.ephemeral-min-age":
+			f.Help = "With --format=prometheus: 0s includes UDP sockets on ephemeral ports, most of which are clients."
 		case f.Name == "log.level":
 			f.Default = []string{commandLogLevel}
 		case f.Name == "log.format":
@@ -78,7 +80,7 @@ func affects(flag, command string) bool {
 	switch command {
 	case listCommand:
 		return startsWith("help", "path.", "collector.", "registry.", "state.", "log.") &&
-			!startsWith("collector.udp.", "collector.interval", "collector.settled-after", "collector.remember")
+			!startsWith("collector.interval", "collector.settled-after", "collector.remember")
 	case auditCommand: // it refuses filters
 		return affects(flag, listCommand) && !startsWith("collector.port-", "collector.scope-", "collector.tcp", "collector.udp", "state.")
 	case checkCommand:

@@ -70,16 +70,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 // runCommand runs list, audit or check.
 func runCommand(c *config, stdout, stderr io.Writer) int {
 	options := c.inventory
-	if !c.maxPortsSet {
+	if !c.maxPortsSet && c.list.Format != command.FormatPrometheus {
 		options.MaxPorts = math.MaxInt32 // the default limits what Prometheus stores
 	}
 	streams := command.Streams{Out: stdout, Err: stderr, Logger: newCommandLogger(c, stderr)}
 	switch c.command {
 	case listCommand:
 		c.list.Inventory = options
-		if len(c.list.Ports) > 0 {
-			c.list.State = readState(c)
-		}
+		c.list.State = func() command.State { return readState(c) }
 		if !*c.server.Web.WebSystemdSocket {
 			c.list.OwnAddress = (*c.server.Web.WebListenAddresses)[0]
 		}

@@ -53,10 +53,12 @@ func (s Streams) finish(answer *bytes.Buffer, found bool, err error, unknown []s
 	if len(unknown) > 0 {
 		defer func() { level.Warn(s.Logger).Log("msg", strings.Join(unknown, "; ")) }()
 	}
-	_, writeErr := s.Out.Write(answer.Bytes())
-	if writeErr = Written(writeErr); writeErr != nil {
-		s.report(errors.Join(err, writeErr))
-		return ExitNotWritten
+	if answer.Len() > 0 || err == nil { // where there is no answer, a file keeps its last one
+		_, writeErr := s.Out.Write(answer.Bytes())
+		if writeErr = Written(writeErr); writeErr != nil {
+			s.report(errors.Join(err, writeErr))
+			return ExitNotWritten
+		}
 	}
 	switch {
 	case err != nil:

@@ -32,13 +32,16 @@ func (e entry) ports() string {
 }
 
 // entries returns all listeners and missing services, by network namespace, port and protocol.
-func entries(s *inventory.Snapshot) []entry {
+func entries(s *inventory.Snapshot) []entry { return entriesOf(s, s.Missing()) }
+
+// entriesOf returns entries of listeners and of these missing services.
+func entriesOf(s *inventory.Snapshot, missing []inventory.ServiceState) []entry {
 	var all []entry
 	for i := range s.Listeners {
 		l := &s.Listeners[i]
 		all = append(all, entry{netns: l.Netns, proto: l.Proto, port: l.Addr.Port(), state: l.State(), listener: l, processes: s.Processes[l.Key]})
 	}
-	for _, service := range s.Missing() {
+	for _, service := range missing {
 		all = append(all, entry{proto: service.Proto, port: service.Port, state: stateMissing, service: service})
 	}
 	slices.SortStableFunc(all, func(a, b entry) int {

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/listen-exporter/listen_exporter/collector"
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 	"github.com/listen-exporter/listen_exporter/internal/registry"
 	"github.com/listen-exporter/listen_exporter/internal/wording"
@@ -19,63 +20,108 @@ import (
 
 // The formats of list.
 const (
-	FormatTable    = "table"
-	FormatJSON     = "json"
-	FormatRegistry = "registry"
+	FormatTable      = "table"
+	FormatJSON       = "json"
+	FormatRegistry   = "registry"
+	FormatPrometheus = "prometheus"
 )
 
 // ListOptions are the options of list.
 type ListOptions struct {
 	Inventory inventory.Options // what is read
 	Format    string
+	// Output is the file to replace with the answer, or empty for Streams.Out.
+	Output string
 	// OwnAddress is the exporter's --web.listen-address, or empty if it has none. FormatRegistry declares it.
 	OwnAddress string
+	// Watch says to show the table again and again.
+	Watch bool
 	// Ports are the ports and services that are asked for. Without any, all listeners are shown.
 	Ports []string
-	// State is what is remembered, for Ports.
-	State State
+	// Only says which of the listeners are shown.
+	Only Filter
+	// State returns what is remembered, for Ports.
+	State func() State
 	// HostGiven reports whether the user gave the host's name in the registry.
 	HostGiven bool
 }
 
 // List shows the current listeners and returns the exit code. If ports are asked for, that is ExitFound unless something listens on each.
 func List(o ListOptions, s Streams) int {
-	var out bytes.Buffer
-	if len(o.Ports) > 0 {
-		open, clauses, err := listPorts(o, &out, screenOf(s.Out), s)
-		return s.finish(&out, !open, err, clauses)
+	if o.Watch {
+		return watch(o, s)
 	}
-	clauses, err := list(o, &out, screenOf(s.Out), s)
-	return s.finish(&out, false, err, clauses)
+	var out bytes.Buffer
+	screen := screenOf(s.Out)
+	if o.Output != "" {
+		s.Out, screen = fileWriter{o.Output}, screenOf(nil)
+	}
+	open, clauses, err := answerOn(o, &out, screen, s)
+	return s.finish(&out, !open, err, clauses)
+}
+
+// answerOn writes what list shows on a screen. It reports whether something listens on each port that is asked for, and returns what
+// could not be found out.
+func answerOn(o ListOptions, out *bytes.Buffer, screen screen, s Streams) (open bool, clauses []string, err error) {
+	if len(o.Ports) > 0 {
+		return listPorts(o, out, screen, s)
+	}
+	clauses, err = list(o, out, screen, s)
+	return true, clauses, err
 }
 
 // list writes the listeners. It returns what the table does not say of them.
 func list(o ListOptions, out *bytes.Buffer, screen screen, s Streams) (clauses []string, err error) {
-	if o.Format == FormatRegistry {
-		if err := refuseFilters(o.Inventory, "a registry must declare every listener"); err != nil {
+	switch o.Format {
+	case FormatRegistry:
+		const why = "a registry must declare every listener"
+		if err := errors.Join(refuseFilters(o.Inventory, why), o.Only.refuse(why)); err != nil {
 			return nil, err
 		}
 		o.Inventory = mainNamespace(o.Inventory)
+	case FormatPrometheus:
+		return nil, writeMetrics(out, o, s)
 	}
 	snapshot, err := read(o.Inventory, s.Logger)
 	if err != nil {
 		return nil, err
 	}
+	if err := o.Only.refused(o.Inventory, snapshot); err != nil {
+		return nil, err
+	}
 	err = incomplete(snapshot)
-	const details = "interfaces and queue limits"
-	switch o.Format {
-	case FormatJSON:
-		return nil, errors.Join(err, writeJSON(out, o.Inventory, snapshot, unknown(o.Inventory, snapshot, details), nil, time.Now()))
-	case FormatRegistry:
+	if o.Format == FormatRegistry {
 		return nil, errors.Join(err, writeRegistry(out, o, snapshot, unknown(o.Inventory, snapshot, "interfaces")))
 	}
-	all := entries(snapshot)
+	clauses = unknown(o.Inventory, snapshot, details) // before the filters: what is not known may be what is asked for
+	all := o.Only.of(entries(snapshot))
+	snapshot.Listeners = o.Only.listeners(snapshot.Listeners)
+	if o.Format == FormatJSON {
+		return nil, errors.Join(err, writeJSON(out, o.Inventory, snapshot, clauses, nil, time.Now()))
+	}
 	listTable(all, o.Inventory.Netns == "all").write(out, screen)
 	if screen.terminal {
 		fmt.Fprintf(out, "\n%s\n", summary(snapshot, all))
 	}
-	return unknown(o.Inventory, snapshot, details), err
+	return clauses, err
 }
+
+// writeMetrics writes what a scrape would show of the listeners.
+func writeMetrics(out *bytes.Buffer, o ListOptions, s Streams) error {
+	if err := o.Only.refuse("--format=prometheus writes what a scrape would: use --collector.port-include and --collector.scope-exclude, and"); err != nil {
+		return err
+	}
+	listeners, err := inventory.Open(o.Inventory, s.Logger)
+	if err != nil {
+		return err
+	}
+	snapshot := snapshotOf(listeners)
+	out.Write(collector.Once(snapshot))
+	return incomplete(snapshot)
+}
+
+// details are what list shows of a listener only by netlink.
+const details = "interfaces and queue limits"
 
 // summary returns the text below the table on a terminal.
 func summary(s *inventory.Snapshot, all []entry) string {
@@ -88,8 +134,8 @@ func summary(s *inventory.Snapshot, all []entry) string {
 		}
 		text += "; " + wording.Count(missing, "missing service")
 	}
-	if s.Unattributed > 0 && s.Succeeded(inventory.CollectorHolder) {
-		text += "\nthe holders of " + wording.Count(s.Unattributed, "listener") + " are not known"
+	if n := count(s, func(l *inventory.Listener) bool { return len(l.Holders) == 0 }); n > 0 && s.Succeeded(inventory.CollectorHolder) {
+		text += "\nthe holders of " + wording.Count(n, "listener") + " are not known"
 	}
 	return text
 }

@@ -24,11 +24,15 @@ const usualRegistry = "/etc/listen_exporter/ports.yml"
 // listPorts writes who listens on some ports, and what is remembered of them. It reports whether something listens on all of them, and
 // returns what could not be found out.
 func listPorts(o ListOptions, out *bytes.Buffer, screen screen, s Streams) (all bool, clauses []string, err error) {
-	if o.Format == FormatRegistry {
+	switch o.Format {
+	case FormatRegistry:
 		return false, nil, errors.New("--format=registry declares every listener: leave out the ports")
+	case FormatPrometheus:
+		return false, nil, errors.New("--format=prometheus writes what a scrape would: leave out the ports, or use --collector.port-include")
 	}
 	usual := len(o.Inventory.RegistryFiles) == 0
-	source := o.adoptRegistry()
+	state := o.State()
+	source := o.adoptRegistry(state)
 	snapshot, err := read(o.Inventory, s.Logger)
 	if err != nil && usual && len(o.Inventory.RegistryFiles) > 0 {
 		s.report(err)
@@ -41,14 +45,19 @@ func listPorts(o ListOptions, out *bytes.Buffer, screen screen, s Streams) (all 
 	if snapshot == nil {
 		return false, nil, err
 	}
-	a, wrong := answerTo(o.Ports, snapshot, o.State, o.Inventory.RegistryHost)
+	a, wrong := answerTo(o.Ports, snapshot, state, o.Inventory.RegistryHost)
 	if wrong != nil {
 		return false, nil, errors.Join(err, wrong)
 	}
 	a.registry = source
-	clauses = unknown(o.Inventory, snapshot, "interfaces and queue limits")
-	if o.State.Err != nil {
-		clauses = append(clauses, "what is remembered is not known: "+o.State.Err.Error())
+	if wrong := o.Only.refused(o.Inventory, snapshot); wrong != nil {
+		return false, nil, errors.Join(err, wrong)
+	}
+	clauses = unknown(o.Inventory, snapshot, details)
+	a.only = o.Only
+	snapshot.Listeners = o.Only.listeners(snapshot.Listeners)
+	if state.Err != nil {
+		clauses = append(clauses, "what is remembered is not known: "+state.Err.Error())
 	}
 	err = errors.Join(err, incomplete(snapshot))
 	all = !slices.ContainsFunc(a.queries, func(q query) bool { return !a.isOpen(q) })
@@ -61,18 +70,18 @@ func listPorts(o ListOptions, out *bytes.Buffer, screen screen, s Streams) (all 
 
 // adoptRegistry chooses the registry if no flag does: the one of the exporter or, if its state is not known, the usual one. It returns
 // what there is to say of the registry.
-func (o *ListOptions) adoptRegistry() (source string) {
+func (o *ListOptions) adoptRegistry(state State) (source string) {
 	_, missing := os.Stat(usualRegistry)
-	switch good := o.State.Registry; {
+	switch good := state.Registry; {
 	case len(o.Inventory.RegistryFiles) > 0:
 		source = " (--registry.file)"
 	case good != nil:
 		o.Inventory.RegistryFiles, o.Inventory.LastRegistry = good.Paths, good
 		if !o.HostGiven {
-			o.Inventory.RegistryHost = cmp.Or(o.State.Host, o.Inventory.RegistryHost)
+			o.Inventory.RegistryHost = cmp.Or(state.Host, o.Inventory.RegistryHost)
 		}
 		source = " (the exporter's)"
-	case o.State.Memory != nil:
+	case state.Memory != nil:
 		return "none (the exporter has none)"
 	case missing != nil:
 		return ""
@@ -88,6 +97,8 @@ type answer struct {
 	state    State
 	registry string
 	queries  []query
+	only     Filter
+	missing  []inventory.ServiceState // of the services that are asked for
 	now      time.Time
 	units    []string // to look at next
 }
@@ -102,6 +113,9 @@ func answerTo(asked []string, s *inventory.Snapshot, state State, host string) (
 		}
 		a.queries = append(a.queries, q)
 	}
+	a.missing = slices.DeleteFunc(s.Missing(), func(m inventory.ServiceState) bool {
+		return !slices.ContainsFunc(a.queries, func(q query) bool { return q.hasService(m.Name, m.Proto, m.Ports) })
+	})
 	s.Listeners = slices.DeleteFunc(slices.Clone(s.Listeners), func(l inventory.Listener) bool {
 		return !slices.ContainsFunc(a.queries, func(q query) bool { return q.hasListener(&l) })
 	})
@@ -118,18 +132,14 @@ func (a *answer) isOpen(q query) bool {
 
 // write writes the answer as a table and sentences.
 func (a *answer) write(out *bytes.Buffer, screen screen, netns bool) {
-	all := slices.DeleteFunc(entries(a.snapshot), func(e entry) bool {
-		return e.listener == nil && !slices.ContainsFunc(a.queries, func(q query) bool {
-			return q.hasService(e.service.Name, e.service.Proto, e.service.Ports)
-		})
-	})
+	all := a.only.of(entriesOf(a.snapshot, a.missing))
 	if len(all) > 0 {
 		a.table(all, netns).write(out, screen)
 		out.WriteByte('\n')
 	}
 	for _, q := range a.queries {
 		if !a.isOpen(q) {
-			fmt.Fprintf(out, "nothing listens on %s\n", wording.Printable(q.text))
+			fmt.Fprintf(out, "nothing%s listens on %s\n", a.only.clause(), wording.Printable(q.text))
 		}
 	}
 	for i := range a.snapshot.Listeners {

@@ -26,14 +26,19 @@ func read(o inventory.Options, logger log.Logger) (*inventory.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	snapshot := listeners.Snapshot(ctx)
+	snapshot := snapshotOf(listeners)
 	for i := range snapshot.Listeners { // a single read does not know either since when something is so
 		l := &snapshot.Listeners[i]
 		l.FirstSeen, l.Starts = time.Time{}, nil
 	}
 	return snapshot, nil
+}
+
+// snapshotOf reads the current listeners, as far as that is done in time.
+func snapshotOf(listeners *inventory.Inventory) *inventory.Snapshot {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return listeners.Snapshot(ctx)
 }
 
 // mainNamespace returns o without the other network namespaces: the registry is only about the main one.

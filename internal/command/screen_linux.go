@@ -13,6 +13,7 @@ import (
 type screen struct {
 	terminal bool
 	width    int  // in columns; 0 if it is not known
+	height   int  // in lines; 0 if it is not known
 	colour   bool // colours are supported and wanted
 }
 
@@ -28,5 +29,5 @@ func screenOf(w io.Writer) screen {
 	}
 	term := os.Getenv("TERM")
 	colour := os.Getenv("NO_COLOR") == "" && term != "" && term != "dumb" // no-color.org
-	return screen{terminal: true, width: int(size.Col), colour: colour}
+	return screen{terminal: true, width: int(size.Col), height: int(size.Row), colour: colour}
 }

@@ -75,6 +75,9 @@ func (s *ScopeSet) String() string {
 	return strings.Join(names, ",")
 }
 
+// Options returns the scopes that may be in the list, for completion.
+func (s *ScopeSet) Options() []string { return strings.Split(scopes.String(), ",") }
+
 // IsCumulative reports to the flag parser that the flag may be given more than once.
 func (s *ScopeSet) IsCumulative() bool { return true }
 

@@ -31,6 +31,9 @@ type pattern struct {
 	kept   *pattern // of what the kernel keeps of a long process name; nil for any other
 }
 
+// ProcessGlob returns a function that reports whether a holder has a name, as a service that declares this process takes it.
+func ProcessGlob(name string) func(Holder) bool { return processPattern(name).isProcess }
+
 // maxComm is how many bytes of a process name the kernel keeps: TASK_COMM_LEN in include/linux/sched.h, less the final zero
 // byte.
 const maxComm = 15

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"strings"
+
+	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/listen-exporter/listen_exporter/internal/command"
+)
+
+// addCommands declares the commands and their own flags.
+func addCommands(app *kingpin.Application, c *config) {
+	app.Command(serveCommand, "Serve metrics.")
+	list := app.Command(listCommand, "List the current listeners. With a port or a service: who listens on it, with PIDs and users, and what the exporter remembers of it. Exit code 1 if nothing listens on it.")
+	list.Flag("format", "Output format: table, json, registry for a ports.yml that declares the current listeners, or prometheus for node_exporter's textfile collector. With --registry.file, registry is that file with what is new, and with marks where a service has gone.").
+		Default(command.FormatTable).SetValue(&choice{&c.list.Format, []string{command.FormatTable, command.FormatJSON, command.FormatRegistry, command.FormatPrometheus}})
+	list.Flag("output", "File to write instead of standard output. It is replaced in one step.").
+		PlaceHolder("FILE").StringVar(&c.list.Output)
+	list.Flag("process", "Show only listeners held by a process of this name, such as nginx or \"php-fpm*\". Repeatable.").
+		PlaceHolder("GLOB").StringsVar(&c.list.Only.Processes)
+	list.Flag("scope", "Show only listeners with these scopes: any, public, multicast, private, link-local, loopback. Repeatable.").
+		PlaceHolder("SCOPES").SetValue(&c.list.Only.Scopes)
+	list.Flag("state", "Show only what is in these states: "+strings.Join(command.States(), ", ")+". All but ephemeral need a registry. Repeatable.").
+		PlaceHolder("STATES").SetValue(&c.list.Only.States)
+	list.Flag("watch", "Show the table until a signal ends it, and redraw it every 2 s.").
+		BoolVar(&c.list.Watch)
+	list.Arg("PORT", "Port, such as 22, 8000-8010 or tcp/22, or the name of a service of the registry. Repeatable. Without --registry.file, the registry is the one of the exporter, from its --state.file.").StringsVar(&c.list.Ports)
+	audit := app.Command(auditCommand, "Compare current listeners with --registry.file: show each violation and each missing service. Exit code 1 if there is any.")
+	formatFlag(audit, &c.auditFormat)
+	check := app.Command(checkCommand, "Check registries and Kubernetes manifests for faults. Exit code 1 if there is any.")
+	check.Flag("manifests", "Check the ports of these Kubernetes manifests: a directory, a file, or - for standard input. Repeatable. Each directory is one cluster.").
+		PlaceHolder("PATH").StringsVar(&c.check.Manifests)
+	check.Flag("exclude", "Leave out files and directories of the manifests: a name, or a path, with * and **. Repeatable.").
+		PlaceHolder("GLOB").StringsVar(&c.check.Manifest.Exclude)
+	check.Flag("namespace", "Namespace of manifests that name none.").
+		PlaceHolder("NAME").StringVar(&c.check.Manifest.Namespace)
+	check.Flag("service-ports", "Check the port of each Service by reserved ranges as well, not only its nodePort.").
+		BoolVar(&c.check.Manifest.ServicePorts)
+	formatFlag(check, &c.check.Format)
+	check.Arg("FILE", "Registry (ports.yml) to check, or a directory of such files, or - for stdin. Several make one registry.").StringsVar(&c.check.Registry)
+}
+
+// formatFlag declares the flag --format of check or audit.
+func formatFlag(to *kingpin.CmdClause, format *string) {
+	to.Flag("format", "Output format: text, json, or sarif (SARIF 2.1.0, which code scanning reads).").
+		Default(command.FormatText).SetValue(&choice{format, []string{command.FormatText, command.FormatJSON, command.FormatSARIF}})
+}
