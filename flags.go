@@ -32,6 +32,7 @@ const (
 	listCommand  = "list"
 	auditCommand = "audit"
 	checkCommand = "check"
+	helpCommand  = "help" // kingpin's own
 )
 
 // config is the command line.
@@ -63,6 +64,7 @@ func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
 	app.HelpFlag.Short('h')
 	app.Version(version.Print(wording.Program))
 	app.Terminate(func(code int) { panic(ended(code)) })
+	app.Flag(fishFlag, "Generate completion script for fish.").Hidden().Bool() // kingpin has those of bash and zsh
 	c = new(config)
 	addFlags(app, c)
 	addCommands(app, c)
@@ -194,14 +196,16 @@ func printText(app *kingpin.Application, args []string, stdout io.Writer) (asked
 		return false, nil
 	}
 	templates := map[string]string{
-		"help-long":              kingpin.LongHelpTemplate,
-		"help-man":               kingpin.ManPageTemplate,
-		"completion-script-bash": kingpin.BashCompletionTemplate,
-		"completion-script-zsh":  kingpin.ZshCompletionTemplate,
+		"help-long": kingpin.LongHelpTemplate,
+		"help-man":  manTemplate,
 	}
 	flag := textFlag(context)
 	if flag == "version" {
 		_, err := fmt.Fprintln(stdout, version.Print(wording.Program))
+		return true, err
+	}
+	if script, has := completionScripts()[flag]; has {
+		_, err := io.WriteString(stdout, script(app.Model(), sharedFlags))
 		return true, err
 	}
 	if template, has := templates[flag]; has {

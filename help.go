@@ -22,6 +22,11 @@ const usageTemplate = `{{define "Signature"}}{{if .FlagSummary}} {{.FlagSummary}
 usage: {{$.App.Name}} {{.}}{{template "Signature" .}}
 
 {{.Help|Wrap 0 -}}
+{{with examples .Name}}
+Examples:
+{{range .}}  {{.Line}}
+      {{.What}}
+{{end}}{{end -}}
 {{if .Flags}}
 Flags:
 {{.Flags|FlagsToTwoColumns|FormatTwoColumns -}}
@@ -36,15 +41,64 @@ Common flags:
 usage: {{.App.Name}} [<flags>] [<command> [<args> ...]]
 
 {{.App.Help|Wrap 0}}
-Flags:
-{{.Context.Flags|FlagsToTwoColumns|FormatTwoColumns}}
 Commands:
-{{range .App.FlattenedCommands}}{{if not .Hidden}}  {{.FullCommand}}{{template "Signature" .}}{{if eq .Name "serve"}} (default){{end}}
-{{.Help|Wrap 6}}{{end}}{{end -}}
+{{range helpLast .App.Commands}}{{if not .Hidden}}  {{.FullCommand}}{{template "Signature" .}}{{if eq .Name "serve"}} (default){{end}}
+{{.Help|Wrap 6}}{{with index (examples .Name) 0}}      Example: {{.Line}}
+{{end}}{{end}}{{end}}
+Flags of serve:
+{{.Context.Flags|FlagsToTwoColumns|FormatTwoColumns -}}
 {{end -}}
 `
 
-var usageFuncs = template.FuncMap{"shared": sharedFlags}
+var usageFuncs = template.FuncMap{
+	"shared": sharedFlags, "examples": examples, "helpLast": helpLast,
+	"roff": roff, "flagForm": flagForm, "title": manTitle, "address": func() string { return roff(address) },
+}
+
+// example is a command line, and what it is for.
+type example struct{ Line, What string }
+
+// examples returns examples of a command. The first one is in --help.
+func examples(command string) []example {
+	switch command {
+	case serveCommand:
+		return []example{
+			{"listen_exporter --web.listen-address=127.0.0.1:10190", "Serve metrics and the page to this host only."},
+			{"listen_exporter --registry.file=/etc/listen_exporter/ports.yml", "Compare the listeners with a registry at each scrape."},
+			{"listen_exporter --collector.netns=all", "Report what listens in containers, too."},
+		}
+	case listCommand:
+		return []example{
+			{"listen_exporter list 443", "Show who listens on port 443, and since when."},
+			{"listen_exporter list 22 udp/53 8000-8010", "Ask for several ports. Exit code 1 unless something listens on each."},
+			{`listen_exporter list --process="nginx*" --scope=any,public`, "Show what nginx opens to other machines."},
+			{"listen_exporter list --registry.file=ports.yml --state=violation,missing", "Show only what is not as declared."},
+			{"listen_exporter list --watch", "Redraw the table every 2 s."},
+			{"listen_exporter list --format=registry > ports.yml", "Write a registry that declares what listens now."},
+			{"listen_exporter list --format=prometheus --output=/var/lib/prometheus/node-exporter/listen.prom", "Write metrics for node_exporter's textfile collector."},
+		}
+	case auditCommand:
+		return []example{
+			{"listen_exporter audit --registry.file=ports.yml", "Show each violation and each missing service."},
+			{"listen_exporter audit --registry.file=ports.yml --format=json", "Show the same for a program."},
+		}
+	case checkCommand:
+		return []example{
+			{"listen_exporter check ports.yml", "Check a registry."},
+			{"listen_exporter check ports.yml --manifests=deploy/ --format=sarif", "Check Kubernetes manifests by its ranges, for code scanning."},
+		}
+	case helpCommand:
+		return []example{{"listen_exporter help list", "Show the flags of list."}}
+	}
+	return nil
+}
+
+// helpLast returns the commands in the order of --help. kingpin puts its own first.
+func helpLast(commands []*kingpin.CmdModel) []*kingpin.CmdModel {
+	isHelp := func(c *kingpin.CmdModel) bool { return c.Name == helpCommand }
+	others := slices.DeleteFunc(slices.Clone(commands), isHelp)
+	return append(others, slices.DeleteFunc(slices.Clone(commands), func(c *kingpin.CmdModel) bool { return !isHelp(c) })...)
+}
 
 // sharedFlags returns the flags of the program that have an effect on a command, with the defaults that they have for it.
 func sharedFlags(command string, flags []*kingpin.FlagModel) []*kingpin.FlagModel {
@@ -85,6 +139,8 @@ func affects(flag, command string) bool {
 		return affects(flag, listCommand) && !startsWith("collector.port-", "collector.scope-", "collector.tcp", "collector.udp", "state.")
 	case checkCommand:
 		return startsWith("help", "registry.file", "log.")
+	case helpCommand:
+		return startsWith("help")
 	}
 	return true
 }

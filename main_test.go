@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -174,31 +173,6 @@ func runForText(t *testing.T, args ...string) string {
 func TestVersionIsPrintedToStdout(t *testing.T) {
 	if text := runForText(t, "--version"); !strings.HasPrefix(text, "listen_exporter, version ") || !strings.Contains(text, "go version:") {
 		t.Errorf("not the version of the program and of Go: %q", text)
-	}
-}
-
-func TestTheCompletionScriptIsTakenByBashAndCompletesFlags(t *testing.T) {
-	bash, err := exec.LookPath("bash")
-	if err != nil {
-		t.Skip("bash is not on the PATH")
-	}
-	// The flag library writes it to the process's stdout.
-	_, script, _ := program.Run(t, "--completion-script-bash")
-	// The script asks the program itself for the words.
-	script = "PATH=/nonexistent\nlisten_exporter() { \"$LISTEN_EXPORTER\" \"$@\"; }\n" + script + `
-COMP_WORDS=(listen_exporter --log.)
-COMP_CWORD=1
-_listen_exporter_bash_autocomplete
-printf '%s\n' "${COMPREPLY[@]}"`
-	cmd := exec.Command(bash)
-	cmd.Stdin = strings.NewReader(script)
-	cmd.Env = append(os.Environ(), "LISTEN_EXPORTER="+program.Path(t))
-	output, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("bash: %v: %s", err, output)
-	}
-	if diff := gocmp.Diff("--log.level\n--log.format\n", string(output)); diff != "" {
-		t.Errorf("completions of --log. differ (-want +got):\n%s", diff)
 	}
 }
 

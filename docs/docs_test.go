@@ -53,7 +53,7 @@ func read(t *testing.T, name string) string {
 }
 
 // hiddenFlags are real, but kingpin leaves them out of --help.
-var hiddenFlags = []string{"--help-long", "--help-man", "--completion-bash", "--completion-script-bash", "--completion-script-zsh"}
+var hiddenFlags = []string{"--help-long", "--help-man", "--completion-bash", "--completion-script-bash", "--completion-script-fish", "--completion-script-zsh"}
 
 func TestEveryFlagThatADocumentNamesIsReal(t *testing.T) {
 	flags := docflags.Real(t)
