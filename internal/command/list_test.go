@@ -40,14 +40,14 @@ reserved:
 func TestListShowsATable(t *testing.T) {
 	procfs := program.NewProcfs(t)
 	code, stdout, stderr := program.Run(t, "list", "--path.procfs="+procfs, "--registry.file="+program.WriteFile(t, "ports.yml", commandRegistry))
-	want := `PROTO  ADDRESS     PORT  SCOPE       SERVICE  STATE         HOLDER  QUEUE
-tcp    0.0.0.0       22  any         ssh      bind          -       3
-tcp    -             25  -           mail     missing       -       -
-udp    0.0.0.0       53  any         dns      ok            -       512B
-tcp    ::           443  any         web      ok            -       0
-udp    fe80::1      546  link-local  -        unregistered  -       0B
-tcp    127.0.0.1   8080  loopback    alpha    reserved      -       0
-udp    10.1.1.10  40000  private     -        ephemeral     -       0B
+	want := `PROTO  ADDRESS     PORT  SCOPE       SERVICE  STATE         HOLDER  QUEUE  PID  USER
+tcp    0.0.0.0       22  any         ssh      bind          -       3        -  -
+tcp    -             25  -           mail     missing       -       -        -  -
+udp    0.0.0.0       53  any         dns      ok            -       512B     -  -
+tcp    ::           443  any         web      ok            -       0        -  -
+udp    fe80::1      546  link-local  -        unregistered  -       0B       -  -
+tcp    127.0.0.1   8080  loopback    alpha    reserved      -       0        -  -
+udp    10.1.1.10  40000  private     -        ephemeral     -       0B       -  -
 `
 	if diff := cmp.Diff(want, stdout); diff != "" || code != ExitOK {
 		t.Errorf("exit code %d, want 0: %s; table (-want +got):\n%s", code, stderr, diff)
@@ -77,7 +77,7 @@ func TestListOfAnIdleHostIsOnlyTheHeader(t *testing.T) {
 		program.WriteTable(t, procfs, name, table)
 	}
 	code, stdout, _ := program.Run(t, "list", "--path.procfs="+procfs)
-	if want := "PROTO  ADDRESS  PORT  SCOPE  SERVICE  STATE  HOLDER  QUEUE\n"; code != 0 || stdout != want {
+	if want := "PROTO  ADDRESS  PORT  SCOPE  SERVICE  STATE  HOLDER  QUEUE  PID  USER\n"; code != 0 || stdout != want {
 		t.Errorf("exit code %d, want 0, and %q, want %q", code, stdout, want)
 	}
 	code, stdout, stderr := program.Run(t, "list", "--format=registry", "--path.procfs="+procfs)

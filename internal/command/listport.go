@@ -167,13 +167,11 @@ func (a *answer) write(out *bytes.Buffer, screen screen, netns bool) {
 
 // table returns the table of list with further columns. A listener with several holders has several lines.
 func (a *answer) table(all []entry, netns bool) table {
-	t := listTable(nil, false)
-	for n, title := range []string{"PID", "USER", "AGE"} {
-		t.lines[0] = append(t.lines[0], cell{text: title, right: n != 1, paint: paintBold})
-	}
+	columns := []string{"PID", "USER", "AGE"}
 	if netns {
-		t.lines[0] = append(t.lines[0], cell{text: "NETNS", paint: paintBold})
+		columns = append(columns, "NETNS")
 	}
+	t := table{shrinkable: []int{holderColumn, serviceColumn}, lines: [][]cell{header(columns...)}}
 	for _, e := range all {
 		for _, h := range e.holders() {
 			line := append(e.cells(), h.cells()...)
@@ -214,6 +212,20 @@ func (e entry) holders() (lines []holderLine) {
 		return make([]holderLine, 1)
 	}
 	return lines
+}
+
+// ofAllHolders returns the PIDs and users of all holders.
+func (e entry) ofAllHolders() (all holderLine) {
+	var users []string
+	for _, h := range e.holders() {
+		all.pids = append(all.pids, h.pids...)
+		if h.user != "" && !slices.Contains(users, h.user) {
+			users = append(users, h.user)
+		}
+	}
+	slices.Sort(all.pids)
+	all.pids, all.user = slices.Compact(all.pids), strings.Join(users, ",")
+	return all
 }
 
 func (h holderLine) cells() []cell {

@@ -14,7 +14,6 @@ import (
 
 // Columns of the list.
 const (
-	portColumn    = 2
 	serviceColumn = 4
 	holderColumn  = 6
 	netnsColumn   = 8
@@ -23,22 +22,18 @@ const (
 // listTable returns the list as a table. No cell is empty or contains a space, so that programs can split lines at spaces.
 func listTable(all []entry, netns bool) table {
 	t := table{shrinkable: []int{holderColumn, serviceColumn}}
-	header := []string{"PROTO", "ADDRESS", "PORT", "SCOPE", "SERVICE", "STATE", "HOLDER", "QUEUE"}
+	columns := []string{"PID", "USER"}
 	if netns {
-		header = append(header, "NETNS")
+		columns = slices.Insert(columns, 0, "NETNS")
 		t.shrinkable = slices.Insert(t.shrinkable, 0, netnsColumn)
 	}
-	var line []cell
-	for i, text := range header {
-		line = append(line, cell{text: text, right: i == portColumn, paint: paintBold})
-	}
-	t.lines = append(t.lines, line)
+	t.lines = append(t.lines, header(columns...))
 	for _, e := range all {
 		line := e.cells()
 		if netns {
 			line = append(line, cell{text: wording.Printable(e.netns)})
 		}
-		t.add(line)
+		t.add(append(line, e.ofAllHolders().cells()...))
 	}
 	return t
 }
@@ -49,6 +44,14 @@ func (t *table) add(line []cell) {
 		line[i].text = word(line[i].text)
 	}
 	t.lines = append(t.lines, line)
+}
+
+// header returns the titles of the columns that each list has, and of those that follow.
+func header(further ...string) (line []cell) {
+	for _, title := range append([]string{"PROTO", "ADDRESS", "PORT", "SCOPE", "SERVICE", "STATE", "HOLDER", "QUEUE"}, further...) {
+		line = append(line, cell{text: title, right: slices.Contains([]string{"PORT", "PID", "AGE"}, title), paint: paintBold})
+	}
+	return line
 }
 
 // cells returns the columns of a line, without the network namespace.

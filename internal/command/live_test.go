@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -75,7 +76,7 @@ func testFromListToAudit(t *testing.T) {
 	program.Listen(t, "tcp", "0.0.0.0:22", netnstest.ReusePort())
 	program.Listen(t, "tcp", "[::]:22", netnstest.IPv6Only())
 	program.Listen(t, "udp", "0.0.0.0:45000") // a client
-	line := fmt.Sprintf(`(?m)^tcp +127\.0\.0\.1 +8080 +loopback +- +- +%s\S* +0/%d$`, regexp.QuoteMeta(netnstest.OwnName(t)), unix.SOMAXCONN)
+	line := fmt.Sprintf(`(?m)^tcp +127\.0\.0\.1 +8080 +loopback +- +- +%s\S* +0/%d +%d +root$`, regexp.QuoteMeta(netnstest.OwnName(t)), unix.SOMAXCONN, os.Getpid())
 	if _, table, _ := runAs(t, "root", "list"); !regexp.MustCompile(line).MatchString(table) {
 		t.Errorf("list as root: no line %s in:\n%s", line, table)
 	}
@@ -128,7 +129,7 @@ func TestListOfAllNamespacesNamesThem(t *testing.T) {
 	}
 	code, stdout, stderr := program.Run(t, "list", "--collector.netns=all", "--path.procfs="+procfs)
 	lines := columns(stdout)
-	if code != 0 || len(lines) < 2 || len(lines[0]) != 9 || lines[0][8] != "NETNS" {
+	if code != 0 || len(lines) < 2 || len(lines[0]) != 11 || lines[0][8] != "NETNS" {
 		t.Fatalf("exit code %d, want 0, and a column NETNS:\n%s%s", code, stdout, stderr)
 	}
 	if last := lines[len(lines)-1]; last[2] != "22" || !regexp.MustCompile(`^(unknown-\d+|[0-9a-f-]{12,36})$`).MatchString(last[8]) {
@@ -152,18 +153,25 @@ func TestListOfAllNamespacesNamesThem(t *testing.T) {
 // runOnTerminal runs the program on a terminal with so many columns, and returns its output.
 func runOnTerminal(t *testing.T, columns uint16, environment []string, args ...string) string {
 	t.Helper()
+	cmd, master := startOnTerminal(t, unix.Winsize{Row: 24, Col: columns}, environment, args...)
+	return readToEnd(t, cmd, master)
+}
+
+// startOnTerminal starts the program on a terminal of this size, and returns the other end of the terminal.
+func startOnTerminal(t *testing.T, size unix.Winsize, environment []string, args ...string) (*exec.Cmd, *os.File) {
+	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
 		t.Skipf("needs a terminal: %v", err)
 	}
-	defer master.Close()
+	t.Cleanup(func() { master.Close() })
 	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(
 		unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0),
-		unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}),
+		unix.IoctlSetWinsize(int(master.Fd()), unix.TIOCSWINSZ, &size),
 	); err != nil {
 		t.Fatal(err)
 	}
@@ -178,6 +186,12 @@ func runOnTerminal(t *testing.T, columns uint16, environment []string, args ...s
 		t.Fatal(err)
 	}
 	slave.Close()
+	return cmd, master
+}
+
+// readToEnd returns what a program writes on its terminal until it ends well.
+func readToEnd(t *testing.T, cmd *exec.Cmd, master *os.File) string {
+	t.Helper()
 	seen, err := io.ReadAll(master)
 	if err != nil && !errors.Is(err, unix.EIO) { // the other end is closed
 		t.Fatal(err)

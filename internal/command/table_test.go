@@ -43,9 +43,9 @@ func hostile() *inventory.Snapshot {
 func TestNamesInATableCannotControlATerminalAndStayOneWord(t *testing.T) {
 	var out bytes.Buffer
 	listTable(entries(hostile()), true).write(&out, screen{})
-	want := `PROTO  ADDRESS           PORT  SCOPE      SERVICE               STATE  HOLDER                                                                                                   QUEUE    NETNS
-tcp    fe80::1%e\x1b[0m    80  link-local  \u009b数据库\u202e  ok     a\x1b[31m\x20b\n(x.service),x\x28ssh.service\x29(container:0123456789ab),-(pod:1b4e28ba),(many)  129/128  -
-udp    10.0.0.1            81  private     -                     -      \x2d                                                                                                    3.0MiB   blue\x20green
+	want := `PROTO  ADDRESS           PORT  SCOPE      SERVICE               STATE  HOLDER                                                                                                   QUEUE    NETNS  PID  USER
+tcp    fe80::1%e\x1b[0m    80  link-local  \u009b数据库\u202e  ok     a\x1b[31m\x20b\n(x.service),x\x28ssh.service\x29(container:0123456789ab),-(pod:1b4e28ba),(many)  129/128  -  -  root
+udp    10.0.0.1            81  private     -                     -      \x2d                                                                                                    3.0MiB   blue\x20green  -  root
 `
 	if diff := cmp.Diff(columns(want), columns(out.String())); diff != "" {
 		t.Errorf("table (-want +got):\n%s", diff)
@@ -63,7 +63,7 @@ func columns(text string) [][]string {
 
 func TestATableOnATerminalFitsItsWidth(t *testing.T) {
 	all := entries(hostile())
-	for _, width := range []int{110, 100, 86} {
+	for _, width := range []int{121, 111, 97} {
 		var out bytes.Buffer
 		listTable(all, false).write(&out, screen{terminal: true, width: width})
 		longest := 0
