@@ -12,6 +12,7 @@ import (
 // screen describes the place where output goes. The zero value is a file or a pipe.
 type screen struct {
 	terminal bool
+	drawable bool // a terminal that can be drawn on, and not only written to
 	width    int  // in columns; 0 if it is not known
 	height   int  // in lines; 0 if it is not known
 	colour   bool // colours are supported and wanted
@@ -28,6 +29,7 @@ func screenOf(w io.Writer) screen {
 		return screen{}
 	}
 	term := os.Getenv("TERM")
-	colour := os.Getenv("NO_COLOR") == "" && term != "" && term != "dumb" // no-color.org
-	return screen{terminal: true, width: int(size.Col), height: int(size.Row), colour: colour}
+	drawable := term != "" && term != "dumb"
+	colour := drawable && os.Getenv("NO_COLOR") == "" // no-color.org
+	return screen{terminal: true, drawable: drawable, width: int(size.Col), height: int(size.Row), colour: colour}
 }

@@ -27,56 +27,82 @@ const (
 	clearBelow  = "\x1b[J"
 )
 
-// watch shows the listeners on the terminal until a signal ends it, which is how it succeeds.
+// watch shows the listeners until a signal ends it, which is how it succeeds. On a terminal it draws each table over the last one.
+// Elsewhere it writes one after the other.
 func watch(o ListOptions, s Streams) int {
 	switch {
 	case o.Format != FormatTable:
 		s.report(fmt.Errorf("--watch redraws the table: leave out --format=%s", o.Format))
 		return ExitTrouble
 	case o.Output != "":
-		s.report(errors.New("--watch redraws the terminal: leave out --output"))
-		return ExitTrouble
-	case !screenOf(s.Out).terminal:
-		s.report(errors.New("--watch needs a terminal: leave it out where the output goes to a file or a pipe"))
+		s.report(errors.New("--watch shows the table: leave out --output"))
 		return ExitTrouble
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	resized := make(chan os.Signal, 1)
-	signal.Notify(resized, syscall.SIGWINCH)
-	defer signal.Stop(resized)
-	_, err := io.WriteString(s.Out, enterScreen)
-	for err == nil && ctx.Err() == nil {
-		began, frames := time.Now(), make(chan []byte, 1)
-		go func() { frames <- frame(o, screenOf(s.Out), began) }()
-		select {
-		case text := <-frames:
-			_, err = s.Out.Write(text)
-		case <-ctx.Done(): // however long the read takes
-			continue
-		}
-		select {
-		case <-time.After(max(redrawAfter, 9*time.Since(began))):
-		case <-resized:
-		case <-ctx.Done():
-		}
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once, also where nobody reads what it writes
+	err := watchUntil(ctx, o, s.Out)
+	if screenOf(s.Out).drawable {
+		_, leaveErr := io.WriteString(s.Out, leaveScreen)
+		err = errors.Join(err, leaveErr)
 	}
-	_, leaveErr := io.WriteString(s.Out, leaveScreen)
-	if err := Written(errors.Join(err, leaveErr)); err != nil {
+	if err := Written(err); err != nil {
 		s.report(err)
 		return ExitNotWritten
 	}
 	return ExitOK
 }
 
-// frame returns what the terminal shows of the listeners now: the answer, and below it what is wrong with it.
+// watchUntil shows the listeners until ctx is done. It returns the error of an output that cannot be written.
+func watchUntil(ctx context.Context, o ListOptions, out io.Writer) error {
+	resized, suspended := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(resized, syscall.SIGWINCH)
+	defer signal.Stop(resized)
+	enter := func() error { return nil }
+	if screenOf(out).drawable {
+		enter = func() error { return wrote(io.WriteString(out, enterScreen)) }
+		signal.Notify(suspended, syscall.SIGTSTP)
+		defer signal.Stop(suspended)
+	}
+	err := enter()
+	for err == nil && ctx.Err() == nil {
+		began, frames := time.Now(), make(chan []byte, 1)
+		go func() { frames <- frame(o, screenOf(out), began) }()
+		select {
+		case text := <-frames:
+			err = wrote(out.Write(text))
+		case <-ctx.Done(): // however long the read takes
+			return nil
+		}
+		select {
+		case <-time.After(max(redrawAfter, 9*time.Since(began))):
+		case <-resized:
+		case <-suspended: // the shell gets its screen back until it continues the program
+			err = errors.Join(wrote(io.WriteString(out, leaveScreen)), syscall.Kill(os.Getpid(), syscall.SIGSTOP), enter())
+		case <-ctx.Done():
+		}
+	}
+	return err
+}
+
+// wrote returns the error of a write.
+func wrote(_ int, err error) error { return err }
+
+// frame returns what the screen shows of the listeners now: the answer, and below it what is wrong with it.
 func frame(o ListOptions, screen screen, now time.Time) []byte {
 	var answer, troubles bytes.Buffer
 	s := Streams{Out: io.Discard, Err: &troubles, Logger: PlainLogger(&troubles)}
 	_, clauses, err := answerOn(o, &answer, screen, s)
 	s.finish(new(bytes.Buffer), false, err, clauses)
-	title := fmt.Sprintf("%s: %s, until Ctrl-C\n\n", wording.Name(o.Inventory.RegistryHost), now.Format(time.DateTime))
-	lines := strings.Split(strings.TrimSuffix(title+answer.String()+troubles.String(), "\n"), "\n")
+	text := fmt.Sprintf("%s: %s", wording.Name(o.Inventory.RegistryHost), now.Format(time.DateTime))
+	if screen.terminal {
+		text += ", until Ctrl-C"
+	}
+	text += "\n\n" + answer.String() + troubles.String()
+	if !screen.drawable {
+		return []byte(text + "\n")
+	}
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if most := screen.height - 1; screen.height > 1 && len(lines) > screen.height {
 		lines = append(lines[:most:most], fmt.Sprintf("… and %s", wording.Count(len(lines)-most, "more line")))
 	}
