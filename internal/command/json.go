@@ -194,8 +194,8 @@ func jsonHolderOf(h inventory.Holder, processes []inventory.Process) jsonHolder 
 			continue
 		}
 		j.PIDs = append(j.PIDs, p.PID)
-		if p.Executable != "" && !slices.Contains(j.Executables, p.Executable) {
-			j.Executables = append(j.Executables, p.Executable)
+		if p.Path != "" && !slices.Contains(j.Executables, p.Path) {
+			j.Executables = append(j.Executables, p.Path)
 		}
 	}
 	return j

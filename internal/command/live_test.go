@@ -80,7 +80,14 @@ func testFromListToAudit(t *testing.T) {
 	if _, table, _ := runAs(t, "root", "list"); !regexp.MustCompile(line).MatchString(table) {
 		t.Errorf("list as root: no line %s in:\n%s", line, table)
 	}
+	own, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, author := range users {
+		if _, text, _ := runAs(t, author, "list", "--format=json"); strings.Contains(text, fmt.Sprintf("\n            %q\n", own)) != (author == "root") {
+			t.Errorf("list as %s shows %s wrongly:\n%s", author, own, text)
+		}
 		redis := program.Listen(t, "tcp", "127.0.0.1:6379")
 		code, text, stderr := runAs(t, author, "list", "--format=registry")
 		if code != 0 || stderr != "" {

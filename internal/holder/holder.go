@@ -45,6 +45,8 @@ type Holder struct {
 type Process struct {
 	Holder
 	PID int
+	// Path is the process's program file, as the process itself sees it. It is empty if that cannot be seen.
+	Path string
 }
 
 // Called reports whether a holder is what the process is called.
@@ -155,7 +157,8 @@ func (f *Finder) Processes(s Socket) (processes []Process) {
 	}
 	at, _ := f.cgroups.path(s.Cgroup)
 	for _, w := range a.exact() {
-		processes = append(processes, Process{f.holder(s, w.name, w.executable, w.origin(parsePath(at)), w.placed), w.pid})
+		held := f.holder(s, w.name, w.executable, w.origin(parsePath(at)), w.placed)
+		processes = append(processes, Process{held, w.pid, f.program(w.pid, w.executable)})
 	}
 	return processes
 }

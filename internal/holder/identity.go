@@ -29,12 +29,29 @@ func (p processes) identify(pid int, task string) (identity, error) {
 	if id.of, id.placed, err = p.originIn(task); err != nil {
 		return identity{}, err
 	}
-	var buffer [unix.PathMax]byte
-	if n, err := unix.Readlink(task+"/exe", buffer[:]); err == nil {
-		file := strings.TrimSuffix(string(buffer[:n]), " (deleted)")
-		id.executable = strings.ToValidUTF8(path.Base(file), "\uFFFD")
+	if file := programOf(task); file != "" {
+		id.executable = path.Base(file)
 	}
 	return id, nil
+}
+
+// programOf returns the path of a task's program file, or nothing if it is not readable.
+func programOf(task string) string {
+	var buffer [unix.PathMax]byte
+	n, err := unix.Readlink(task+"/exe", buffer[:])
+	if err != nil {
+		return ""
+	}
+	return strings.ToValidUTF8(strings.TrimSuffix(string(buffer[:n]), " (deleted)"), "\uFFFD")
+}
+
+// program returns the path of a process's program file, whose base name is known. It returns nothing if the file cannot be seen, or is
+// another one: the process may have ended, and its PID be another's.
+func (p processes) program(pid int, executable string) string {
+	if file := programOf(p.pidDir(pid)); file != "" && path.Base(file) == executable {
+		return file
+	}
+	return ""
 }
 
 // comm returns the name of a process.
