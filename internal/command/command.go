@@ -22,7 +22,7 @@ const (
 	ExitOK      = 0
 	ExitFound   = 1 // a violation, a missing service or a fault
 	ExitTrouble = 2 // no answer, or an incomplete one
-	// ExitNotWritten is the code of every program that cannot write its output. An error on stderr says so.
+	// ExitNotWritten is the code of a program that cannot write to its standard output. An error on stderr says so.
 	ExitNotWritten = 1
 )
 
@@ -57,6 +57,9 @@ func (s Streams) finish(answer *bytes.Buffer, found bool, err error, unknown []s
 		_, writeErr := s.Out.Write(answer.Bytes())
 		if writeErr = Written(writeErr); writeErr != nil {
 			s.report(errors.Join(err, writeErr))
+			if _, toFile := s.Out.(fileWriter); toFile {
+				return ExitTrouble
+			}
 			return ExitNotWritten
 		}
 	}

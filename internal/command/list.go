@@ -30,7 +30,7 @@ const (
 type ListOptions struct {
 	Inventory inventory.Options // what is read
 	Format    string
-	// Output is the file to replace with the answer, or empty for Streams.Out.
+	// Output is the file to replace with the answer. Empty or Stdin, a "-", stands for Streams.Out.
 	Output string
 	// OwnAddress is the exporter's --web.listen-address, or empty if it has none. FormatRegistry declares it.
 	OwnAddress string
@@ -53,7 +53,7 @@ func List(o ListOptions, s Streams) int {
 	}
 	var out bytes.Buffer
 	screen := screenOf(s.Out)
-	if o.Output != "" {
+	if o.Output != "" && o.Output != Stdin {
 		s.Out, screen = fileWriter{o.Output}, screenOf(nil)
 	}
 	open, clauses, err := answerOn(o, &out, screen, s)
@@ -116,8 +116,9 @@ func writeMetrics(out *bytes.Buffer, o ListOptions, s Streams) error {
 		return err
 	}
 	snapshot := snapshotOf(listeners)
-	out.Write(collector.Once(snapshot))
-	return incomplete(snapshot)
+	text, err := collector.Once(snapshot)
+	out.Write(text)
+	return errors.Join(err, incomplete(snapshot))
 }
 
 // details are what list shows of a listener only by netlink.

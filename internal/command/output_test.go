@@ -1,6 +1,7 @@
 package command
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,7 +26,7 @@ func TestMetricsForTheTextfileCollectorAreThoseOfOneRead(t *testing.T) {
 	for name, has := range map[string]bool{
 		"host_listen_port_registered{": true, "host_listen_port_violation{": true, "host_listen_service_up{": true, "host_listen_time_seconds": true,
 		" counter\n": false, "_total": false, "host_listen_service_down_start": false, "host_listen_state_loaded": false,
-		"go_": false, "process_": false, "promhttp_": false, // node_exporter has its own
+		"\nlisten_exporter_build_info{": true, "go_": false, "process_": false, "promhttp_": false, // node_exporter has its own
 	} {
 		if strings.Contains(stdout, name) != has {
 			t.Errorf("%q: %t, want %t, in:\n%s", name, !has, has, stdout)
@@ -62,7 +63,7 @@ func TestAFileOfMetricsIsReplacedInOneStepOrKept(t *testing.T) {
 		t.Errorf("not replaced: %s", content)
 	}
 	old, _ := before.Stat()
-	if now, err := os.Stat(file); err != nil || os.SameFile(old, now) || now.Mode().Perm()&0o400 == 0 {
+	if now, err := os.Stat(file); err != nil || os.SameFile(old, now) || now.Mode().Perm() != 0o644 {
 		t.Errorf("a reader of the old file saw it change: %v %v", now, err)
 	}
 	if content, _ := write(2, "--path.procfs=/does/not/exist"); strings.Count(content, "\nhost_listen_port{") != 1 {
@@ -71,5 +72,35 @@ func TestAFileOfMetricsIsReplacedInOneStepOrKept(t *testing.T) {
 	program.WriteTable(t, procfs, "udp", "not a table\n  1: bad\n")
 	if content, _ := write(2, "--path.procfs="+procfs); !strings.Contains(content, `host_listen_collector_success{collector="udp"} 0`) {
 		t.Errorf("a failed read does not show: %s", content)
+	}
+}
+
+// A file that cannot be written leaves the old one, and the exit code differs from that of a port on which nothing listens.
+func TestAFileThatCannotBeWrittenStaysAsItWas(t *testing.T) {
+	procfs, dir := program.NewProcfs(t), t.TempDir()
+	file, link := filepath.Join(dir, "listen.prom"), filepath.Join(dir, "link.prom")
+	if err := errors.Join(os.WriteFile(file, []byte("old\n"), 0o600), os.Symlink("listen.prom", link)); err != nil {
+		t.Fatal(err)
+	}
+	for output, want := range map[string]string{
+		file:                          "file too large",
+		link:                          "not a regular file: want the path of a file to write or to replace",
+		dir:                           "not a regular file",
+		filepath.Join(dir, "no/file"): "no such file or directory",
+		filepath.Join(file, "file"):   "not a directory",
+	} {
+		cmd := program.Command(t, "list", "--format=prometheus", "--output="+output, "--path.procfs="+procfs)
+		cmd.Args = append([]string{"sh", "-c", `ulimit -f 1 && exec "$@"`, "sh", cmd.Path}, cmd.Args[1:]...)
+		cmd.Path = "/bin/sh"
+		e := program.Launch(t, cmd)
+		if code, stderr := e.Wait(), e.Stderr.String(); code != ExitTrouble || !strings.Contains(stderr, "--output="+output+": ") || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit code %d, want %d, and %q in %s", output, code, ExitTrouble, want, stderr)
+		}
+	}
+	if text, err := os.ReadFile(file); err != nil || string(text) != "old\n" {
+		t.Errorf("the file is now %q: %v", text, err)
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 2 {
+		t.Errorf("left over: %v", entries)
 	}
 }
