@@ -93,7 +93,7 @@ test-kubernetes: ## Give examples/kubernetes to a real API server, which is buil
 
 .PHONY: test-systemd
 test-systemd: build ## Install the deb under a real systemd; wants root, debootstrap, podman, runc.
-	@.ci/tools nfpm
+	@.ci/tools nfpm node_exporter
 	@export VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' && \
 		packaging/build $$($(GO) env GOARCH) && $(PROGRAM) $(REPORT) -- -count=1 -timeout 20m ./test/systemd
 
@@ -108,8 +108,8 @@ test-incidents-full: build ## Play all incidents, and power cuts of more than an
 	@LISTEN_EXPORTER_INCIDENTS_FULL=1 LISTEN_EXPORTER_INCIDENTS_STAGES='$(STAGES)' $(PROGRAM) $(REPORT) -- -count=1 -timeout 45m ./test/incidents
 
 .PHONY: test-prometheus
-test-prometheus: build ## Have a real Prometheus 2 and 3 scrape in every way that they can; wants root, iproute2.
-	@.ci/tools prometheus prometheus3
+test-prometheus: build ## Have a real Prometheus 2 and 3 scrape in every way that they can, and node_exporter read what list writes; wants root, iproute2.
+	@.ci/tools prometheus prometheus3 node_exporter
 	@$(PROGRAM) $(REPORT) -- -count=1 -timeout 10m ./test/prometheus
 
 .PHONY: test-rules
