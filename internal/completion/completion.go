@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package completion writes the scripts with which shells complete a command line, from kingpin's model of a program. kingpin's own
 // scripts complete no values, and offer every flag to every command.
 package completion
