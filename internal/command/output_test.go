@@ -86,6 +86,7 @@ func TestAFileThatCannotBeWrittenStaysAsItWas(t *testing.T) {
 	}
 	for output, want := range map[string]string{
 		file:                          "file too large",
+		"/dev/null":                   "not a regular file",
 		link:                          "not a regular file: want the path of a file to write or to replace",
 		dir:                           "not a regular file",
 		filepath.Join(dir, "no/file"): "no such file or directory",
