@@ -73,6 +73,7 @@ test-all: test-tools ## Run all tests; as root, the live tests run too.
 .PHONY: test-tools
 test-tools:
 	@.ci/tools promtool || echo 'The tests that need promtool will be skipped.'
+	@.ci/tools jsonnet || echo 'The tests that need jsonnet will be skipped.'
 	@.ci/tools sarif-schema || echo 'The tests that need the schema of SARIF will be skipped.'
 	@.ci/tools grafana-schema || echo 'The test that needs the types of Grafana will be skipped.'
 	@$(if $(RACE),,echo 'No cgo or no C compiler: the tests run without the race detector.')
@@ -118,8 +119,14 @@ test-rules: ## Play incidents to the alert rules on Prometheus 2, on 3 and on Vi
 	@LISTEN_EXPORTER_ENGINES=all LISTEN_EXPORTER_MUTANTS='$(MUTANTS)' $(REPORT) -- -count=1 $(TESTFLAGS) -timeout 60m ./alerts
 
 .PHONY: generate
-generate: ## Write the help texts and the pages of docs/ that come from the program.
+generate: rules ## Write the rules, the help texts, and the pages of docs/ that come from the program.
 	$(GO) test -count=1 -run 'TestHelpIs|TestThePageOf' . ./collector -update
+
+.PHONY: rules
+rules: ## Write the alert rules, for Prometheus and for its operator, from the mixin in alerts/.
+	@.ci/tools jsonnet
+	jsonnet -S -o alerts/listen_exporter.rules.yml alerts/rules.jsonnet
+	jsonnet -S -o examples/kubernetes/prometheus-operator/prometheusrule.yaml alerts/prometheusrule.jsonnet
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s).
@@ -182,7 +189,8 @@ check-names: ## Check that nothing names this machine, or the mirrors and regist
 
 .PHONY: check-rules
 check-rules: ## Check the alert and recording rules with promtool and run their tests.
-	@.ci/tools promtool
+	@.ci/tools promtool jsonnetfmt
+	jsonnetfmt --test $(wildcard alerts/*.*sonnet alerts/*/*.*sonnet)
 	promtool check rules --lint-fatal $(wildcard alerts/*.rules.yml examples/*/*.rules.yml)
 	promtool test rules $(wildcard alerts/*.test.yml examples/*/*.test.yml)
 

@@ -16,6 +16,8 @@ import (
 	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
+const rulesFile = "../alerts/listen_exporter.rules.yml"
+
 func TestPrometheusAcceptsTheConfiguration(t *testing.T) {
 	tools.Promtool(t, "check", "config", "prometheus/prometheus.yml")
 }
