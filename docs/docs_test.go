@@ -123,7 +123,7 @@ func TestEveryMetricThatADocumentNamesIsExported(t *testing.T) {
 
 var (
 	codeSpan = regexp.MustCompile("`([^`\n]+)`")
-	linkForm = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	linkForm = regexp.MustCompile(`(?:\]\(|\b(?:src|srcset|href)=")([^)\s"]+)`)
 	// A code span with a path of the repository: folders, and a file name with an extension or a slash at the end.
 	pathForm = regexp.MustCompile(`^(?:\./)?([\w.-]+/)+([\w.-]+\.[a-z]+)?$`)
 	// Files at the top level that a document can mean: others, such as ports.yml, are the user's own.

@@ -20,7 +20,7 @@ import (
 	"github.com/listen-exporter/listen_exporter/test/program"
 )
 
-// readmeTables are the socket tables of the host that README.md shows.
+// readmeTables are the socket tables of the host that the documents show.
 var readmeTables = map[string]string{
 	"tcp": `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 101 1 0000000000000000 100 0 0 10 0
@@ -46,7 +46,7 @@ var readmeProcesses = []struct {
 	{"698", "105", "chronyd", "/system.slice/chrony.service"},
 }
 
-// readmeFiles are the files that the commands of README.md are given.
+// readmeFiles are the files that the commands of the documents are given.
 var readmeFiles = map[string]string{
 	"ports.yml": `---
 services:
@@ -96,7 +96,7 @@ spec:
 `,
 }
 
-// readmeHost makes the host that README.md shows, and the directory in which its commands are run. It returns the procfs.
+// readmeHost makes the host that the documents show, and the directory in which its commands are run. It returns the procfs.
 func readmeHost(t *testing.T) (procfs string) {
 	t.Helper()
 	procfs = t.TempDir()
@@ -134,18 +134,18 @@ func readmeHost(t *testing.T) (procfs string) {
 	return procfs
 }
 
-// TestReadmeShowsWhatTheCommandsPrint holds each command in README.md to the program.
-func TestReadmeShowsWhatTheCommandsPrint(t *testing.T) {
+// Each command in docs/commands.md is held to the program.
+func TestTheDocumentsShowWhatTheCommandsPrint(t *testing.T) {
 	procfs := readmeHost(t)
-	examples := regexp.MustCompile("(?s)```console\n\\$ listen_exporter ([^\n]*)\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1)
+	examples := regexp.MustCompile("(?s)```console\n\\$ listen_exporter ([^\n]*)\n(.*?)```").FindAllStringSubmatch(read(t, "docs/commands.md"), -1)
 	if len(examples) < 4 {
-		t.Errorf("README.md has %d commands, want list, list PORT, audit and check", len(examples))
+		t.Errorf("docs/commands.md has %d commands, want list, list PORT, audit and check", len(examples))
 	}
 	for _, example := range examples {
 		args := append(strings.Fields(example[1]), "--path.procfs="+procfs, "--collector.source=procfs", "--registry.host=web-1")
 		_, stdout, stderr := program.Run(t, args...)
 		if diff := cmp.Diff(stdout, example[2]); diff != "" {
-			t.Errorf("README.md differs from the output of %s (-program +README.md):\n%s\n%s", example[1], diff, stderr)
+			t.Errorf("docs/commands.md differs from the output of %s (-program +document):\n%s\n%s", example[1], diff, stderr)
 		}
 	}
 }
@@ -167,11 +167,11 @@ func TestReadmeShowsWhatTheExporterServes(t *testing.T) {
 	}
 }
 
-func TestReadmeShowsWhatIsRememberedAsTheProgramDoes(t *testing.T) {
-	_, example, _ := strings.Cut(read(t, "README.md"), "```text\n$ list tcp/80\n")
+func TestTheDocumentsShowWhatIsRememberedAsTheProgramDoes(t *testing.T) {
+	_, example, _ := strings.Cut(read(t, "docs/commands.md"), "```text\n$ list tcp/80\n")
 	example, _, _ = strings.Cut(example, "```")
 	if shown := read(t, "internal/command/testdata/ports.txt"); example == "" || !strings.Contains(strings.ReplaceAll(shown, `\x1b[0m`, ""), example) {
-		t.Errorf("README.md has\n%s\nwhich is not in internal/command/testdata/ports.txt", example)
+		t.Errorf("docs/commands.md has\n%s\nwhich is not in internal/command/testdata/ports.txt", example)
 	}
 }
 
