@@ -74,7 +74,7 @@ make_copy() {
   set -e
   mkdir -p "$copy/.tools/bin" "$home/tmp"
   git ls-files -z --cached --others --exclude-standard | xargs -0 tar -c --ignore-failed-read | tar -x -C "$copy"
-  for tool in promtool kubectl; do
+  for tool in promtool kubectl jsonnet; do
     install -m 755 "$(command -v "$tool")" "$copy/.tools/bin/"
   done
   install -m 755 ".build/linux-$(go env GOARCH)/listen_exporter" "$home/released"

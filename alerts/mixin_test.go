@@ -50,17 +50,10 @@ func TestThePlainFileSaysWhatTheMixinDoes(t *testing.T) {
 	}
 }
 
-// TestAUserOfTheMixinChangesWhatTheTableSays vendors the repository, as jsonnet-bundler would, and changes each field.
+// TestAUserOfTheMixinChangesWhatTheTableSays vendors the repository and changes each field.
 func TestAUserOfTheMixinChangesWhatTheTableSays(t *testing.T) {
 	dir := t.TempDir()
-	vendored := filepath.Join(dir, "vendor/github.com/listen-exporter")
-	if err := os.MkdirAll(vendored, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(host.Root, filepath.Join(vendored, "listen_exporter")); err != nil {
-		t.Fatal(err)
-	}
-	rules := jsonnet(t, "-S", "-J", filepath.Join(dir, "vendor"), "testdata/mixin.jsonnet")
+	rules := jsonnet(t, "-S", "-J", vendor(t), "testdata/mixin.jsonnet")
 	for name, text := range map[string]string{"rules.yml": rules, "rules.test.yml": tools.Read(t, "testdata/mixin.test.yml")} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -83,6 +76,26 @@ func TestAUserOfTheMixinChangesWhatTheTableSays(t *testing.T) {
 		if !strings.Contains(tools.Read(t, "testdata/mixin.jsonnet"), field) {
 			t.Errorf("testdata/mixin.jsonnet does not change %s", field)
 		}
+	}
+}
+
+func TestTheExamplesOfREADMEMakeRules(t *testing.T) {
+	readme := tools.Read(t, "README.md")
+	example := regexp.MustCompile("(?s)```jsonnet\n(.*?)```").FindStringSubmatch(readme)
+	config := regexp.MustCompile(`--tla-code (config='.*') alerts/rules\.jsonnet `).FindStringSubmatch(readme)
+	if example == nil || config == nil {
+		t.Fatal("README.md has no example")
+	}
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"vendored.yml": jsonnet(t, "-S", "-J", vendor(t), "-e", example[1]),
+		"plain.yml":    jsonnet(t, "-S", "--tla-code", strings.ReplaceAll(config[1], "'", ""), "rules.jsonnet"),
+	} {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		tools.Promtool(t, "check", "rules", "--lint-fatal", file)
 	}
 }
 
@@ -142,6 +155,20 @@ func TestTheMixinHasEachDashboard(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("dashboards.libsonnet: -examples/grafana +mixin:\n%s", diff)
 	}
+}
+
+// vendor returns a directory with this repository in it, as jsonnet-bundler makes one.
+func vendor(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	repository := filepath.Join(dir, "github.com/listen-exporter/listen_exporter")
+	if err := os.MkdirAll(filepath.Dir(repository), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(host.Root, repository); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // jsonnet runs jsonnet, which must succeed, and returns its output.

@@ -72,7 +72,6 @@ function(config)
         A service that was just declared, and not started yet, is missing too.
       |||,
       expr=expressions.oldest(expressions.holder, down, after('PortGoneMissing'), |||
-
         # It may be on another host: ServiceOnNoHost.
         unless on (job, instance, service_name) last_over_time(host_listen_service_info{required="one-host"}[10m])
         unless on (job, instance, proto, port) listen_exporter:flapping
