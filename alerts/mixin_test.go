@@ -79,6 +79,19 @@ func TestAUserOfTheMixinChangesWhatTheTableSays(t *testing.T) {
 	}
 }
 
+func TestTheTablesOfREADMESayAfterHowLongAnAlertFires(t *testing.T) {
+	var want map[string]string
+	decodeJSON(t, jsonnet(t, "-e", `local alerts = (import 'mixin.libsonnet')._config.alerts;
+		local duration = import 'lib/duration.libsonnet';
+		{ [name]: duration.words(alerts[name].after) for name in std.objectFields(alerts) if 'after' in alerts[name] }`), &want)
+	delete(want, "ListenExporterFlapping") // its count says more
+	for name, after := range want {
+		if !regexp.MustCompile("(?m)^\\| \\[`" + name + "`\\].* \\| " + after + " \\|$").MatchString(tools.Read(t, "README.md")) {
+			t.Errorf("no table of README.md has %s with %s", name, after)
+		}
+	}
+}
+
 func TestTheExamplesOfREADMEMakeRules(t *testing.T) {
 	readme := tools.Read(t, "README.md")
 	example := regexp.MustCompile("(?s)```jsonnet\n(.*?)```").FindStringSubmatch(readme)
