@@ -115,7 +115,7 @@ test-prometheus: build ## Have a real Prometheus 2 and 3 scrape in every way tha
 
 .PHONY: test-rules
 test-rules: ## Play incidents to the alert rules on Prometheus 2, on 3 and on VictoriaMetrics, with each clause left out if MUTANTS=all.
-	@.ci/tools promtool promtool3 vmalert-tool
+	@.ci/tools promtool promtool3 vmalert-tool jsonnet
 	@LISTEN_EXPORTER_ENGINES=all LISTEN_EXPORTER_MUTANTS='$(MUTANTS)' $(REPORT) -- -count=1 $(TESTFLAGS) -timeout 60m ./alerts
 
 .PHONY: generate
