@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -190,7 +191,7 @@ func (r *report) endPackage(e event, output string) {
 	case r.packages[e.Package]:
 		r.printf("FAIL %s  %.1f s\n", e.Package, e.Elapsed)
 	default:
-		r.printf("ok   %s  %.1f s\n", e.Package, e.Elapsed)
+		r.printf("ok   %s  %.1f s\n", short(e.Package), e.Elapsed)
 	}
 }
 
@@ -205,6 +206,14 @@ func reasonOf(output string) string {
 		}
 	}
 	return reason
+}
+
+// short returns a text without the module's path in the names of packages.
+func short(text string) string {
+	if build, ok := debug.ReadBuildInfo(); ok && build.Main.Path != "" {
+		return strings.ReplaceAll(text, build.Main.Path+"/", "")
+	}
+	return text
 }
 
 // finish prints what came of all, and returns the exit code. err is how `go test` ended.
@@ -222,7 +231,7 @@ func (r *report) finish(err error) int {
 		if len(names) > shown {
 			more = fmt.Sprintf(" and %d more", len(names)-shown)
 		}
-		r.printf("%5d  %s: %s%s\n", len(names), reason, strings.Join(names[:min(shown, len(names))], ", "), more)
+		r.printf("%5d  %s: %s%s\n", len(names), reason, short(strings.Join(names[:min(shown, len(names))], ", ")), more)
 	}
 	for _, name := range r.failed {
 		r.printf("failed: %s\n", name)
