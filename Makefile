@@ -113,6 +113,16 @@ test-prometheus: build ## Have a real Prometheus 2 and 3 scrape in every way tha
 	@.ci/tools prometheus prometheus3 node_exporter
 	@$(PROGRAM) $(REPORT) -- -count=1 -timeout 10m ./test/prometheus
 
+.PHONY: test-pictures
+test-pictures: build ## Find out whether the pictures in docs/ are old; wants root, iproute2.
+	@$(PROGRAM) $(REPORT) -- -count=1 $(TESTFLAGS) -timeout 5m ./test/pictures
+
+.PHONY: pictures
+pictures: build ## Make the pictures in docs/ from the real program, in 10 minutes; wants root, iproute2, chromium.
+	@.ci/tools prometheus
+	@mkdir -p .build/pictures docs/pictures
+	@LISTEN_EXPORTER_PICTURES='$(CURDIR)/.build/pictures' $(PROGRAM) $(GO) test -count=1 -timeout 20m -run TestMakeThePictures ./test/pictures
+
 .PHONY: test-rules
 test-rules: ## Play incidents to the alert rules on Prometheus 2, on 3 and on VictoriaMetrics, with each clause left out if MUTANTS=all.
 	@.ci/tools promtool promtool3 vmalert-tool jsonnet

@@ -100,12 +100,13 @@ type Datasource struct{ Type, UID string }
 
 // Variable is what the user chooses at the top of the dashboard.
 type Variable struct {
-	Name, Type, Definition string
-	AllValue, Regex        string
-	Multi, IncludeAll      bool
-	Datasource             Datasource
-	Query                  any
-	Current                struct{ Value any }
+	Name, Label       string
+	Type, Definition  string
+	AllValue, Regex   string
+	Multi, IncludeAll bool
+	Datasource        Datasource
+	Query             any
+	Current           struct{ Value any }
 }
 
 // Dashboards reads all dashboards that are shipped.
