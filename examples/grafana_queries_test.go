@@ -186,7 +186,7 @@ func ask(t *testing.T, title string, number int, at string, samples ...testSampl
 		}
 	}
 	t.Fatalf("no panel %q, or no query %d of it", title, number)
-	panic("unreachable")
+	return testQuery{}
 }
 
 // TestTheTablesSayWhatIsWrongAndSinceWhen asks the tables of what the exporters remember. Grafana wants milliseconds.
@@ -236,6 +236,7 @@ func TestOneTableSaysWhatIsWrongAndForHowLong(t *testing.T) {
 		row("service down", "web", "443", "nginx", 4140),
 		row("violation: unregistered", "", "8080", "python3", 4120),
 		row("violation: forbidden", "", "23", "", 4110),
+		row("violation: bind", "db", "5432", "", 4140),
 		row("port gone", "", "443", "nginx", 4100),
 		row("accept queue full", "", "25", "", 4080),
 		row("loses packets", "", "25", "", 4060),
@@ -262,15 +263,19 @@ func TestOneTableSaysWhatIsWrongAndForHowLong(t *testing.T) {
 			seen("a", "host_listen_port_holder_info", listener("8080", `,process="python3",uid="0"`), "1x10"),
 			seen("a", "host_listen_port_violation_start_timestamp_seconds", listener("23", `,reason="forbidden"`), "90x10"),
 			seen("a", "host_listen_port_gone_timestamp_seconds", last, "100x10"),
+			// One fact, one row: a service that listens at a wrong address.
+			seen("a", "host_listen_service_down_start_timestamp_seconds", `proto="tcp",port="5432",service_name="db"`, "60x10"),
+			seen("a", "host_listen_port_violation", listener("5432", `,reason="bind",service_name="db"`), "1x10"),
+			seen("a", "host_listen_port_violation_start_timestamp_seconds", listener("5432", `,reason="bind",service_name="db"`), "60x10"),
 			seen("a", "host_listen_port_accept_queue_full_start_timestamp_seconds", listener("25", ""), "120x10"),
 			seen("a", "host_listen_port_dropping_start_timestamp_seconds", listener("25", ""), "140x10"),
 			seen("a", "host_listen_port_dropping_start_timestamp_seconds", listener("26", `,netns="pod"`), "160x10"),
 		},
 		Expressions: []testQuery{
 			ask(t, title, 0, "10m", all...),
-			choosing("process", "python3", append(all[1:2:2], all[4:]...)...), // these two know no process
-			choosing("port", "443", all[0], all[3]),
-			choosing("netns", "pod", all[0], all[3], row("loses packets", "", "26", "", 4040)),
+			choosing("process", "python3", append(all[1:2:2], all[5:]...)...), // these two know no process
+			choosing("port", "443", all[0], all[4]),
+			choosing("netns", "pod", all[0], all[4], row("loses packets", "", "26", "", 4040), row("service down", "db", "5432", "", 4140)),
 		},
 	})
 }
