@@ -12,10 +12,10 @@ import (
 //go:embed terminal.svg.tmpl
 var terminalTemplate string
 
-// terminal returns a picture of commands and their output, in a terminal of 124 columns. A line is text, so it stays sharp, and can be searched.
+// terminal returns a picture of commands and their output, in a terminal of 130 columns. A line is text, so it stays sharp, and can be searched.
 func terminal(t *testing.T, text string) string {
 	t.Helper()
-	const charWidth, lineHeight, margin, columns = 8, 18, 16, 124
+	const charWidth, lineHeight, margin, columns = 8, 18, 16, 130
 	type line struct {
 		Y, Width int
 		Text     string
