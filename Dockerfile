@@ -18,7 +18,7 @@ LABEL org.opencontainers.image.title="listen_exporter" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.created="${CREATED}"
 
-COPY LICENSE /LICENSE
+COPY --chmod=0644 LICENSE .build/${OS}-${ARCH}/THIRD_PARTY_LICENSES /
 COPY --chmod=0755 .build/${OS}-${ARCH}/listen_exporter /bin/listen_exporter
 
 # A number, so that Kubernetes can check runAsNonRoot. The exporter needs no user name, no capability, no shell and no

@@ -53,10 +53,13 @@ build: .build/linux-$(shell $(GO) env GOARCH)/listen_exporter ## Build the binar
 .PHONY: crossbuild
 crossbuild: $(BINARIES) ## Build the binary for every supported architecture.
 
-# Go finds out what has changed.
+# Go finds out what has changed. The texts next to the program go with every copy of it.
 .PHONY: FORCE
 .build/linux-%/listen_exporter: FORCE
 	CGO_ENABLED=0 GOOS=linux GOARCH=$* $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $@ .
+	@CGO_ENABLED=0 GOOS=linux GOARCH=$* $(GO) list -deps -json=Dir,Standard,Module . | \
+		CGO_ENABLED=0 SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' $(GO) run ./packaging/bill -program $@ -version '$(VERSION)' \
+			-sbom $(@D)/bill.cdx.json -licenses $(@D)/THIRD_PARTY_LICENSES
 
 .PHONY: test
 test: test-tools ## Run the tests that take seconds, as any user.

@@ -37,8 +37,9 @@ func imageLabels(t *testing.T) map[string]string {
 }
 
 func TestTheImageIsTheBuiltBinaryAloneAndRunsAsNobody(t *testing.T) {
+	const licenses = "--chmod=0644 LICENSE .build/${OS}-${ARCH}/THIRD_PARTY_LICENSES /"
 	dockerfile, labels := instructions(t), imageLabels(t)
-	programs := slices.DeleteFunc(slices.Clone(dockerfile["COPY"]), func(arguments string) bool { return arguments == "LICENSE /LICENSE" })
+	programs := slices.DeleteFunc(slices.Clone(dockerfile["COPY"]), func(arguments string) bool { return arguments == licenses })
 	for _, test := range []struct {
 		name string
 		got  []string
@@ -63,6 +64,9 @@ func TestTheImageIsTheBuiltBinaryAloneAndRunsAsNobody(t *testing.T) {
 		if lines := dockerfile[keyword]; len(lines) > 0 {
 			t.Errorf("%s %q, want none: nothing but the binary is in the image", keyword, lines)
 		}
+	}
+	if !slices.Contains(dockerfile["COPY"], licenses) {
+		t.Error("the licences of what the binary contains are not in the image")
 	}
 	for _, argument := range []string{"OS", "ARCH"} {
 		if !slices.ContainsFunc(dockerfile["ARG"], func(line string) bool { return strings.HasPrefix(line, argument+"=") }) {

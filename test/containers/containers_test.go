@@ -83,9 +83,10 @@ func buildImage(t *testing.T, program, scratch string) {
 		t.Fatal(err)
 	}
 	for from, to := range map[string]string{
-		program:                                binary,
-		filepath.Join(host.Root, "LICENSE"):    filepath.Join(context, "LICENSE"),
-		filepath.Join(host.Root, "Dockerfile"): filepath.Join(context, "Dockerfile"),
+		program: binary,
+		filepath.Join(filepath.Dir(program), "THIRD_PARTY_LICENSES"): filepath.Join(filepath.Dir(binary), "THIRD_PARTY_LICENSES"),
+		filepath.Join(host.Root, "LICENSE"):                          filepath.Join(context, "LICENSE"),
+		filepath.Join(host.Root, "Dockerfile"):                       filepath.Join(context, "Dockerfile"),
 	} {
 		if err := host.Install(from, to); err != nil {
 			t.Fatal(err)
