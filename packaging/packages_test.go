@@ -17,8 +17,9 @@ import (
 
 // packageRecipe is what nfpm.yaml says, as far as the tests look at it. test/systemd looks into the packages themselves.
 type packageRecipe struct {
-	Name, Homepage, License string
-	Contents                []struct {
+	Name, Homepage, License, Description string
+
+	Contents []struct {
 		Source      string `yaml:"src"`
 		Destination string `yaml:"dst"`
 		Type        string
@@ -49,7 +50,7 @@ func TestEachFileOfThePackagesIsThereAndHasItsMode(t *testing.T) {
 		t.Run(file.Destination+" "+file.Packager, func(t *testing.T) {
 			// A mode that is left out is the source's, and so that of the umask of whoever builds.
 			want := 0o644
-			if file.Type == "dir" || strings.HasPrefix(file.Destination, "/usr/bin/") {
+			if file.Type == "dir" || strings.HasPrefix(file.Destination, "/usr/bin/") || strings.HasPrefix(file.Destination, "/etc/init.d/") {
 				want = 0o755
 			}
 			if file.Info.Mode != want {
@@ -66,6 +67,43 @@ func TestEachFileOfThePackagesIsThereAndHasItsMode(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestEachPackageHasWhatGoesWithEveryCopyOfTheProgram(t *testing.T) {
+	recipe := readPackageRecipe(t)
+	for _, packager := range []string{"deb", "rpm", "apk"} {
+		t.Run(packager, func(t *testing.T) {
+			var sources []string
+			for _, file := range recipe.Contents {
+				if file.Packager == "" || file.Packager == packager {
+					sources = append(sources, file.Source)
+				}
+			}
+			license := "LICENSE"
+			if packager == "deb" {
+				license = "packaging/deb/copyright" // Debian has the text of the Apache License itself
+			}
+			for _, want := range []string{
+				license, "${BUILT}/THIRD_PARTY_LICENSES", "alerts/listen_exporter.rules.yml", "alerts/README.md",
+				"examples/grafana/listen_exporter.json", "examples/registry/ports.yml", "examples/systemd/listen_exporter.default",
+			} {
+				if !slices.Contains(sources, want) {
+					t.Errorf("%s is not in it", want)
+				}
+			}
+		})
+	}
+}
+
+func TestThePackagesSayThatAnyoneMayScrapeAndHowToChangeIt(t *testing.T) {
+	text := readPackageRecipe(t).Description
+	for _, want := range []string{
+		"on all addresses, port 10190, without a password", `LISTEN_EXPORTER_OPTS="--web.listen-address=127.0.0.1:10190"`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the description does not say %q:\n%s", want, text)
+		}
 	}
 }
 
