@@ -238,10 +238,32 @@ docker: build ## Build the container image for this machine.
 		--build-arg REVISION=$(REVISION) \
 		--build-arg CREATED=$$(date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ) .
 
+.PHONY: version
+version: ## Print the version that is built: the newest one in the changelog.
+	@echo '$(VERSION)'
+
 .PHONY: packages
-packages: build crossbuild ## Build a deb and an rpm for every supported architecture into .build/packages/.
+packages: build crossbuild ## Build an archive, a deb, an rpm and an apk for every supported architecture into .build/packages/.
 	@.ci/tools nfpm
 	@VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' packaging/build $(ARCHES)
+
+.PHONY: release
+release: build crossbuild ## Build all files of a release into .build/release/; wants buildah.
+	@.ci/tools nfpm
+	@rm -rf .build/release
+	@export VERSION='$(VERSION)' REVISION='$(REVISION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' OUT=.build/release && \
+		packaging/build $(ARCHES) && packaging/image $(ARCHES)
+	@cd .build/release && sha256sum -- * >../SHA256SUMS && mv ../SHA256SUMS .
+
+.PHONY: check-release
+check-release: ## Check that a tag may become a release: make check-release TAG=v1.2.3.
+	@packaging/check-release '$(TAG)'
+
+.PHONY: release-dry-run
+release-dry-run: release ## Build a release and do with it what can be done offline; publishes nothing.
+	@.ci/tools cyclonedx-schema
+	@LISTEN_EXPORTER_RELEASE='$(CURDIR)/.build/release' LISTEN_EXPORTER_VERSION='$(VERSION)' \
+		$(REPORT) -- -count=1 -timeout 20m $(TESTFLAGS) ./test/release
 
 .PHONY: clean
 clean: ## Remove what was built; the fetched tools stay.
