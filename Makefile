@@ -263,6 +263,7 @@ check-release: ## Check that a tag may become a release: make check-release TAG=
 release-dry-run: release ## Build a release and do with it what can be done offline; publishes nothing.
 	@.ci/tools cyclonedx-schema
 	@LISTEN_EXPORTER_RELEASE='$(CURDIR)/.build/release' LISTEN_EXPORTER_VERSION='$(VERSION)' \
+		LISTEN_EXPORTER_REVISION='$(REVISION)' LISTEN_EXPORTER_BRANCH='$(BRANCH)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' \
 		$(REPORT) -- -count=1 -timeout 20m $(TESTFLAGS) ./test/release
 
 .PHONY: clean
