@@ -212,6 +212,11 @@ check-metrics: build ## Check a page of the real program with promtool.
 	@.ci/tools promtool
 	@.ci/check-metrics .build/linux-$$($(GO) env GOARCH)/listen_exporter
 
+.PHONY: vulnerabilities
+vulnerabilities: ## Check what is built against Go's vulnerability database, which is on the internet.
+	@.ci/tools govulncheck
+	govulncheck ./...
+
 .PHONY: soak
 soak: ## Scrape 10 000 times, and take 10 000 snapshots under churn; wants root, takes hours.
 	@LISTEN_EXPORTER_SOAK_SCRAPES=10000 LISTEN_EXPORTER_CHURN=full \
@@ -252,7 +257,7 @@ release: build crossbuild ## Build all files of a release into .build/release/; 
 	@.ci/tools nfpm
 	@rm -rf .build/release
 	@export VERSION='$(VERSION)' REVISION='$(REVISION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' OUT=.build/release && \
-		packaging/build $(ARCHES) && packaging/image $(ARCHES)
+		packaging/build $(ARCHES) && packaging/image $(ARCHES) && packaging/release-notes >.build/release-notes.md
 	@cd .build/release && sha256sum -- * >../SHA256SUMS && mv ../SHA256SUMS .
 
 .PHONY: check-release
