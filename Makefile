@@ -253,7 +253,7 @@ packages: build crossbuild ## Build an archive, a deb, an rpm and an apk for eve
 	@VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' packaging/build $(ARCHES)
 
 .PHONY: release
-release: build crossbuild ## Build all files of a release into .build/release/; wants buildah.
+release: build crossbuild ## Build all files of a release into .build/release/; wants root, buildah.
 	@.ci/tools nfpm
 	@rm -rf .build/release
 	@export VERSION='$(VERSION)' REVISION='$(REVISION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' OUT=.build/release && \
