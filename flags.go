@@ -37,12 +37,14 @@ const (
 
 // config is the command line.
 type config struct {
-	command    string
-	inventory  inventory.Options
-	server     server.Options
-	list       command.ListOptions
-	stateFile  string
-	gomaxprocs int
+	command   string
+	inventory inventory.Options
+	server    server.Options
+	list      command.ListOptions
+	stateFile string
+
+	optionalRegistries []string
+	gomaxprocs         int
 
 	auditFormat string
 
@@ -102,6 +104,7 @@ func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
 		}
 	}
 	c.inventory.RegistryFiles = slices.DeleteFunc(c.inventory.RegistryFiles, func(file string) bool { return file == "" })
+	c.inventory.RegistryFiles = addOptional(c.inventory.RegistryFiles, c.optionalRegistries)
 	if c.inventory.RegistryHost == "" {
 		if c.inventory.RegistryHost, err = os.Hostname(); err != nil && len(c.inventory.RegistryFiles) > 0 {
 			return nil, false, fmt.Errorf("--registry.host: %w", err)
@@ -160,6 +163,8 @@ func addFlags(app *kingpin.Application, c *config) {
 
 	app.Flag("registry.file", "Registry (ports.yml) with which to compare the listeners, or a directory of such files. Repeatable; all files are one registry.").
 		PlaceHolder("FILE").StringsVar(&o.RegistryFiles)
+	app.Flag("registry.optional-file", "Like --registry.file, but ignored if it is not there at the start, or is a directory without such files. Repeatable.").
+		PlaceHolder("FILE").StringsVar(&c.optionalRegistries)
 	app.Flag("registry.host", "Name of this host in the registry. Defaults to the host name.").
 		PlaceHolder("NAME").IsSetByUser(&c.list.HostGiven).StringVar(&o.RegistryHost)
 

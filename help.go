@@ -134,7 +134,7 @@ func affects(flag, command string) bool {
 	switch command {
 	case listCommand:
 		return startsWith("help", "path.", "collector.", "registry.", "state.", "log.") &&
-			!startsWith("collector.interval", "collector.settled-after", "collector.remember")
+			!startsWith("collector.interval", "collector.settled-after", "collector.remember", "registry.optional-file")
 	case auditCommand: // it refuses filters
 		return affects(flag, listCommand) && !startsWith("collector.port-", "collector.scope-", "collector.tcp", "collector.udp", "state.")
 	case checkCommand:

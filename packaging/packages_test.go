@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -103,6 +104,26 @@ func TestThePackagesSayThatAnyoneMayScrapeAndHowToChangeIt(t *testing.T) {
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the description does not say %q:\n%s", want, text)
+		}
+	}
+}
+
+// TestTheServicesReadARegistryWhereThePackagesHaveADirectoryForIt: of systemd and of OpenRC.
+func TestTheServicesReadARegistryWhereThePackagesHaveADirectoryForIt(t *testing.T) {
+	var directories []string
+	for _, file := range readPackageRecipe(t).Contents {
+		if file.Type == "dir" {
+			directories = append(directories, file.Destination)
+		}
+	}
+	if diff := cmp.Diff([]string{"/etc/listen_exporter", "/etc/listen_exporter/ports.d"}, directories); diff != "" {
+		t.Errorf("directories (-want +got):\n%s", diff)
+	}
+	for _, service := range []string{"../examples/systemd/listen_exporter.service", "apk/listen_exporter.initd"} {
+		for _, want := range []string{"/etc/listen_exporter/ports.yml", "/etc/listen_exporter/ports.d"} {
+			if !regexp.MustCompile(`[ ']--registry\.optional-file=` + regexp.QuoteMeta(want) + `[ ']`).MatchString(tools.Read(t, service)) {
+				t.Errorf("%s does not read %s", service, want)
+			}
 		}
 	}
 }

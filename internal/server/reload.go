@@ -13,7 +13,7 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-var errNoRegistry = errors.New("no registry configured: start with --registry.file")
+var errNoRegistry = errors.New("no registry configured: start with --registry.file, or restart if a file of --registry.optional-file is there now")
 
 // Reload reloads the registry. A bad registry leaves the last good one in force. It also logs the result, because
 // the operator reads the log and may not have asked for the reload. by says what asked for it, such as "SIGHUP".
@@ -46,7 +46,7 @@ func (s *Server) logReload(by string, err error) {
 func (s *Server) serveReload(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case s.options.Reload == nil:
-		http.Error(w, "No registry configured: start with --registry.file.", http.StatusNotFound)
+		http.Error(w, "No registry configured: start with --registry.file, or restart if a file of --registry.optional-file is there now.", http.StatusNotFound)
 	case r.Method != http.MethodPost:
 		w.Header().Set("Allow", http.MethodPost)
 		http.Error(w, "Use POST to reload the registry.", http.StatusMethodNotAllowed)

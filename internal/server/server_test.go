@@ -158,7 +158,7 @@ func TestAReloadTakesAPostAndARegistry(t *testing.T) {
 			`level=error msg="` + inventory.BadRegistry + `" err="ports.yml:1:2: one"` + "\n",
 		},
 		{"GET", func() error { return bad }, http.MethodGet, 405, "Use POST to reload the registry.\n", ""},
-		{"no registry", nil, http.MethodPost, 404, "No registry configured: start with --registry.file.\n", ""},
+		{"no registry", nil, http.MethodPost, 404, "No registry configured: start with --registry.file, or restart if a file of --registry.optional-file is there now.\n", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var logged strings.Builder
@@ -175,7 +175,7 @@ func TestAReloadTakesAPostAndARegistry(t *testing.T) {
 	}
 	var logged strings.Builder
 	_ = newServer(t, defaults(), &logged).Reload("SIGHUP")
-	if want := `level=warn msg="cannot reload the registry" by=SIGHUP err="no registry configured: start with --registry.file"` + "\n"; logged.String() != want {
+	if want := `level=warn msg="cannot reload the registry" by=SIGHUP err="no registry configured: start with --registry.file, or restart if a file of --registry.optional-file is there now"` + "\n"; logged.String() != want {
 		t.Errorf("SIGHUP without a registry: logged %q, want %q", &logged, want)
 	}
 }
