@@ -220,7 +220,7 @@ func (m *machine) reloads() []host.Check {
 		fmt.Fprintf(&large, "  - {name: demo-%[1]d, port: %[1]d, required: false}\n", n+1)
 	}
 	return []host.Check{
-		{Name: "with a registry, the demo is as declared", Run: steps(m.declare(8081), m.options("--registry.file="+registry),
+		{Name: "with a registry in the usual place, and no flag, the demo is as declared", Run: steps(m.declare(8081), m.options(""),
 			m.run("systemctl", "restart", unit), m.demoIs(1, 1), m.keepPID(&pid))},
 		{Name: "systemctl reload succeeds", Run: steps(m.declare(8082), reload)},
 		{Name: "the registry is read again, and the journal says so", Run: m.logs("reloaded the registry. by=SIGHUP")},
