@@ -195,6 +195,7 @@ check-yaml: ## Check all YAML with yamllint.
 .PHONY: check-scripts
 check-scripts: ## Check all shell scripts with shellcheck.
 	shellcheck -x $$(grep -rlIE --exclude-dir='.[bgt]*' '^#!.*\b(ba)?sh$$' .)
+	shellcheck --shell=sh packaging/apk/listen_exporter.initd
 
 .PHONY: check-names
 check-names: ## Check that nothing names this machine, or the mirrors and registries used on it.
