@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +22,8 @@ type (
 		Digest   string
 		Size     int
 		Platform struct{ OS, Architecture, Variant string }
+
+		Annotations map[string]string
 	}
 	index struct {
 		Manifests []descriptor
@@ -66,6 +69,9 @@ func TestTheImageIsForAllArchitectures(t *testing.T) {
 	if len(top.Manifests) != 1 {
 		t.Fatalf("the layout has %d images, want one for all architectures", len(top.Manifests))
 	}
+	if got, want := top.Manifests[0].Annotations["org.opencontainers.image.ref.name"], "listen_exporter:"+version; got != want {
+		t.Errorf("it is called %q, want %q", got, want)
+	}
 	blob(t, layout, top.Manifests[0], &images)
 
 	var want, got []string
@@ -104,5 +110,30 @@ func TestTheImageIsForAllArchitectures(t *testing.T) {
 	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("architectures (-want +got):\n%s", diff)
+	}
+}
+
+func TestTheImageOfThisArchitectureLoadsAndRuns(t *testing.T) {
+	dir, version := release(t)
+	host.NeedRoot(t)
+	host.NeedTools(t, "podman", "runc")
+	run, err := os.MkdirTemp("/run", "release") // podman refuses a path of more than 50 characters
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(run)
+	podman := func(arguments ...string) (string, error) {
+		return host.Output(minute, "podman", append([]string{
+			"--root", filepath.Join(run, "root"), "--runroot", filepath.Join(run, "run"), "--storage-driver", "vfs", "--runtime", "runc",
+			"--cgroup-manager", "cgroupfs", "--events-backend", "none",
+		}, arguments...)...)
+	}
+	if _, err := podman("load", "--input", filepath.Join(dir, "listen_exporter-"+version+".oci.tar")); err != nil {
+		t.Fatal(err)
+	}
+	output, err := podman("run", "--rm", "--network", "host", "--read-only", "--cap-drop", "ALL", "--ulimit", "nofile=4096:4096",
+		"--ulimit", "nproc=4096:4096", "localhost/listen_exporter:"+version, "--version")
+	if want := "listen_exporter, version " + version + " ("; err != nil || !strings.HasPrefix(output, want) {
+		t.Errorf("--version prints %q, %v: want %q", output, err, want)
 	}
 }
