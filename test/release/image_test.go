@@ -55,30 +55,48 @@ func blob(t *testing.T, layout string, d descriptor, into any) {
 	}
 }
 
-func TestTheImageIsForAllArchitectures(t *testing.T) {
-	dir, version := release(t)
+// images returns the layout of a release's image, unpacked, and the images of which it is one.
+func images(t *testing.T, dir, version string) (layout string, name descriptor, all index) {
+	t.Helper()
 	host.NeedTools(t, "tar")
-	layout := t.TempDir()
-	if _, err := host.Output(minute, "tar", "-C", layout, "-xf", filepath.Join(dir, "listen_exporter-"+version+".oci.tar")); err != nil {
+	layout = t.TempDir()
+	if _, err := host.Output(minute, "tar", "-C", layout, "-xf", filepath.Join(dir, image(version))); err != nil {
 		t.Fatal(err)
 	}
-	var top, images index
+	var top index
 	if err := json.Unmarshal([]byte(tools.Read(t, filepath.Join(layout, "index.json"))), &top); err != nil {
 		t.Fatal(err)
 	}
 	if len(top.Manifests) != 1 {
 		t.Fatalf("the layout has %d images, want one for all architectures", len(top.Manifests))
 	}
-	if got, want := top.Manifests[0].Annotations["org.opencontainers.image.ref.name"], "listen_exporter:"+version; got != want {
+	blob(t, layout, top.Manifests[0], &all)
+	return layout, top.Manifests[0], all
+}
+
+// digests returns the digest of the image for each platform.
+func digests(t *testing.T, dir, version string) map[string]string {
+	t.Helper()
+	_, _, all := images(t, dir, version)
+	found := make(map[string]string)
+	for _, d := range all.Manifests {
+		found[d.Platform.Architecture+d.Platform.Variant] = d.Digest
+	}
+	return found
+}
+
+func TestTheImageIsForAllArchitectures(t *testing.T) {
+	dir, version := release(t)
+	layout, name, all := images(t, dir, version)
+	if got, want := name.Annotations["org.opencontainers.image.ref.name"], "listen_exporter:"+version; got != want {
 		t.Errorf("it is called %q, want %q", got, want)
 	}
-	blob(t, layout, top.Manifests[0], &images)
 
 	var want, got []string
 	for _, a := range architectures {
 		want = append(want, strings.TrimSuffix(a.goarch+" "+strings.TrimPrefix(a.archive, a.goarch), " "))
 	}
-	for _, d := range images.Manifests {
+	for _, d := range all.Manifests {
 		got = append(got, strings.TrimSpace(d.Platform.Architecture+" "+d.Platform.Variant))
 		t.Run(d.Platform.Architecture, func(t *testing.T) {
 			var manifest index
@@ -128,7 +146,7 @@ func TestTheImageOfThisArchitectureLoadsAndRuns(t *testing.T) {
 			"--cgroup-manager", "cgroupfs", "--events-backend", "none",
 		}, arguments...)...)
 	}
-	if _, err := podman("load", "--input", filepath.Join(dir, "listen_exporter-"+version+".oci.tar")); err != nil {
+	if _, err := podman("load", "--input", filepath.Join(dir, image(version))); err != nil {
 		t.Fatal(err)
 	}
 	output, err := podman("run", "--rm", "--network", "host", "--read-only", "--cap-drop", "ALL", "--ulimit", "nofile=4096:4096",

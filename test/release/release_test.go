@@ -46,6 +46,20 @@ var architectures = []architecture{
 	{"riscv64", "riscv64", "riscv64", "riscv64", "riscv64", elf.EM_RISCV},
 }
 
+// files are those of a release that are for the architecture.
+func (a architecture) files(version string) []string {
+	return []string{
+		"listen_exporter-" + version + ".linux-" + a.archive + ".tar.gz",
+		"listen_exporter-" + version + ".linux-" + a.archive + ".cdx.json",
+		"listen-exporter_" + version + "_" + a.deb + ".deb",
+		"listen-exporter-" + version + "-1." + a.rpm + ".rpm",
+		"listen-exporter_" + version + "_" + a.apk + ".apk",
+	}
+}
+
+// image is the file with the image for all architectures.
+func image(version string) string { return "listen_exporter-" + version + ".oci.tar" }
+
 // release returns the directory with the files, and their version.
 func release(t *testing.T) (dir, version string) {
 	t.Helper()
@@ -58,14 +72,9 @@ func release(t *testing.T) (dir, version string) {
 
 func TestAReleaseHasTheseFilesAndNoOthers(t *testing.T) {
 	dir, version := release(t)
-	want := []string{"SHA256SUMS", "listen_exporter-" + version + ".oci.tar"}
+	want := []string{"SHA256SUMS", image(version)}
 	for _, a := range architectures {
-		want = append(want,
-			"listen_exporter-"+version+".linux-"+a.archive+".tar.gz",
-			"listen_exporter-"+version+".linux-"+a.archive+".cdx.json",
-			"listen-exporter_"+version+"_"+a.deb+".deb",
-			"listen-exporter-"+version+"-1."+a.rpm+".rpm",
-			"listen-exporter_"+version+"_"+a.apk+".apk")
+		want = append(want, a.files(version)...)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
