@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package release looks at the files of a release as whoever downloads them would, and makes them again.
 //
 // make release-dry-run builds the release and names it.
