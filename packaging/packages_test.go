@@ -87,7 +87,7 @@ func TestEachPackageHasWhatGoesWithEveryCopyOfTheProgram(t *testing.T) {
 			}
 			for _, want := range []string{
 				license, "${BUILT}/THIRD_PARTY_LICENSES", "alerts/listen_exporter.rules.yml", "alerts/README.md",
-				"examples/grafana/listen_exporter.json", "examples/registry/ports.yml", "examples/systemd/listen_exporter.default",
+				"examples/grafana/listen_exporter.json", "examples/grafana/listen_exporter_health.json", "examples/registry/ports.yml", "examples/systemd/listen_exporter.default",
 			} {
 				if !slices.Contains(sources, want) {
 					t.Errorf("%s is not in it", want)
