@@ -97,7 +97,11 @@ The flags of listen_exporter.service.
 .TP
 .I /etc/listen_exporter/ports.yml
 The registry, if there is one: see \fB\-\-registry.file\fR.
+The service reads it if it is there when it starts.
 Where the state file is not known, list reads it for the answers about ports.
+.TP
+.I /etc/listen_exporter/ports.d
+A directory for more of it, as files *.yml.
 .TP
 .I /var/lib/listen_exporter/state
 What listen_exporter.service remembers: see \fB\-\-state.file\fR.

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command bill writes what a built program is made of: a software bill of materials, and the licence texts that have to go with
 // every copy of it.
 //

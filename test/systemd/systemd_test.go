@@ -3,8 +3,7 @@
 // Package systemd installs the deb on a minimal Debian that runs a real systemd, uses the service as an administrator does, and
 // removes it.
 //
-// make test-systemd builds the packages and names their version. Debian comes from the mirror of the machine's own apt and is
-// kept in .tools/systemd/bookworm.tar; remove the file to fetch it again.
+// make test-systemd builds the packages and names their version.
 package systemd
 
 import (
@@ -19,7 +18,6 @@ import (
 )
 
 const (
-	suite    = "bookworm" // of Debian
 	unit     = "listen_exporter.service"
 	socket   = "listen_exporter.socket"
 	registry = "/etc/listen_exporter/ports.yml"
@@ -45,36 +43,10 @@ func TestFetch(t *testing.T) {
 	fetch(t)
 }
 
-// fetch returns a file with a minimal system.
+// fetch returns a file with a minimal system. procps is what the package depends on.
 func fetch(t *testing.T) string {
 	t.Helper()
-	host.NeedRoot(t)
-	file := filepath.Join(host.Root, ".tools/systemd", suite+".tar")
-	if _, err := os.Stat(file); err == nil {
-		return file
-	}
-	host.NeedTools(t, "debootstrap", "tar")
-	mirror, err := host.Output(minute, filepath.Join(host.Root, ".ci/debian-mirror"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tree := host.OpenDir(t)
-	// procps is what the package depends on.
-	if _, err := host.Output(10*minute, "debootstrap", "--variant=minbase", "--include=systemd,systemd-sysv,procps",
-		"--keyring=/usr/share/keyrings/debian-archive-keyring.gpg", suite, tree, strings.TrimSpace(mirror)); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := host.Output(minute, "tar", "-C", tree, "--exclude=./var/cache/apt/*", "--exclude=./var/lib/apt/lists/*",
-		"--exclude=./var/log/*", "-cf", file+".part", "."); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(file+".part", file); err != nil { // whole or not at all
-		t.Fatal(err)
-	}
-	return file
+	return host.Debian(t, "systemd", "systemd", "systemd-sysv", "procps")
 }
 
 // packages returns the paths of the deb and of the rpm for this machine.
