@@ -90,9 +90,14 @@ test-containers: build ## Run the program in containers of the DaemonSets' shape
 	@.ci/tools kubectl
 	@$(PROGRAM) $(REPORT) -- -count=1 -timeout 15m ./test/containers
 
+.PHONY: test-helm
+test-helm: ## Render the Helm chart and compare it with examples/kubernetes.
+	@.ci/tools kubectl helm jsonnet
+	@$(REPORT) -- -count=1 -timeout 10m ./packaging/helm
+
 .PHONY: test-kubernetes
-test-kubernetes: ## Give examples/kubernetes to a real API server, which is built when it is missing.
-	@.ci/tools kubernetes
+test-kubernetes: ## Give examples/kubernetes and the Helm chart to a real API server, which is built when it is missing.
+	@.ci/tools kubernetes helm
 	@CGO_ENABLED=0 $(REPORT) -C test/kubernetes -- -trimpath -count=1 -timeout 15m .
 
 .PHONY: test-systemd
@@ -132,14 +137,15 @@ test-rules: ## Play incidents to the alert rules on Prometheus 2, on 3 and on Vi
 	@LISTEN_EXPORTER_ENGINES=all LISTEN_EXPORTER_MUTANTS='$(MUTANTS)' $(REPORT) -- -count=1 $(TESTFLAGS) -timeout 60m ./alerts
 
 .PHONY: generate
-generate: rules ## Write the rules, the help texts, and the pages of docs/ that come from the program.
-	$(GO) test -count=1 -run 'TestHelpIs|TestThePageOf' . ./collector -update
+generate: rules ## Write the rules, the help texts, the pages of docs/ that come from the program, and the chart's copies.
+	$(GO) test -count=1 -run 'TestHelpIs|TestThePageOf|TestTheChartsFilesAreCopies' . ./collector ./packaging/helm -update
 
 .PHONY: rules
-rules: ## Write the alert rules, for Prometheus and for its operator, from the mixin in alerts/.
+rules: ## Write the alert rules, for Prometheus, its operator and the Helm chart, from the mixin in alerts/.
 	@.ci/tools jsonnet
 	jsonnet -S -o alerts/listen_exporter.rules.yml alerts/rules.jsonnet
 	jsonnet -S -o examples/kubernetes/prometheus-operator/prometheusrule.yaml alerts/prometheusrule.jsonnet
+	jsonnet -S -o packaging/helm/listen-exporter/files/rules.yml packaging/helm/rules.jsonnet
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (30s).
@@ -204,7 +210,7 @@ check-names: ## Check that nothing names this machine, or the mirrors and regist
 .PHONY: check-rules
 check-rules: ## Check the alert and recording rules with promtool and run their tests.
 	@.ci/tools promtool jsonnetfmt
-	jsonnetfmt --test $(wildcard alerts/*.*sonnet alerts/*/*.*sonnet)
+	jsonnetfmt --test $(wildcard alerts/*.*sonnet alerts/*/*.*sonnet packaging/*/*.jsonnet)
 	promtool check rules --lint-fatal $(wildcard alerts/*.rules.yml examples/*/*.rules.yml)
 	promtool test rules $(wildcard alerts/*.test.yml examples/*/*.test.yml)
 
@@ -225,7 +231,7 @@ soak: ## Scrape 10 000 times, and take 10 000 snapshots under churn; wants root,
 
 .PHONY: fetch
 fetch: ## Fetch what test-kubernetes and test-systemd need, which takes minutes the first time.
-	@.ci/tools kubernetes
+	@.ci/tools kubernetes helm
 	@$(PROGRAM) $(GO) test -count=1 -timeout 20m -run '^TestFetch$$' ./test/systemd
 
 .PHONY: address

@@ -1,4 +1,4 @@
-// Package kubernetes gives everything in examples/kubernetes to a real API server.
+// Package kubernetes gives everything in examples/kubernetes, and the Helm chart, to a real API server.
 //
 // It needs no root. kube-apiserver and its etcd listen on free ports of 127.0.0.1 and end with the test. There is no kubelet
 // and no controller, so nothing runs: what is created is only an object. make test-kubernetes builds the programs, at the

@@ -215,16 +215,22 @@ func (c *cluster) testOverlays(t *testing.T) {
 	c.run(t, allow("from the last overlay back to the first", apply("--kustomize", filepath.Join(examples, "overlays/plain"))...))
 }
 
-func (c *cluster) testOperator(t *testing.T) {
-	for _, crd := range []string{"podmonitors", "prometheusrules"} {
+// createOperator creates custom resources of the Prometheus Operator, and waits until they are served.
+func (c *cluster) createOperator(t *testing.T, names ...string) {
+	t.Helper()
+	for _, crd := range names {
 		c.must(t, "", "create", "--filename", filepath.Join(tools, "monitoring.coreos.com_"+crd+".yaml"))
-		if err := await(func() error { // it is served some time later
+		if err := await(func() error {
 			_, err := c.kubectl("", "get", crd+".monitoring.coreos.com", "--all-namespaces")
 			return err
 		}); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+func (c *cluster) testOperator(t *testing.T) {
+	c.createOperator(t, "podmonitors", "prometheusrules")
 	file, text := c.build(t, "prometheus-operator")
 	t.Run("both objects decode strictly into the types of the operator", func(t *testing.T) {
 		var monitor monitoring.PodMonitor
