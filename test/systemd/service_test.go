@@ -169,9 +169,12 @@ func (m *machine) dropIns() []host.Check {
 	}}, m.sees("perl")...)
 	return append(checks, host.Check{
 		Name: "with the drop-in for TLS it speaks TLS, and wants a password",
-		Run:  steps(m.noDropIn, m.prepareTLS, m.dropIn(1), wantsPassword, m.run("sh", "-c", "rm /etc/listen_exporter/*"), m.noDropIn),
+		Run:  steps(m.noDropIn, m.prepareTLS, m.dropIn(1), wantsPassword, m.run("sh", "-c", "rm "+tlsFiles), m.noDropIn),
 	})
 }
+
+// tlsFiles are what prepareTLS writes, for a shell. The directory of registries is next to them.
+const tlsFiles = "/etc/listen_exporter/web-config.yml /etc/listen_exporter/listen_exporter.*"
 
 // prepareTLS writes the files that the drop-in for TLS names, which only root can read.
 func (m *machine) prepareTLS() error {
@@ -181,7 +184,7 @@ func (m *machine) prepareTLS() error {
 		runs("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
 			"-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
 			"-keyout", filepath.Join(etc, "listen_exporter.key"), "-out", filepath.Join(etc, "listen_exporter.crt"))(),
-		m.run("sh", "-c", "chmod 600 /etc/listen_exporter/*")(),
+		m.run("sh", "-c", "chmod 600 "+tlsFiles)(),
 	)
 }
 
