@@ -93,6 +93,9 @@ func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
 	if asked, err := printText(app, args, stdout); asked {
 		return nil, true, command.Written(err)
 	}
+	if err := refuseBoolValues(app.Model(), args); err != nil {
+		return nil, false, err
+	}
 	if c.command, err = parseCommand(app, args); err != nil {
 		return nil, false, nameFlag(app, args, err)
 	}
@@ -191,6 +194,30 @@ func parseCommand(app *kingpin.Application, args []string) (string, error) {
 		return "", fmt.Errorf("unknown command %q: want serve, list, audit or check", context.Peek().Value)
 	}
 	return app.Parse(args)
+}
+
+// refuseBoolValues returns an error if a flag that takes no value has one. kingpin would take the value for an argument: list --watch=5
+// would be about port 5.
+func refuseBoolValues(app *kingpin.ApplicationModel, args []string) error {
+	flags := slices.Clone(app.Flags)
+	for _, c := range app.Commands {
+		flags = append(flags, c.Flags...)
+	}
+	for _, arg := range args {
+		if arg == "--" { // arguments follow
+			return nil
+		}
+		name, value, has := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
+		if !has || !strings.HasPrefix(arg, "--") {
+			continue
+		}
+		for _, f := range flags {
+			if f.IsBoolFlag() && f.Name == strings.TrimPrefix(name, "no-") {
+				return fmt.Errorf("--%s takes no value, not %q: want --%s or --no-%s", name, value, f.Name, f.Name)
+			}
+		}
+	}
+	return nil
 }
 
 // printText prints the texts whose failing kingpin ignores, or that it prints on its own stdout. It reports whether the command line
