@@ -42,9 +42,7 @@ It takes these flags of serve as well:
 {{template "Flags" .App.Flags -}}
 .SH EXAMPLES
 {{range .App.Commands}}{{if ne .Name "help"}}{{range examples .Name}}.TP
-.EX
-{{.Line|roff}}
-.EE
+\fB{{.Line|roff}}\fR
 {{.What|roff}}
 {{end}}{{end}}{{end -}}
 .SH EXIT STATUS
