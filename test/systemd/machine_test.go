@@ -30,6 +30,7 @@ func beMachine() error {
 		os.Mkdir(m.tree, 0o755),
 		runs("tar", "-C", m.tree, "-xf", os.Getenv(systemVariable))(),
 		host.Install(os.Getenv(debVariable), filepath.Join(m.tree, "deb")),
+		host.Install(os.Getenv(nodeExporterVariable), filepath.Join(m.tree, "node_exporter")),
 		os.WriteFile(filepath.Join(m.tree, "etc/systemd/system/demo.service"), []byte(demo), 0o644),
 	); err != nil {
 		return err
@@ -51,11 +52,13 @@ func beMachine() error {
 		return err
 	}
 	for _, checks := range [][]host.Check{
-		m.installs(), m.sandbox(), m.sees("-"), m.dropIns(), m.reloads(), m.restarts(), m.activates(), m.upgrades(), m.removes(before),
+		m.installs(), m.sandbox(), m.sees("-"), m.writesTextfile(), m.dropIns(), m.reloads(), m.restarts(), m.activates(), m.upgrades(), m.removes(before),
 	} {
 		m.Check(checks...)
 	}
-	m.Check(host.Check{Name: "no unit has failed", Run: m.says("running", "systemctl", "is-system-running")})
+	m.Check(host.Check{Name: "no unit has failed", Run: steps(
+		m.says("", "systemctl", "list-units", "--failed", "--plain", "--no-legend"), m.says("running", "systemctl", "is-system-running"),
+	)})
 	m.End()
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/listen-exporter/listen_exporter/test/host"
+	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
 const (
@@ -29,10 +30,11 @@ const (
 )
 
 const (
-	// What a machine needs to know: its system, its packages, and a directory for its files.
-	systemVariable  = "LISTEN_EXPORTER_SYSTEMD_SYSTEM"
-	debVariable     = "LISTEN_EXPORTER_SYSTEMD_DEB"
-	scratchVariable = "LISTEN_EXPORTER_SYSTEMD_SCRATCH"
+	// What a machine needs to know: its system, its packages, a node_exporter, and a directory for its files.
+	systemVariable       = "LISTEN_EXPORTER_SYSTEMD_SYSTEM"
+	debVariable          = "LISTEN_EXPORTER_SYSTEMD_DEB"
+	nodeExporterVariable = "LISTEN_EXPORTER_SYSTEMD_NODE_EXPORTER"
+	scratchVariable      = "LISTEN_EXPORTER_SYSTEMD_SCRATCH"
 )
 
 func TestMain(m *testing.M) { host.Main(m, map[string]func() error{"machine": beMachine}) }
@@ -103,5 +105,5 @@ func TestService(t *testing.T) {
 	deb, _ := packages(t)
 	host.NeedTools(t, "ip", "nsenter", "openssl", "podman", "runc", "ss")
 	host.Own(t, "machine", 4*minute, true,
-		systemVariable+"="+fetch(t), debVariable+"="+deb, scratchVariable+"="+host.OpenDir(t))
+		systemVariable+"="+fetch(t), debVariable+"="+deb, nodeExporterVariable+"="+tools.Look(t, "node_exporter"), scratchVariable+"="+host.OpenDir(t))
 }
