@@ -129,7 +129,7 @@ func complete(t *testing.T, path, driver, script string, lines []string) map[str
 	for _, answer := range strings.Split(string(output), "== "+name)[1:] {
 		line, rest, _ := strings.Cut(answer, "\n")
 		isValue := regexp.MustCompile(`=\S*$`).MatchString(line)
-		for _, word := range strings.Fields(rest) {
+		for word := range strings.FieldsSeq(rest) {
 			if isValue {
 				word = strings.Trim(word[strings.LastIndexAny(word, "=,")+1:], "/")
 			}
