@@ -106,6 +106,12 @@ test-systemd: build ## Install the deb under a real systemd; wants root, deboots
 	@export VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' && \
 		packaging/build $$($(GO) env GOARCH) && $(PROGRAM) $(REPORT) -- -count=1 -timeout 20m ./test/systemd
 
+.PHONY: test-openrc
+test-openrc: build ## Unpack the apk where a real OpenRC is, and use its service; wants root, debootstrap.
+	@.ci/tools nfpm
+	@export VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' && \
+		packaging/build $$($(GO) env GOARCH) && $(PROGRAM) $(REPORT) -- -count=1 -timeout 20m ./test/openrc
+
 .PHONY: test-incidents
 test-incidents: build ## Play incidents in front of a real Prometheus 2 and 3 and Alertmanager; wants root, iproute2.
 	@.ci/tools prometheus prometheus3 alertmanager
