@@ -72,8 +72,30 @@ func (m *machine) installs() []host.Check {
 			}
 			return warnings, err
 		})},
+		{Name: "the line of its description that keeps it to this host does so", Run: m.keepsToThisHost},
 		{Name: "the example registry is a good one", Run: m.run("listen_exporter", "check", "/usr/share/doc/listen-exporter/examples/ports.yml")},
 	}
+}
+
+// keepsToThisHost writes the line that the package's description offers into the file that it names.
+func (m *machine) keepsToThisHost() error {
+	const settings = "etc/default/listen_exporter"
+	before, err := os.ReadFile(filepath.Join(m.tree, settings))
+	if err != nil {
+		return err
+	}
+	text, err := m.inside("dpkg-query", "--show", "--showformat", "${Description}", "listen-exporter")
+	line := regexp.MustCompile(`(?m)^ *(LISTEN_EXPORTER_OPTS=.*)$`).FindStringSubmatch(text)
+	if err != nil || line == nil || !strings.Contains(text, " /"+settings+" ") {
+		return fmt.Errorf("the description has no such line, or does not say that it goes into /%s: %w\n%s", settings, err, text)
+	}
+	own := func(scope string) func() error {
+		return func() error {
+			return host.Await(minute, m.rows([]string{"10190 " + scope + " 1", "8081 loopback 1"}, "host_listen_port", "port", "scope"))
+		}
+	}
+	restart := m.run("systemctl", "restart", unit)
+	return steps(m.write(settings, line[1]+"\n"), restart, own("loopback"), m.write(settings, string(before)), restart, own("any"))()
 }
 
 // status returns the value of a line of /proc/<pid>/status of the service.
