@@ -54,15 +54,16 @@ func listPorts(o ListOptions, out *bytes.Buffer, screen screen, s Streams) (all 
 		return false, nil, errors.Join(err, wrong)
 	}
 	clauses = unknown(o.Inventory, snapshot, details)
-	a.only = o.Only
-	snapshot.Listeners = o.Only.listeners(snapshot.Listeners)
+	a.filter(o.Only)
 	if state.Err != nil {
 		clauses = append(clauses, "what is remembered is not known: "+state.Err.Error())
 	}
 	err = errors.Join(err, incomplete(snapshot))
 	all = !slices.ContainsFunc(a.queries, func(q query) bool { return !a.isOpen(q) })
 	if o.Format == FormatJSON {
-		return all, nil, errors.Join(err, writeJSON(out, o.Inventory, snapshot, clauses, a.json(), a.now))
+		shown := *snapshot
+		shown.Listeners = a.shown
+		return all, nil, errors.Join(err, writeJSON(out, o.Inventory, &shown, clauses, a.json(), a.now))
 	}
 	a.write(out, screen, o.Inventory.Netns == "all")
 	return all, clauses, err
@@ -98,6 +99,7 @@ type answer struct {
 	registry string
 	queries  []query
 	only     Filter
+	shown    []inventory.Listener     // those of the snapshot that the filter admits
 	missing  []inventory.ServiceState // of the services that are asked for
 	now      time.Time
 	units    []string // to look at next
@@ -122,12 +124,18 @@ func answerTo(asked []string, s *inventory.Snapshot, state State, host string) (
 	if state.Memory != nil {
 		a.recall()
 	}
+	a.shown = s.Listeners
 	return a, nil
 }
 
-// isOpen reports whether a listener is there that a query asks for.
+// filter shows only some of the listeners. What is remembered is still compared with all of them.
+func (a *answer) filter(only Filter) {
+	a.only, a.shown = only, only.listeners(a.snapshot.Listeners)
+}
+
+// isOpen reports whether a listener is shown that a query asks for.
 func (a *answer) isOpen(q query) bool {
-	return slices.ContainsFunc(a.snapshot.Listeners, func(l inventory.Listener) bool { return q.hasListener(&l) })
+	return slices.ContainsFunc(a.shown, func(l inventory.Listener) bool { return q.hasListener(&l) })
 }
 
 // write writes the answer as a table and sentences.
@@ -142,8 +150,8 @@ func (a *answer) write(out *bytes.Buffer, screen screen, netns bool) {
 			fmt.Fprintf(out, "nothing%s listens on %s\n", a.only.clause(), wording.Printable(q.text))
 		}
 	}
-	for i := range a.snapshot.Listeners {
-		l := &a.snapshot.Listeners[i]
+	for i := range a.shown {
+		l := &a.shown[i]
 		for _, text := range a.troubles(l) {
 			fmt.Fprintf(out, "%s %s: %s\n", l.Proto, addressAndPort(l), text)
 		}

@@ -168,6 +168,11 @@ func TestListNamesWhoListensAndThenWhoDid(t *testing.T) {
 			})
 		}
 		await("root", ExitOK, fmt.Sprintf(`(?m)^tcp +127\.0\.0\.1 +8080 +loopback +- +- +%s\S* +0/\d+ +%d +root +\d+s$`, regexp.QuoteMeta(netnstest.OwnName(t)), os.Getpid()))
+		// What is there, and only not shown, is not gone.
+		_, stdout, stderr := runAs(t, "root", "list", "8080", "--scope=any", "--state.file="+state)
+		if want := "nothing with --scope=any listens on 8080\nregistry: "; !strings.HasPrefix(stdout, want) {
+			t.Errorf("want %q at the start of:\n%s%s", want, stdout, stderr)
+		}
 		await("nobody", ExitOK, `(?s)^PROTO.*8080.* what is remembered is not known: .*permission denied: run it as root, with sudo\n$`)
 		closeNow()
 		await("root", ExitFound, `(?m)^nothing listens on 8080\ntcp 8080: gone since 20\d\d-.* \(\d+s ago\); was open since .*; last on 127\.0\.0\.1, held by `)
