@@ -99,6 +99,20 @@ func (f Filter) refused(o inventory.Options, s *inventory.Snapshot) error {
 	return nil
 }
 
+// unsure returns an error if listeners that the filter leaves out may be what it asks for: who may not see their holders must not read
+// that there are none.
+func (f Filter) unsure(o inventory.Options, s *inventory.Snapshot) error {
+	needed := o.NeededForHolders()
+	if len(f.Processes) == 0 || needed == "" {
+		return nil
+	}
+	n := count(s, func(l *inventory.Listener) bool { return len(l.Holders) == 0 && f.admitsPlace(l) })
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("the holders of %s are not known, so --process may leave out what it asks for: that needs %s", wording.Count(n, "listener"), needed)
+}
+
 // of returns the entries that are shown.
 func (f Filter) of(all []entry) []entry {
 	return slices.DeleteFunc(all, func(e entry) bool {
@@ -114,8 +128,11 @@ func (f Filter) listeners(all []inventory.Listener) []inventory.Listener {
 	return slices.DeleteFunc(slices.Clone(all), func(l inventory.Listener) bool { return !f.admits(&l) })
 }
 
-func (f Filter) admits(l *inventory.Listener) bool {
-	return f.admitsState(l.State()) && (len(f.Scopes) == 0 || slices.Contains(f.Scopes, l.Scope)) && f.admitsHolders(l)
+func (f Filter) admits(l *inventory.Listener) bool { return f.admitsPlace(l) && f.admitsHolders(l) }
+
+// admitsPlace reports whether the filter admits a listener, whoever holds it.
+func (f Filter) admitsPlace(l *inventory.Listener) bool {
+	return f.admitsState(l.State()) && (len(f.Scopes) == 0 || slices.Contains(f.Scopes, l.Scope))
 }
 
 func (f Filter) admitsState(state string) bool {

@@ -90,8 +90,18 @@ func TestListFindsTheListenersOfAProcess(t *testing.T) {
 			}
 		}
 		// Whoever cannot see the processes is not left with an empty list that looks like an answer.
-		if _, _, stderr := runAs(t, "nobody", "list", "--process=x"); !strings.Contains(stderr, "the processes of 2 listeners are not known for certain") {
-			t.Errorf("as nobody, on stderr: %s", stderr)
+		for args, want := range map[string]string{
+			"--process=x":                  "error: the holders of 2 listeners are not known, so --process may leave out what it asks for: that needs root",
+			"--process=" + own + " 8080":   "error: the holders of 1 listener are not known",
+			"--process=x --format=json 53": "error: the holders of 1 listener are not known",
+		} {
+			code, stdout, stderr := runAs(t, "nobody", append([]string{"list"}, strings.Fields(args)...)...)
+			if code != ExitTrouble || !strings.Contains(stderr, want) {
+				t.Errorf("as nobody, %s: exit code %d, want %d, and %q:\n%s%s", args, code, ExitTrouble, want, stdout, stderr)
+			}
+		}
+		if code, _, stderr := runAs(t, "nobody", "list", "--process=x", "--scope=any"); code != ExitOK {
+			t.Errorf("where nothing is left to doubt: exit code %d: %s", code, stderr)
 		}
 	})
 }

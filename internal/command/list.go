@@ -94,6 +94,7 @@ func list(o ListOptions, out *bytes.Buffer, screen screen, s Streams) (clauses [
 		return nil, errors.Join(err, writeRegistry(out, o, snapshot, unknown(o.Inventory, snapshot, "interfaces")))
 	}
 	clauses = unknown(o.Inventory, snapshot, details) // before the filters: what is not known may be what is asked for
+	err = errors.Join(err, o.Only.unsure(o.Inventory, snapshot))
 	all := o.Only.of(entries(snapshot))
 	snapshot.Listeners = o.Only.listeners(snapshot.Listeners)
 	if o.Format == FormatJSON {

@@ -58,7 +58,7 @@ func listPorts(o ListOptions, out *bytes.Buffer, screen screen, s Streams) (all 
 	if state.Err != nil {
 		clauses = append(clauses, "what is remembered is not known: "+state.Err.Error())
 	}
-	err = errors.Join(err, incomplete(snapshot))
+	err = errors.Join(err, incomplete(snapshot), o.Only.unsure(o.Inventory, snapshot))
 	all = !slices.ContainsFunc(a.queries, func(q query) bool { return !a.isOpen(q) })
 	if o.Format == FormatJSON {
 		shown := *snapshot
