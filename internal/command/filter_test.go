@@ -63,7 +63,7 @@ func TestAFilterThatCannotBeAnsweredIsRefused(t *testing.T) {
 		"--process=":                        "--process must not be empty",
 		"--process=x --no-collector.holder": "--process needs the holders: leave out --no-collector.holder",
 		"--process=x --format=registry":     "a registry must declare every listener: leave out --process=x",
-		"--scope=any --format=prometheus":   "leave out --scope=any",
+		"--scope=any --format=prometheus":   "--collector.port-include and --collector.scope-exclude: leave out --scope=any",
 		"--format=prometheus 22":            "leave out the ports",
 		"--state=nonsense":                  `--state: "nonsense" is not a state: want one of ok,violation,forbidden,`,
 	} {

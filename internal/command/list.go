@@ -109,7 +109,7 @@ func list(o ListOptions, out *bytes.Buffer, screen screen, s Streams) (clauses [
 
 // writeMetrics writes what a scrape would show of the listeners.
 func writeMetrics(out *bytes.Buffer, o ListOptions, s Streams) error {
-	if err := o.Only.refuse("--format=prometheus writes what a scrape would: use --collector.port-include and --collector.scope-exclude, and"); err != nil {
+	if err := o.Only.refuse("--format=prometheus has other filters, --collector.port-include and --collector.scope-exclude"); err != nil {
 		return err
 	}
 	listeners, err := inventory.Open(o.Inventory, s.Logger)

@@ -167,6 +167,13 @@ func runOnTerminal(t *testing.T, columns uint16, environment []string, args ...s
 // startOnTerminal starts the program on a terminal of this size, and returns the other end of the terminal.
 func startOnTerminal(t *testing.T, size unix.Winsize, environment []string, args ...string) (*exec.Cmd, *os.File) {
 	t.Helper()
+	cmd := program.Command(t, args...)
+	cmd.Env = append(cmd.Env, environment...)
+	return cmd, startCommandOnTerminal(t, size, cmd)
+}
+
+func startCommandOnTerminal(t *testing.T, size unix.Winsize, cmd *exec.Cmd) *os.File {
+	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
 		t.Skipf("needs a terminal: %v", err)
@@ -186,14 +193,12 @@ func startOnTerminal(t *testing.T, size unix.Winsize, environment []string, args
 	if err != nil {
 		t.Skipf("needs a terminal: %v", err)
 	}
-	cmd := program.Command(t, args...)
-	cmd.Env = append(cmd.Env, environment...)
 	cmd.Stdout = slave
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	slave.Close()
-	return cmd, master
+	return master
 }
 
 // readToEnd returns what a program writes on its terminal until it ends well.

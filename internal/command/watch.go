@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
@@ -40,22 +42,29 @@ func watch(o ListOptions, s Streams) int {
 		s.report(errors.New("--watch shows the table: leave out --output"))
 		return ExitTrouble
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	ends := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
+		ends = append(ends, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), ends...)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once, also where nobody reads what it writes
 	err := watchUntil(ctx, o, s.Out)
 	if screenOf(s.Out).drawable {
-		_, leaveErr := io.WriteString(s.Out, leaveScreen)
-		err = errors.Join(err, leaveErr)
+		err = errors.Join(err, wrote(io.WriteString(s.Out, leaveScreen)))
 	}
-	if err := Written(err); err != nil {
-		s.report(err)
+	if err == nil {
+		return ExitOK
+	}
+	s.report(err)
+	if errors.As(err, new(*WriteError)) {
 		return ExitNotWritten
 	}
-	return ExitOK
+	return ExitTrouble
 }
 
-// watchUntil shows the listeners until ctx is done. It returns the error of an output that cannot be written.
+// watchUntil shows the listeners until ctx is done. It returns why there is no first answer, as for a service that does not exist, or the
+// error of an output that cannot be written.
 func watchUntil(ctx context.Context, o ListOptions, out io.Writer) error {
 	resized, suspended := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(resized, syscall.SIGWINCH)
@@ -63,16 +72,21 @@ func watchUntil(ctx context.Context, o ListOptions, out io.Writer) error {
 	enter := func() error { return nil }
 	if screenOf(out).drawable {
 		enter = func() error { return wrote(io.WriteString(out, enterScreen)) }
-		signal.Notify(suspended, syscall.SIGTSTP)
-		defer signal.Stop(suspended)
+		if canBeContinued() {
+			signal.Notify(suspended, syscall.SIGTSTP)
+			defer signal.Stop(suspended)
+		}
 	}
 	err := enter()
-	for err == nil && ctx.Err() == nil {
-		began, frames := time.Now(), make(chan []byte, 1)
-		go func() { frames <- frame(o, screenOf(out), began) }()
+	for first := true; err == nil && ctx.Err() == nil; first = false {
+		began, frames := time.Now(), make(chan frame, 1)
+		go func() { frames <- newFrame(o, screenOf(out), began) }()
 		select {
-		case text := <-frames:
-			err = wrote(out.Write(text))
+		case now := <-frames:
+			if first && now.failure != nil {
+				return now.failure
+			}
+			err = wrote(out.Write(now.text))
 		case <-ctx.Done(): // however long the read takes
 			return nil
 		}
@@ -87,26 +101,41 @@ func watchUntil(ctx context.Context, o ListOptions, out io.Writer) error {
 	return err
 }
 
-// wrote returns the error of a write.
-func wrote(_ int, err error) error { return err }
+// canBeContinued reports whether a shell with job control started the program, which gives each job a process group of its own. Where
+// nobody would continue it, as with ssh -t, Ctrl-Z must not stop it: the kernel ignores SIGTSTP there, but not SIGSTOP.
+func canBeContinued() bool {
+	session, err := unix.Getsid(0)
+	return err == nil && session != unix.Getpgrp()
+}
 
-// frame returns what the screen shows of the listeners now: the answer, and below it what is wrong with it.
-func frame(o ListOptions, screen screen, now time.Time) []byte {
+// wrote returns the error of a write.
+func wrote(_ int, err error) error { return Written(err) }
+
+// frame is what the screen shows of the listeners: the answer, and below it what is wrong with it.
+type frame struct {
+	text    []byte
+	failure error // why there is no answer
+}
+
+func newFrame(o ListOptions, screen screen, now time.Time) frame {
 	var answer, troubles bytes.Buffer
 	s := Streams{Out: io.Discard, Err: &troubles, Logger: PlainLogger(&troubles)}
 	_, clauses, err := answerOn(o, &answer, screen, s)
 	s.finish(new(bytes.Buffer), false, err, clauses)
+	if answer.Len() > 0 {
+		err = nil
+	}
 	text := fmt.Sprintf("%s: %s", wording.Name(o.Inventory.RegistryHost), now.Format(time.DateTime))
 	if screen.terminal {
 		text += ", until Ctrl-C"
 	}
 	text += "\n\n" + answer.String() + troubles.String()
 	if !screen.drawable {
-		return []byte(text + "\n")
+		return frame{[]byte(text + "\n"), err}
 	}
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if most := screen.height - 1; screen.height > 1 && len(lines) > screen.height {
 		lines = append(lines[:most:most], fmt.Sprintf("… and %s", wording.Count(len(lines)-most, "more line")))
 	}
-	return []byte(toTop + strings.Join(lines, clearLine+"\n") + clearLine + clearBelow)
+	return frame{[]byte(toTop + strings.Join(lines, clearLine+"\n") + clearLine + clearBelow), err}
 }

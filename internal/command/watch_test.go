@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -103,9 +104,14 @@ func TestWatchFitsATerminalThatIsResized(t *testing.T) {
 	}
 }
 
-// Where nothing can be drawn, one table follows the other, without an escape sequence.
+// Where nothing can be drawn, one table follows the other, without an escape sequence. Under nohup they outlive the terminal.
 func TestWatchWritesToAPipe(t *testing.T) {
-	e := program.Launch(t, program.Command(t, "list", "--watch", "--path.procfs="+program.NewProcfs(t)))
+	cmd := program.Command(t, "list", "--watch", "--path.procfs="+program.NewProcfs(t))
+	cmd.Args = append([]string{"sh", "-c", `trap "" HUP && exec "$@"`, "sh", cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/sh"
+	e := program.Launch(t, cmd)
+	e.Await("a table", func() bool { return strings.Contains(e.Stdout.String(), "PROTO ") })
+	e.Signal(unix.SIGHUP)
 	e.Await("two tables", func() bool { return strings.Count(e.Stdout.String(), "PROTO ") == 2 })
 	e.Signal(unix.SIGTERM)
 	if code := e.Wait(); code != ExitOK {
@@ -113,6 +119,62 @@ func TestWatchWritesToAPipe(t *testing.T) {
 	}
 	if text := e.Stdout.String(); strings.Count(text, "\ntcp    0.0.0.0       22 ") < 2 || strings.Contains(text, "\x1b") {
 		t.Errorf("want two tables:\n%q", text)
+	}
+}
+
+// A shell puts each job into a process group of its own. Where none would continue the program, as with ssh -t, Ctrl-Z must not stop it.
+func TestWatchIsSuspendedOnlyWhereAShellContinuesIt(t *testing.T) {
+	for name, attributes := range map[string]*syscall.SysProcAttr{"a job": {Setpgid: true}, "a session of its own": {Setsid: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cmd := program.Command(t, "list", "--watch", "--path.procfs="+program.NewProcfs(t))
+			cmd.Env = append(cmd.Env, "TERM=xterm")
+			cmd.SysProcAttr = attributes
+			master := startCommandOnTerminal(t, unix.Winsize{Row: 24, Col: 200}, cmd)
+			late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+			defer late.Stop()
+			frames := bufio.NewScanner(master)
+			frames.Split(splitFrames)
+			frames.Scan()
+			signal := func(s unix.Signal) {
+				if err := cmd.Process.Signal(s); err != nil {
+					t.Error(err)
+				}
+			}
+			signal(unix.SIGTSTP)
+			want := toTop
+			if attributes.Setpgid {
+				want = leaveScreen + enterScreen + toTop
+				var status unix.WaitStatus
+				if _, err := unix.Wait4(cmd.Process.Pid, &status, unix.WUNTRACED, nil); err != nil || !status.Stopped() {
+					t.Errorf("not stopped: %v %v", status, err)
+				}
+				signal(unix.SIGCONT)
+			}
+			frames.Scan()
+			if frame := frames.Text(); !strings.HasPrefix(frame, want) {
+				t.Errorf("want %q at the start of the next frame: %q", want, frame)
+			}
+			signal(unix.SIGTERM)
+			if rest := readToEnd(t, cmd, master); !strings.HasSuffix(rest, leaveScreen) {
+				t.Errorf("the terminal is not given back: %q", rest)
+			}
+		})
+	}
+}
+
+// Whoever asks for what does not exist learns so at once, and not from a table that stays empty.
+func TestWatchEndsWhereThereIsNoFirstAnswer(t *testing.T) {
+	procfs := "--path.procfs=" + program.NewProcfs(t)
+	for args, want := range map[string]string{
+		"nonsense":           `"nonsense" is not a port`,
+		"--state=missing":    "needs a registry",
+		"--registry.file=no": "no such file",
+	} {
+		code, stdout, stderr := program.Run(t, "list", "--watch", procfs, args)
+		if code != ExitTrouble || stdout != "" || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit code %d, want %d, and %q: %q, %q", args, code, ExitTrouble, want, stdout, stderr)
+		}
 	}
 }
 
