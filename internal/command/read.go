@@ -26,6 +26,7 @@ func read(o inventory.Options, logger log.Logger) (*inventory.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer listeners.Close() // --watch reads again and again
 	snapshot := snapshotOf(listeners)
 	for i := range snapshot.Listeners { // a single read does not know either since when something is so
 		l := &snapshot.Listeners[i]

@@ -30,6 +30,7 @@ type Inventory struct {
 
 	// Only the flight uses the rest. The stages are in the order in which read runs them.
 	main        *namespace
+	mainSources socket.Sources
 	rounds      *rounds      // nil unless all network namespaces are observed
 	others      *roundResult // what the last round read; empty without rounds
 	listing     listing
@@ -71,7 +72,21 @@ func Open(o Options, logger log.Logger) (*Inventory, error) {
 		}
 		sources.holders = finder
 	}
-	return newInventory(sources, o, logger, time.Now)
+	i, err := newInventory(sources, o, logger, time.Now)
+	if err != nil {
+		main.Close()
+	}
+	return i, err
+}
+
+// Close closes what the inventory has open, but for what a read uses that hangs. No snapshot may be under way, and none may follow.
+func (i *Inventory) Close() {
+	if i.main.isIdle() {
+		i.mainSources.Close()
+	}
+	if i.rounds != nil {
+		i.rounds.close()
+	}
 }
 
 // sources are what an inventory reads.
@@ -86,12 +101,13 @@ type sources struct {
 // newInventory returns an inventory of sources, at the time that now returns.
 func newInventory(s sources, o Options, logger log.Logger, now func() time.Time) (*Inventory, error) {
 	i := &Inventory{
-		source:    s.main.Name(),
-		options:   o,
-		cpuTime:   s.cpuTime,
-		others:    new(roundResult),
-		selection: selection{options: &o, logger: logger},
-		troubles:  troubles{logger: logger, last: make(map[string]string)},
+		source:      s.main.Name(),
+		options:     o,
+		cpuTime:     s.cpuTime,
+		mainSources: s.main,
+		others:      new(roundResult),
+		selection:   selection{options: &o, logger: logger},
+		troubles:    troubles{logger: logger, last: make(map[string]string)},
 	}
 	i.main = newNamespace("", func(proto socket.Protocol) socket.Source { return s.main[proto] }, &i.options, now)
 	i.memory = newMemory(&i.options, s.clock)

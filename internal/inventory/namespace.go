@@ -79,6 +79,11 @@ func (n *namespace) note(reads []Read, result func(*ledger) Read) []Read {
 	return reads
 }
 
+// isIdle reports whether nothing is being read.
+func (n *namespace) isIdle() bool {
+	return !slices.ContainsFunc(n.ledgers, func(l *ledger) bool { return l.updates.end != nil })
+}
+
 // confirming reports whether it takes more reads to know that a socket is gone.
 func (n *namespace) confirming() bool {
 	return slices.ContainsFunc(n.ledgers, func(l *ledger) bool { return !l.failed && l.confirming })

@@ -59,6 +59,8 @@ type rounds struct {
 type namespaceFinder interface {
 	// Find returns the namespaces, and how many more it left out.
 	Find() (found []socket.Namespace, omitted int, err error)
+	// Close lets go of the namespaces, which nobody reads any more.
+	Close()
 }
 
 // roundResult is what is known of the namespaces after a round. It is never changed.
@@ -112,6 +114,15 @@ func (r *rounds) observe(ctx context.Context) *roundResult {
 		r.finding = time.Time{}
 	}
 	return r.result
+}
+
+// close closes the finder, unless something is still being read.
+func (r *rounds) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.end == nil && len(r.running) == 0 {
+		r.finder.Close()
+	}
 }
 
 // late returns the error of a read that has taken longer than a limit.

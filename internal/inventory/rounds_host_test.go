@@ -54,6 +54,8 @@ func newHost(t *testing.T, edit ...func(*Options)) *host {
 }
 
 // Find implements namespaceFinder.
+func (h *host) Close() {}
+
 func (h *host) Find() (found []socket.Namespace, omitted int, err error) {
 	h.mu.Lock()
 	finding := h.finding

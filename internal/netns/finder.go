@@ -136,6 +136,13 @@ func (f *Finder) read(root *os.File) (ended []*Namespace, lostAll bool, err erro
 	return ended, lostAll, nil
 }
 
+// Close lets go of all namespaces. Readers of them may go on, and fail.
+func (f *Finder) Close() {
+	for _, o := range slices.Clone(f.namespaces) {
+		f.end(o)
+	}
+}
+
 // Omitted returns how many namespaces the last [Finder.Find] left out, because 1024 were known already, or fewer if this
 // process may not open three descriptors for each. One that has ended may be counted until each process was looked at again.
 func (f *Finder) Omitted() int { return len(f.omitted) }

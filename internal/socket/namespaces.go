@@ -105,6 +105,14 @@ func (n *Namespaces) Find() (found []Namespace, omitted int, err error) {
 	return found, n.finder.Omitted(), nil
 }
 
+// Close lets go of all namespaces. No reader may use them any more.
+func (n *Namespaces) Close() {
+	n.finder.Close()
+	if n.home != nil {
+		_ = n.home.Close()
+	}
+}
+
 func (n *Namespaces) open(live *netns.Namespace) Namespace {
 	tables := &memberProcfs{members: live, Procfs: Procfs{foreign: true}}
 	namespace := Namespace{

@@ -43,6 +43,15 @@ func (s Sources) Name() string {
 	return ""
 }
 
+// Close closes the sources. No read of them may be under way.
+func (s Sources) Close() {
+	for _, source := range s {
+		if opened, ok := source.(*Netlink); ok {
+			opened.close()
+		}
+	}
+}
+
 // Open finds the namespace and returns the sources that read it, which never change afterwards. It fails if c names nothing
 // that could ever be read, or a source that does not work here.
 func Open(c Config) (Sources, Observed, error) {
@@ -83,9 +92,7 @@ func openNetlinks(c Config) (Sources, error) {
 	for _, proto := range c.Protocols {
 		source, err := OpenNetlink(c.Procfs, proto)
 		if err != nil {
-			for _, opened := range sources {
-				opened.(*Netlink).close()
-			}
+			sources.Close()
 			return nil, err
 		}
 		sources[proto] = source
