@@ -111,11 +111,14 @@ func sharedFlags(command string, flags []*kingpin.FlagModel) []*kingpin.FlagMode
 		switch {
 		case command == serveCommand:
 		case f.Name == "collector.max-ports":
-			f.Default, f.PlaceHolder, f.Help = nil, "NUMBER", f.Help+" By default all are reported."
+			f.Default, f.PlaceHolder = nil, "NUMBER"
+			if f.Help += " By default all are reported."; command == listCommand {
+				f.Help += " With --format=prometheus the default is that of serve."
+			}
 		case f.Name == "state.file":
-			f.Default, f.PlaceHolder, f.Help = []string{shippedState}, "", "With a port or a service: file in which the exporter keeps what it remembers. It is only read."
+			f.Default, f.PlaceHolder, f.Help = []string{shippedState}, "", "File in which the exporter keeps what it remembers. It is only read, and only for a port or a service."
 		case f.Name == "collector.udp.ephemeral-min-age":
-			f.Help = "With --format=prometheus: 0s includes UDP sockets on ephemeral ports, most of which are clients."
+			f.Help = "0s includes UDP sockets on ephemeral ports, most of which are clients. Only with --format=prometheus."
 		case f.Name == "log.level":
 			f.Default = []string{commandLogLevel}
 		case f.Name == "log.format":

@@ -57,11 +57,12 @@ check: there is no fault.
 serve: it cannot start, or stopped with an error.
 list: nothing listens on one of the ports.
 audit and check: they found something.
-All: the output could not be written.
+All: standard output could not be written.
 .TP
 .B 2
 The command line is wrong.
 list, audit and check: there is no answer, or not all could be read.
+list: the file of \fB\-\-output\fR could not be written.
 .SH SIGNALS
 .TP
 .BR SIGTERM ", " SIGINT
@@ -72,6 +73,7 @@ list \-\-watch: restores the terminal and exits with 0.
 .B SIGHUP
 serve: reloads the files of \fB\-\-registry.file\fR.
 If one is bad, the last good registry stays in force.
+list \-\-watch: ends as by SIGTERM.
 .SH ENVIRONMENT
 .TP
 .BR LISTEN_FDS ", " LISTEN_PID

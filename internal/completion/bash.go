@@ -79,7 +79,7 @@ func Bash(app *kingpin.ApplicationModel, shared Shared) string {
 			pattern += " | ''"
 		}
 		flags = append(flags, fmt.Sprintf("      %s) choices='%s' ;;", pattern, strings.Join(names, " ")))
-		if c.files {
+		if c.takesFiles() {
 			args = append(args, fmt.Sprintf("      %s) compopt -o filenames; mapfile -t COMPREPLY < <(compgen -f -- \"$cur\") ;;", c.name))
 		}
 	}

@@ -27,7 +27,7 @@ type program struct {
 type command struct {
 	name, help string
 	flags      []flag
-	files      bool // whether its arguments are files
+	arg        string // the name of its arguments; empty without any
 }
 
 // flag is a flag with what its value may be: nothing, one of some words, a list of them, a file, or anything.
@@ -54,7 +54,7 @@ func newProgram(app *kingpin.ApplicationModel, shared Shared) program {
 			}
 		}
 		for _, arg := range c.Args {
-			all.files = all.files || arg.Name == "FILE"
+			all.arg = arg.Name
 		}
 		p.commands = append(p.commands, all)
 	}
@@ -90,6 +90,9 @@ func (f flag) names() []string {
 		return []string{"--" + f.name + "="}
 	}
 }
+
+// takesFiles reports whether the command's arguments are files.
+func (c command) takesFiles() bool { return c.arg == "FILE" }
 
 func (p program) names() (names []string) {
 	for _, c := range p.commands {

@@ -75,6 +75,7 @@ func TestEveryShellCompletesValuesAndOnlyTheFlagsOfACommand(t *testing.T) {
 				"l":                             "list",
 				"list --format=":                "json prometheus registry table",
 				"list --format=t":               "table",
+				"list 22 --wa":                  "--watch",
 				"list --format ":                "json prometheus registry table",
 				"audit --format=":               "json sarif text",
 				"--log.level=":                  "debug error info warn",

@@ -29,7 +29,7 @@ func Fish(app *kingpin.ApplicationModel, shared Shared) string {
 		switch {
 		case c.name == "help":
 			line("-n %s -a '%s'", condition, strings.Join(p.names(), " "))
-		case c.files:
+		case c.takesFiles():
 			line("-n %s -F", condition)
 		}
 		for _, f := range c.flags {

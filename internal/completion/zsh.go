@@ -32,8 +32,10 @@ func Zsh(app *kingpin.ApplicationModel, shared Shared) string {
 		switch {
 		case c.name == "help":
 			write(" \\\n        '*:command:(%s)'", strings.Join(p.names(), " "))
-		case c.files:
+		case c.takesFiles():
 			write(" \\\n        '*:file:_files'")
+		case c.arg != "": // without this, no flag is completed after an argument
+			write(" \\\n        '*:%s: '", c.arg)
 		}
 		write("\n      ;;\n")
 	}
