@@ -339,7 +339,7 @@ var films = []film{
 		{"ListenerExposed", `instance="lb2:10190",cluster="c",service_name="mail",proto="tcp",port="25"`, 12, 50},
 		{"ListenerHolderChanged", `instance="lb2:10190",cluster="c",service_name="web",proto="tcp",port="80"`, 12, 50},
 	}},
-	{name: "a fleet of two versions", length: 120, only: []string{"each minute", "every second scrape fails, each minute"}, stage: func() []*machine {
+	{name: "a fleet of two versions", length: 120, rare: true, only: []string{"each minute", "every second scrape fails, each minute"}, stage: func() []*machine {
 		old := newHost(`instance="old:10190",job="listen_exporter"`)
 		old.old, old.facts = true, nil
 		fresh := newHost(`instance="new:10190",job="listen_exporter"`)
@@ -357,7 +357,6 @@ var films = []film{
 		}
 		return []*machine{old, fresh, loaded, judged}
 	}, want: []alert{
-		// Every 2 minutes, at a phase that promtool 3 takes from the path of the rules.
 		{"PortVanished", `instance="old:10190",proto="tcp",port="5432"`, 73, 99},
 		{"PortVanished", `instance="new:10190",proto="tcp",port="5432"`, 73, 99},
 	}},
