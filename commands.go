@@ -17,7 +17,7 @@ func addCommands(app *kingpin.Application, c *config) {
 	list.Flag("format", "Output format: table, json, registry for a ports.yml that declares the current listeners, or prometheus for node_exporter's textfile collector. With --registry.file, registry is that file with what is new, and with marks where a service has gone.").
 		Default(command.FormatTable).SetValue(&choice{&c.list.Format, []string{command.FormatTable, command.FormatJSON, command.FormatRegistry, command.FormatPrometheus}})
 	list.Flag("output", "File to write instead of standard output. It is replaced in one step.").
-		PlaceHolder("FILE").StringVar(&c.list.Output)
+		PlaceHolder("FILE").IsSetByUser(&c.outputSet).StringVar(&c.list.Output)
 	list.Flag("process", "Show only listeners held by a process of this name, such as nginx or \"php-fpm*\". Repeatable.").
 		PlaceHolder("GLOB").StringsVar(&c.list.Only.Processes)
 	list.Flag("scope", "Show only listeners with these scopes: any, public, multicast, private, link-local, loopback. Repeatable.").

@@ -50,8 +50,8 @@ type config struct {
 
 	check command.CheckOptions
 
-	logLevel, logFormat                    string
-	logLevelSet, logFormatSet, maxPortsSet bool // by the user
+	logLevel, logFormat                               string
+	logLevelSet, logFormatSet, maxPortsSet, outputSet bool // by the user
 }
 
 // parse parses the command line. done reports that help or version text was printed.
@@ -105,6 +105,7 @@ func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
 				paths[i] = cmp.Or(path, command.Stdin) // of which kingpin makes an empty word
 			}
 		}
+		c.list.Output = cmp.Or(c.list.Output, command.Stdin)
 	}
 	c.inventory.RegistryFiles = slices.DeleteFunc(c.inventory.RegistryFiles, func(file string) bool { return file == "" })
 	c.inventory.RegistryFiles = addOptional(c.inventory.RegistryFiles, c.optionalRegistries)
@@ -283,6 +284,8 @@ func (c *config) validate() error {
 	switch {
 	case !c.inventory.TCP && !c.inventory.UDP:
 		return errors.New("--no-collector.tcp and --no-collector.udp together leave nothing to read")
+	case c.outputSet && c.list.Output == "": // of a variable that is not set
+		return errors.New("--output must not be empty: want a file, or - for standard output")
 	case slices.Contains(*c.server.Web.WebListenAddresses, ""):
 		// Package net would listen on a random port of every interface.
 		return fmt.Errorf("--web.listen-address must not be empty: want an address such as %s", defaultAddress)

@@ -39,6 +39,7 @@ func TestAWrongCommandLineIsOneClearLineAndExitCode2(t *testing.T) {
 		{"flag of a command without its value", []string{"check", "--manifests"}, []string{"--manifests", "expected argument"}},
 		{"switch with a value", []string{"--no-collector.tcp=maybe"}, []string{"--no-collector.tcp", `"maybe"`, "want --collector.tcp or --no-collector.tcp"}},
 		{"switch of a command with a value", []string{"list", "--watch=5"}, []string{"--watch", `"5"`, "takes no value"}},
+		{"output that is empty", []string{"list", "--output="}, []string{"--output must not be empty", "- for standard output"}},
 		{"include: port 0", []string{"--collector.port-include=0"}, []string{"--collector.port-include", `"0"`, "1 to 65535"}},
 		{"include: no number", []string{"--collector.port-include=ssh"}, []string{"--collector.port-include", `"ssh"`, "22,8000-8100"}},
 		{"include: empty", []string{"--collector.port-include="}, []string{"--collector.port-include", "22,8000-8100"}},
