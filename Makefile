@@ -112,6 +112,10 @@ test-openrc: build ## Unpack the apk where a real OpenRC is, and use its service
 	@export VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' && \
 		packaging/build $$($(GO) env GOARCH) && $(PROGRAM) $(REPORT) -- -count=1 -timeout 20m ./test/openrc
 
+.PHONY: test-install
+test-install: build ## Run each command of the README's Install in a fresh Debian with empty caches; wants root, debootstrap, internet.
+	@$(PROGRAM) $(REPORT) -- -count=1 -timeout 40m ./test/install
+
 .PHONY: test-incidents
 test-incidents: build ## Play incidents in front of a real Prometheus 2 and 3 and Alertmanager; wants root, iproute2.
 	@.ci/tools prometheus prometheus3 alertmanager
