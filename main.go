@@ -156,7 +156,8 @@ func start(ctx context.Context, c *config, logs server.Logs, kept chan<- struct{
 		return nil, err
 	}
 	options := c.server
-	options.Host, options.Snapshot = c.inventory.RegistryHost, listeners.Snapshot
+	options.Host, options.Snapshot, options.SnapshotWithProcesses = c.inventory.RegistryHost, listeners.Snapshot, listeners.SnapshotWithProcesses
+	options.WriteJSON = command.ServedJSON(c.inventory)
 	if files := c.inventory.RegistryFiles; len(files) > 0 {
 		options.RegistryFile, options.Reload = strings.Join(files, ", "), listeners.ReloadRegistry
 		go listeners.WatchRegistry(ctx)

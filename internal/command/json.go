@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
 // jsonVersion is the version of the JSON's form. A new field does not change it.
@@ -112,9 +114,24 @@ type jsonFailure struct {
 
 // writeJSON writes a snapshot and what is remembered as JSON.
 func writeJSON(out *bytes.Buffer, o inventory.Options, s *inventory.Snapshot, unknown []string, memory *jsonMemory, now time.Time) error {
-	all := jsonList{
+	all := jsonListOf(o, s, unknown, now, error.Error)
+	all.Memory = memory
+	return all.write(out, s)
+}
+
+// ServedJSON returns a function that writes a snapshot as list --format=json does, for everybody who may ask the exporter. o are the
+// options with which the snapshot was made.
+func ServedJSON(o inventory.Options) func(io.Writer, *inventory.Snapshot) error {
+	return func(w io.Writer, s *inventory.Snapshot) error {
+		return jsonListOf(o, s, unknown(o, s, listDetails), s.Time, wording.Public).write(w, s)
+	}
+}
+
+// jsonListOf returns the JSON of a snapshot without its listeners. errorText returns what an error says.
+func jsonListOf(o inventory.Options, s *inventory.Snapshot, unknown []string, now time.Time, errorText func(error) string) *jsonList {
+	all := &jsonList{
 		Version: jsonVersion, Host: o.RegistryHost, Time: now.UTC().Truncate(time.Second), Source: s.Source, Omitted: s.Omitted, Unknown: unknown,
-		Listeners: []jsonListener{}, Services: []jsonService{}, Failed: []jsonFailure{}, Memory: memory,
+		Listeners: []jsonListener{}, Services: []jsonService{}, Failed: []jsonFailure{},
 	}
 	if s.Compliance != nil {
 		all.Registry = &jsonRegistry{File: strings.Join(o.RegistryFiles, ", ")}
@@ -130,16 +147,46 @@ func writeJSON(out *bytes.Buffer, o inventory.Options, s *inventory.Snapshot, un
 			})
 		}
 	}
-	for i := range s.Listeners {
-		l := &s.Listeners[i]
-		all.Listeners = append(all.Listeners, jsonOf(l, s.Processes[l.Key]))
-	}
 	for _, read := range s.Reads {
 		if read.Err != nil {
-			all.Failed = append(all.Failed, jsonFailure{read.Collector, read.Err.Error()})
+			all.Failed = append(all.Failed, jsonFailure{read.Collector, errorText(read.Err)})
 		}
 	}
-	return writeIndented(out, all)
+	return all
+}
+
+// write writes the list with the listeners of the snapshot. It makes them one after the other: all at once would take more memory
+// than the rest of the exporter.
+func (j *jsonList) write(w io.Writer, s *inventory.Snapshot) error {
+	var text bytes.Buffer
+	if err := writeIndented(&text, j); err != nil {
+		return err
+	}
+	const list = "\n  \"listeners\": ["
+	before, after, _ := bytes.Cut(text.Bytes(), []byte(list)) // a text within it has no line break
+	if _, err := fmt.Fprintf(w, "%s%s", before, list); err != nil {
+		return err
+	}
+	names, end := make(inventory.UserNames), ""
+	var element bytes.Buffer
+	for i := range s.Listeners {
+		l := &s.Listeners[i]
+		element.Reset()
+		if err := writeIndented(&element, []jsonListener{jsonOf(l, s.Processes[l.Key], names)}); err != nil {
+			return err
+		}
+		// Its lines, as those of a list within an object.
+		lines := bytes.ReplaceAll(bytes.TrimSuffix(element.Bytes()[len("["):], []byte("\n]\n")), []byte("\n"), []byte("\n  "))
+		if i > 0 {
+			lines = append([]byte(","), lines...)
+		}
+		if _, err := w.Write(lines); err != nil {
+			return err
+		}
+		end = "\n  "
+	}
+	_, err := fmt.Fprintf(w, "%s%s", end, after)
+	return err
 }
 
 // writeIndented writes a value as JSON for people too.
@@ -155,7 +202,7 @@ func writeIndented(out *bytes.Buffer, value any) error {
 	return nil
 }
 
-func jsonOf(l *inventory.Listener, processes []inventory.Process) jsonListener {
+func jsonOf(l *inventory.Listener, processes []inventory.Process, names inventory.UserNames) jsonListener {
 	tcp, state, verdict, starts := l.Proto == inventory.TCP, l.State(), &l.Verdict, startsOf(l)
 	j := jsonListener{
 		Proto: l.Proto, Family: l.Family(), Address: l.Addr.Addr().String(), Port: l.Addr.Port(), Scope: string(l.Scope), Range: string(l.Range),
@@ -175,7 +222,7 @@ func jsonOf(l *inventory.Listener, processes []inventory.Process) jsonListener {
 		AcceptQueueFullStart: moment(starts.Full), DroppingStart: moment(starts.Dropping),
 	}
 	for _, h := range l.Holders {
-		j.Holders = append(j.Holders, jsonHolderOf(h, processes))
+		j.Holders = append(j.Holders, jsonHolderOf(h, processes, names))
 	}
 	if verdict.Reason != "" {
 		j.Violation = &jsonViolation{verdict.Reason, verdict.Service, known(verdict.Declared, verdict.Declared != "")}
@@ -183,8 +230,8 @@ func jsonOf(l *inventory.Listener, processes []inventory.Process) jsonListener {
 	return j
 }
 
-func jsonHolderOf(h inventory.Holder, processes []inventory.Process) jsonHolder {
-	user := userOf(h)
+func jsonHolderOf(h inventory.Holder, processes []inventory.Process, names inventory.UserNames) jsonHolder {
+	user := names.Of(h)
 	j := jsonHolder{
 		Process: h.Process, Unit: h.Unit, ContainerID: h.ContainerID, PodUID: h.PodUID, UID: known(h.UID, !h.UIDUnknown), User: known(user, user != ""),
 		PIDs: []int{}, Executables: []string{},

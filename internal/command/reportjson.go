@@ -2,6 +2,8 @@
 
 package command
 
+import "github.com/listen-exporter/listen_exporter/internal/inventory"
+
 // jsonCheck is the output of check --format=json. As in that of list, every field is always there.
 type jsonCheck struct {
 	Version    int                  `json:"version"`
@@ -97,12 +99,12 @@ func jsonReport(r *report, problems []string) any {
 }
 
 func auditFindings(findings []finding) []jsonAuditFinding {
-	all := []jsonAuditFinding{}
+	all, names := []jsonAuditFinding{}, make(inventory.UserNames)
 	for _, f := range findings {
 		e := f.entry
 		j := jsonAuditFinding{Rule: f.rule, Message: f.message, Proto: e.proto, Holders: []jsonHolder{}}
 		if l := e.listener; l != nil {
-			of, v := jsonOf(l, e.processes), &l.Verdict
+			of, v := jsonOf(l, e.processes, names), &l.Verdict
 			j.Address, j.Port, j.Device, j.Holders = &of.Address, &of.Port, &of.Device, of.Holders
 			j.ServiceName, j.Purpose, j.Owner, j.Declared = known(v.Service, v.Service != ""), v.Purpose, v.Owner, known(v.Declared, v.Declared != "")
 		} else {

@@ -7,7 +7,9 @@ package holder
 import (
 	"cmp"
 	"errors"
+	"os/user"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -39,6 +41,25 @@ type Holder struct {
 	Executable string
 	// NoUnit reports that an exact holder is in a container and known to be in no unit. Otherwise an empty Unit is not known.
 	NoUnit bool
+}
+
+// UserNames are the names of users, by their numbers. Each is looked up once, which may take a read of /etc/passwd.
+type UserNames map[uint32]string
+
+// Of returns the name of a holder's user, the number if that has no name, or nothing if the user is not known.
+func (names UserNames) Of(h Holder) string {
+	if h.UIDUnknown {
+		return ""
+	}
+	name, known := names[h.UID]
+	if !known {
+		name = strconv.FormatUint(uint64(h.UID), 10)
+		if u, err := user.LookupId(name); err == nil {
+			name = u.Username
+		}
+		names[h.UID] = name
+	}
+	return name
 }
 
 // Process is an exact holder. Of the processes that have a socket open, and that are known by the same names, it is the oldest one.

@@ -240,3 +240,28 @@ func TestAReadThatHangsForLongHoldsUpNoSnapshot(t *testing.T) {
 		wantFailed(t, h.within(t, time.Minute), "")
 	})
 }
+
+// Scrapes do not pay for what only people look at.
+func TestOnlyWhoAsksForProcessesHasThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newSlowHost(t)
+		if s := h.Snapshot(t.Context()); s.Processes != nil {
+			t.Errorf("a snapshot has processes: %v", s.Processes)
+		}
+		// One that is under way still gets them.
+		h.holders.hold = make(chan struct{})
+		var scrape, page *Snapshot
+		go func() { scrape = h.Snapshot(t.Context()) }()
+		synctest.Wait()
+		go func() { page = h.SnapshotWithProcesses(t.Context()) }()
+		synctest.Wait()
+		close(h.holders.hold)
+		synctest.Wait()
+		if scrape != page || page.Processes == nil {
+			t.Errorf("two that overlap share a read: %t; it has processes: %t", scrape == page, page.Processes != nil)
+		}
+		if s := h.SnapshotWithProcesses(t.Context()); len(s.Processes) != 2 {
+			t.Errorf("the processes of %d listeners, want 2", len(s.Processes))
+		}
+	})
+}

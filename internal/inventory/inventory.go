@@ -133,6 +133,8 @@ type flight struct {
 	done     chan struct{}
 	snapshot *Snapshot // this and the rest are known when done is closed
 	wasCut   bool      // some caller's time was over
+
+	processes atomic.Bool // some caller asks for Snapshot.Processes
 }
 
 // hadLess reports whether a flight that is done had less time than a caller has: it gave up on a read for which the caller can wait.
@@ -147,22 +149,36 @@ func (f *flight) hadLess(ctx context.Context) bool {
 // Callers that overlap share a read, and the one with the least time ends it. If something was still being read then, the others
 // begin another one.
 func (i *Inventory) Snapshot(ctx context.Context) *Snapshot {
+	return i.snapshot(ctx, i.options.Processes)
+}
+
+// SnapshotWithProcesses returns a Snapshot that has its Processes. They take time and memory that a scrape need not spend.
+func (i *Inventory) SnapshotWithProcesses(ctx context.Context) *Snapshot {
+	return i.snapshot(ctx, true)
+}
+
+func (i *Inventory) snapshot(ctx context.Context, processes bool) *Snapshot {
 	for {
-		f := i.join(ctx)
+		f := i.join(ctx, processes)
 		stop := context.AfterFunc(ctx, f.cut)
 		<-f.done
 		stop()
-		if ctx.Err() != nil || !f.snapshot.unfinished() || !f.hadLess(ctx) {
+		tooLittle := f.snapshot.unfinished() && f.hadLess(ctx) ||
+			processes && f.snapshot.Processes == nil && f.snapshot.Succeeded(CollectorHolder) // asked for too late
+		if ctx.Err() != nil || !tooLittle {
 			return f.snapshot
 		}
 	}
 }
 
 // join returns the flight under way, or a new one that has ctx's time.
-func (i *Inventory) join(ctx context.Context) *flight {
+func (i *Inventory) join(ctx context.Context, processes bool) *flight {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.flight != nil {
+		if processes {
+			i.flight.processes.Store(true)
+		}
 		return i.flight
 	}
 	shared := context.Background() // others may wait for it when this caller no longer does
@@ -174,10 +190,11 @@ func (i *Inventory) join(ctx context.Context) *flight {
 		shared, cut = context.WithCancel(shared)
 	}
 	f := &flight{deadline: deadline, cut: cut, done: make(chan struct{}), snapshot: &Snapshot{Source: i.source}}
+	f.processes.Store(processes)
 	i.flight = f
 	go func() {
 		defer cut()
-		err := guard.Do(func() error { i.read(shared, f.snapshot); return nil })
+		err := guard.Do(func() error { i.read(shared, f.snapshot, &f.processes); return nil })
 		i.troubles.report("what listens", err)
 		if err != nil {
 			f.snapshot = i.failed(err)
@@ -228,8 +245,8 @@ func (i *Inventory) ReloadRegistry() error {
 
 // read fills in a snapshot in six stages. Each stage keeps its result, and works again only if the version of its input is
 // another one than the last time: where nothing changed, nothing is computed. Versions only grow, so the sum of two changes
-// when either does.
-func (i *Inventory) read(ctx context.Context, snapshot *Snapshot) {
+// when either does. processes says whether the snapshot is to have its Processes.
+func (i *Inventory) read(ctx context.Context, snapshot *Snapshot, processes *atomic.Bool) {
 	// Observe: read the sockets of the main namespace, and take what the last round read of the others.
 	var declares declaration
 	if i.judge != nil {
@@ -256,7 +273,7 @@ func (i *Inventory) read(ctx context.Context, snapshot *Snapshot) {
 		attributing, stop := stageTime(ctx)
 		defer stop()
 		version, read = i.attribution.attribute(attributing, version, &i.listing)
-		if i.options.Processes && i.listing.attributed {
+		if processes.Load() && i.listing.attributed {
 			snapshot.Processes = i.attribution.processes(&i.listing)
 		}
 		snapshot.Reads = append(snapshot.Reads, read)

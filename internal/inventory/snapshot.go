@@ -133,6 +133,8 @@ type (
 	Holder = holder.Holder
 	// Process is an exact holder.
 	Process = holder.Process
+	// UserNames are the names of users.
+	UserNames = holder.UserNames
 	// Verdict is the registry's verdict on a listener.
 	Verdict = registry.Verdict
 	// Service is a required port.

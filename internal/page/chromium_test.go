@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
@@ -114,6 +115,17 @@ func (b *tab) keys(text string) {
 	}
 }
 
+// click clicks an element with the mouse, and follow clicks a link and waits for the page that it leads to.
+func (b *tab) click(selector string) {
+	b.Helper()
+	run(b, chromedp.Click(chromedp.CSS(selector)))
+}
+
+func (b *tab) follow(selector string) {
+	b.Helper()
+	run(b, chromedp.WaitEvent(page.LoadEventFired, nil, chromedp.Click(chromedp.CSS(selector))))
+}
+
 // press presses a key, such as Escape, and lets it go. text is what it writes. chromedp.KeyEvent would write it even if the page
 // handles the key itself.
 func (b *tab) press(key, text string) {
@@ -165,5 +177,5 @@ func (b *tab) visible(selector string) bool {
 func (b *tab) shownPorts() []string {
 	b.Helper()
 	return eval[[]string](b, `[...document.querySelectorAll("#listeners tbody tr")].filter((row) => row.checkVisibility())
-		.map((row) => row.querySelector(".po").textContent)`)
+		.map((row) => (row.querySelector("summary") ?? row.querySelector(".po")).textContent)`)
 }

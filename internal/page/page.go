@@ -51,8 +51,10 @@ func parse() *template.Template {
 		"count":     wording.Count,
 		"css":       func() template.CSS { return template.CSS(styles) },
 		"js":        func() template.JS { return template.JS(script) },
+		"on":        func(v *view, r *row) any { return shownRow{r, v} },
 		"pod":       wording.ShortPod,
-		"time":      func(t time.Time) string { return t.Format(timeFormat) },
+		"program":   func() string { return wording.Program },
+		"time":      func(t time.Time) string { return t.UTC().Format(timeFormat) },
 	}).Parse(htmlTemplate))
 }
 
@@ -71,9 +73,9 @@ func (p *Page) SetHeader(header http.Header) {
 	header.Set("Cache-Control", "no-store")
 }
 
-// Render writes the page of a snapshot.
-func (p *Page) Render(w io.Writer, s *inventory.Snapshot) error {
-	if err := p.template().Execute(w, newView(s, p.options, p.now())); err != nil {
+// Render writes the page of a snapshot that a query asks for.
+func (p *Page) Render(w io.Writer, s *inventory.Snapshot, q Query) error {
+	if err := p.template().Execute(w, newView(s, p.options, q, p.now())); err != nil {
 		return fmt.Errorf("render the page: %w", err)
 	}
 	return nil

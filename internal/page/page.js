@@ -2,9 +2,8 @@
 (() => {
   const key = "#filter=";
   const element = (id) => document.getElementById(id);
+  const table = element("listeners");
   const input = element("filter");
-  const rows = Array.from(element("listeners").tBodies[0].rows);
-  let texts; // what each row says, in lower case
   let timer;
 
   // What is shown in a short form can be found by its full form.
@@ -14,20 +13,43 @@
       .join("\n")
       .toLowerCase();
 
-  function prepare() {
-    texts ??= rows.map(textOf);
-  }
+  // A group is a row, or the row of a range of ports with those of its ports.
+  const groups = Array.from(table?.tBodies ?? []).flatMap((body) => {
+    const rows = Array.from(body.rows, (row) => ({ row, listeners: Number(row.dataset.n ?? 1) }));
+    return body.className === "fold" ? [{ head: rows[0], parts: rows.slice(1) }] : rows.map((head) => ({ head, parts: [] }));
+  });
+  const listenersOf = ({ head, parts }) => (parts.length > 0 ? parts : [head]).reduce((sum, part) => sum + part.listeners, 0);
+  const all = groups.reduce((sum, group) => sum + listenersOf(group), 0);
+
+  const show = (row, shown) => {
+    if (row.hidden === shown) row.hidden = !shown;
+  };
 
   function apply() {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-    if (words.length > 0) prepare();
+    const matches = (line) => {
+      line.text ??= words.length > 0 ? textOf(line.row) : undefined;
+      return words.every((word) => line.text.includes(word));
+    };
     let shown = 0;
-    rows.forEach((row, i) => {
-      const matches = words.every((word) => texts[i].includes(word));
-      if (row.hidden === matches) row.hidden = !matches;
-      if (matches) shown++;
-    });
-    element("count").textContent = `${shown} of ${rows.length}`;
+    for (const { head, parts } of groups) {
+      const whole = matches(head);
+      if (parts.length === 0) {
+        show(head.row, whole);
+        if (whole) shown += head.listeners;
+        continue;
+      }
+      let some = false;
+      for (const part of parts) {
+        const matching = whole || matches(part);
+        show(part.row, matching);
+        if (matching) shown += part.listeners;
+        some ||= matching;
+      }
+      show(head.row, some);
+      head.row.querySelector("details").open = !whole;
+    }
+    element("count").textContent = `${shown} of ${all}`;
     element("nothing").hidden = shown > 0;
   }
 
@@ -55,7 +77,7 @@
     timer = setTimeout(toAddress, 300);
   }
 
-  input.addEventListener("focus", prepare);
+  if (groups.length === 0) return;
   input.addEventListener("input", changed);
   addEventListener("hashchange", fromAddress);
   addEventListener("keydown", (event) => {
@@ -69,8 +91,16 @@
       changed();
     }
   });
-
-  if (element("listeners").querySelector(".empty")) return;
+  // Another order and another selection keep the filter.
+  addEventListener("click", (event) => {
+    const link = event.target.closest("a[href^='?']:not([href*='#'])");
+    if (!link) return;
+    toAddress();
+    link.hash = location.hash;
+    if (link.href !== location.href) return;
+    event.preventDefault();
+    location.reload(); // a link to the same place in the same page would not
+  });
   element("search").hidden = false;
   fromAddress();
 })();

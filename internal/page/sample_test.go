@@ -21,7 +21,7 @@ var sampleTime = time.Date(2026, time.March, 4, 5, 6, 7, 0, time.UTC)
 
 var sampleOptions = Options{
 	Host: "db-7.example.com", Version: "1.2.3", File: "ports.yml",
-	Links: []Link{{"/metrics", "Metrics"}, {"/-/healthy", "Health"}, {"/-/ready", "Readiness"}},
+	Links: []Link{{"/api/v1/listeners", "JSON"}, {"/metrics", "Metrics"}},
 }
 
 // nasty is a name that a process may give itself, but for its length.
@@ -67,27 +67,32 @@ func required(name, purpose, proto string, port uint16, up bool) inventory.Servi
 
 // sample returns what a database host may look like on a bad night.
 func sample() *inventory.Snapshot {
-	ssh := judged(listening(inventory.TCP, "0.0.0.0:22", inventory.ScopeAny, inventory.Holder{Process: "sshd", Unit: "ssh.service"}), "", "ssh", "remote administration")
-	ssh6 := judged(listening(inventory.TCP, "[::]:22", inventory.ScopeAny, inventory.Holder{Process: "sshd", Unit: "ssh.service"}), "", "ssh", "remote administration")
+	sshd := inventory.Holder{Process: "sshd", Unit: "ssh.service"}
+	nginx := inventory.Holder{Process: "nginx", Unit: "nginx.service", UID: 33}
+	ssh := judged(listening(inventory.TCP, "0.0.0.0:22", inventory.ScopeAny, sshd), "", "ssh", "remote administration")
+	ssh6 := judged(listening(inventory.TCP, "[::]:22", inventory.ScopeAny, sshd), "", "ssh", "remote administration")
 	ssh6.IPv6Only = true
-	web := judged(listening(inventory.TCP, "[::]:443", inventory.ScopeAny, inventory.Holder{Process: "nginx", Unit: "nginx.service"}), "", "web", "the shop")
+	web := judged(listening(inventory.TCP, "[::]:443", inventory.ScopeAny, nginx), "", "web", "the shop")
 	web.Sockets, web.AcceptQueueLength, web.AcceptQueueLimit = 4, 512, 511
-	resolver := judged(listening(inventory.UDP, "127.0.0.53:53", inventory.ScopeLoopback, inventory.Holder{Process: "systemd-resolve", Unit: "systemd-resolved.service"}), "", "resolver", "")
+	web.Starts = &inventory.Starts{Full: sampleTime.Add(-3 * time.Minute)}
+	resolver := judged(listening(inventory.UDP, "127.0.0.53:53", inventory.ScopeLoopback, inventory.Holder{Process: "systemd-resolve", Unit: "systemd-resolved.service", UIDUnknown: true}), "", "resolver", "")
 	resolver.Device, resolver.ReceiveQueueBytes, resolver.Drops = "lo", 150000, 17
-	redis := judged(listening(inventory.TCP, "0.0.0.0:6379", inventory.ScopeAny, inventory.Holder{Process: "redis-server", Unit: "redis-server.service"}), inventory.ReasonBind, "redis", "the session cache")
-	redis.Verdict.Declared = "loopback"
-	redis.AcceptQueueLength, redis.AcceptQueueLimit = 3, 511
-	rogue := judged(listening(inventory.TCP, "10.0.0.7:4444", inventory.ScopePrivate, inventory.Holder{Process: nasty, Unit: "user@1000.service/run-r3f0b9a.scope"}), inventory.ReasonUnregistered, "", "")
+	resolver.Starts = &inventory.Starts{Dropping: sampleTime.Add(-2 * time.Hour)}
+	redis := judged(listening(inventory.TCP, "0.0.0.0:6379", inventory.ScopeAny, inventory.Holder{Process: "redis-server", Unit: "redis-server.service", UIDUnknown: true}), inventory.ReasonBind, "redis", "the session cache")
+	redis.Verdict.Declared, redis.Starts = "loopback", &inventory.Starts{Violation: sampleTime.Add(-26 * time.Hour)}
+	redis.AcceptQueueLength, redis.AcceptQueueLimit, redis.FirstSeen = 3, 511, sampleTime.Add(-26*time.Hour)
+	rogue := judged(listening(inventory.TCP, "10.0.0.7:4444", inventory.ScopePrivate, inventory.Holder{Process: nasty, Unit: "user@1000.service/run-r3f0b9a.scope", UID: 65534}), inventory.ReasonUnregistered, "", "")
 	rogue.FirstSeen = sampleTime.Add(-7 * time.Minute)
 	team := judged(listening(inventory.TCP, "[fe80::1%eth0]:30007", inventory.ScopeLinkLocal, inventory.Holder{
 		Process: "java", ContainerID: strings.Repeat("0123456789abcdef", 4), PodUID: "6ba7b810-9dad-11d1-80b4-00c04fd430c8",
 	}), inventory.ReasonReserved, "alpha", "")
 	pg := judged(listening(inventory.TCP, "127.0.0.1:5433", inventory.ScopeLoopback, inventory.Holder{Process: "ncat", Unit: "session-3.scope"}), inventory.ReasonProcess, "postgres-replica", "streaming replication")
-	pg.Verdict.Declared = "process postgres, unit postgresql.service"
-	own := judged(listening(inventory.TCP, "[::]:10190", inventory.ScopeAny, inventory.Holder{Process: "listen_exporter", Unit: "listen_exporter.service"}), "", "listen_exporter", "")
-	return &inventory.Snapshot{
-		Source: "netlink", Reads: reads(), Unattributed: 0,
-		Listeners: []inventory.Listener{ssh, ssh6, resolver, web, rogue, pg, redis, own, team},
+	pg.Verdict.Declared, pg.Exact = "process postgres, unit postgresql.service", false
+	own := judged(listening(inventory.TCP, "[::]:10190", inventory.ScopeAny, inventory.Holder{Process: "listen_exporter", Unit: "listen_exporter.service", UIDUnknown: true}), "", "listen_exporter", "")
+	s := &inventory.Snapshot{
+		Source: "netlink", Reads: reads(),
+		Listeners: []inventory.Listener{ssh, ssh6, resolver, web, rogue, pg, redis},
+		Processes: make(map[inventory.Key][]inventory.Process),
 		Compliance: &inventory.Compliance{
 			Reloaded: true, ReloadedAt: sampleTime.Add(-time.Hour),
 			Services: []inventory.ServiceState{
@@ -97,7 +102,25 @@ func sample() *inventory.Snapshot {
 				required("sessions", "who is logged in", inventory.TCP, 6379, false), // it shares the port
 			},
 		},
+		Memory: &inventory.Memory{Services: []inventory.ServiceMemory{{
+			Name: "postgres", Proto: inventory.TCP, Ports: "5432", DownSince: sampleTime.Add(-7 * time.Minute),
+			Last: inventory.Last{Processes: []string{"postgres"}, Units: []string{"postgresql.service"}},
+		}}},
 	}
+	for port := 8000; port < 8030; port++ {
+		l := judged(listening(inventory.TCP, fmt.Sprintf("127.0.0.1:%d", port), inventory.ScopeLoopback, inventory.Holder{Process: "node", Unit: "tiles.service", UID: 33}), "", "tiles", "draws maps")
+		s.Listeners = append(s.Listeners, l)
+		s.Processes[l.Key] = []inventory.Process{{Holder: l.Holders[0], PID: 900 + port%3}}
+	}
+	s.Listeners = append(s.Listeners, own, team)
+	for n, l := range []inventory.Listener{ssh, ssh6, web, rogue, redis, team, own} {
+		pid := 700 + 111*n
+		if l.Holders[0] == sshd {
+			pid = 812
+		}
+		s.Processes[l.Key] = []inventory.Process{{Holder: l.Holders[0], PID: pid}}
+	}
+	return s
 }
 
 // many returns a snapshot of n listeners. Each hundredth is a violation.
@@ -122,9 +145,9 @@ func pageOf(t testing.TB, s *inventory.Snapshot, o Options) http.Handler {
 	t.Helper()
 	p := New(o)
 	p.now = func() time.Time { return sampleTime }
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.SetHeader(w.Header())
-		if err := p.Render(w, s); err != nil {
+		if err := p.Render(w, s, ParseQuery(r.URL.Query())); err != nil {
 			t.Error(err)
 		}
 	})
@@ -152,7 +175,7 @@ func calm() *inventory.Snapshot {
 	s := sample()
 	s.Listeners = slices.DeleteFunc(s.Listeners, func(l inventory.Listener) bool { return l.Verdict.Reason != "" })
 	for i := range s.Listeners {
-		s.Listeners[i].AcceptQueueLength = 0
+		s.Listeners[i].AcceptQueueLength, s.Listeners[i].ReceiveQueueBytes, s.Listeners[i].Starts = 0, 0, nil
 	}
 	s.Compliance.Services = s.Compliance.Services[:1]
 	return s

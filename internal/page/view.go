@@ -4,7 +4,6 @@ package page
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -32,9 +31,21 @@ type Link struct {
 	Address, Text string
 }
 
+// project is where the documents are.
+const project = "https://github.com/listen-exporter/listen_exporter/blob/main/"
+
+// Documents returns links to what explains the page and the alerts.
+func (*view) Documents() []Link {
+	return []Link{{project + "README.md", "Documentation"}, {project + "alerts/README.md", "Runbook"}}
+}
+
+// Words returns the address of what the words on the page mean.
+func (*view) Words() string { return project + "docs/words.md" }
+
 // view is the content of the page.
 type view struct {
 	Host    string
+	Query   Query
 	Summary []count
 	// Unread has the protocols that could not be read.
 	Unread  []string
@@ -42,26 +53,22 @@ type view struct {
 	// Missing has the first maxMissing services that should listen and do not. MoreMissing is the number of others.
 	Missing     []missing
 	MoreMissing int
+	Headings    []heading
 	Rows        []row
+	// Listeners is how many listeners there are, shown or not.
+	Listeners int
 	// Empty is shown if there are no rows.
 	Empty string
 	// Judged reports whether there is a registry.
 	Judged bool
 	// ShowHolders and ShowNamespaces report whether holders and other namespaces are read, and so have columns.
 	ShowHolders, ShowNamespaces bool
+	// MarkGuessed reports whether to mark holders that are not known for certain: some are, and others are not.
+	MarkGuessed bool
 	// Remarks explain what is shown.
 	Remarks []string
 	Made    time.Time
 	Options Options
-}
-
-// count is a figure under the heading.
-type count struct {
-	Number int
-	// Text is what is counted.
-	Text string
-	// Bad reports whether it is a problem, and Least whether not everything could be counted.
-	Bad, Least bool
 }
 
 // notice is a line above the tables.
@@ -71,23 +78,16 @@ type notice struct {
 	Text, Detail string
 }
 
-// missing is a service that should listen on a port.
-type missing struct {
-	Service, Purpose, Owner, Proto string
-	// Ports are the port, or those of which one should listen.
-	Ports string
-	// Detail explains how it is missing.
-	Detail string
-}
-
 // newView returns the page of a snapshot.
-func newView(s *inventory.Snapshot, o Options, made time.Time) *view {
+func newView(s *inventory.Snapshot, o Options, q Query, made time.Time) *view {
 	v := &view{
 		Host:           o.Host,
+		Query:          q,
 		Judged:         s.Compliance != nil,
 		ShowHolders:    s.Asked(inventory.CollectorHolder),
 		ShowNamespaces: s.Asked(inventory.CollectorNetns),
 		Unread:         unread(s),
+		Listeners:      len(s.Listeners),
 		Made:           made.UTC(),
 		Options:        o,
 	}
@@ -95,22 +95,79 @@ func newView(s *inventory.Snapshot, o Options, made time.Time) *view {
 		v.Host = "this host"
 	}
 	v.Notices = notices(s)
-	v.Missing, v.MoreMissing = missingServices(s)
-	v.Rows = make([]row, len(s.Listeners))
-	for i := range s.Listeners {
-		v.Rows[i] = newRow(&s.Listeners[i])
-	}
-	// Problems come first. Below them, the listeners stay in the order of their ports.
-	slices.SortStableFunc(v.Rows, func(a, b row) int { return a.Rank - b.Rank })
-	if len(v.Rows) == 0 {
+	v.Missing, v.MoreMissing = missingServices(s, made)
+	v.Headings = headings(q, v.has)
+	m := rows{processes: s.Processes, users: make(inventory.UserNames), judged: v.Judged, made: made}
+	v.Rows = m.folded(m.all(v.shown(s)))
+	sortRows(v.Rows, q)
+	switch {
+	case len(v.Rows) > 0:
+	case q.Show != "" && v.Listeners > 0:
+		v.Empty = "None of the listeners."
+	case !s.Succeeded(inventory.TCP) || !s.Succeeded(inventory.UDP):
+		v.Empty = "No listener was found, but not everything could be read."
+	default:
 		v.Empty = "Nothing listens."
-		if !s.Succeeded(inventory.TCP) || !s.Succeeded(inventory.UDP) {
-			v.Empty = "No listener was found, but not everything could be read."
+	}
+	v.Summary = v.summary(s)
+	v.explain(s)
+	return v
+}
+
+// has reports whether the page has a column.
+func (v *view) has(column string) bool {
+	switch column {
+	case columnState, columnService:
+		return v.Judged
+	case columnHolder:
+		return v.ShowHolders
+	case columnNamespace:
+		return v.ShowNamespaces
+	}
+	return true
+}
+
+// shown returns the listeners that the query asks for.
+func (v *view) shown(s *inventory.Snapshot) []*inventory.Listener {
+	list := make([]*inventory.Listener, 0, len(s.Listeners))
+	for i := range s.Listeners {
+		if l := &s.Listeners[i]; v.Query.Show == "" || filters[v.Query.Show](l, v.Made) {
+			list = append(list, l)
 		}
 	}
-	v.Summary = summary(s, v)
-	v.Remarks = remarks(s)
-	return v
+	return list
+}
+
+// shownRow is a row on a page.
+type shownRow struct {
+	*row
+	On *view
+}
+
+// Ago returns for how long the row has been open.
+func (r shownRow) Ago() string { return span(r.On.Made.Sub(r.Since)) + " ago" }
+
+// Moment returns since when it has been, at a glance.
+func (r shownRow) Moment() string {
+	if since := r.Since.UTC(); since.Format(time.DateOnly) != r.On.Made.Format(time.DateOnly) {
+		return since.Format("2006-01-02 15:04")
+	}
+	return r.Since.UTC().Format(time.TimeOnly)
+}
+
+// Listed returns what the listeners on the page are.
+func (v *view) Listed() string {
+	switch v.Query.Show {
+	case showViolations:
+		return "Violations"
+	case showFull:
+		return "Full queues"
+	case showOutside:
+		return "Listeners reachable from outside"
+	case showNew:
+		return "Listeners opened in the last 24 hours"
+	}
+	return "Listeners"
 }
 
 // manyRows is from how many rows on the browser does not render rows out of sight. It then hides them from screen readers as
@@ -135,39 +192,6 @@ func (v *view) Title() string {
 		return v.Host
 	}
 	return strings.Join(bad, ", ") + ": " + v.Host
-}
-
-// summary returns the figures under the heading.
-func summary(s *inventory.Snapshot, v *view) []count {
-	var violations, full, outside int
-	for i := range s.Listeners {
-		l := &s.Listeners[i]
-		if l.Verdict.Reason != "" {
-			violations++
-		}
-		if l.Full() {
-			full++
-		}
-		if l.Netns == "" && l.Scope != inventory.ScopeLoopback {
-			outside++
-		}
-	}
-	least := s.Omitted > 0 || len(v.Unread) > 0
-	var counts []count
-	add := func(n int, what string, bad bool) {
-		counts = append(counts, count{n, what, bad && n > 0, least})
-	}
-	if v.Judged {
-		absent := len(v.Missing) + v.MoreMissing
-		add(absent, wording.Plural(absent, "missing service"), true)
-		add(violations, wording.Plural(violations, "violation"), true)
-	}
-	if full > 0 {
-		add(full, wording.Plural(full, "full queue"), true)
-	}
-	add(len(v.Rows), wording.Plural(len(v.Rows), "listener"), false)
-	add(outside, "reachable from outside", false)
-	return counts
 }
 
 // unread returns the protocols that could not be read, as people write them.
@@ -227,69 +251,4 @@ func notices(s *inventory.Snapshot) []notice {
 			"Their listeners are from an earlier read.", s.NamespacesOmitted, s.Namespaces)})
 	}
 	return list
-}
-
-// maxMissing is how many missing services are shown: a registry may declare every port, and nobody reads so much.
-const maxMissing = 1000
-
-// missingServices returns the first maxMissing services that do not listen, and how many more there are.
-func missingServices(s *inventory.Snapshot) (list []missing, more int) {
-	down := s.Missing()
-	if len(down) > maxMissing {
-		down, more = down[:maxMissing], len(down)-maxMissing
-	}
-	type place struct {
-		proto string
-		port  uint16
-	}
-	listens := make(map[place]bool)
-	for i := range s.Listeners {
-		if l := &s.Listeners[i]; l.Netns == "" {
-			listens[place{l.Proto, l.Addr.Port()}] = true
-		}
-	}
-	for _, service := range down {
-		m := missing{
-			Service: wording.Printable(service.Name), Purpose: wording.Printable(service.Purpose),
-			Owner: wording.Printable(service.Owner), Proto: service.Proto, Ports: service.Ports, Detail: "nothing listens as declared",
-		}
-		if listens[place{service.Proto, service.Port}] {
-			m.Detail = "the port is open, but not as declared"
-		}
-		if service.Assumed {
-			m.Detail += " (assumed: whether :: also takes IPv4 is not known)"
-		}
-		list = append(list, m)
-	}
-	return list, more
-}
-
-// remarks returns what a reader of the table should know.
-func remarks(s *inventory.Snapshot) []string {
-	list := []string{
-		"Scope is how far the address reaches. Firewalls are not considered.",
-		"Queue is what waits in the fullest socket, and its limit: connections for TCP, bytes for UDP. Drops counts discarded packets.",
-	}
-	if s.Succeeded(inventory.CollectorHolder) {
-		if s.Unattributed > 0 {
-			list = append(list, "For "+wording.Count(s.Unattributed, "listener")+", no holder is known.")
-		}
-		var guessed int
-		for i := range s.Listeners {
-			if l := &s.Listeners[i]; !l.Exact && len(l.Holders) > 0 {
-				guessed++
-			}
-		}
-		if guessed > 0 {
-			list = append(list, "For "+wording.Count(guessed, "listener")+", the holder is derived from the cgroup that created the socket.")
-		}
-	}
-	if s.Compliance != nil && slices.ContainsFunc(s.Listeners, func(l inventory.Listener) bool { return l.Client }) {
-		list = append(list, "Ephemeral is a UDP socket on an ephemeral port that no service declares: most often a client. It is not judged.")
-	}
-	if s.Asked(inventory.CollectorNetns) {
-		list = append(list, "Only listeners of the main network namespace are judged and counted as reachable from outside. "+
-			"This host has "+wording.Count(s.Namespaces, "namespace")+".")
-	}
-	return append(list, "Sockets are read by "+s.Source+".")
 }

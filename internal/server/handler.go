@@ -3,17 +3,12 @@
 package server
 
 import (
-	"bufio"
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 
-	"github.com/listen-exporter/listen_exporter/internal/inventory"
 	"github.com/listen-exporter/listen_exporter/internal/page"
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
@@ -38,10 +33,18 @@ func (s *Server) newHandler() (http.Handler, error) {
 		}
 		_, _ = fmt.Fprintf(w, "%s is ready.\n", wording.Program)
 	})
+	var listeners http.Handler
+	if o.Page {
+		listeners = newListenersHandler(o)
+		mux.Handle("GET "+listenersPath, listeners)
+	}
 	if o.TelemetryPath != "/" {
-		root, err := newRootHandler(o)
-		if err != nil {
-			return nil, err
+		root := listeners
+		if root == nil {
+			var err error
+			if root, err = newLandingPage(o); err != nil {
+				return nil, err
+			}
 		}
 		mux.Handle("GET /{$}", root)
 	}
@@ -51,38 +54,25 @@ func (s *Server) newHandler() (http.Handler, error) {
 	return mux, nil
 }
 
-// newRootHandler returns the handler of /: the page, or just links.
-func newRootHandler(o Options) (http.Handler, error) {
-	links := []page.Link{{Address: o.TelemetryPath, Text: "Metrics"}, {Address: healthyPath, Text: "Health"}, {Address: readyPath, Text: "Readiness"}}
-	if o.Page {
-		return newPageHandler(o.Snapshot, page.New(page.Options{Host: o.Host, Version: version.Version, File: o.RegistryFile, Links: links})), nil
-	}
+// newLandingPage returns the handler of / without the page: it has just links.
+func newLandingPage(o Options) (http.Handler, error) {
 	landing := web.LandingConfig{
 		Name:        wording.Program,
 		Description: "TCP and UDP ports that listen on this host, for Prometheus.",
 		Version:     version.Version,
 		Profiling:   "false",
 	}
-	for _, link := range links {
+	for _, link := range ownLinks(o) {
 		landing.Links = append(landing.Links, web.LandingLinks{Address: link.Address, Text: link.Text})
 	}
 	return web.NewLandingPage(landing)
 }
 
-// newPageHandler returns the handler of the page for people.
-func newPageHandler(snapshot func(context.Context) *inventory.Snapshot, shown *page.Page) http.Handler {
-	return &shared{newPlaces(maxPageReaders), &pages{
-		snapshot:  snapshot,
-		transient: true,
-		make: func(s *inventory.Snapshot) (content, error) {
-			page, err := newPacked(func(w io.Writer) error {
-				buffered := bufio.NewWriterSize(w, 64<<10)
-				return errors.Join(shown.Render(buffered, s), buffered.Flush())
-			})
-			return func(_ context.Context, _ *http.Request, header http.Header) (*body, error) {
-				shown.SetHeader(header)
-				return page, nil
-			}, err
-		},
-	}}
+// ownLinks returns links to what the exporter serves besides the page.
+func ownLinks(o Options) (links []page.Link) {
+	if o.Page {
+		links = append(links, page.Link{Address: listenersPath, Text: "JSON"})
+	}
+	return append(links, page.Link{Address: o.TelemetryPath, Text: "Metrics"},
+		page.Link{Address: healthyPath, Text: "Health"}, page.Link{Address: readyPath, Text: "Readiness"})
 }

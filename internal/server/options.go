@@ -5,6 +5,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"io"
 	"path"
 	"strings"
 
@@ -23,7 +24,7 @@ type Options struct {
 	MaxRequests int
 	// DisableExporterMetrics excludes the metrics about the exporter itself.
 	DisableExporterMetrics bool
-	// Page shows the listeners at / instead of just links.
+	// Page shows the listeners at / instead of just links, and serves them as JSON.
 	Page bool
 	// EnableLifecycle allows a POST to /-/reload.
 	EnableLifecycle bool
@@ -32,14 +33,19 @@ type Options struct {
 
 	// Snapshot reads the current listeners, as far as they are known by the context's deadline.
 	Snapshot func(context.Context) *inventory.Snapshot
+	// SnapshotWithProcesses is the same for the page and its JSON, which show PIDs.
+	SnapshotWithProcesses func(context.Context) *inventory.Snapshot
+	// WriteJSON writes a snapshot as JSON.
+	WriteJSON func(io.Writer, *inventory.Snapshot) error
 	// Reload reloads the registry. It is nil if there is no registry.
 	Reload func() error
 }
 
 const (
-	healthyPath = "/-/healthy"
-	readyPath   = "/-/ready"
-	reloadPath  = "/-/reload"
+	listenersPath = "/api/v1/listeners"
+	healthyPath   = "/-/healthy"
+	readyPath     = "/-/ready"
+	reloadPath    = "/-/reload"
 )
 
 // ValidateTelemetryPath returns an error if metrics cannot be served at a path.
@@ -47,7 +53,7 @@ func ValidateTelemetryPath(p string) error {
 	switch {
 	case !strings.HasPrefix(p, "/"), path.Clean(p) != p, strings.ContainsAny(p, "{} \t\r\n?#%"):
 		return fmt.Errorf("%q is not usable: want a plain absolute path such as /metrics", p)
-	case p == healthyPath, p == readyPath, p == reloadPath:
+	case p == listenersPath, p == healthyPath, p == readyPath, p == reloadPath:
 		return fmt.Errorf("%s has another purpose: want a path such as /metrics", p)
 	}
 	return nil

@@ -165,11 +165,12 @@ func changing() Options {
 		count++
 		return s
 	}
+	o.SnapshotWithProcesses = o.Snapshot
 	return o
 }
 
 func TestAScrapeIsFreshWhileSlowClientsReadAndWhoFallsBehindIsCutOff(t *testing.T) {
-	for _, path := range []string{"/metrics", "/"} {
+	for _, path := range []string{"/metrics", "/", "/?sort=port", listenersPath} {
 		t.Run(path, func(t *testing.T) {
 			address := serve(t, changing())
 			var answers []*http.Response

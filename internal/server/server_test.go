@@ -4,6 +4,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -28,12 +29,14 @@ import (
 // defaults returns the default options, and a snapshot that is empty.
 func defaults() Options {
 	config, systemd := "", false
+	empty := func(context.Context) *inventory.Snapshot { return new(inventory.Snapshot) }
 	return Options{
 		Web:           &web.FlagConfig{WebListenAddresses: &[]string{"127.0.0.1:0"}, WebSystemdSocket: &systemd, WebConfigFile: &config},
 		TelemetryPath: "/metrics",
 		MaxRequests:   40,
 		Page:          true,
-		Snapshot:      func(context.Context) *inventory.Snapshot { return new(inventory.Snapshot) },
+		Snapshot:      empty, SnapshotWithProcesses: empty,
+		WriteJSON: func(w io.Writer, s *inventory.Snapshot) error { return json.NewEncoder(w).Encode(s) },
 	}
 }
 
@@ -66,18 +69,23 @@ func TestEveryPathHasItsStatus(t *testing.T) {
 	http.HandleFunc("/debug/pprof/", func(http.ResponseWriter, *http.Request) {})
 	for telemetryPath, want := range map[string]map[string]int{ // by method and path
 		"/metrics": {
-			"GET /":             200,
-			"GET /metrics":      200,
-			"HEAD /metrics":     200,
-			"POST /metrics":     405,
-			"POST /":            405,
-			"GET /-/healthy":    200,
-			"GET /-/ready":      200,
-			"GET /nothing":      404,
-			"GET /metrics/":     404,
-			"GET /debug/pprof/": 404,
-			"GET /-/reload":     404,
-			"POST /-/reload":    404,
+			"GET /":           200,
+			"GET /metrics":    200,
+			"HEAD /metrics":   200,
+			"GET /?sort=port": 200,
+			"GET /api":        404,
+
+			"GET /api/v1/listeners":  200,
+			"POST /api/v1/listeners": 405,
+			"POST /metrics":          405,
+			"POST /":                 405,
+			"GET /-/healthy":         200,
+			"GET /-/ready":           200,
+			"GET /nothing":           404,
+			"GET /metrics/":          404,
+			"GET /debug/pprof/":      404,
+			"GET /-/reload":          404,
+			"POST /-/reload":         404,
 		},
 		"/": {
 			"GET /":             200,
@@ -86,6 +94,8 @@ func TestEveryPathHasItsStatus(t *testing.T) {
 			"GET /nothing":      404,
 			"GET /debug/pprof/": 404,
 			"GET /-/healthy":    200,
+
+			"GET /api/v1/listeners": 200,
 		},
 	} {
 		o := defaults()
@@ -113,14 +123,23 @@ func TestTheRootLinksToEveryOtherPage(t *testing.T) {
 			o.TelemetryPath, o.Page = path, page
 			s := newServer(t, o, io.Discard)
 			body := request(t, s, http.MethodGet, "/").Body.String()
-			if shows := strings.Contains(body, "<table"); shows != page {
+			if shows := strings.Contains(body, `id="title"`); shows != page {
 				t.Errorf("the root shows listeners: %t, want %t", shows, page)
+			}
+			want := []string{listenersPath, path, healthyPath, readyPath}
+			if !page {
+				want = want[1:]
+			}
+			if code := request(t, s, http.MethodGet, listenersPath).Code; (code == http.StatusOK) != page {
+				t.Errorf("with the page %t, its JSON has the status %d", page, code)
 			}
 			var links []string
 			for _, match := range regexp.MustCompile(`(?:href|src|action)="([^"]*)"`).FindAllStringSubmatch(body, -1) {
-				links = append(links, match[1])
+				if strings.HasPrefix(match[1], "/") { // not to documents and not to another order
+					links = append(links, match[1])
+				}
 			}
-			if want := []string{path, healthyPath, readyPath}; !slices.Equal(links, want) {
+			if !slices.Equal(links, want) {
 				t.Errorf("links %q, want %q", links, want)
 			}
 		}

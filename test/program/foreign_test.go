@@ -31,7 +31,7 @@ func TestNoAnswerShowsWhatAFileHolds(t *testing.T) {
 			t.Errorf("%s: status %d, want 500; %q, want places such as %s", table.name, reload.Status, reload.Body, want)
 		}
 		answers := map[string]program.Response{"POST /-/reload": reload}
-		for _, path := range []string{"/", "/metrics", "/-/healthy", "/-/ready", "/nothing"} {
+		for _, path := range []string{"/", "/?sort=port", "/api/v1/listeners", "/metrics", "/-/healthy", "/-/ready", "/nothing"} {
 			answers["GET "+path] = e.Get(path)
 		}
 		for request, answer := range answers {

@@ -221,6 +221,7 @@ func testFacts(t *testing.T, file, user, source string) {
 	}
 	page := e.Scrape()
 	compare("the page", factsOfPage(e.Get("/").Body), state)
+	compare("the JSON of the page", factsOfJSON(t, e.Get("/api/v1/listeners").Body), listener)
 	compare("the metrics", factsOfMetrics(t, page), judged)
 	compare("list", factsOfTable(output(0, "list")), state)
 	compare("list --format=json", factsOfJSON(t, output(0, "list", "--format=json")), listener)
@@ -239,8 +240,8 @@ func testFacts(t *testing.T, file, user, source string) {
 }
 
 var (
-	rowOfListener = regexp.MustCompile(`(?s)<tr[^>]*>\s*<td class="st[^"]*">(?:<b>)?(?:<i[^>]*>.</i> )?([^<]*).*?<td class="pr">(\w+)</td><td class="ad">([^< ]*)(?: <small>([^<]*)</small>)?</td><th scope="row" class="po">(\d+)</th>.*?<td class="ns">([^<]*)</td></tr>`)
-	rowOfService  = regexp.MustCompile(`<td class="st"><b><i aria-hidden="true">✗</i> (missing)</b>.*?<td class="pr">(\w+)</td><th scope="row" class="po">([\d,]+)</th>`)
+	rowOfListener = regexp.MustCompile(`(?s)<tr[^>]*><td class="st[^"]*">(?:<b>)?(?:<i[^>]*>.</i> )?([^<]*).*?<th scope="row" class="po">(\d+)<span>/(\w+)</span></th><td class="ad">([^<]*?)(?: <small>([^<]*)</small>)?</td>.*?<td class="ns">([^<]*)</td></tr>`)
+	rowOfService  = regexp.MustCompile(`<td class="st bad"><b><i aria-hidden="true">✗</i> (missing)</b>.*?<th scope="row" class="po">([\d,]+)<span>/(\w+)</span></th>`)
 	deviceInNote  = regexp.MustCompile(`on ([^, ]+)`)
 	auditFinding  = regexp.MustCompile(`(?m)^(tcp|udp) (.*:)?([\d,]+): ([a-z]+): `)
 )
@@ -249,20 +250,22 @@ func factsOfPage(text string) map[string]string {
 	found := make(map[string]string)
 	_, table, _ := strings.Cut(text, `<table id="listeners"`)
 	for _, cells := range rowOfListener.FindAllStringSubmatch(table, -1) {
-		state, device := cells[1], ""
+		state, device := strings.TrimSpace(cells[1]), ""
 		switch state {
 		case "as declared":
 			state = "ok"
 		case "not judged":
 			state = ""
 		}
-		if on := deviceInNote.FindStringSubmatch(cells[4]); on != nil {
+		if on := deviceInNote.FindStringSubmatch(cells[5]); on != nil {
 			device = on[1]
 		}
-		found[place(cells[6], cells[2], cells[3], device, cells[5])] = state
+		for address := range strings.SplitSeq(cells[4], ", ") { // of one service
+			found[place(cells[6], cells[3], address, device, cells[2])] = state
+		}
 	}
 	for _, cells := range rowOfService.FindAllStringSubmatch(text, -1) {
-		found[cells[2]+" "+cells[3]] = cells[1]
+		found[cells[3]+" "+cells[2]] = cells[1]
 	}
 	return found
 }

@@ -63,7 +63,7 @@ func TestTLSAndThePasswordProtectEveryPage(t *testing.T) {
 		t.Errorf("without TLS: status %d, want 400: %s", plain.Status, plain.Body)
 	}
 	useTLS(e, id)
-	for _, path := range []string{"/metrics", "/", "/-/healthy", "/-/ready", "/nothing"} {
+	for _, path := range []string{"/metrics", "/", "/api/v1/listeners", "/-/healthy", "/-/ready", "/nothing"} {
 		for _, test := range []struct {
 			name           string
 			user, password string
