@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -16,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/test/host"
 )
 
 // get returns a handler's answer.
@@ -47,6 +50,11 @@ func TestThePolicyAllowsWhatThePageHoldsAndNothingElse(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, answer.Header()); diff != "" {
 		t.Errorf("the header (-want +got):\n%s", diff)
+	}
+	for _, link := range regexp.MustCompile(`href="`+project+`([^"]*)"`).FindAllStringSubmatch(answer.Body.String(), -1) {
+		if _, err := os.Stat(filepath.Join(host.Root, link[1])); err != nil {
+			t.Errorf("the link to a document: %v", err)
+		}
 	}
 	// Links to other sites load nothing.
 	text := strings.ReplaceAll(answer.Body.String(), `<a href="`+project, `<a href="`)
@@ -97,7 +105,7 @@ func TestThePageSaysWhatItIsAbout(t *testing.T) {
 			[]string{
 				"<p><b>listen_exporter</b> 1.2.3</p>", "<h1>db-7.example.com</h1>",
 				`Read at <time datetime="2026-03-04T05:06:07Z">2026-03-04 05:06:07 UTC</time>, judged by ports.yml `,
-				`/README.md">Documentation</a>`, `/alerts/README.md">Runbook</a>`, `<a href="/api/v1/listeners">JSON</a>`, `<a href="/metrics">Metrics</a>`,
+				`/docs/README.md">Documentation</a>`, `/alerts/README.md">Runbook</a>`, `<a href="/api/v1/listeners">JSON</a>`, `<a href="/metrics">Metrics</a>`,
 				">Missing services</h2>", `<td class="ho">postgres, postgresql.service</td>`,
 				`abcdef">container 0123456789ab</abbr>`, `title="6ba7b810-9dad-11d1-80b4-00c04fd430c8">pod 6ba7b810</abbr>`,
 				"<small>PID 812, user root</small>", "<p>probably <b>ncat</b>", `<time datetime="2026-03-04T04:59:07Z">7 minutes ago <small>04:59:07</small></time>`,

@@ -36,7 +36,7 @@ const project = "https://github.com/listen-exporter/listen_exporter/blob/main/"
 
 // Documents returns links to what explains the page and the alerts.
 func (*view) Documents() []Link {
-	return []Link{{project + "README.md", "Documentation"}, {project + "alerts/README.md", "Runbook"}}
+	return []Link{{project + "docs/README.md", "Documentation"}, {project + "alerts/README.md", "Runbook"}}
 }
 
 // Words returns the address of what the words on the page mean.
