@@ -26,6 +26,7 @@ func TestAReleaseOfAnyNameFitsTogether(t *testing.T) {
 		"the longest":             {"--name-template=" + strings.Repeat("a", 53)},
 		"the longest with a name": {"--name-template=listen-exporter-" + strings.Repeat("a", 37)},
 		"an override":             {"--set=fullnameOverride=ports"},
+		"digits":                  {"--name-template=123", "--set-string=fullnameOverride=456"}, // names and labels are strings
 	} {
 		t.Run(name, func(t *testing.T) {
 			text, err := helm(t, append(append([]string{"template", chart, "--namespace=elsewhere"}, everything...), arguments...)...)
@@ -41,6 +42,9 @@ func TestAReleaseOfAnyNameFitsTogether(t *testing.T) {
 				}
 				if kind == "DaemonSet" {
 					daemonSet = o
+				}
+				if instance := find(o, "metadata", "labels", "app.kubernetes.io/instance"); fmt.Sprintf("%T", instance) != "string" {
+					t.Errorf("the label of the %s with the release's name is %#v", kind, instance)
 				}
 			}
 			pod := find(daemonSet, "spec", "template", "spec")

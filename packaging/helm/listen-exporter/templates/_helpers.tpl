@@ -12,7 +12,7 @@
 {{/* The labels by which pods are selected. The name is the job's name too, by which the alerts find the exporter: no value changes it. */}}
 {{- define "listen-exporter.selector" -}}
 app.kubernetes.io/name: listen-exporter
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "listen-exporter.labels" -}}
