@@ -18,8 +18,7 @@ const together = time.Minute
 // addresses, is one row.
 func (m *rows) all(listeners []*inventory.Listener) []row {
 	var list []row
-	for n := 0; n < len(listeners); n++ {
-		l := listeners[n]
+	for n, l := range listeners {
 		if l == nil {
 			continue // it is in the row of another one
 		}
