@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,7 +54,7 @@ func MountProc(t *testing.T, dir, options string) {
 	}
 }
 
-// Elsewhere calls do in another network namespace, on a thread that ends afterwards, and returns do's error. A process that do
+// Elsewhere calls do in another network namespace, on a thread of its own, and returns do's error when that thread has ended. A process that do
 // starts lives there. path names the namespace, such as /run/netns/blue. Without it the namespace is a new one, whose loopback
 // interface is up.
 func Elsewhere(path string, do func() error) error {
@@ -61,14 +62,20 @@ func Elsewhere(path string, do func() error) error {
 		return do()
 	}
 	result := make(chan error)
+	var thread int
 	OnOwnThread(func() {
+		thread = unix.Gettid()
 		err := enter(path)
 		if err == nil {
 			err = do()
 		}
 		result <- err
 	})
-	return <-result
+	err := <-result
+	for unix.Tgkill(unix.Getpid(), thread, 0) == nil { // it is still found in the namespace
+		time.Sleep(100 * time.Microsecond)
+	}
+	return err
 }
 
 // OnOwnThread calls do in another goroutine, on a thread that ends when do returns, so do may change the thread's namespaces. It is
