@@ -20,6 +20,7 @@ type entry struct {
 	state        string
 	listener     *inventory.Listener    // nil for a missing service
 	processes    []inventory.Process    // its exact holders
+	users        inventory.UserNames    // which all entries share
 	service      inventory.ServiceState // if it is missing
 }
 
@@ -37,9 +38,12 @@ func entries(s *inventory.Snapshot) []entry { return entriesOf(s, s.Missing()) }
 // entriesOf returns entries of listeners and of these missing services.
 func entriesOf(s *inventory.Snapshot, missing []inventory.ServiceState) []entry {
 	var all []entry
+	users := make(inventory.UserNames)
 	for i := range s.Listeners {
 		l := &s.Listeners[i]
-		all = append(all, entry{netns: l.Netns, proto: l.Proto, port: l.Addr.Port(), state: l.State(), listener: l, processes: s.Processes[l.Key]})
+		all = append(all, entry{
+			netns: l.Netns, proto: l.Proto, port: l.Addr.Port(), state: l.State(), listener: l, processes: s.Processes[l.Key], users: users,
+		})
 	}
 	for _, service := range missing {
 		all = append(all, entry{proto: service.Proto, port: service.Port, state: stateMissing, service: service})

@@ -123,7 +123,7 @@ func writeJSON(out *bytes.Buffer, o inventory.Options, s *inventory.Snapshot, un
 // options with which the snapshot was made.
 func ServedJSON(o inventory.Options) func(io.Writer, *inventory.Snapshot) error {
 	return func(w io.Writer, s *inventory.Snapshot) error {
-		return jsonListOf(o, s, unknown(o, s, listDetails), s.Time, wording.Public).write(w, s)
+		return jsonListOf(o, s, unknown(o, s, details), s.Time, wording.Public).write(w, s)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/user"
 	"slices"
 	"strconv"
 	"strings"
@@ -211,7 +210,7 @@ func (e entry) holders() (lines []holderLine) {
 		return make([]holderLine, 1)
 	}
 	for _, h := range e.listener.Holders {
-		lines = append(lines, holderLine{holderOf(h), e.pidsOf(h), userOf(h)})
+		lines = append(lines, holderLine{holderOf(h), e.pidsOf(h), e.users.Of(h)})
 	}
 	if e.listener.ManyHolders {
 		lines = append(lines, holderLine{text: manyHolders})
@@ -256,18 +255,6 @@ func (e entry) pidsOf(h inventory.Holder) (pids []int) {
 		}
 	}
 	return pids
-}
-
-// userOf returns the name of the user who owns a holder's socket or, where this system has none for it, the UID.
-func userOf(h inventory.Holder) string {
-	if h.UIDUnknown {
-		return ""
-	}
-	uid := strconv.FormatUint(uint64(h.UID), 10)
-	if u, err := user.LookupId(uid); err == nil {
-		return u.Username
-	}
-	return uid
 }
 
 // next notes a unit to look at.
