@@ -122,7 +122,7 @@ func writeMetrics(out *bytes.Buffer, o ListOptions, s Streams) error {
 	return errors.Join(err, incomplete(snapshot))
 }
 
-// details are what list shows of a listener only by netlink.
+// details are what list and the exporter's JSON show of a listener only by netlink.
 const details = "interfaces and queue limits"
 
 // summary returns the text below the table on a terminal.

@@ -7,9 +7,6 @@ import (
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
-// listDetails is what list and the exporter's JSON show of a listener only by netlink.
-const listDetails = "interfaces and queue limits"
-
 // unknown returns what list could not find out of the listeners, a clause each, and what that needs. details is what it shows only
 // by netlink.
 func unknown(o inventory.Options, s *inventory.Snapshot, details string) []string {
