@@ -6,6 +6,8 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,6 +35,7 @@ func TestWatchRedrawsTheTableUntilASignal(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			procfs := program.NewProcfs(t)
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // under nohup, the program would ignore it as the test does
 			args := append(strings.Fields("list --watch "+test.args), "--path.procfs="+procfs)
 			cmd, master := startOnTerminal(t, unix.Winsize{Row: test.rows, Col: 200}, []string{"TERM=xterm", "NO_COLOR=1"}, args...)
 			late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() }) // which ends the frames
