@@ -158,5 +158,8 @@ func TestTenThousandListenersCanBeFiltered(t *testing.T) {
 	b.screenshot("many-filtered-laptop-light")
 	b.window(390, 844, "dark")
 	b.press("Escape", "")
+	if !eval[bool](b, `document.querySelector("#search").lastElementChild.getBoundingClientRect().right <= document.querySelector("main").getBoundingClientRect().right`) {
+		t.Error("a telephone cuts off how many listeners are shown")
+	}
 	b.screenshot("many-telephone-dark")
 }

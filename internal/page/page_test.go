@@ -144,7 +144,7 @@ func TestThePageSaysWhatItIsAbout(t *testing.T) {
 		{
 			"nothing listens", &inventory.Snapshot{Reads: reads()}, sampleOptions,
 			[]string{`<p class="empty">Nothing listens.</p>`},
-			nil,
+			[]string{"Nothing says yet"},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
