@@ -127,8 +127,8 @@ test-incidents-full: build ## Play all incidents, and power cuts of more than an
 	@LISTEN_EXPORTER_INCIDENTS_FULL=1 LISTEN_EXPORTER_INCIDENTS_STAGES='$(STAGES)' $(PROGRAM) $(REPORT) -- -count=1 -timeout 45m ./test/incidents
 
 .PHONY: test-prometheus
-test-prometheus: build ## Have a real Prometheus 2 and 3 scrape in every way that they can, and node_exporter read what list writes; wants root, iproute2.
-	@.ci/tools prometheus prometheus3 node_exporter
+test-prometheus: build ## Have a real Prometheus 2 and 3 and VictoriaMetrics scrape in every way that they can, and node_exporter read what list writes; wants root, iproute2.
+	@.ci/tools prometheus prometheus3 victoria-metrics node_exporter
 	@$(PROGRAM) $(REPORT) -- -count=1 -timeout 10m ./test/prometheus
 
 .PHONY: test-pictures

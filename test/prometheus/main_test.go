@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package prometheus has a real Prometheus of an older and of the newest major version scrape the real program, in every format
-// that they can ask for, and compares what they stored with the page.
+// Package prometheus has real servers scrape the real program, in every format that they can ask for, and compares what they stored
+// with the page: a Prometheus of an older and of the newest major version, VictoriaMetrics, and at night OpenTelemetry's collector.
 package prometheus
 
 import (
@@ -10,12 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/listen-exporter/listen_exporter/test/host"
 	"github.com/listen-exporter/listen_exporter/test/netnstest"
@@ -40,7 +37,7 @@ type job struct {
 	encoding       string // empty for gzip
 }
 
-// server is a Prometheus with flags, which has a job for each way to ask.
+// server is a Prometheus, or what answers as one, with flags. It has a job for each way to ask.
 type server struct {
 	program string
 	flags   []string
@@ -78,7 +75,15 @@ var servers = []server{
 	}},
 	{"prometheus3", []string{nativeHistograms}, []job{{name: "default"}}},
 	{"prometheus3", []string{zstd}, []job{{name: "default", contentType: text}}},
+	{victoriaMetrics, nil, []job{
+		{name: "default", contentType: text},
+		{name: "without_compression", settings: "disable_compression: true", contentType: text, encoding: "identity"},
+		{name: "stream", settings: "stream_parse: true", contentType: text},
+	}},
 }
+
+// victoriaMetrics is the program of a single node, which scrapes with the code of vmagent.
+const victoriaMetrics = "victoria-metrics"
 
 func TestPrometheusStoresThePage(t *testing.T) {
 	path := host.Program(t, "test-prometheus")
@@ -103,32 +108,48 @@ func testStored(t *testing.T, path string) {
 
 	for _, s := range servers {
 		t.Run(strings.Join(append([]string{s.program}, s.flags...), "_"), func(t *testing.T) {
-			t.Log(run(t, s.program, "--version"))
+			t.Log(version(t, s.program))
 			started := time.Now()
 			proxy.forget()
-			s.start(t, proxy.address)
+			log := s.start(t, proxy.address)
 			for _, j := range s.jobs {
 				t.Run(j.name, func(t *testing.T) { j.check(t, exporter, proxy, started) })
 			}
 			if len(s.flags) == 0 {
 				t.Run("dashboards", checkDashboards)
+				if log.String() != "" { // with flags they warn that they do not know one
+					t.Errorf("it warns:\n%s", log)
+				}
 			}
 		})
 	}
 }
 
-// run runs a program and returns its output.
-func run(t *testing.T, name string, arguments ...string) string {
+// version returns what a program says of its version. VictoriaMetrics, built from its module, says nothing.
+func version(t *testing.T, name string) string {
 	t.Helper()
-	output, err := exec.Command(name, arguments...).CombinedOutput()
+	output, err := exec.Command(name, "--version").CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", name, err, output)
 	}
 	return string(output)
 }
 
-// start starts the Prometheus, which the end of the test ends.
-func (s server) start(t *testing.T, target string) {
+// command returns the command that starts the server with files in a directory. It logs warnings and errors.
+func (s server) command(dir string) *exec.Cmd {
+	data := filepath.Join(dir, "data")
+	if s.program == victoriaMetrics {
+		return exec.Command(s.program, append(s.flags, "-promscrape.config="+configurationFile(dir), "-storageDataPath="+data,
+			"-httpListenAddr="+prometheusAddress, "-loggerLevel=WARN", "-search.latencyOffset=0")...)
+	}
+	return exec.Command(s.program, append(s.flags, "--config.file="+configurationFile(dir), "--storage.tsdb.path="+data,
+		"--web.listen-address="+prometheusAddress, "--log.level=warn")...)
+}
+
+func configurationFile(dir string) string { return filepath.Join(dir, "prometheus.yml") }
+
+// start starts the server, which the end of the test ends, and returns its log.
+func (s server) start(t *testing.T, target string) *program.Output {
 	t.Helper()
 	dir := t.TempDir()
 	var configuration strings.Builder
@@ -139,13 +160,11 @@ func (s server) start(t *testing.T, target string) {
 			configuration.WriteString("    " + j.settings + "\n")
 		}
 	}
-	file := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(file, []byte(configuration.String()), 0o600); err != nil {
+	if err := os.WriteFile(configurationFile(dir), []byte(configuration.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	log := new(program.Output)
-	cmd := exec.Command(s.program, append(s.flags, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"),
-		"--web.listen-address="+prometheusAddress, "--log.level=warn")...)
+	cmd := s.command(dir)
 	cmd.Stdout, cmd.Stderr = log, log
 	process, err := host.Start(cmd)
 	if err != nil {
@@ -165,6 +184,7 @@ func (s server) start(t *testing.T, target string) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	return log
 }
 
 // check waits for a scrape whose samples are those of the page, and compares how Prometheus asked, was answered, and what it stored.
@@ -200,7 +220,6 @@ func (j job) check(t *testing.T, exporter *program.Exporter, p *proxy, started t
 // stored returns an error unless the last scrape of the job has stored what is on the page.
 func (j job) stored(t *testing.T, page string, started time.Time) error {
 	t.Helper()
-	samples := program.Samples(t, page)
 	selector := `{job="` + j.name + `"}`
 	up, err := query("up" + selector)
 	if err != nil {
@@ -214,37 +233,12 @@ func (j job) stored(t *testing.T, page string, started time.Time) error {
 	if err != nil {
 		return err
 	}
-	if want := fmt.Sprint(len(samples)); len(scraped) != 1 || scraped[0].value != want {
+	if want := fmt.Sprint(len(program.Samples(t, page))); len(scraped) != 1 || scraped[0].value != want {
 		return fmt.Errorf("scrape_samples_scraped is %v, want %s", scraped, want)
 	}
-	series, err := query(`{__name__=~"host_listen_.+", job="` + j.name + `"}`)
+	got, err := ofJob(j.name)
 	if err != nil {
 		return err
 	}
-	var got, want []string
-	for _, s := range series {
-		got = append(got, s.String())
-	}
-	parsed, err := host.ParsePage(page)
-	if err != nil {
-		return err
-	}
-	for name, family := range parsed {
-		if !strings.HasPrefix(name, "host_listen_") {
-			continue
-		}
-		for _, m := range family.GetMetric() {
-			one := stored{labels: map[string]string{"__name__": name}}
-			for _, label := range m.GetLabel() {
-				one.labels[label.GetName()] = label.GetValue()
-			}
-			want = append(want, one.String())
-		}
-	}
-	slices.Sort(got)
-	slices.Sort(want)
-	if diff := gocmp.Diff(want, got); diff != "" {
-		return fmt.Errorf("series of host_listen_ (-page +stored):\n%s", diff)
-	}
-	return nil
+	return got.compare(parse(t, page))
 }

@@ -5,12 +5,10 @@ package prometheus
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -71,17 +69,6 @@ func (p *proxy) seen(job string) exchange {
 type stored struct {
 	labels map[string]string
 	value  string
-}
-
-// String returns the series without its value and what Prometheus adds.
-func (s stored) String() string {
-	var text strings.Builder
-	for _, name := range slices.Sorted(maps.Keys(s.labels)) {
-		if name != "job" && name != "instance" {
-			fmt.Fprintf(&text, "%s=%q ", name, s.labels[name])
-		}
-	}
-	return text.String()
 }
 
 // query evaluates an expression now.
