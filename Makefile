@@ -104,7 +104,13 @@ test-kubernetes: ## Give examples/kubernetes and the Helm chart to a real API se
 test-systemd: build ## Install the deb under a real systemd; wants root, debootstrap, podman, runc.
 	@.ci/tools nfpm node_exporter
 	@export VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' && \
-		packaging/build $$($(GO) env GOARCH) && $(PROGRAM) $(REPORT) -- -count=1 -timeout 20m ./test/systemd
+		packaging/build $$($(GO) env GOARCH) && $(PROGRAM) $(REPORT) -- -count=1 -skip=TestPlaybook -timeout 20m ./test/systemd
+
+.PHONY: test-ansible
+test-ansible: build ## Run the playbook of examples/ under a real systemd; wants root, debootstrap, podman, runc.
+	@.ci/tools nfpm
+	@export VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' && \
+		packaging/build $$($(GO) env GOARCH) && $(PROGRAM) $(REPORT) -- -count=1 -run=TestPlaybook -timeout 20m ./test/systemd
 
 .PHONY: test-openrc
 test-openrc: build ## Unpack the apk where a real OpenRC is, and use its service; wants root, debootstrap.

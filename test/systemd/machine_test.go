@@ -23,15 +23,26 @@ type machine struct {
 	page   host.Page
 }
 
-func beMachine() error {
+func newMachine() *machine {
 	scratch := os.Getenv(scratchVariable)
-	m := &machine{tree: filepath.Join(scratch, "tree"), podDir: filepath.Join(scratch, "podman")}
-	if err := errors.Join(
+	return &machine{tree: filepath.Join(scratch, "tree"), podDir: filepath.Join(scratch, "podman")}
+}
+
+// unpack makes the tree of the machine, with the demo.
+func (m *machine) unpack() error {
+	return errors.Join(
 		os.Mkdir(m.tree, 0o755),
 		runs("tar", "-C", m.tree, "-xf", os.Getenv(systemVariable))(),
+		os.WriteFile(filepath.Join(m.tree, "etc/systemd/system/demo.service"), []byte(demo), 0o644),
+	)
+}
+
+func beMachine() error {
+	m := newMachine()
+	if err := errors.Join(
+		m.unpack(),
 		host.Install(os.Getenv(debVariable), filepath.Join(m.tree, "deb")),
 		host.Install(os.Getenv(nodeExporterVariable), filepath.Join(m.tree, "node_exporter")),
-		os.WriteFile(filepath.Join(m.tree, "etc/systemd/system/demo.service"), []byte(demo), 0o644),
 	); err != nil {
 		return err
 	}
@@ -199,10 +210,13 @@ func (m *machine) options(flags string) func() error {
 	return m.write("etc/default/listen_exporter", "LISTEN_EXPORTER_OPTS=\""+flags+"\"\n")
 }
 
-// declare returns a function that writes a registry in which the demo has this port.
-func (m *machine) declare(port int) func() error {
-	return m.write(registry, fmt.Sprintf("---\nservices:\n  - {name: demo, port: %d, bind: loopback}\n", port))
+// declaration is a registry in which the demo has this port.
+func declaration(port int) string {
+	return fmt.Sprintf("---\nservices:\n  - {name: demo, port: %d, bind: loopback}\n", port)
 }
+
+// declare returns a function that writes the registry of [declaration].
+func (m *machine) declare(port int) func() error { return m.write(registry, declaration(port)) }
 
 // paths lists the files of the container but those that every system writes while it runs.
 func (m *machine) paths() ([]string, error) {

@@ -37,7 +37,9 @@ const (
 	scratchVariable      = "LISTEN_EXPORTER_SYSTEMD_SCRATCH"
 )
 
-func TestMain(m *testing.M) { host.Main(m, map[string]func() error{"machine": beMachine}) }
+func TestMain(m *testing.M) {
+	host.Main(m, map[string]func() error{"machine": beMachine, "playbook": bePlaybook})
+}
 
 // TestFetch fetches what TestService needs. make fetch runs only this one, because it takes minutes.
 func TestFetch(t *testing.T) {
