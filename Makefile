@@ -135,7 +135,12 @@ test-incidents-full: build ## Play all incidents, and power cuts of more than an
 .PHONY: test-prometheus
 test-prometheus: build ## Have a real Prometheus 2 and 3 and VictoriaMetrics scrape in every way that they can, and node_exporter read what list writes; wants root, iproute2.
 	@.ci/tools prometheus prometheus3 victoria-metrics node_exporter
-	@$(PROGRAM) $(REPORT) -- -count=1 -timeout 10m ./test/prometheus
+	@$(PROGRAM) $(REPORT) -- -count=1 -skip=OpenTelemetry -timeout 10m ./test/prometheus
+
+.PHONY: test-opentelemetry
+test-opentelemetry: build ## Have OpenTelemetry's collector scrape, which it builds first; wants root, iproute2.
+	@.ci/tools otelcol
+	@$(PROGRAM) $(REPORT) -- -count=1 -run=OpenTelemetry -timeout 10m ./test/prometheus
 
 .PHONY: test-pictures
 test-pictures: build ## Find out whether the pictures in docs/ are old; wants root, iproute2.

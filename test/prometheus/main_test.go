@@ -1,7 +1,7 @@
 //go:build linux
 
 // Package prometheus has real servers scrape the real program, in every format that they can ask for, and compares what they stored
-// with the page: a Prometheus of an older and of the newest major version, VictoriaMetrics, and at night OpenTelemetry's collector.
+// with the page: a Prometheus of an older and of the newest major version, VictoriaMetrics, and OpenTelemetry's collector.
 package prometheus
 
 import (
@@ -94,16 +94,7 @@ func TestPrometheusStoresThePage(t *testing.T) {
 }
 
 func testStored(t *testing.T, path string) {
-	for port := 7001; port < 7020; port++ {
-		program.Listen(t, "tcp", fmt.Sprintf("0.0.0.0:%d", port))
-		program.Listen(t, "udp", fmt.Sprintf("[::1]:%d", port))
-	}
-	socket, err := netnstest.Listen("tcp", "127.0.0.1:7020")
-	if err != nil {
-		t.Fatal(err)
-	}
-	netnstest.HandOver(t, netnstest.Program{Name: `ünï "c\d` + "\n", Sockets: []int{socket}})
-	exporter := program.Launch(t, exec.Command(path, "--collector.netns=self", "--web.listen-address=127.0.0.1:10190")).Listen()
+	exporter := launch(t, path)
 	proxy := startProxy(t, exporter.URL)
 
 	for _, s := range servers {
@@ -123,6 +114,21 @@ func testStored(t *testing.T, path string) {
 			}
 		})
 	}
+}
+
+// launch starts the program with listeners, one of them of a process with an unusual name.
+func launch(t *testing.T, path string) *program.Exporter {
+	t.Helper()
+	for port := 7001; port < 7020; port++ {
+		program.Listen(t, "tcp", fmt.Sprintf("0.0.0.0:%d", port))
+		program.Listen(t, "udp", fmt.Sprintf("[::1]:%d", port))
+	}
+	socket, err := netnstest.Listen("tcp", "127.0.0.1:7020")
+	if err != nil {
+		t.Fatal(err)
+	}
+	netnstest.HandOver(t, netnstest.Program{Name: `ünï "c\d` + "\n", Sockets: []int{socket}})
+	return program.Launch(t, exec.Command(path, "--collector.netns=self", "--web.listen-address=127.0.0.1:10190")).Listen()
 }
 
 // version returns what a program says of its version. VictoriaMetrics, built from its module, says nothing.
