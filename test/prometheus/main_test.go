@@ -116,10 +116,17 @@ func testStored(t *testing.T, path string) {
 	}
 }
 
-// launch starts the program with listeners, one of them of a process with an unusual name.
+// launch starts the program with many listeners.
 func launch(t *testing.T, path string) *program.Exporter {
 	t.Helper()
-	for port := 7001; port < 7020; port++ {
+	openListeners(t, 7019)
+	return program.Launch(t, exec.Command(path, "--collector.netns=self", "--web.listen-address=127.0.0.1:10190")).Listen()
+}
+
+// openListeners opens listeners from port 7001 to the last one, and on 7020 one of a process with an unusual name.
+func openListeners(t *testing.T, last int) {
+	t.Helper()
+	for port := 7001; port <= last; port++ {
 		program.Listen(t, "tcp", fmt.Sprintf("0.0.0.0:%d", port))
 		program.Listen(t, "udp", fmt.Sprintf("[::1]:%d", port))
 	}
@@ -128,7 +135,6 @@ func launch(t *testing.T, path string) *program.Exporter {
 		t.Fatal(err)
 	}
 	netnstest.HandOver(t, netnstest.Program{Name: `ünï "c\d` + "\n", Sockets: []int{socket}})
-	return program.Launch(t, exec.Command(path, "--collector.netns=self", "--web.listen-address=127.0.0.1:10190")).Listen()
 }
 
 // version returns what a program says of its version. VictoriaMetrics, built from its module, says nothing.
@@ -170,8 +176,21 @@ func (s server) start(t *testing.T, target string) *program.Output {
 	if err := os.WriteFile(configurationFile(dir), []byte(configuration.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	process, log := startLogged(t, s.command(dir), configuration.String())
+	if err := host.Await(patience, func() error {
+		_, err := host.Get("http://" + prometheusAddress + "/-/ready")
+		return cmp.Or(process.Ended(), err)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return log
+}
+
+// startLogged starts a server, which the end of the test ends, and returns it with its log. A test that fails shows its configuration
+// and its log.
+func startLogged(t *testing.T, cmd *exec.Cmd, configuration string) (*host.Process, *program.Output) {
+	t.Helper()
 	log := new(program.Output)
-	cmd := s.command(dir)
 	cmd.Stdout, cmd.Stderr = log, log
 	process, err := host.Start(cmd)
 	if err != nil {
@@ -182,16 +201,10 @@ func (s server) start(t *testing.T, target string) *program.Output {
 			t.Error(err)
 		}
 		if t.Failed() {
-			t.Logf("%s\n%s", &configuration, log)
+			t.Logf("%s\n%s", configuration, log)
 		}
 	})
-	if err := host.Await(patience, func() error {
-		_, err := host.Get("http://" + prometheusAddress + "/-/ready")
-		return cmp.Or(process.Ended(), err)
-	}); err != nil {
-		t.Fatal(err)
-	}
-	return log
+	return process, log
 }
 
 // check waits for a scrape whose samples are those of the page, and compares how Prometheus asked, was answered, and what it stored.

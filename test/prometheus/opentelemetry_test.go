@@ -56,7 +56,7 @@ func TestOpenTelemetryCollectorSendsThePage(t *testing.T) {
 				return errors.New("it sends nothing")
 			}
 		}); err != nil {
-			t.Fatalf("%v\n%s", err, log)
+			t.Fatal(err)
 		}
 		if log.String() != "" {
 			t.Errorf("it warns:\n%s", log)
@@ -83,18 +83,7 @@ service:
 	if err := os.WriteFile(file, []byte(configuration), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log := new(program.Output)
-	cmd := exec.Command(collector, "--config="+file)
-	cmd.Stdout, cmd.Stderr = log, log
-	process, err := host.Start(cmd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := process.Terminate(); err != nil {
-			t.Errorf("%v\n%s", err, log)
-		}
-	})
+	_, log := startLogged(t, exec.Command(collector, "--config="+file), configuration)
 	return log
 }
 

@@ -3,7 +3,6 @@
 package prometheus
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,15 +34,7 @@ func TestNodeExporterServesWhatListWritesAsAScrapeWould(t *testing.T) {
 }
 
 func testTextfile(t *testing.T, path, node string) {
-	for port := 7001; port < 7010; port++ {
-		program.Listen(t, "tcp", fmt.Sprintf("0.0.0.0:%d", port))
-		program.Listen(t, "udp", fmt.Sprintf("[::1]:%d", port))
-	}
-	socket, err := netnstest.Listen("tcp", "127.0.0.1:7020")
-	if err != nil {
-		t.Fatal(err)
-	}
-	netnstest.HandOver(t, netnstest.Program{Name: `ünï "c\d` + "\n", Sockets: []int{socket}})
+	openListeners(t, 7009)
 	dir := host.OpenDir(t)
 	file, registry := filepath.Join(dir, "listen.prom"), filepath.Join(dir, "ports.yml")
 	if err := os.WriteFile(registry, []byte("services: [{name: web, port: 7001}, {name: gone, port: 7100}, {name: db, port: 7002, bind: loopback}]\n"), 0o600); err != nil {
