@@ -40,6 +40,8 @@ REPORTFLAGS ?=
 REPORT      = $(GO) run ./test/report $(REPORTFLAGS)
 # Switches on the tests that take minutes, root, or tools that few machines have: see test/host.
 PROGRAM     = LISTEN_EXPORTER_PROGRAM='$(CURDIR)/.build/linux-$(shell $(GO) env GOARCH)/listen_exporter'
+# Builds the packages of this machine's architecture for the tests that install them, which read VERSION.
+WITH_PACKAGES = export VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' && packaging/build $$($(GO) env GOARCH) &&
 # The race detector needs cgo and a C compiler.
 RACE = $(shell $(GO) list -race runtime/race >/dev/null 2>&1 && command -v $$($(GO) env CC) >/dev/null && echo -race)
 
@@ -103,20 +105,17 @@ test-kubernetes: ## Give examples/kubernetes and the Helm chart to a real API se
 .PHONY: test-systemd
 test-systemd: build ## Install the deb under a real systemd; wants root, debootstrap, podman, runc.
 	@.ci/tools nfpm node_exporter
-	@export VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' && \
-		packaging/build $$($(GO) env GOARCH) && $(PROGRAM) $(REPORT) -- -count=1 -skip=TestPlaybook -timeout 20m ./test/systemd
+	@$(WITH_PACKAGES) $(PROGRAM) $(REPORT) -- -count=1 -skip=TestPlaybook -timeout 20m ./test/systemd
 
 .PHONY: test-ansible
 test-ansible: build ## Run the playbook of examples/ under a real systemd; wants root, debootstrap, podman, runc.
 	@.ci/tools nfpm
-	@export VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' && \
-		packaging/build $$($(GO) env GOARCH) && $(PROGRAM) $(REPORT) -- -count=1 -run=TestPlaybook -timeout 20m ./test/systemd
+	@$(WITH_PACKAGES) $(PROGRAM) $(REPORT) -- -count=1 -run=TestPlaybook -timeout 20m ./test/systemd
 
 .PHONY: test-openrc
 test-openrc: build ## Unpack the apk where a real OpenRC is, and use its service; wants root, debootstrap.
 	@.ci/tools nfpm
-	@export VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' && \
-		packaging/build $$($(GO) env GOARCH) && $(PROGRAM) $(REPORT) -- -count=1 -timeout 20m ./test/openrc
+	@$(WITH_PACKAGES) $(PROGRAM) $(REPORT) -- -count=1 -timeout 20m ./test/openrc
 
 .PHONY: test-install
 test-install: build ## Run each command of the README's Install in a fresh Debian with empty caches; wants root, debootstrap, internet.
