@@ -48,7 +48,7 @@ func TestAtTheLimitsOfUnitAndDaemonSetNoReaderKillsTheExporter(t *testing.T) {
 		})
 		registry := filepath.Join(t.TempDir(), "ports.yml")
 		must(t, os.WriteFile(registry, []byte("services:\n  - {name: web, purpose: web, port: 80}\n"), 0o644))
-		for _, limits := range []struct{ group, runtime string }{{"512M", "400MiB"}, {"256M", "190MiB"}} {
+		for _, limits := range []struct{ group, runtime string }{{"512M", "400MiB"}, {"320M", "240MiB"}} {
 			group := memoryGroup(t, limits.group)
 			cmd := exec.Command("/bin/sh", "-c", `echo $$ >"$0/cgroup.procs" && exec "$@"`, group, program.Path(t),
 				"--collector.netns=self", "--registry.file="+registry, "--web.listen-address=127.0.0.1:0")
