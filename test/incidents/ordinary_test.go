@@ -28,7 +28,9 @@ func (s *script) ordinary() *stage {
 func ofPorts(web, db, plain *machine) []*incident {
 	newService := &service{host: web, program: "finder", sockets: []string{"tcp/0.0.0.0:9200"}}
 	return []*incident{
-		web.on("the exporter is upgraded", func() error { return web.exporter.restart() }, nil),
+		web.on("the exporter is upgraded, and reads all network namespaces", func() error {
+			return web.exporter.restart("--collector.netns=all")
+		}, nil),
 		web.service("apid").stops(missing + " api"),
 		web.service("shopd").restarts(),
 		web.service("redis").moves("tcp/0.0.0.0:6379", exposed+" redis"),
@@ -56,9 +58,6 @@ func ofPorts(web, db, plain *machine) []*incident {
 		db.service("postgres").moves("tcp/127.0.0.1:5432"),
 		db.service("gitd").isReplaced("another program takes a port, which the exporter has no right to see"),
 
-		plain.on("the exporter is upgraded, and reads all network namespaces", func() error {
-			return plain.exporter.restart("--collector.netns=all")
-		}, nil),
 		plain.service("apid").stops(vanished),
 		plain.service("shopd").restarts(),
 		plain.service("redis").moves("tcp/0.0.0.0:6379"),
