@@ -70,6 +70,9 @@ func check(o CheckOptions, r *report, stderr io.Writer) error {
 			services, ranges := loaded.ServiceCount(), len(loaded.Ranges())
 			paths := distinct(o.Registry)
 			r.registry = &jsonCheckedRegistry{paths, services, ranges}
+			for _, hint := range loaded.Hints() {
+				_, _ = fmt.Fprintf(stderr, "%s:%d:%d: hint: %s\n", wording.Path(hint.File), hint.Line, hint.Column, hint.Text)
+			}
 			fmt.Fprintf(&r.text, "%s: %s, %s\n", wording.Path(strings.Join(paths, ", ")), wording.Count(services, "service"), wording.Count(ranges, "reserved range"))
 		}
 	}
@@ -165,7 +168,7 @@ func coverage(r *manifest.Report) string {
 	for _, kind := range slices.Sorted(maps.Keys(r.NotChecked)) {
 		n := r.NotChecked[kind]
 		if n > 1 {
-			kind = pluralY().ReplaceAllString(kind, "${1}ie")
+			kind = pluralY.Get().ReplaceAllString(kind, "${1}ie")
 		}
 		not = append(not, wording.Count(n, wording.Printable(kind)))
 	}

@@ -27,7 +27,7 @@ var readableRanges = wording.Regexp(`^[1-9][0-9]{0,4}(?:-[1-9][0-9]{0,4})?(?:,[1
 // parseAnnotation returns the ports of an annotation.
 func parseAnnotation(text string) (set ports.Set, ok bool) {
 	text = strings.ReplaceAll(text, ", ", ",")
-	if !readableRanges().MatchString(text) {
+	if !readableRanges.Get().MatchString(text) {
 		return nil, false
 	}
 	set, err := ports.ParseSet(text)

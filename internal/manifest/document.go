@@ -63,9 +63,9 @@ type badChunk struct {
 // parse returns the documents of a file, why parts of it could not be read, and the lines at which parts are templates. A file
 // with a condition or a loop is a template as a whole, because that may be around any of its documents.
 func parse(data []byte, json bool) (documents []*yaml.Node, bad []badChunk, templates []int) {
-	for from, to := range ownLineBreaks {
-		if bytes.Contains(data, []byte(from)) {
-			data = bytes.ReplaceAll(data, []byte(from), []byte(to))
+	for _, b := range ownLineBreaks {
+		if bytes.Contains(data, []byte(b.is)) {
+			data = bytes.ReplaceAll(data, []byte(b.is), []byte(b.becomes))
 		}
 	}
 	chunks := split
@@ -78,21 +78,21 @@ func parse(data []byte, json bool) (documents []*yaml.Node, bad []badChunk, temp
 		if err != nil {
 			fault := chunk.explain(err, json)
 			if template = chunk.templateAt(fault.Line); template == 0 {
-				bad = append(bad, badChunk{fault, likeManifest().Match(chunk.text)})
+				bad = append(bad, badChunk{fault, likeManifest.Get().Match(chunk.text)})
 			}
 		}
 		if template > 0 {
 			templates = append(templates, template)
 		}
 	}
-	if len(templates) > 0 && control().Match(data) {
+	if len(templates) > 0 && control.Get().Match(data) {
 		return nil, nil, templates[:1]
 	}
 	return documents, bad, templates
 }
 
 // ownLineBreaks are characters with which YAML begins a line, but no editor does, and others of the same length.
-var ownLineBreaks = map[string]string{"\u0085": "\u00a0", "\u2028": "\ufffd", "\u2029": "\ufffd"}
+var ownLineBreaks = [...]struct{ is, becomes string }{{"\u0085", "\u00a0"}, {"\u2028", "\ufffd"}, {"\u2029", "\ufffd"}}
 
 // maxValues bounds the memory that a file costs: the YAML library keeps about 200 bytes for each value.
 const maxValues = 1_000_000
@@ -132,7 +132,7 @@ func split(data []byte) []chunk {
 	var chunks []chunk
 	start, before, at, line := 0, 0, 0, 0
 	for text := range bytes.Lines(data) {
-		if at > start && marker().Match(text) {
+		if at > start && marker.Get().Match(text) {
 			chunks = append(chunks, chunk{text: data[start:at], before: before})
 			start, before = at, line
 		}
@@ -159,7 +159,7 @@ func splitJSON(data []byte) []chunk {
 		}
 		end := int(decoder.InputOffset())
 		text := data[start:end]
-		next.text = jsonEscape().ReplaceAllFunc(text, yamlEscape)
+		next.text = jsonEscape.Get().ReplaceAllFunc(text, yamlEscape)
 		chunks = append(chunks, next)
 		if lines := bytes.Count(text, []byte("\n")); lines > 0 {
 			next.before, next.indent = next.before+lines, 0
@@ -241,7 +241,7 @@ var likeJSON = wording.Regexp(`[{,]\s*"[^"\n]*"\s*:`)
 // explain returns what is wrong with the chunk, and where.
 func (c chunk) explain(err error, isJSON bool) registry.Fault {
 	var syntax *json.SyntaxError
-	if isJSON || bytes.HasPrefix(bytes.TrimSpace(c.text), []byte("{")) && likeJSON().Match(c.text) {
+	if isJSON || bytes.HasPrefix(bytes.TrimSpace(c.text), []byte("{")) && likeJSON.Get().Match(c.text) {
 		_ = errors.As(json.Unmarshal(c.text, new(any)), &syntax)
 	}
 	fault := registry.Fault{}

@@ -149,7 +149,7 @@ func prepare(n *yaml.Node, c chunk) (template int) {
 		case n.Kind != yaml.MappingNode:
 		case i%2 == 0 && child.Kind == yaml.MappingNode:
 			return n.Line
-		case i%2 == 1 && child.Tag == "!!null" && comment().MatchString(n.Content[i-1].LineComment):
+		case i%2 == 1 && child.Tag == "!!null" && comment.Get().MatchString(n.Content[i-1].LineComment):
 			child.Tag, child.Value = "!!str", "#{ }"
 		}
 		if template := prepare(child, c); template > 0 {

@@ -3,18 +3,24 @@
 package manifest
 
 import (
-	"cmp"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
 )
 
-// formerLabels are the names that labels of nodes had before, and that they have now.
-var formerLabels = map[string]string{
-	"beta.kubernetes.io/os":                    osLabel,
-	"beta.kubernetes.io/arch":                  "kubernetes.io/arch",
-	"failure-domain.beta.kubernetes.io/zone":   "topology.kubernetes.io/zone",
-	"failure-domain.beta.kubernetes.io/region": "topology.kubernetes.io/region",
+// nowCalled returns the name of a label of nodes, which had others before.
+func nowCalled(label string) string {
+	switch label {
+	case "beta.kubernetes.io/os":
+		return osLabel
+	case "beta.kubernetes.io/arch":
+		return "kubernetes.io/arch"
+	case "failure-domain.beta.kubernetes.io/zone":
+		return "topology.kubernetes.io/zone"
+	case "failure-domain.beta.kubernetes.io/region":
+		return "topology.kubernetes.io/region"
+	}
+	return label
 }
 
 const (
@@ -33,7 +39,7 @@ type nodes map[string]struct {
 
 // limit adds a condition. One for each label is enough to tell pods apart. A value that a template fills in may be any.
 func (n nodes) limit(label string, not bool, values ...value) {
-	label = cmp.Or(formerLabels[label], label)
+	label = nowCalled(label)
 	if _, known := n[label]; known || len(values) == 0 {
 		return
 	}
@@ -83,7 +89,7 @@ func (t *tree) nodesOf(spec *yaml.Node) nodes {
 		seen := make(map[string]bool)
 		for _, e := range slices.Concat(t.list(term, "matchExpressions"), t.list(term, "matchFields")) {
 			label := t.value(e, "key").text
-			label = cmp.Or(formerLabels[label], label)
+			label = nowCalled(label)
 			var values []value
 			for _, v := range t.list(e, "values") {
 				values = append(values, t.value(v))

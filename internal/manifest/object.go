@@ -50,9 +50,13 @@ func (o *owner) origin() string { return origin(o.file, o.place) }
 
 func origin(file string, at place) string { return fmt.Sprintf("%s:%d:%d", file, at.line, at.column) }
 
-// charts are the kinds that bring objects which are not in the manifests.
-var charts = map[string]bool{
-	"HelmRelease": true, "HelmChart": true, "HelmChartConfig": true, "Application": true, "ApplicationSet": true,
+// isChart reports whether a kind brings objects that are not in the manifests.
+func isChart(kind string) bool {
+	switch kind {
+	case "HelmRelease", "HelmChart", "HelmChartConfig", "Application", "ApplicationSet":
+		return true
+	}
+	return false
 }
 
 // document checks the objects of a document, once for each of what kustomizations make of its file.
@@ -114,7 +118,7 @@ func (c *checker) object(s *source, n *yaml.Node, kind, version string) {
 		return
 	case kind == "Kustomization" && group == "kustomize.config.k8s.io":
 		return // by its file's name
-	case charts[kind], strings.HasSuffix(group, "kyverno.io"): // what a Kyverno policy has are patterns of pods
+	case isChart(kind), strings.HasSuffix(group, "kyverno.io"): // what a Kyverno policy has are patterns of pods
 		c.count(kind, origin(s.file, place{n.Line, n.Column}))
 		return
 	}
@@ -167,7 +171,7 @@ func (c *checker) ownerOf(s *source, n *yaml.Node, kind string) *owner {
 }
 
 // placeholderName reports whether something fills in a name.
-func placeholderName(name string) bool { return filledIn(name) || capitals().MatchString(name) }
+func placeholderName(name string) bool { return filledIn(name) || capitals.Get().MatchString(name) }
 
 // pods are the pods in an object, whatever its kind: each mapping with a list of containers.
 type pods struct {

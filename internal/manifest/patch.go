@@ -95,5 +95,5 @@ var wholePart = wording.Regexp(`(?m)(?:path|from)["']?:\s*["']?/(?:spec)?(?:/job
 
 // changesPorts reports whether a patch may change which ports an object takes.
 func changesPorts(patch string) bool {
-	return portFields().MatchString(patch) || wholePart().MatchString(patch)
+	return portFields.Get().MatchString(patch) || wholePart.Get().MatchString(patch)
 }

@@ -14,7 +14,7 @@ var placeholder = wording.Regexp(
 	`\{\{|\{%|<%|\$\{|\$\(|\[\[|\(\(|#\{|\$[A-Za-z_]|@[\w.-]+@|__[\w.-]+__|<[^<>]*[A-Za-z][^<>]*>|%[\w.-]+%|[%@]\{|%\(\w+\)|^\{.*\}$`)
 
 // filledIn reports whether something fills in a value.
-func filledIn(text string) bool { return placeholder().MatchString(text) }
+func filledIn(text string) bool { return placeholder.Get().MatchString(text) }
 
 // capitals matches the placeholder of a script that replaces words. No port and no namespace is written so.
 var capitals = wording.Regexp(`^[A-Z][A-Z0-9_]*$`)
@@ -48,9 +48,9 @@ func (c chunk) templateAt(fault int) (template int) {
 		switch text = -1; {
 		case number > fault:
 			return 0
-		case structural().Match(line), number == fault && inLine().Match(line):
+		case structural.Get().Match(line), number == fault && inLine.Get().Match(line):
 			return number
-		case blockScalar().Match(line):
+		case blockScalar.Get().Match(line):
 			text = indent + 1
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"unicode"
 
 	"github.com/listen-exporter/listen_exporter/internal/wording"
@@ -22,14 +23,26 @@ type bind struct {
 	local bool
 }
 
-// The words of bind.
-var (
-	anywhere = bind{addrs: prefixes("0.0.0.0/0", "::/0")}
-	loopback = bind{addrs: prefixes("127.0.0.0/8", "::1/128"), local: true}
-	// private is every address that the internet cannot reach: RFC 1918, RFC 6598, RFC 4193, link-local and loopback.
-	private = loopback.and(bind{addrs: prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7",
-		"169.254.0.0/16", "fe80::/10")})
-)
+// named has what the words of bind allow, once one was read.
+var named struct {
+	once                        sync.Once
+	anywhere, loopback, private bind
+}
+
+func anywhere() bind { setNamed(); return named.anywhere }
+func loopback() bind { setNamed(); return named.loopback }
+
+// private returns every address that the internet cannot reach: RFC 1918, RFC 6598, RFC 4193, link-local and loopback.
+func private() bind { setNamed(); return named.private }
+
+func setNamed() {
+	named.once.Do(func() {
+		named.anywhere = bind{addrs: prefixes("0.0.0.0/0", "::/0")}
+		named.loopback = bind{addrs: prefixes("127.0.0.0/8", "::1/128"), local: true}
+		named.private = named.loopback.and(bind{addrs: prefixes("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7",
+			"169.254.0.0/16", "fe80::/10")})
+	})
+}
 
 func prefixes(texts ...string) []netip.Prefix {
 	list := make([]netip.Prefix, len(texts))
@@ -54,11 +67,11 @@ const bindForms = `want any, loopback, private, an address, a CIDR such as 10.0.
 func parseBind(text string) (allowed bind, problem string) {
 	switch text {
 	case "any":
-		return anywhere, ""
+		return anywhere(), ""
 	case "loopback":
-		return loopback, ""
+		return loopback(), ""
 	case "private":
-		return private, ""
+		return private(), ""
 	case "*":
 		return bind{}, "is not an address: want any"
 	case "localhost":
@@ -82,7 +95,7 @@ func parseBind(text string) (allowed bind, problem string) {
 		if at, err := netip.ParseAddrPort(text); err == nil {
 			return bind{}, fmt.Sprintf("has a port: want %s, and the port in port:", at.Addr())
 		}
-		if usualDevice().MatchString(text) {
+		if usualDevice.Get().MatchString(text) {
 			return bind{}, fmt.Sprintf(`is not an address: want "%%%s" if it is an interface; otherwise %s`, text, strings.TrimPrefix(bindForms, "want "))
 		}
 		return bind{}, "is not an address: " + bindForms
@@ -170,6 +183,6 @@ func (b *bind) overlaps(o *bind) bool {
 // interface than lo, which hardly anybody renames.
 func reaches(device string, addrs []netip.Prefix) bool {
 	return slices.ContainsFunc(addrs, func(p netip.Prefix) bool {
-		return device == "lo" || !slices.ContainsFunc(loopback.addrs, func(l netip.Prefix) bool { return l.Bits() <= p.Bits() && l.Contains(p.Addr()) })
+		return device == "lo" || !slices.ContainsFunc(loopback().addrs, func(l netip.Prefix) bool { return l.Bits() <= p.Bits() && l.Contains(p.Addr()) })
 	})
 }

@@ -23,8 +23,9 @@ type Candidate struct {
 	Note     string
 	// Chosen is set if the system may have chosen the port. If the holder is known, its service has any port.
 	Chosen bool
-	// Verdict is what a registry says of the listener. Only [Redraft] uses it.
+	// Verdict is what a registry says of the listener, and Leased reports whether its port is leased. Only [Redraft] uses them.
 	Verdict Verdict
+	Leased  bool
 }
 
 // owner is the holders of a listener, as far as a registry can declare them.

@@ -223,9 +223,6 @@ func (r *report) hosts(n *yaml.Node) (all hosts) {
 // maxRequired is how many ports one service may require: each is a series.
 const maxRequired = 1000
 
-// requirements are the values of required, except for true and false.
-var requirements = map[string]requirement{"one-port": onePort, "one-host": oneHost}
-
 // required returns the value of required for a service, or its default: true, but false for a service with a range.
 func (r *report) required(n *yaml.Node, s *service) requirement {
 	size, ranges := 0, false
@@ -239,8 +236,8 @@ func (r *report) required(n *yaml.Node, s *service) requirement {
 	case n == nil:
 		return everyPort
 	}
-	required, isWord := requirements[n.Value]
-	if !isWord && r.boolean(n, "required", "want true, false, one-port or one-host") {
+	required := map[string]requirement{"one-port": onePort, "one-host": oneHost}[n.Value]
+	if required == optional && r.boolean(n, "required", "want true, false, one-port or one-host") {
 		required = everyPort
 	}
 	single := len(s.hosts.include) == 1 && s.hosts.include[0].name
@@ -269,7 +266,7 @@ func (r *report) namespaces(n *yaml.Node) (globs []glob) {
 		}
 		_, err := path.Match(pathPattern(name), "")
 		switch g := globOf(name); {
-		case len(name) > 63 || err != nil || !namespaceName().MatchString(name):
+		case len(name) > 63 || err != nil || !namespaceName.Get().MatchString(name):
 			r.at(item, "%s is not the name of a Kubernetes namespace: want at most 63 of a-z, 0-9 and -, such as team-alpha, or a glob such as \"alpha-*\"", wording.Quoted(name))
 		case slices.Contains(globs, g):
 			r.at(item, "namespace %s is already in this list: want it once", name)
@@ -278,18 +275,4 @@ func (r *report) namespaces(n *yaml.Node) (globs []glob) {
 		}
 	}
 	return globs
-}
-
-func (r *report) users(n *yaml.Node) (names []string) {
-	for _, item := range r.items(n, "users", "want the names of users: [gitlab-runner]") {
-		name, ok := r.name(item, "a user", "gitlab-runner")
-		switch {
-		case !ok:
-		case slices.Contains(names, name):
-			r.at(item, "user %s is already in this list: want it once", wording.Quoted(name))
-		default:
-			names = append(names, name)
-		}
-	}
-	return names
 }

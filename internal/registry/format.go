@@ -99,7 +99,7 @@ func scalars(texts []string) []string {
 
 // scalar returns text as YAML, which has the escapes of Go.
 func scalar(text string) string {
-	if plain().MatchString(text) && !word().MatchString(text) {
+	if plain.Get().MatchString(text) && !word.Get().MatchString(text) {
 		return text
 	}
 	return strconv.Quote(text)

@@ -58,7 +58,7 @@ func TestNamesThatNoHostHasAreRefusedWithTheNearestGlobs(t *testing.T) {
 		"a..b":                 "",
 	} {
 		for _, not := range []string{"", "!"} {
-			want := quote().ReplaceAllString(want, "${1}"+not)
+			want := quote.Get().ReplaceAllString(want, "${1}"+not)
 			if want == "" {
 				want = `a host name or a glob such as "web-*"`
 			}
@@ -128,8 +128,8 @@ func TestFormsThatMakeNoSenseAreRefused(t *testing.T) {
 			`8:5: key "users" belongs under reserved` + here,
 		}},
 		{"keys of a service", "reserved:\n  - {team: a, ports: 1, process: x, name: y}\nhosts: [a]\n", []string{
-			`2:25: key "process" belongs under services: here, want one of team, ports, namespaces, hosts, users`,
-			`2:37: key "name" belongs under services: here, want one of team, ports, namespaces, hosts, users`,
+			`2:25: key "process" belongs under services: here, want one of team, ports, namespaces, hosts, users, any_user`,
+			`2:37: key "name" belongs under services: here, want one of team, ports, namespaces, hosts, users, any_user`,
 			`3:1: key "hosts" belongs under services: here, want one of services, forbidden, reserved`,
 		}},
 		{"keys of neither", forbidden("port: 23, reason: x, process: telnetd, ports: 3"), []string{
@@ -153,6 +153,25 @@ func TestFormsThatMakeNoSenseAreRefused(t *testing.T) {
 		}},
 		{"users", "reserved:\n  - {team: a, ports: 1, users: [u, u, '']}\n", []string{
 			`2:36: user "u" is already in this list: want it once`, "2:39: a user is empty: want text such as gitlab-runner",
+		}},
+		{"no user", "reserved:\n  - {team: a, ports: 1, users: []}\n", []string{
+			`2:32: users is an empty list: want the names or numbers of users: [gitlab-runner], or "*" for all`,
+		}},
+		{"users of another kind", "reserved:\n  - {team: a, ports: 1, users: {a: b}}\n  - {team: a, ports: 2, users: true}\n", []string{
+			`2:32: users is a mapping: want the names or numbers of users: [gitlab-runner], or "*" for all`,
+			`3:32: a user is a boolean: want text, in quotes: "true"`,
+		}},
+		{"a user twice, by number", "reserved:\n  - {team: a, ports: 1, users: [1001, '1001']}\n", []string{`2:39: user "1001" is already in this list: want it once`}},
+		{"numbers of another form", "reserved:\n  - {team: a, ports: 1, users: [-1, 0x3e8]}\n", []string{
+			`2:33: user "-1" is not the number of a user: want one from 0 to 4294967294`,
+			`2:37: user "0x3e8" is not the number of a user: want one from 0 to 4294967294`,
+		}},
+		{"all users and one", "reserved:\n  - {team: a, ports: 1, users: [u, '*']}\n", []string{
+			`2:36: user "*" is all users: want it and no other, or the users who may lease`,
+		}},
+		{"any user of nobody", "reserved:\n  - {team: a, ports: 1, any_user: true}\n  - {team: a, ports: 2, any_user: 'yes', users: [u]}\n", []string{
+			"2:35: any_user is for ranges from which somebody may lease, and nobody may from this one: want users, or leave it out",
+			`3:35: any_user is "yes": want true or false`,
 		}},
 	})
 	for unit, want := range map[string]string{
@@ -249,6 +268,35 @@ func TestARequiredServiceMayHaveAPortThatIsForbiddenInPart(t *testing.T) {
 	} {
 		if _, err := Parse("ports.yml", []byte(file)); err != nil {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestWhatIsNoUserIsRefused(t *testing.T) {
+	const noNumber = "is not the number of a user: want one from 0 to 4294967294"
+	for user, want := range map[string]string{
+		"4294967295":     noNumber,
+		"99999999999999": noNumber,
+		"01000":          "could be read as an octal number: want 1000",
+		"alice, bob":     "is several names in one text: want [alice, bob]",
+		"alice|bob":      "is several names in one text: want [alice, bob]",
+		"ci-*":           `is a glob: want the names of the users, or "*" for all`,
+		"%wheel":         "is a group: want the names of its users",
+		"@staff":         "is a group: want the names of its users",
+		"alice bob":      "is not the name of a user: want one such as gitlab-runner",
+		"alice:staff":    "is not the name of a user: want one such as gitlab-runner",
+		"-alice":         "is not the name of a user: want one such as gitlab-runner",
+		"!alice":         "is not the name of a user: want one such as gitlab-runner",
+		"/home/alice":    "is not the name of a user: want one such as gitlab-runner",
+	} {
+		_, err := Parse("ports.yml", []byte("reserved:\n  - {team: a, ports: 1, users: ["+strconv.Quote(user)+"]}\n"))
+		if want := "ports.yml:2:33: user " + strconv.Quote(user) + " " + want; err == nil || err.Error() != want {
+			t.Errorf("%s: got %v, want %s", user, err, want)
+		}
+	}
+	for _, user := range []string{"gitlab-runner", "_apt", "web$", "1000", "'1000'", "0", "4294967294", `'CORP\alice'`, "alice@example.org", "Jürgen", "3proxy", "x0", "'*'"} {
+		if _, err := Parse("ports.yml", []byte("reserved:\n  - {team: a, ports: 1, users: ["+user+"]}\n")); err != nil {
+			t.Errorf("%s: %v", user, err)
 		}
 	}
 }

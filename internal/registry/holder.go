@@ -164,8 +164,8 @@ func checkProcess(name string) string {
 	if base := name[strings.LastIndexByte(name, '/')+1:]; strings.HasPrefix(name, "/") && base != "" {
 		return "is a path: want the name of the process, such as " + base
 	}
-	if namesInOne().MatchString(name) {
-		return "is several names in one text: want [" + strings.Join(nameSeparator().Split(name, -1), ", ") + "]"
+	if namesInOne.Get().MatchString(name) {
+		return "is several names in one text: want [" + strings.Join(nameSeparator.Get().Split(name, -1), ", ") + "]"
 	}
 	return ""
 }
@@ -201,7 +201,7 @@ func checkUnit(name string) string {
 		return "is a path: want the name of the unit, such as " + wording.Quoted(base)
 	}
 	switch {
-	case !unitName().MatchString(name):
+	case !unitName.Get().MatchString(name):
 		return "is not the name of a unit: want one, such as " + wording.Quoted("ssh.service") + ", or a list of them"
 	case strings.Contains(base, "@.") && hasType(name, unitTypes):
 		return "is a template, which has no processes: want its instances, such as " + wording.Quoted(strings.Replace(name, "@.", "@*.", 1))

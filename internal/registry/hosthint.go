@@ -23,10 +23,13 @@ var (
 	portAtEnd     = wording.Regexp(`:\d+$`)
 	repeated      = wording.Regexp(`(\[[^\]]*\]|[a-z0-9?])\{([1-9])\}`)
 	separator     = wording.Regexp(`[|,;\s]+`)
-	// regexps are the pieces of regular expressions, with the globs for them.
-	regexps = strings.NewReplacer(`[[:digit:]]`, "[0-9]", `[[:alnum:]]`, "?", `[[:alpha:]]`, "[a-z]", `\d+`, "[0-9]*", `\d*`, "*", `\d`, "[0-9]", `\w+`, "?*", `\w*`, "*",
-		`\w`, "?", `\.`, ".", `\-`, "-", `.*`, "*", `.+`, "?*", `]+`, "]*", "]*", "]*")
 )
+
+// globsOf replaces the pieces of regular expressions by the globs for them.
+func globsOf(text string) string {
+	return strings.NewReplacer(`[[:digit:]]`, "[0-9]", `[[:alnum:]]`, "?", `[[:alpha:]]`, "[a-z]", `\d+`, "[0-9]*", `\d*`, "*", `\d`, "[0-9]", `\w+`, "?*", `\w*`, "*",
+		`\w`, "?", `\.`, ".", `\-`, "-", `.*`, "*", `.+`, "?*", `]+`, "]*", "]*", "]*").Replace(text)
+}
 
 // maxNearest is how many globs an error proposes.
 const maxNearest = 12
@@ -35,13 +38,13 @@ const maxNearest = 12
 // with $ and is open at the other end is so as a glob.
 func nearestGlobs(text string) []string {
 	lower := strings.ToLower(strings.TrimSpace(text))
-	rest := foreignPrefix().ReplaceAllString(lower, "")
+	rest := foreignPrefix.Get().ReplaceAllString(lower, "")
 	prefix := lower[:len(lower)-len(rest)]
-	rest = portAtEnd().ReplaceAllString(strings.TrimRight(rest, "/"), "")
+	rest = portAtEnd.Get().ReplaceAllString(strings.TrimRight(rest, "/"), "")
 	begins, ends := strings.HasPrefix(rest, "^"), strings.HasSuffix(rest, "$")
 	rest = strings.TrimSuffix(strings.TrimPrefix(rest, "^"), "$")
-	rest = repeated().ReplaceAllStringFunc(regexps.Replace(rest), func(match string) string {
-		parts := repeated().FindStringSubmatch(match)
+	rest = repeated.Get().ReplaceAllStringFunc(globsOf(rest), func(match string) string {
+		parts := repeated.Get().FindStringSubmatch(match)
 		times, _ := strconv.Atoi(parts[2])
 		return strings.Repeat(parts[1], times)
 	})
@@ -80,19 +83,19 @@ func expand(text string, depth int) (all []string) {
 	if depth > 4 {
 		return []string{text}
 	}
-	if at := group().FindStringSubmatchIndex(text); at != nil {
+	if at := group.Get().FindStringSubmatchIndex(text); at != nil {
 		content := strings.Trim(text[at[0]:at[1]], "{}()")
-		if m := braceRange().FindStringSubmatch(content); m != nil {
+		if m := braceRange.Get().FindStringSubmatch(content); m != nil {
 			return replace(at, rangeGlobs(m[1], m[2]))
 		}
-		return replace(at, separator().Split(strings.TrimPrefix(content, "?:"), -1))
+		return replace(at, separator.Get().Split(strings.TrimPrefix(content, "?:"), -1))
 	}
-	for _, at := range bracketRange().FindAllStringSubmatchIndex(text, -1) {
+	for _, at := range bracketRange.Get().FindAllStringSubmatchIndex(text, -1) {
 		if from, to := text[at[2]:at[3]], text[at[4]:at[5]]; len(from)+len(to) > 2 || strings.Contains(text[at[0]:at[1]], ":") {
 			return replace(at, rangeGlobs(from, to))
 		}
 	}
-	return slices.DeleteFunc(separator().Split(text, -1), func(one string) bool { return one == "" })
+	return slices.DeleteFunc(separator.Get().Split(text, -1), func(one string) bool { return one == "" })
 }
 
 // rangeGlobs returns globs for the numbers, or letters, from one to another: one for each number of digits. They can match more.

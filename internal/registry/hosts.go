@@ -69,7 +69,7 @@ func (g *glob) covers(o *glob) bool {
 	pattern := strings.ReplaceAll(g.pattern, "[^", "[^"+wild)
 	single := strings.ReplaceAll(o.pattern, "?", wild)
 	if strings.Contains(single, "[") {
-		single = class().ReplaceAllString(single, wild)
+		single = class.Get().ReplaceAllString(single, wild)
 	}
 	for _, some := range []string{wild + wild + wild, ""} {
 		name := strings.ReplaceAll(single, "*", some)
@@ -121,7 +121,7 @@ func neverHost(text string) string {
 		case c == '[' && class < 0:
 			class = i + 1
 		case c == ']' && class >= 0:
-			if numbers := text[class:i]; rangeOfNumbers().MatchString(numbers) {
+			if numbers := text[class:i]; rangeOfNumbers.Get().MatchString(numbers) {
 				return "has [" + numbers + "], which is one character and not a number"
 			}
 			class = -1
@@ -190,7 +190,7 @@ func (h hosts) excludes(g *glob) bool {
 }
 
 // every matches every host.
-var every = []glob{globOf("*")}
+var every = []glob{{pattern: "*"}}
 
 func (h hosts) included() []glob {
 	if len(h.include) == 0 {

@@ -66,6 +66,7 @@ func TestAFileSystemThatHangsFailsAReload(t *testing.T) {
 		write(t, good, one("b"))
 		point(good)
 		end()
+		w.reloadTime = reloadTime
 		check(t, w, true, "b") // waits for the reload that hung
 	})
 }

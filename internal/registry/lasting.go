@@ -23,9 +23,10 @@ var (
 	transient = wording.Regexp(`\.scope$|^(run|app|dbus)-`)
 	// number matches the part of such a name that the next unit does not have: a UUID, an ID, or a count. \x2d is an escaped minus.
 	number = wording.Regexp(`(\\x2d|\b)([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|[a-z]?[0-9a-f]{8,}|[a-z]?\d+)\b`)
-	// literal replaces the globs in a name by one that matches them too, but not much else.
-	literal = strings.NewReplacer("*", "?")
 )
+
+// literal replaces the globs in a name by one that matches them too, but not much else.
+func literal(name string) string { return strings.ReplaceAll(name, "*", "?") }
 
 // lastingProcess returns the name that declares a holder's process, as a list of one, or nothing if no name can.
 func lastingProcess(h Holder) []string {
@@ -35,24 +36,24 @@ func lastingProcess(h Holder) []string {
 	}
 	name, rest := exe, ""
 	switch {
-	case exe != "" && processPattern(literal.Replace(exe)).isProcess(Holder{Process: comm}):
+	case exe != "" && processPattern(literal(exe)).isProcess(Holder{Process: comm}):
 	case strings.HasPrefix(exe, comm): // and the rest changes: passt.avx2, nc.openbsd
 		name = comm
-	case exe == "", interpreter().MatchString(exe) && !generic().MatchString(comm):
+	case exe == "", interpreter.Get().MatchString(exe) && !generic.Get().MatchString(comm):
 		name = comm
 		// A process that sets its title begins with its name: "gunicorn: master [web]".
 		if at := strings.IndexAny(comm, " :(["); at > 1 {
 			name, rest = comm[:at], "*"
 		}
 	}
-	if at := changing().FindStringIndex(name); at != nil && at[0] > 1 {
+	if at := changing.Get().FindStringIndex(name); at != nil && at[0] > 1 {
 		end := at[0]
 		if name[:end] == "python" {
 			end++ // an update keeps the 3
 		}
 		name, rest = name[:end], "*"
 	}
-	if name = literal.Replace(name) + rest; checkName(name) != "" || checkProcess(name) != "" {
+	if name = literal(name) + rest; checkName(name) != "" || checkProcess(name) != "" {
 		return nil
 	}
 	return []string{name}
@@ -67,12 +68,12 @@ func lastingUnit(unit string) []string {
 	if checkName(unit) != "" || checkUnit(unit) != "" {
 		return nil
 	}
-	user, name := "", literal.Replace(unit)
+	user, name := "", literal(unit)
 	if at := strings.LastIndexByte(name, '/'); at >= 0 {
 		user, name = name[:at+1], name[at+1:]
 	}
-	if transient().MatchString(name) {
-		name = number().ReplaceAllString(name, "${1}*")
+	if transient.Get().MatchString(name) {
+		name = number.Get().ReplaceAllString(name, "${1}*")
 	}
 	return []string{user + name}
 }

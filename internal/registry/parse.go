@@ -22,7 +22,7 @@ var (
 	rootKeys      = keys{"services", "forbidden", "reserved"}
 	serviceKeys   = keys{"name", "purpose", "owner", "port", "proto", "bind", "process", "unit", "required", "hosts"}
 	forbiddenKeys = keys{"port", "reason", "proto", "bind", "hosts"}
-	reservedKeys  = keys{"team", "ports", "namespaces", "hosts", "users"}
+	reservedKeys  = keys{"team", "ports", "namespaces", "hosts", "users", "any_user"}
 )
 
 func (p *parser) root(n *yaml.Node) {
@@ -60,7 +60,7 @@ func (p *parser) service(n *yaml.Node) {
 	if !ok {
 		return
 	}
-	s := &service{place: p.placeOf(n), protos: [protocols]bool{tcp: true}, bind: anywhere}
+	s := &service{place: p.placeOf(n), protos: [protocols]bool{tcp: true}, bind: anywhere()}
 	if name := fields.get("name"); name == nil {
 		p.at(n, `service without a name: want "name: ssh"`)
 	} else if s.name, ok = p.name(name, "name", "ssh"); ok {
@@ -163,6 +163,11 @@ func (p *parser) reservation(n *yaml.Node) {
 	}
 	if users := fields.get("users"); users != nil {
 		r.users = p.users(users)
+	}
+	if anyUser := fields.get("any_user"); anyUser != nil {
+		if r.anyUser = p.boolean(anyUser, "any_user", "want true or false"); fields.get("users") == nil {
+			p.at(anyUser, "any_user is for ranges from which somebody may lease, and nobody may from this one: want users, or leave it out")
+		}
 	}
 	p.registry.reserved = append(p.registry.reserved, r)
 }

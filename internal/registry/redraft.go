@@ -35,8 +35,8 @@ const (
 // Redraft returns a registry as it is written in its only file, with what is new on a host added, and marks where a service has gone or
 // is violated. The rest of the text stays. Of several files it returns what is new, for a file of its own, and the marks.
 //
-// It declares no listener that violates the registry otherwise than by being new: a person has to decide which of both is wrong. If what
-// is new conflicts with the registry, it returns the draft and its Faults.
+// It declares no listener that violates the registry otherwise than by being new, or whose port is leased: a person has to decide which of
+// both is wrong. If what is new conflicts with the registry, it returns the draft and its Faults.
 func Redraft(sources []Source, now Present) ([]byte, error) {
 	r, err := ParseAll(sources)
 	if err != nil {
@@ -81,7 +81,7 @@ func (d *redraft) compare() {
 		switch verdict.Reason {
 		case "":
 		case ReasonUnregistered, ReasonReserved:
-			if mayChoose(table, &c) {
+			if c.Leased || mayChoose(table, &c) {
 				d.others = append(d.others, unknownMark+at+": "+why)
 				continue
 			}

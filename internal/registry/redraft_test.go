@@ -256,6 +256,24 @@ func TestADraftDeclaresNothingThatMayBeDeclared(t *testing.T) {
 	}
 }
 
+func TestADraftKeepsWhoMayLeaseAndDeclaresNoLeasedPort(t *testing.T) {
+	const reserved = "reserved:\n  - team: ci\n    ports: 9000-9009\n    users: [gitlab-runner, 1001]  # ours\n    any_user: true\n"
+	const flow = "{services: [{name: ssh, port: 22}], reserved: [{team: ci, ports: 9000-9009, users: ['*'], any_user: true}]}\n"
+	leased := Candidate{Listener: on("tcp", "0.0.0.0:9000"), Verdict: Verdict{Service: "preview"}, Leased: true}
+	overstayed := Candidate{Listener: on("tcp", "0.0.0.0:9001"), Leased: true, Verdict: Verdict{
+		Reason: ReasonReserved, Service: "ci", Declared: "leased as preview by alice, whose lease has expired",
+	}}
+	undeclared := Candidate{Listener: on("tcp", "0.0.0.0:80"), Verdict: Verdict{Reason: ReasonUnregistered}}
+	for _, test := range []struct{ before, users string }{{reserved, "users: [gitlab-runner, 1001]  # ours\n    any_user: true\n"}, {flow, "users: ['*'], any_user: true}"}} {
+		got, err := Redraft([]Source{{"ports.yml", []byte(test.before)}}, Present{Host: "web-1", Candidates: []Candidate{leased, overstayed, undeclared}})
+		text := string(got)
+		if err != nil || !strings.Contains(text, test.users) || strings.Contains(text, "port: 900") || !strings.Contains(text, "port: 80\n") ||
+			!strings.Contains(text, "# Unknown on web-1: tcp 0.0.0.0:9001: the port is reserved for ci (leased as preview by alice, whose lease has expired)\n") {
+			t.Errorf("%v and\n%s", err, text)
+		}
+	}
+}
+
 func FuzzRedraft(f *testing.F) {
 	for _, seed := range []string{
 		"services:\n  - {name: a, port: 22}\n  - name: b\n    port: 80-90\n",

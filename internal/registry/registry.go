@@ -95,6 +95,7 @@ type reservation struct {
 	namespaces []glob
 	hosts      hosts
 	users      []string // who may lease from it
+	anyUser    bool     // whoever's the sockets on leased ports are
 }
 
 // portRange is a port or a range of ports, with its place in the file.

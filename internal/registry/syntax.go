@@ -37,16 +37,16 @@ func SyntaxFault(data []byte, err error) Fault {
 
 // notYAML notes why data is not YAML. err is the parser's error.
 func (r *report) notYAML(data []byte, err error) {
-	if at := gitConflict().FindIndex(data); at != nil {
+	if at := gitConflict.Get().FindIndex(data); at != nil {
 		line, column := placeAfter(data[:at[0]])
 		r.add(line, column, "a conflict that Git has marked: want it resolved")
 		return
 	}
 	line := 0
-	if m := lineOf().FindStringSubmatch(err.Error()); m != nil {
+	if m := lineOf.Get().FindStringSubmatch(err.Error()); m != nil {
 		line, _ = strconv.Atoi(m[1])
 	}
-	message := wording.Printable(lineOf().ReplaceAllString(err.Error(), ""))
+	message := wording.Printable(lineOf.Get().ReplaceAllString(err.Error(), ""))
 	const around = `want "key: value", indented like the lines around it`
 	if len(data) > maxSecondLook {
 		r.add(max(line, 1), 1, "is not YAML: %s: %s", message, around)
@@ -81,7 +81,7 @@ func (r *report) notYAML(data []byte, err error) {
 	case found == `\`:
 		r.add(at.Line, at.Column, `unknown escape in double quotes: want \\, or single quotes`)
 	case opened == "[" || opened == "{":
-		r.add(context.Line, context.Column, `unclosed %q: want "," between its items and %q at its end`, opened, closing[opened])
+		r.add(context.Line, context.Column, `unclosed %q: want "," between its items and %q at its end`, opened, map[string]string{"[": "]", "{": "}"}[opened])
 	case atEnd && (opened == `"` || opened == `'`):
 		r.add(context.Line, context.Column, "unclosed quotes: want %s at the end", opened)
 	case strings.Contains(specialFirst, opened):
@@ -104,8 +104,6 @@ const (
 	// punctuation are the characters that have a meaning within a text.
 	punctuation = ":-,]}[{\"'"
 )
-
-var closing = map[string]string{"[": "]", "{": "}"}
 
 // secondLook returns the error of the newer parser, or nil if it accepts data.
 func secondLook(data []byte) (bad *yaml.LoadError) {
@@ -138,7 +136,7 @@ func (r *report) onlyNewer(data []byte, line int, message string) {
 		r.add(line, indent+1, "a tab: want spaces")
 		return
 	}
-	if at := tagInList().FindSubmatchIndex(firstLine(text)); at != nil {
+	if at := tagInList.Get().FindSubmatchIndex(firstLine(text)); at != nil {
 		r.add(line, utf8.RuneCount(text[:at[2]])+1, "a value begins with %q: want it in quotes", "!")
 		return
 	}

@@ -25,6 +25,7 @@ type Table struct {
 
 	forbidden *bans
 	reserved  []Range // lowest port first
+	leasable  []Leasable
 	teams     []TeamUse
 
 	elsewhere, misnamed []string
@@ -102,6 +103,7 @@ func (r *Registry) For(host string) *Table {
 		reserved:  rangesOf(reserved),
 		teams:     teamsOf(reserved),
 	}
+	t.leasable = leasableOf(t.reserved)
 	misnamed := func(h hosts, entry string) {
 		if h.misname(host) {
 			t.misnamed = append(t.misnamed, entry)

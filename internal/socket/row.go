@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 
 	"golang.org/x/sys/unix"
 
@@ -19,7 +18,7 @@ import (
 // does not give. Only the columns that the library reads have a form.
 type rowForm struct {
 	columns int // at least
-	form    func() *regexp.Regexp
+	form    *wording.LazyRegexp
 }
 
 // The columns sl, local_address, rem_address, st, tx_queue:rx_queue, tr:tm->when, retrnsmt, uid, timeout, inode; in a UDP
@@ -93,7 +92,7 @@ func locateBadRow(path string, form rowForm) (what string, row []byte) {
 		case number == 1: // the header
 		case columns < form.columns:
 			return fmt.Sprintf("line %d: %d columns, want at least %d", number, columns, form.columns), row
-		case !form.form().Match(row):
+		case !form.form.Get().Match(row):
 			return fmt.Sprintf("line %d: malformed", number), row
 		}
 	}

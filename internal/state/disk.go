@@ -156,7 +156,15 @@ func read(path, machine string) (*saved, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	limit := int64(maxSize)
+	if info.Size() > limit {
+		limit = maxLine // which says what it is; its checksum does not fit
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit))
 	if err != nil {
 		return nil, err
 	}

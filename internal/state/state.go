@@ -27,7 +27,7 @@ const (
 	lookInterval = time.Second
 	// startPatience is how long the start waits for the file system, writePatience how long a write does, and endPatience how long
 	// the end does. A network file system may never answer.
-	startPatience = 2 * time.Second
+	startPatience = 5 * time.Second
 	writePatience = 10 * time.Second
 	endPatience   = 2 * time.Second
 )
