@@ -24,9 +24,9 @@ const rootCgroup = 1
 // initScope is the unit in which systemd itself runs.
 const initScope = "init.scope"
 
-// findCgroup2 returns where the cgroup2 hierarchy is mounted below sysfs, without version 1 or with it (hybrid), or "" and why it is
+// FindCgroup2 returns where the cgroup2 hierarchy is mounted below sysfs, without version 1 or with it (hybrid), or "" and why it is
 // not in view.
-func findCgroup2(procfsPath, sysfs string) (string, error) {
+func FindCgroup2(procfsPath, sysfs string) (string, error) {
 	mounts, err := mountsOf(procfsPath)
 	if err != nil {
 		return "", fmt.Errorf("find the cgroup2 hierarchy: %w", err)

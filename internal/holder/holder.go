@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/listen-exporter/listen_exporter/internal/users"
 )
 
 // Socket identifies a socket whose holder is wanted. No two open sockets are equal, and a new one hardly ever equals one that was
@@ -109,7 +111,7 @@ type Finder struct {
 	hiddenUntil time.Time      // no search begins before, because no process showed its descriptors
 	ran         bool           // a Find has ended
 	patrols     []*patrol      // they look for holders that come later
-	users       users
+	users       users.Namespace
 
 	// What this Find has read, by cgroup ID.
 	members map[uint64]members
@@ -118,11 +120,11 @@ type Finder struct {
 // New returns a finder for the processes in the procfs mounted at procfs, and the cgroups in sysfs. Without a whole cgroup2
 // hierarchy in view it finds only processes. Then the error says why, and the finder works all the same.
 func New(procfs, sysfs string) (*Finder, error) {
-	root, err := findCgroup2(procfs, sysfs)
+	root, err := FindCgroup2(procfs, sysfs)
 	p := newProcesses(procfs, root)
 	return &Finder{
 		processes: p, cgroups: newTree(root), known: make(map[Socket]*attribution), now: time.Now,
-		patrols: newPatrols(p, patrolEvery), users: ownUsers(),
+		patrols: newPatrols(p, patrolEvery), users: users.Own(),
 	}, err
 }
 
@@ -297,8 +299,13 @@ func (f *Finder) holdersOf(a *attribution) ([]Holder, error) {
 
 // holder returns who holds a socket, by what its process is called and where that comes from.
 func (f *Finder) holder(s Socket, process, executable string, of origin, placed bool) Holder {
+	return holderOf(f.users, s.UID, process, executable, of, placed)
+}
+
+// holderOf returns who holds a socket of a user.
+func holderOf(known users.Namespace, uid uint32, process, executable string, of origin, placed bool) Holder {
 	h := Holder{Process: process, Unit: of.unit, ContainerID: of.containerID, PodUID: of.podUID, Executable: executable}
 	h.NoUnit = placed && of.unit == "" && of.containerID != ""
-	h.UID, h.UIDUnknown = f.users.number(s.UID)
+	h.UID, h.UIDUnknown = known.Number(uid)
 	return h
 }

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"github.com/listen-exporter/listen_exporter/internal/users"
 )
 
 // shortID is how many digits of a container's ID name a network namespace: as many as container tools show.
@@ -15,13 +17,13 @@ const shortID = 12
 // Namer names network namespaces by the processes that live in them.
 type Namer struct {
 	processes
-	users users
+	users users.Namespace
 }
 
 // NewNamer returns a namer for the processes under the procfs mounted at procfs, and the cgroups under sysfs.
 func NewNamer(procfs, sysfs string) *Namer {
-	root, _ := findCgroup2(procfs, sysfs) // without it pods are known only outside of a cgroup namespace
-	return &Namer{newProcesses(procfs, root), ownUsers()}
+	root, _ := FindCgroup2(procfs, sysfs) // without it pods are known only outside of a cgroup namespace
+	return &Namer{newProcesses(procfs, root), users.Own()}
 }
 
 // Name returns the name of the namespace in which processes live: the UID of their pod, or else the first digits of their
@@ -50,7 +52,7 @@ func (n *Namer) Name(pids []int) string {
 // machine.
 type Inhabitants struct {
 	common Holder
-	users  users
+	users  users.Namespace
 }
 
 // Inhabitants returns what the processes of a namespace have in common, which are all that there are.
@@ -98,6 +100,6 @@ func (i Inhabitants) Holders(s Socket) []Holder {
 		return nil
 	}
 	h := i.common
-	h.UID, h.UIDUnknown = i.users.number(s.UID)
+	h.UID, h.UIDUnknown = i.users.Number(s.UID)
 	return []Holder{h}
 }

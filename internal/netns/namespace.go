@@ -251,6 +251,18 @@ func (o *Namespace) OpenNS() (fd int, err error) {
 	return -1, fmt.Errorf("open a network namespace: %w", errGone)
 }
 
+// Number returns the number by which the kernel's own structures know the namespace, as [Main.Number] does, or 0 if it cannot be opened.
+func (o *Namespace) Number() uint32 {
+	fd, err := o.OpenNS()
+	if err != nil {
+		return 0
+	}
+	_ = unix.Close(fd)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return uint32(o.file.inode) // proc_alloc_inum of fs/proc/generic.c: an unsigned int
+}
+
 // add makes a process or a thread a witness.
 func (o *Namespace) add(w witness) {
 	o.mu.Lock()

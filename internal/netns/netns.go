@@ -77,6 +77,21 @@ func find(procfs, own string, self bool) (Main, error) {
 	return host, nil
 }
 
+// Number returns the number by which the kernel's own structures know the namespace: the inode of /proc/PID/ns/net. That of another
+// process takes CAP_SYS_PTRACE, unless the process could be traced anyway. The error then names the capability.
+func (m Main) Number() (uint32, error) {
+	dir := m.Dir
+	if m.Own {
+		dir = filepath.Join(ownProcfs, "self") // needs no right
+	}
+	path := filepath.Join(dir, "ns/net")
+	var stat unix.Stat_t
+	if err := unix.Stat(path, &stat); err != nil {
+		return 0, withCapability("CAP_SYS_PTRACE", fmt.Errorf("stat %s: %w", path, err))
+	}
+	return uint32(stat.Ino), nil // proc_alloc_inum of fs/proc/generic.c: an unsigned int
+}
+
 // same reports whether two processes, given by their directories, share a network namespace.
 func same(a, b string) bool {
 	inodeA, errA := inode(a)

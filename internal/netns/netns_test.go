@@ -3,6 +3,7 @@
 package netns
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -94,5 +95,22 @@ func TestFindKnowsTheRealHost(t *testing.T) {
 	}
 	if !self.Own || self.Dir != "/proc/self" || len(self.Warnings) != 0 {
 		t.Errorf("got %+v", self)
+	}
+}
+
+func TestANamespaceHasTheNumberThatItsProcessesShow(t *testing.T) {
+	link, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, main := range []Main{{Dir: "/proc/1/does/not/matter", Own: true}, {Dir: "/proc/self"}} {
+		number, err := main.Number()
+		if got := fmt.Sprintf("net:[%d]", number); err != nil || got != link {
+			t.Errorf("%+v: got %s (%v), want %s", main, got, err, link)
+		}
+	}
+	missing := filepath.Join(t.TempDir(), "1")
+	if _, err := (Main{Dir: missing}).Number(); err == nil || !strings.Contains(err.Error(), missing) {
+		t.Errorf("a process that is gone: %v", err)
 	}
 }

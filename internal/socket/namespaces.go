@@ -35,6 +35,8 @@ type Namespace struct {
 	Serial uint64
 	// Inode is the number of the namespace's files. The kernel reuses it when the namespace has ended.
 	Inode uint64
+	// Number is the number by which the kernel's own structures know the namespace, or 0 if that needs more rights.
+	Number uint32
 	// RunName is the name that ip-netns(8) gave the namespace. It is empty if there is none, or if it cannot be seen.
 	RunName string
 	// Started is when the oldest of its known processes started, in clock ticks after the machine's start.
@@ -116,7 +118,7 @@ func (n *Namespaces) Close() {
 func (n *Namespaces) open(live *netns.Namespace) Namespace {
 	tables := &memberProcfs{members: live, Procfs: Procfs{foreign: true}}
 	namespace := Namespace{
-		Serial: live.Serial, Inode: live.Inode, Started: live.Started(), Young: live.Age() < settleTime,
+		Serial: live.Serial, Inode: live.Inode, Number: live.Number(), Started: live.Started(), Young: live.Age() < settleTime,
 		Source: tables, Leave: func() {}, Lives: live.Alive, Members: live.Members, Residents: live.Residents,
 	}
 	switch {
