@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // debian is the suite of the systems of [Debian].
@@ -28,7 +30,9 @@ func Debian(tb testing.TB, name string, packages ...string) string {
 		tb.Fatal(err)
 	}
 	tree := OpenDir(tb)
-	if _, err := Output(10*time.Minute, "debootstrap", "--variant=minbase", "--include="+strings.Join(packages, ","),
+	// debootstrap leaves it there when it is killed.
+	tb.Cleanup(func() { _ = unix.Unmount(filepath.Join(tree, "proc"), unix.MNT_DETACH) })
+	if _, err := Output(15*time.Minute, "debootstrap", "--variant=minbase", "--include="+strings.Join(packages, ","),
 		"--keyring=/usr/share/keyrings/debian-archive-keyring.gpg", debian, tree, strings.TrimSpace(mirror)); err != nil {
 		tb.Fatal(err)
 	}

@@ -1,0 +1,97 @@
+//go:build linux
+
+package lease
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/listen-exporter/listen_exporter/internal/ports"
+)
+
+// Range is a range of ports that the registry reserves for a team of this host, and from which somebody may lease.
+type Range struct {
+	ports.Range
+	Team string
+	// Users are who may lease from it: names, numbers, or * for all. Root always may.
+	Users []string
+	// AnyUser reports whether the sockets on a leased port may belong to any user.
+	AnyUser bool
+}
+
+// Rules are what the registry and the kernel say of the ports of this host at one moment.
+type Rules struct {
+	// Ranges are what may be leased, lowest port first.
+	Ranges []Range
+	// Refuse returns why a port must not be leased, such as `service "web" declares it`, or nothing.
+	Refuse func(port uint16) string
+	// Service reports whether a service of the registry has a name, which a lease must not take then.
+	Service func(name string) bool
+	// Version is of a comparable type, and equal only for the same rules: what Refuse says of tens of thousands of ports is kept by it.
+	// nil equals nothing.
+	Version any
+}
+
+// errNoRules is the error of a manager that does not know the registry yet.
+var errNoRules = errors.New("no port can be leased before the registry is read")
+
+// ruled is what follows from rules. It never changes.
+type ruled struct {
+	Rules
+	teams   []teamPorts
+	refused portSet // of the ranges
+}
+
+// teamPorts are the ports of a team's ranges.
+type teamPorts struct {
+	name  string
+	ports ports.Set // merged
+}
+
+// Use sets what returns the rules. They are asked for at each lease that is to be given.
+func (m *Manager) Use(rules func() (Rules, error)) {
+	m.mu.Lock()
+	m.ask = rules
+	m.mu.Unlock()
+	_, _ = m.rules() // for the first View: who wants a lease sees the error
+}
+
+// rules returns the rules of this moment.
+func (m *Manager) rules() (*ruled, error) {
+	m.mu.Lock()
+	ask, last := m.ask, m.ruled
+	m.mu.Unlock()
+	if ask == nil {
+		return nil, errNoRules
+	}
+	now, err := ask()
+	if err != nil {
+		return nil, err
+	}
+	if last != nil && now.Version != nil && now.Version == last.Version {
+		return last, nil
+	}
+	r := &ruled{Rules: now}
+	for _, of := range now.Ranges {
+		i := slices.IndexFunc(r.teams, func(t teamPorts) bool { return t.name == of.Team })
+		if i < 0 {
+			i = len(r.teams)
+			r.teams = append(r.teams, teamPorts{name: of.Team})
+		}
+		r.teams[i].ports = append(r.teams[i].ports, of.Range)
+	}
+	for i := range r.teams {
+		r.teams[i].ports = r.teams[i].ports.Merged()
+		for _, of := range r.teams[i].ports {
+			for port := range all(of) {
+				if now.Refuse(port) != "" {
+					r.refused.add(port)
+				}
+			}
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ruled = r
+	return r, nil
+}
