@@ -40,6 +40,31 @@ func addCommands(app *kingpin.Application, c *config) {
 		BoolVar(&c.check.Manifest.ServicePorts)
 	formatFlag(check, &c.check.Format)
 	check.Arg("FILE", "Registry (ports.yml) to check, or a directory of such files, or - for stdin. Several make one registry.").StringsVar(&c.check.Registry)
+	addLeaseCommand(app, &c.leasing, &c.renewSet, &c.endSet)
+}
+
+// addLeaseCommand declares lease and its flags.
+func addLeaseCommand(app *kingpin.Application, o *command.LeaseOptions, renewSet, endSet *bool) {
+	lease := app.Command(leaseCommand, "Lease a port of a range that the registry reserves, and run a command with it as PORT in its environment. The lease is renewed while the command runs, and ends with it. Without a command: print the port. Needs an exporter with --lease.enable.")
+	lease.Flag("team", "Team from whose ranges to lease. By default the only one from whose ranges you may.").
+		StringVar(&o.Request.Team)
+	lease.Flag("name", "Name of the lease, which is the service_name of a listener on its ports. By default that of the command, or of the team.").
+		StringVar(&o.Request.Name)
+	lease.Flag("proto", "Protocol: tcp or udp.").
+		Default("tcp").SetValue(&choice{&o.Request.Proto, []string{"tcp", "udp"}})
+	lease.Flag("ttl", "For how long to lease, unless the lease is renewed. By default 5m, or the exporter's --lease.max-ttl if that is shorter.").
+		PlaceHolder("5m").SetValue((*duration)(&o.Request.TTL))
+	lease.Flag("count", "How many ports to lease: PORT_1 is the first one, PORT_2 the second one.").
+		Default("1").SetValue(&number{&o.Request.Count, 1})
+	lease.Flag("key", "Word that makes it safe to repeat a request: a lease that you took with the same one, and that is still there, is the answer.").
+		PlaceHolder("WORD").StringVar(&o.Request.Key)
+	lease.Flag("format", "Output format without a command: text for one port a line, or json for the whole lease, with its id.").
+		Default(command.FormatText).SetValue(&choice{&o.Format, []string{command.FormatText, command.FormatJSON}})
+	lease.Flag("renew", "Renew the lease with this id instead.").
+		PlaceHolder("ID").IsSetByUser(renewSet).StringVar(&o.Renew)
+	lease.Flag("end", "End the lease with this id instead.").
+		PlaceHolder("ID").IsSetByUser(endSet).StringVar(&o.End)
+	lease.Arg("COMMAND", "Command to run, with its arguments, after a --.").StringsVar(&o.Command)
 }
 
 // formatFlag declares the flag --format of check or audit.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/listen-exporter/listen_exporter/internal/command"
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/lease/api"
 	"github.com/listen-exporter/listen_exporter/internal/server"
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
@@ -32,6 +33,7 @@ const (
 	listCommand  = "list"
 	auditCommand = "audit"
 	checkCommand = "check"
+	leaseCommand = "lease"
 	helpCommand  = "help" // kingpin's own
 )
 
@@ -42,15 +44,21 @@ type config struct {
 	server    server.Options
 	list      command.ListOptions
 	stateFile string
+	lease     leaseFlags
 
 	optionalRegistries []string
 	gomaxprocs         int
+	gomaxprocsSet      bool // by the user
 
 	auditFormat string
 
 	check command.CheckOptions
 
+	leasing          command.LeaseOptions
+	renewSet, endSet bool // by the user
+
 	logLevel, logFormat                               string
+	logEvents                                         bool
 	logLevelSet, logFormatSet, maxPortsSet, outputSet bool // by the user
 }
 
@@ -107,6 +115,9 @@ func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
 		}
 		c.list.Output = cmp.Or(c.list.Output, command.Stdin)
 	}
+	if err := refuseLooseCommand(args, c.leasing.Command); err != nil {
+		return nil, false, err
+	}
 	c.inventory.RegistryFiles = slices.DeleteFunc(c.inventory.RegistryFiles, func(file string) bool { return file == "" })
 	c.inventory.RegistryFiles = addOptional(c.inventory.RegistryFiles, c.optionalRegistries)
 	if c.inventory.RegistryHost == "" {
@@ -115,6 +126,12 @@ func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
 		}
 	}
 	c.inventory.OwnPorts = server.Ports(c.server.Web)
+	if port := api.Port(c.lease.address); port != 0 {
+		c.inventory.OwnPorts = append(c.inventory.OwnPorts, port)
+	}
+	if c.inventory.Events != inventory.EventsOff && !c.gomaxprocsSet {
+		c.gomaxprocs = 2
+	}
 	return c, false, c.validate()
 }
 
@@ -144,10 +161,14 @@ func addFlags(app *kingpin.Application, c *config) {
 		Default(strconv.FormatBool(o.UDP)).BoolVar(&o.UDP)
 	app.Flag("collector.holder", "Find the processes that hold each listener.").
 		Default(strconv.FormatBool(o.Holders)).BoolVar(&o.Holders)
+	app.Flag("collector.traffic", "Count the packets and bytes of each listener's port in the main network namespace, by eBPF. Needs CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN and the host's cgroup2 hierarchy.").
+		BoolVar(&o.Traffic)
 	app.Flag("collector.source", "How to read sockets from the kernel: netlink, procfs, or auto for netlink where it works.").
 		Default(o.Source).SetValue(&choice{&o.Source, []string{"auto", "netlink", "procfs"}})
 	app.Flag("collector.netns", "Network namespace to observe: host (that of PID 1 under --path.procfs), self (the exporter's own), or all (the host's and every other).").
 		Default(o.Netns).SetValue(&choice{&o.Netns, []string{"host", "self", "all"}})
+	app.Flag("collector.events", "Have the kernel report, by eBPF, each listener that opens or closes, and count connections: off, on, or auto (on where the rights and the kernel allow it).").
+		Default(o.Events).SetValue(&choice{&o.Events, []string{inventory.EventsOff, inventory.EventsAuto, inventory.EventsOn}})
 	app.Flag("collector.port-include", "Report only these ports, such as 22,8000-8100. Repeatable.").
 		PlaceHolder("PORTS").SetValue(&o.PortInclude)
 	app.Flag("collector.port-exclude", "Exclude these ports, such as 22,8000-8100. Repeatable.").
@@ -174,13 +195,16 @@ func addFlags(app *kingpin.Application, c *config) {
 
 	app.Flag("state.file", "File in which to keep what is remembered, so that it outlives restarts and reboots. Its directory must be writable, and no other exporter may use it.").
 		PlaceHolder("FILE").StringVar(&c.stateFile)
+	addLeaseFlags(app, &c.lease)
 
-	app.Flag("runtime.gomaxprocs", "Maximum number of CPUs to use at the same time (GOMAXPROCS).").
-		Default("1").SetValue(&number{&c.gomaxprocs, 1})
+	app.Flag("runtime.gomaxprocs", "Maximum number of CPUs to use at the same time (GOMAXPROCS). Unless it is given, 2 with --collector.events: a storm of events must not hold up scrapes.").
+		Default("1").IsSetByUser(&c.gomaxprocsSet).SetValue(&number{&c.gomaxprocs, 1})
 	app.Flag("log.level", "Only log messages with the given severity or above: debug, info, warn, error.").
 		Default("info").IsSetByUser(&c.logLevelSet).SetValue(&choice{&c.logLevel, []string{"debug", "info", "warn", "error"}})
 	app.Flag("log.format", "Format of log messages: logfmt, json.").
 		Default("logfmt").IsSetByUser(&c.logFormatSet).SetValue(&choice{&c.logFormat, []string{"logfmt", "json"}})
+	app.Flag("log.events", "Log a line at level info for each listener that opens or closes. At most 200 at once and 20 a second; the others are counted.").
+		BoolVar(&c.logEvents)
 }
 
 // parseCommand parses the command line and returns the command: serve if there is none. kingpin's own default command would
@@ -192,7 +216,7 @@ func parseCommand(app *kingpin.Application, args []string) (string, error) {
 	case err == nil:
 		args = append(slices.Clone(args), serveCommand)
 	case context.Peek().Type == kingpin.TokenArg:
-		return "", fmt.Errorf("unknown command %q: want serve, list, audit or check", context.Peek().Value)
+		return "", fmt.Errorf("unknown command %q: want serve, list, audit, check or lease", context.Peek().Value)
 	}
 	return app.Parse(args)
 }
@@ -217,6 +241,14 @@ func refuseBoolValues(app *kingpin.ApplicationModel, args []string) error {
 				return fmt.Errorf("--%s takes no value, not %q: want --%s or --no-%s", name, value, f.Name, f.Name)
 			}
 		}
+	}
+	return nil
+}
+
+// refuseLooseCommand returns an error unless the command of lease comes after a "--": only there kingpin leaves its flags to it.
+func refuseLooseCommand(args, of []string) error {
+	if before := slices.Index(args, "--"); len(of) > 0 && (before < 0 || !slices.Equal(args[before+1:], of)) {
+		return fmt.Errorf("the command of lease comes after a --, so that its flags are its own: want %s lease -- %s", wording.Program, strings.Join(of, " "))
 	}
 	return nil
 }
@@ -286,12 +318,17 @@ func (c *config) validate() error {
 		return errors.New("--no-collector.tcp and --no-collector.udp together leave nothing to read")
 	case c.outputSet && c.list.Output == "": // of a variable that is not set
 		return errors.New("--output must not be empty: want a file, or - for standard output")
+	case c.renewSet && c.leasing.Renew == "", c.endSet && c.leasing.End == "": // likewise
+		return errors.New("--renew and --end must not be empty: want the id of a lease, as lease --format=json shows it")
 	case slices.Contains(*c.server.Web.WebListenAddresses, ""):
 		// Package net would listen on a random port of every interface.
 		return fmt.Errorf("--web.listen-address must not be empty: want an address such as %s", defaultAddress)
 	}
 	if err := server.ValidateTelemetryPath(c.server.TelemetryPath); err != nil {
 		return fmt.Errorf("--web.telemetry-path: %w", err)
+	}
+	if c.command == serveCommand {
+		return c.lease.validate(c.stateFile, c.inventory.TCP && c.inventory.UDP)
 	}
 	return nil
 }

@@ -20,11 +20,11 @@ func TestThePageOfTheFlagsIsCurrent(t *testing.T) {
 	addCommands(app, c)
 	model := app.Model()
 	page := new(strings.Builder)
-	for _, name := range []string{serveCommand, listCommand, auditCommand, checkCommand} {
+	for _, name := range []string{serveCommand, listCommand, auditCommand, checkCommand, leaseCommand} {
 		if name == serveCommand {
 			flagTable(page, name, model.Flags, func(flag *kingpin.FlagModel) string {
 				var also []string
-				for _, other := range []string{listCommand, auditCommand, checkCommand} {
+				for _, other := range []string{listCommand, auditCommand, checkCommand, leaseCommand} {
 					if affects(flag.Name, other) {
 						also = append(also, "`"+other+"`")
 					}

@@ -10,13 +10,13 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 )
 
-// commandLogLevel is the default level of list, audit and check: someone waits for the answer, and only needs to see problems.
+// commandLogLevel is the default level of all commands but serve: someone waits for the answer, and only needs to see problems.
 const commandLogLevel = "warn"
 
 // usageTemplate is the template of --help. Unlike kingpin's own, the help of a command starts with the flags of that command,
 // and shows only those of the other flags that have an effect on it. All of them are accepted.
 const usageTemplate = `{{define "Signature"}}{{if .FlagSummary}} {{.FlagSummary}}{{end -}}
-{{range .Args}} [<{{.Name}}>{{if .Value|IsCumulative}}...{{end}}]{{end}}{{end -}}
+{{range .Args}} [{{if eq .Name "COMMAND"}}-- {{end}}<{{.Name}}>{{if .Value|IsCumulative}}...{{end}}]{{end}}{{end -}}
 
 {{with .Context.SelectedCommand -}}
 usage: {{$.App.Name}} {{.}}{{template "Signature" .}}
@@ -87,6 +87,13 @@ func examples(command string) []example {
 			{"listen_exporter check ports.yml", "Check a registry."},
 			{"listen_exporter check ports.yml --manifests=deploy/ --format=sarif", "Check Kubernetes manifests by its ranges, for code scanning."},
 		}
+	case leaseCommand:
+		return []example{
+			{"listen_exporter lease -- npm test", "Run a command with a port of its own, in PORT."},
+			{"listen_exporter lease --team=ci --count=2 -- docker compose up", "Lease two ports of a team, for PORT_1 and PORT_2."},
+			{"listen_exporter lease --format=json --ttl=10m", "Only take a lease, and print it with its id and ports."},
+			{"listen_exporter lease --end=6f1c0a52e4b94d7f8c33b1d09a7e5f24", "End that lease."},
+		}
 	case helpCommand:
 		return []example{{"listen_exporter help list", "Show the flags of list."}}
 	}
@@ -119,6 +126,11 @@ func sharedFlags(command string, flags []*kingpin.FlagModel) []*kingpin.FlagMode
 			f.Default, f.PlaceHolder, f.Help = []string{shippedState}, "", "File in which the exporter keeps what it remembers. It is only read, and only for a port or a service."
 		case f.Name == "collector.udp.ephemeral-min-age":
 			f.Help = "0s includes UDP sockets on ephemeral ports, most of which are clients. Only with --format=prometheus."
+		case f.Name == "lease.listen-address":
+			f.Help = "Where the exporter serves the API of leases."
+			if command != leaseCommand {
+				f.Help += " Listeners are judged by its leases if this is a unix:PATH that is there."
+			}
 		case f.Name == "log.level":
 			f.Default = []string{commandLogLevel}
 		case f.Name == "log.format":
@@ -136,12 +148,14 @@ func affects(flag, command string) bool {
 	}
 	switch command {
 	case listCommand:
-		return startsWith("help", "path.", "collector.", "registry.", "state.", "log.") &&
-			!startsWith("collector.interval", "collector.settled-after", "collector.remember", "registry.optional-file")
+		return startsWith("help", "path.", "collector.", "registry.", "state.", "lease.listen-address", "log.level", "log.format") &&
+			!startsWith("collector.interval", "collector.settled-after", "collector.remember", "collector.events", "collector.traffic", "registry.optional-file")
 	case auditCommand: // it refuses filters
 		return affects(flag, listCommand) && !startsWith("collector.port-", "collector.scope-", "collector.tcp", "collector.udp", "state.")
 	case checkCommand:
-		return startsWith("help", "registry.file", "log.")
+		return startsWith("help", "registry.file", "log.level", "log.format")
+	case leaseCommand:
+		return startsWith("help", "lease.listen-address", "log.level", "log.format")
 	case helpCommand:
 		return startsWith("help")
 	}

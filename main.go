@@ -20,6 +20,7 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/common/version"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/listen-exporter/listen_exporter/internal/command"
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
@@ -67,12 +68,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// runCommand runs list, audit or check.
+// runCommand runs any command but serve.
 func runCommand(c *config, stdout, stderr io.Writer) int {
 	options := c.inventory
+	options.Events, options.Traffic = inventory.EventsOff, false // a command looks once
 	if !c.maxPortsSet && c.list.Format != command.FormatPrometheus {
 		options.MaxPorts = math.MaxInt32 // the default limits what Prometheus stores
 	}
+	options.Leases = command.LeasesAt(c.lease.address)
 	streams := command.Streams{Out: stdout, Err: stderr, Logger: newCommandLogger(c, stderr)}
 	switch c.command {
 	case listCommand:
@@ -84,6 +87,9 @@ func runCommand(c *config, stdout, stderr io.Writer) int {
 		return command.List(c.list, streams)
 	case auditCommand:
 		return command.Audit(options, c.auditFormat, streams)
+	case leaseCommand:
+		c.leasing.Address = c.lease.address
+		return command.Lease(c.leasing, streams)
 	default:
 		for _, file := range options.RegistryFiles {
 			if !slices.Contains(c.check.Registry, file) {
@@ -119,12 +125,17 @@ func serve(c *config, logs server.Logs) error {
 
 	level.Info(logs.Kit).Log("msg", "starting "+wording.Program, "version", version.Info(), "build_context", version.BuildContext())
 	runtime.GOMAXPROCS(c.gomaxprocs)
+	if c.logEvents {
+		trail := inventory.NewTrail(logs.Kit)
+		defer trail.Close()
+		c.inventory.Changed = trail.Changed
+	}
+	running, alive := errgroup.WithContext(ctx) // until something that runs fails
 	var s *server.Server
-	kept := make(chan struct{})
 	started := make(chan error, 1)
 	go func() {
 		var err error
-		s, err = start(ctx, c, logs, kept)
+		s, err = start(alive, c, logs, running)
 		started <- err
 	}()
 	select {
@@ -141,16 +152,18 @@ func serve(c *config, logs server.Logs) error {
 			_ = s.Reload("SIGHUP") // which logs its error
 		}
 	}()
-	err := s.Run(ctx)
-	stop()
-	<-kept
-	return err
+	running.Go(func() error { return s.Run(alive) })
+	return running.Wait()
 }
 
-// start opens what is observed, which is watched until ctx is done, and then the ports of the server. It closes kept when what is
-// remembered has been saved for the last time.
-func start(ctx context.Context, c *config, logs server.Logs, kept chan<- struct{}) (*server.Server, error) {
+// start opens what is observed, which is watched until ctx is done, and then the ports of the server. What must end before the program
+// does, as the last save of what is remembered, is in running.
+func start(ctx context.Context, c *config, logs server.Logs, running *errgroup.Group) (*server.Server, error) {
 	keep := openState(c, logs.Kit)
+	leases, err := openLeases(c, logs.Kit)
+	if err != nil {
+		return nil, err
+	}
 	listeners, err := inventory.Open(c.inventory, logs.Kit)
 	if err != nil {
 		return nil, err
@@ -169,12 +182,21 @@ func start(ctx context.Context, c *config, logs server.Logs, kept chan<- struct{
 	if err != nil {
 		return nil, err
 	}
+	if leases != nil {
+		serveLeases, err := listenForLeases(c, leases, listeners, logs)
+		if err != nil {
+			return nil, err
+		}
+		running.Go(func() error { return serveLeases(ctx) })
+	}
 	if c.inventory.Interval > 0 {
 		go listeners.Watch(ctx, logs.Kit)
 	}
-	go func() {
-		defer close(kept)
+	running.Go(func() error {
 		keep(ctx, listeners)
-	}()
+		<-ctx.Done()
+		listeners.TakeInEvents()
+		return nil
+	})
 	return s, nil
 }

@@ -29,7 +29,7 @@ func TestAWrongCommandLineIsOneClearLineAndExitCode2(t *testing.T) {
 		want []string // all in the line
 	}{
 		{"unknown flag", []string{"--nope"}, []string{"--nope", "--help"}},
-		{"unknown command", []string{"stray"}, []string{`"stray"`, "serve", "list", "audit", "check", "--help"}},
+		{"unknown command", []string{"stray"}, []string{`"stray"`, "serve", "list", "audit", "check", "lease", "--help"}},
 		{"argument of serve", []string{"serve", "stray"}, []string{"stray", "--help"}},
 		{"help on an unknown command", []string{"help", "stray"}, []string{"no such command"}},
 		{"flag of a command without the command", []string{"--format=json"}, []string{"--format"}},
@@ -39,6 +39,11 @@ func TestAWrongCommandLineIsOneClearLineAndExitCode2(t *testing.T) {
 		{"flag of a command without its value", []string{"check", "--manifests"}, []string{"--manifests", "expected argument"}},
 		{"switch with a value", []string{"--no-collector.tcp=maybe"}, []string{"--no-collector.tcp", `"maybe"`, "want --collector.tcp or --no-collector.tcp"}},
 		{"switch of a command with a value", []string{"list", "--watch=5"}, []string{"--watch", `"5"`, "takes no value"}},
+		{"command of lease without --", []string{"lease", "--team=ci", "npm", "test"}, []string{"after a --", "lease -- npm test"}},
+		{"flag of the command of lease without --", []string{"lease", "npm", "run", "--silent"}, []string{"--silent"}},
+		{"no port to lease", []string{"lease", "--count=0"}, []string{"--count", "at least 1"}},
+		{"lease that is renewed by no id", []string{"lease", "--renew="}, []string{"--renew", "must not be empty"}},
+		{"lease that is ended by no id", []string{"lease", "--end="}, []string{"--end", "must not be empty"}},
 		{"output that is empty", []string{"list", "--output="}, []string{"--output must not be empty", "- for standard output"}},
 		{"include: port 0", []string{"--collector.port-include=0"}, []string{"--collector.port-include", `"0"`, "1 to 65535"}},
 		{"include: no number", []string{"--collector.port-include=ssh"}, []string{"--collector.port-include", `"ssh"`, "22,8000-8100"}},
@@ -63,6 +68,17 @@ func TestAWrongCommandLineIsOneClearLineAndExitCode2(t *testing.T) {
 		{"telemetry path: readiness", []string{"--web.telemetry-path=/-/ready"}, []string{"--web.telemetry-path", "/-/ready"}},
 		{"listen address: empty", []string{"--web.listen-address="}, []string{"--web.listen-address", ":10190"}},
 		{"both collectors off", []string{"--no-collector.tcp", "--no-collector.udp"}, []string{"--no-collector.tcp", "--no-collector.udp"}},
+		{"leases: no file", []string{"--lease.enable"}, []string{"--lease.file", "--state.file"}},
+		{"leases: one protocol", []string{"--lease.enable", "--lease.file=x", "--no-collector.udp"}, []string{"--lease.enable", "--no-collector.udp"}},
+		{"leases: store", []string{"--lease.store=redis"}, []string{"--lease.store", "redis", "file,etcd"}},
+		{"leases: address that is empty", []string{"--lease.enable", "--lease.file=x", "--lease.listen-address="}, []string{"--lease.listen-address", "unix:PATH", "HOST:PORT"}},
+		{"leases: no etcd", []string{"--lease.enable", "--lease.store=etcd"}, []string{"--lease.store=etcd", "--lease.etcd-endpoint", "https://"}},
+		{"leases: etcd of a store in a file", []string{"--lease.enable", "--lease.file=x", "--lease.etcd-endpoint=https://e:2379"}, []string{"--lease.etcd-endpoint", "--lease.store=etcd"}},
+		{"leases: certificate without a key", []string{"--lease.enable", "--lease.store=etcd", "--lease.etcd-endpoint=https://e:2379", "--lease.etcd-cert-file=x"}, []string{"--lease.etcd-cert-file", "--lease.etcd-key-file"}},
+		{"leases: longest time of nothing", []string{"--lease.enable", "--lease.file=x", "--lease.max-ttl=0s"}, []string{"--lease.max-ttl", `"0s"`, "1s", "1y"}},
+		{"leases: longest time that never ends", []string{"--lease.enable", "--lease.file=x", "--lease.max-ttl=100y"}, []string{"--lease.max-ttl", `"100y"`, "1y"}},
+		{"leases: negative limit", []string{"--lease.max-per-user=-1"}, []string{"--lease.max-per-user", "-1"}},
+		{"leases: limit that is no number", []string{"--lease.max-per-team=many"}, []string{"--lease.max-per-team", "many"}},
 		{"missing file of arguments", []string{"@/does/not/exist"}, []string{"/does/not/exist"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -92,6 +108,11 @@ func TestAProgramThatCannotStartLogsOneErrorAndExitsWith1(t *testing.T) {
 	}
 	defer func() { _ = taken.Close() }()
 	const anywhere = "--web.listen-address=127.0.0.1:0"
+	leasing := func(args ...string) []string { return append([]string{anywhere, "--lease.enable"}, args...) }
+	dir := t.TempDir()
+	file, socket := "--lease.file="+filepath.Join(dir, "leases.db"), "--lease.listen-address=unix:"+filepath.Join(dir, "lease.sock")
+	const own = "--collector.netns=self"
+	registry := "--registry.file=" + program.WriteFile(t, "ports.yml", "reserved: [{team: ci, ports: 20000-20099, users: ['*']}]\n")
 
 	for _, test := range []struct {
 		name string
@@ -106,6 +127,14 @@ func TestAProgramThatCannotStartLogsOneErrorAndExitsWith1(t *testing.T) {
 		{"web config with an unknown key", []string{anywhere, "--web.config.file=" + program.WriteFile(t, "web.yml", "tls: {}\nusers: {}\n")}, []string{"--web.config.file", "tls", "line 1"}},
 		{"web config with a password in clear", []string{anywhere, "--web.config.file=" + program.WriteFile(t, "web.yml", "basic_auth_users: {prometheus: secret}\n")}, []string{"--web.config.file", "bcrypt"}},
 		{"missing procfs", []string{anywhere, "--path.procfs=/does/not/exist"}, []string{"--path.procfs", "/does/not/exist", "no such file"}},
+		{"leases without a registry", leasing(own, file), []string{"--lease.enable", "--registry.file"}},
+		{"leases with a registry that is not there", leasing(own, file, "--registry.optional-file=/does/not/exist"), []string{"--lease.enable", "--registry.file"}},
+		{"leases in a file that is none", leasing(own, registry, socket, "--lease.file="+dir), []string{dir}},
+		{"leases in a file of something else", leasing(own, registry, socket, "--lease.file="+program.WriteFile(t, "leases.db", "x")), []string{"leases.db"}},
+		{"leases in another network namespace", leasing(registry, file, socket, "--path.procfs="+program.NewProcfs(t)), []string{"--lease.enable", own}},
+		{"leases in etcd without its client", leasing(own, registry, socket, "--lease.store=etcd", "--lease.etcd-endpoint=http://127.0.0.1:1"), []string{"listen-exporter-etcd"}},
+		{"leases on a path that is no socket", leasing(own, registry, file, "--lease.listen-address=unix:"+dir), []string{"--lease.listen-address", dir, "is not a socket"}},
+		{"leases by TCP for everybody", leasing(own, registry, file, "--lease.listen-address=127.0.0.1:0"), []string{"--lease.listen-address", "--web.config.file", "basic_auth_users"}},
 		{"procfs is a file", []string{anywhere, "--path.procfs=" + program.WriteFile(t, "proc", "")}, []string{"--path.procfs", "is not a directory"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -139,7 +168,7 @@ var update = flag.Bool("update", false, "write testdata/help from what the progr
 // The texts in testdata/help are what users read: look at each of their changes.
 func TestHelpIsWhatIsInTestdata(t *testing.T) {
 	t.Setenv("COLUMNS", "80")
-	for _, command := range []string{"", "serve", "list", "audit", "check"} {
+	for _, command := range []string{"", "serve", "list", "audit", "check", "lease"} {
 		file := filepath.Join("testdata", "help", cmp.Or(command, "listen_exporter")+".txt")
 		text := runForText(t, append(strings.Fields(command), "--help")...)
 		if *update {
@@ -220,6 +249,11 @@ func TestACommandLineThatIsRightIsTaken(t *testing.T) {
 		{"an age of days", []string{"--collector.udp.ephemeral-min-age=1d"}},
 		{"serve", []string{"serve", "--web.listen-address=:1"}},
 		{"flags before a command and after it", []string{"--log.level=debug", "list", "--format=json", "--path.procfs=/proc"}},
+		{"flags of leases without leases", []string{"--lease.max-ttl=0s", "--lease.store=etcd", "--lease.etcd-endpoint=https://e:2379"}},
+		{"leases next to the state file", []string{"--lease.enable", "--state.file=/var/lib/x/state"}},
+		{"leases in etcd", []string{"--lease.enable", "--lease.store=etcd", "--lease.etcd-endpoint=https://a:2379", "--lease.etcd-endpoint=https://b:2379"}},
+		{"another address of leases of list", []string{"list", "--lease.listen-address=unix:/tmp/x"}},
+		{"a command of lease with flags, as they are ours", []string{"lease", "--team=ci", "--", "list", "--watch=5", "-", "", "@x", "--", "--team=b", "--help"}},
 		{"files and directories to check", []string{"check", "a.yml", "--manifests=x", "b.yml", "--manifests", "y"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -258,7 +292,7 @@ func TestTheExportersOwnPortsComeFromItsAddresses(t *testing.T) {
 
 // People type at night what an alert says.
 func TestEveryCommandInTheTextOfAnAlertExists(t *testing.T) {
-	label, other := regexp.MustCompile(`\{\{[^}]*\$labels\.[^}]*\}\}`), regexp.MustCompile(`\{\{[^}]*\}\}`)
+	label, other := regexp.MustCompile(`\{\{[^}]*\$labels\.[^}]*\}\}`), regexp.MustCompile(`\{\{(?:"[^"]*"|[^"}])*\}\}`)
 	argument := regexp.MustCompile(`^(--[a-z].*|[0-9]+|PORT)$`)
 	rules, err := filepath.Glob("examples/prometheus/*.yml")
 	if err != nil {

@@ -26,9 +26,10 @@ listen_exporter \- Prometheus exporter for the ports that this host listens on
 .SH DESCRIPTION
 {{.App.Help|roff}}
 Without a command it serves metrics and a page.
-The other commands read the host or files once, print an answer and end.
+list, audit and check read the host or files once, print an answer and end.
+lease takes ports for a command that it runs.
 .SH COMMANDS
-{{range .App.Commands}}{{if and (not .Hidden) (ne .Name "help")}}.SS "{{.Name}}{{if .Flags}} [flags]{{end}}{{range .Args}} [{{.Name}}...]{{end}}"
+{{range .App.Commands}}{{if and (not .Hidden) (ne .Name "help")}}.SS "{{.Name}}{{if .Flags}} [flags]{{end}}{{range .Args}} [{{if eq .Name "COMMAND"}}-- {{end}}{{.Name}}...]{{end}}"
 {{.Help|roff}}
 {{template "Flags" .Flags}}{{range .Args}}.TP
 \fI{{.Name}}\fR
@@ -52,17 +53,26 @@ serve: a signal ended it.
 list: it printed an answer, and something listens on each port that was asked for.
 audit: every listener is as declared, and no service is missing.
 check: there is no fault.
+lease without a command: it printed a lease, renewed it or ended it.
 .TP
 .B 1
 serve: it cannot start, or stopped with an error.
 list: nothing listens on one of the ports.
 audit and check: they found something.
+lease without a command: too few ports are left.
 All: standard output could not be written.
 .TP
 .B 2
 The command line is wrong.
 list, audit and check: there is no answer, or not all could be read.
 list: the file of \fB\-\-output\fR could not be written.
+lease without a command: the exporter did not answer, or refused.
+.TP
+.BR 125 ", " 126 ", " 127
+lease with a command: there is no lease; the command cannot be executed; it is not found.
+.TP
+.B other
+lease with a command: that of the command, or 128 and the number of the signal that ended it.
 .SH SIGNALS
 .TP
 .BR SIGTERM ", " SIGINT
@@ -74,6 +84,10 @@ list \-\-watch: restores the terminal and exits with 0.
 serve: reloads the files of \fB\-\-registry.file\fR.
 If one is bad, the last good registry stays in force.
 list \-\-watch: ends as by SIGTERM.
+.TP
+.B all others
+lease: passes every signal that can be caught on to the command.
+It ends when the command does.
 .SH ENVIRONMENT
 .TP
 .BR LISTEN_FDS ", " LISTEN_PID
@@ -84,6 +98,10 @@ Limits of memory, as every Go program takes them. listen_exporter.service sets t
 .TP
 .BR NO_COLOR ", " TERM
 The table has no colours if NO_COLOR is set, or TERM is dumb or not set.
+.TP
+.BR PORT ", " PORT_1 ", " PORT_2 " ..."
+The ports of a lease, which lease gives to the command.
+PORT and PORT_1 are the first one.
 .TP
 .B COLUMNS
 The width of the text of \fB\-\-help\fR.
@@ -105,6 +123,12 @@ A directory for more of it, as files *.yml.
 .TP
 .I /var/lib/listen_exporter/state
 What listen_exporter.service remembers: see \fB\-\-state.file\fR.
+.TP
+.I /var/lib/listen_exporter/leases.db
+The leases, with \fB\-\-lease.enable\fR: see \fB\-\-lease.file\fR.
+.TP
+.I /run/listen_exporter/lease.sock
+Where leases are asked for: see \fB\-\-lease.listen\-address\fR.
 .TP
 .I /usr/share/doc/listen\-exporter/examples/ports.yml
 A registry that explains itself.

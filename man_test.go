@@ -53,7 +53,7 @@ func TestTheManPageIsTypesetWithoutWarnings(t *testing.T) {
 
 // What people copy from --help and the man page works.
 func TestEveryExampleOfACommandIsRight(t *testing.T) {
-	for _, command := range []string{serveCommand, listCommand, auditCommand, checkCommand} {
+	for _, command := range []string{serveCommand, listCommand, auditCommand, checkCommand, leaseCommand} {
 		if len(examples(command)) == 0 {
 			t.Errorf("%s has no example", command)
 		}
@@ -69,14 +69,15 @@ func TestEveryExampleOfACommandIsRight(t *testing.T) {
 
 func TestACommandOffersOnlyTheFlagsThatItTakes(t *testing.T) {
 	var all []*kingpin.FlagModel
-	for _, name := range []string{"help", "web.page", "state.file", "registry.file", "collector.tcp", "log.level"} {
+	for _, name := range []string{"help", "web.page", "state.file", "registry.file", "collector.tcp", "lease.enable", "lease.listen-address", "log.level"} {
 		all = append(all, &kingpin.FlagModel{Name: name})
 	}
 	for command, want := range map[string]string{
-		serveCommand: "help web.page state.file registry.file collector.tcp log.level",
-		listCommand:  "help state.file registry.file collector.tcp log.level",
-		auditCommand: "help registry.file log.level",
+		serveCommand: "help web.page state.file registry.file collector.tcp lease.enable lease.listen-address log.level",
+		listCommand:  "help state.file registry.file collector.tcp lease.listen-address log.level",
+		auditCommand: "help registry.file lease.listen-address log.level",
 		checkCommand: "help registry.file log.level",
+		leaseCommand: "help lease.listen-address log.level",
 		helpCommand:  "help",
 	} {
 		var names []string

@@ -36,7 +36,7 @@ func described(c prometheus.Collector) map[string][]string {
 }
 
 func TestWhatIsCollectedIsDescribed(t *testing.T) {
-	for _, snapshot := range []func() *inventory.Snapshot{example, judgedExample} {
+	for _, snapshot := range []func() *inventory.Snapshot{example, judgedExample, leasedExample} {
 		c := newCollector(snapshot)
 		families := described(c)
 		metrics := make(chan prometheus.Metric)

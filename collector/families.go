@@ -4,6 +4,7 @@ package collector
 
 import (
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
@@ -32,13 +33,77 @@ var families = []family{
 	{
 		name:  "host_listen_collector_success",
 		help:  "Whether the collector's last read succeeded. While it is 0, the series that depend on the collector are absent.",
-		note:  "The collectors are `tcp`, `udp`, `holder`, `registry` and `netns`. For `registry` it is 0 while the file does not answer; a bad file leaves it at 1. The last good file stays in force in both cases.",
+		note:  "The collectors are `tcp`, `udp`, `holder`, `registry`, `netns`, `event` and `traffic`. For `registry` it is 0 while the file does not answer; a bad file leaves it at 1. The last good file stays in force in both cases.",
 		names: []string{"collector"},
 		host: func(r reading, add add) {
 			for _, read := range r.Reads {
 				add(boolean(read.Err == nil), "collector", read.Collector)
 			}
 		},
+	},
+	{
+		name:    "host_listen_events_lost_total",
+		help:    "Events (openings, closings and connections of listeners) that the kernel could not report since the exporter started.",
+		note:    "Only with `--collector.events`.",
+		counter: true,
+		host: func(r reading, add add) {
+			if r.Succeeded(inventory.CollectorEvent) {
+				add(float64(r.EventsLost))
+			}
+		},
+	},
+	{
+		name:  "host_listen_lease_info",
+		help:  "Port that is leased on this host: for whose team, as which service, and by which user. Always 1.",
+		note:  "Of the first 1 024 ports. Only with `--lease.enable`.",
+		names: []string{"port", "proto", "service_name", "team", "uid"},
+		host: leases(func(v *inventory.LeaseView, add add) {
+			eachLeased(v, isLeased, func(l *inventory.Lease, port uint16) {
+				add(1, "port", portLabel(port), "proto", l.Proto, "service_name", l.Name, "team", l.Team, "uid", strconv.FormatUint(uint64(l.UID), 10))
+			})
+		}),
+		same: sameLeases,
+	},
+	{
+		name:  "host_listen_lease_overstayed_start_timestamp_seconds",
+		help:  "Unix time at which the port's lease had expired and the port still listened. Absent while that is not so.",
+		note:  "The port is not leased to others meanwhile. Of the first 1 024 ports. Only with `--lease.enable`.",
+		names: []string{"port", "proto", "service_name", "team"},
+		host: leases(func(v *inventory.LeaseView, add add) {
+			eachLeased(v, isOverstayed, func(l *inventory.Lease, port uint16) {
+				add(unixSeconds(v.Booted.Add(l.Overstayed)), "port", portLabel(port), "proto", l.Proto, "service_name", l.Name, "team", l.Team)
+			})
+		}),
+		same: sameLeases,
+	},
+	{
+		name:  "host_listen_lease_ports_available",
+		help:  "Ports of the team's ranges that could be leased now: those that are not leased on any host, that nothing listens on, and that nothing forbids to lease.",
+		note:  "Only with `--lease.enable`.",
+		names: []string{"team"},
+		host:  teams(func(t inventory.LeaseTeam) int { return t.Available }),
+	},
+	{
+		name: "host_listen_lease_store_up",
+		help: "Whether the store of leases can be reached (1) or not (0). While it is 0, nobody gets a lease, and nobody loses one.",
+		note: "Only with `--lease.enable`.",
+		host: leases(func(v *inventory.LeaseView, add add) { add(boolean(v.Err == nil)) }),
+	},
+	{
+		name:  "host_listen_leases",
+		help:  "Ports of the team's ranges that are leased on this host, those whose lease is overstayed included.",
+		note:  "Only with `--lease.enable`.",
+		names: []string{"team"},
+		host:  teams(func(t inventory.LeaseTeam) int { return t.Leased }),
+	},
+	{
+		name: "host_listen_leases_omitted",
+		help: "Leased ports of this host that host_listen_lease_info leaves out.",
+		note: "Only with `--lease.enable`.",
+		host: leases(func(v *inventory.LeaseView, add add) {
+			add(float64(eachLeased(v, isLeased, func(*inventory.Lease, uint16) {})))
+		}),
+		same: sameLeases,
 	},
 	{
 		name:    "host_listen_log_lines_dropped_total",
@@ -71,7 +136,7 @@ var families = []family{
 	{
 		name:    "host_listen_opened_total",
 		help:    "Listeners that opened since the exporter started.",
-		note:    "A restart between two looks counts.",
+		note:    "Exact with `--collector.events`. Otherwise a lower bound: what looks see, of which a restart between two counts.",
 		counter: true,
 		names:   []string{"proto"},
 		host:    changes(func(c inventory.Changes) uint64 { return c.Opened }),
@@ -105,6 +170,16 @@ var families = []family{
 		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.AcceptQueueLimit), l.Proto == inventory.TCP && l.Detailed
 		},
+	},
+	{
+		name:  "host_listen_port_connections_total",
+		help:  "TCP connections that the listener has completed since the exporter started, accepted or not yet.",
+		note:  "Only with `--collector.events`.",
+		about: listeners,
+		value: func(l *inventory.Listener) (float64, bool) {
+			return float64(l.Connections.Count), l.Connections.Counts
+		},
+		counter: true,
 	},
 	{
 		name:  "host_listen_port_dropping_start_timestamp_seconds",
@@ -171,6 +246,15 @@ var families = []family{
 		value: func(l *inventory.Listener) (float64, bool) { return boolean(l.IPv6Only), l.Detailed && l.IsIPv6() },
 	},
 	{
+		name:  "host_listen_port_last_connection_timestamp_seconds",
+		help:  "Unix time at which the TCP listener last completed a connection. Absent if it has completed none since the exporter started.",
+		note:  "Only with `--collector.events`.",
+		about: listeners,
+		value: func(l *inventory.Listener) (float64, bool) {
+			return unixSeconds(l.Connections.Last), !l.Connections.Last.IsZero()
+		},
+	},
+	{
 		name:  "host_listen_port_receive_buffer_limit_bytes",
 		help:  "Receive buffer limit of the UDP listener's fullest socket.",
 		note:  "Only from netlink.",
@@ -178,6 +262,22 @@ var families = []family{
 		value: func(l *inventory.Listener) (float64, bool) {
 			return float64(l.ReceiveBufferLimitBytes), l.Proto == inventory.UDP && l.Detailed
 		},
+	},
+	{
+		name:    "host_listen_port_receive_bytes_total",
+		help:    "Bytes of the packets, from the IP header on, that came to a port with a listener in the main network namespace since it was first reported.",
+		note:    "Only with [`--collector.traffic`](traffic.md).",
+		counter: true,
+		names:   []string{"port", "proto"},
+		host:    traffic(func(t *inventory.PortTraffic) uint64 { return t.ReceiveBytes }),
+	},
+	{
+		name:    "host_listen_port_receive_packets_total",
+		help:    "Packets that came to a port with a listener in the main network namespace since it was first reported.",
+		note:    "Only with [`--collector.traffic`](traffic.md).",
+		counter: true,
+		names:   []string{"port", "proto"},
+		host:    traffic(func(t *inventory.PortTraffic) uint64 { return t.ReceivePackets }),
 	},
 	{
 		name:  "host_listen_port_receive_queue_bytes",
@@ -199,6 +299,22 @@ var families = []family{
 		help:  "Sockets that share the listening port (SO_REUSEPORT, forked workers).",
 		about: listeners,
 		value: func(l *inventory.Listener) (float64, bool) { return float64(l.Sockets), true },
+	},
+	{
+		name:    "host_listen_port_transmit_bytes_total",
+		help:    "Bytes of the packets, from the IP header on, that left a port with a listener in the main network namespace since it was first reported.",
+		note:    "Only with [`--collector.traffic`](traffic.md).",
+		counter: true,
+		names:   []string{"port", "proto"},
+		host:    traffic(func(t *inventory.PortTraffic) uint64 { return t.TransmitBytes }),
+	},
+	{
+		name:    "host_listen_port_transmit_packets_total",
+		help:    "Packets that left a port with a listener in the main network namespace since it was first reported.",
+		note:    "Only with [`--collector.traffic`](traffic.md).",
+		counter: true,
+		names:   []string{"port", "proto"},
+		host:    traffic(func(t *inventory.PortTraffic) uint64 { return t.TransmitPackets }),
 	},
 	{
 		name:  "host_listen_port_violation",
@@ -361,6 +477,19 @@ var families = []family{
 		help: "Unix time by the host's own clock, with which to compare its timestamps.",
 		note: "Prometheus's own clock may differ.",
 		host: func(r reading, add add) { add(unixSeconds(r.Time)) },
+	},
+	{
+		name:    "host_listen_violations_total",
+		help:    "Listeners that began to violate the registry since the exporter started, by reason.",
+		note:    "With `--collector.events` also those that no look saw. On loopback only `forbidden` and `process` count. Only with a registry.",
+		counter: true,
+		names:   []string{"reason"},
+		host: remembered(func(m *inventory.Memory, add add) {
+			for _, v := range m.Violations {
+				add(float64(v.Count), "reason", v.Reason)
+			}
+		}),
+		same: sameMemory,
 	},
 	{
 		name: "host_listen_watch_interval_seconds",

@@ -110,6 +110,16 @@ func namespaces(count func(*inventory.Snapshot) int) func(reading, add) {
 	}
 }
 
+// traffic returns the host function of a count of the traffic of ports.
+func traffic(count func(*inventory.PortTraffic) uint64) func(reading, add) {
+	return func(r reading, add add) {
+		for n := range r.Traffic {
+			t := &r.Traffic[n]
+			add(float64(count(t)), "port", portLabel(t.Port), "proto", t.Proto)
+		}
+	}
+}
+
 // compliance returns the host function of families about the registry.
 func compliance(host func(*inventory.Compliance, add)) func(reading, add) {
 	return func(r reading, add add) {

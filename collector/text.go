@@ -83,7 +83,7 @@ func (t *Text) Families(s *inventory.Snapshot) []Family {
 			all = append(all, Family{f.name, t.texts[n]})
 		}
 	}
-	t.last = inventory.Snapshot{Listeners: s.Listeners, Gone: s.Gone, Compliance: s.Compliance, Memory: s.Memory, WatchInterval: s.WatchInterval, Saves: s.Saves, Saved: s.Saved}
+	t.last = inventory.Snapshot{Listeners: s.Listeners, Gone: s.Gone, Compliance: s.Compliance, Leases: s.Leases, Memory: s.Memory, WatchInterval: s.WatchInterval, Saves: s.Saves, Saved: s.Saved}
 	return all
 }
 

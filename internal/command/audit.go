@@ -37,7 +37,7 @@ func audit(o inventory.Options, r *report, s Streams) error {
 	all := entries(snapshot)
 	for i := range all {
 		switch e := &all[i]; e.state {
-		case "", inventory.StateOK, inventory.StateClient:
+		case "", inventory.StateOK, inventory.StateLeased, inventory.StateClient:
 		case stateMissing:
 			assumption := ""
 			if e.service.Assumed {

@@ -18,6 +18,7 @@ var checkFiles = map[string]string{
 	"more.yml":        "services: [{name: web, port: [80, 443]}, {name: dns, port: 53}]\n",
 	"bad.yml":         "services:\n  - name: x\n    port: 0\n    bind: nowhere\n",
 	"worse.yml":       "services: []\n",
+	"leases.yml":      "reserved:\n  - {team: ci, ports: [20000-20099, 32000-33000], users: ['*']}\n  - {team: a, ports: 40000-40099}\n  - {team: ci, ports: 60900-61100, users: [1000]}\n",
 	"teams/a.yml":     "services: [{name: shop, port: 8080}]\n",
 	"teams/b.yml":     "reserved: [{team: b, ports: 30100-30199}]\n",
 	"taken.yml":       "services: [{name: git, port: 22}]\nreserved: [{team: c, ports: 30100}]\n",
@@ -56,6 +57,16 @@ func TestCheck(t *testing.T) {
 			0,
 			[]string{`good\.yml, more\.yml: 3 services, 1 reserved range`},
 			nil,
+		},
+		{
+			"ports that are seldom leased",
+			[]string{"leases.yml"},
+			0,
+			[]string{`leases\.yml: 0 services, 4 reserved ranges`},
+			[]string{
+				`leases\.yml:2:37: hint: ports 32768-33000 of team "ci": the kernel gives 32768-60999 to clients .+: want other ports, or these in the sysctl net\.ipv4\.ip_local_reserved_ports`,
+				`leases\.yml:4:23: hint: ports 60900-60999 of team "ci": .+`,
+			},
 		},
 		{
 			"files in a directory and twice",

@@ -1,6 +1,7 @@
 //go:build linux
 
-// Package command has the commands that read the host or files once and then end: list, audit and check.
+// Package command has the commands that read the host or files once and then end: list, audit and check. And lease, which takes ports for
+// another program that it runs.
 package command
 
 import (

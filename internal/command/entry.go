@@ -62,7 +62,7 @@ func tally(all []entry) (declared, violations, clients, missing int) {
 	for _, e := range all {
 		switch e.state {
 		case "": // in another network namespace, or there is no registry
-		case inventory.StateOK:
+		case inventory.StateOK, inventory.StateLeased:
 			declared++
 		case inventory.StateClient:
 			clients++

@@ -30,7 +30,7 @@ const stateViolation = "violation"
 // States returns what a StateSet may have: what the column STATE shows, and one word for all violations.
 func States() []string {
 	return []string{
-		inventory.StateOK, stateViolation, inventory.ReasonForbidden, inventory.ReasonUnregistered, inventory.ReasonReserved,
+		inventory.StateOK, inventory.StateLeased, stateViolation, inventory.ReasonForbidden, inventory.ReasonUnregistered, inventory.ReasonReserved,
 		inventory.ReasonBind, inventory.ReasonProcess, stateMissing, inventory.StateClient,
 	}
 }
@@ -136,7 +136,7 @@ func (f Filter) admitsPlace(l *inventory.Listener) bool {
 }
 
 func (f Filter) admitsState(state string) bool {
-	isViolation := !slices.Contains([]string{"", inventory.StateOK, inventory.StateClient, stateMissing}, state)
+	isViolation := !slices.Contains([]string{"", inventory.StateOK, inventory.StateLeased, inventory.StateClient, stateMissing}, state)
 	return len(f.States) == 0 || slices.Contains(f.States, state) || isViolation && slices.Contains(f.States, stateViolation)
 }
 

@@ -65,7 +65,7 @@ func TestAFilterThatCannotBeAnsweredIsRefused(t *testing.T) {
 		"--process=x --format=registry":     "a registry must declare every listener: leave out --process=x",
 		"--scope=any --format=prometheus":   "--collector.port-include and --collector.scope-exclude: leave out --scope=any",
 		"--format=prometheus 22":            "leave out the ports",
-		"--state=nonsense":                  `--state: "nonsense" is not a state: want one of ok,violation,forbidden,`,
+		"--state=nonsense":                  `--state: "nonsense" is not a state: want one of ok,leased,violation,forbidden,`,
 	} {
 		code, stdout, stderr := program.Run(t, append(strings.Fields("list "+args), "--path.procfs="+procfs, "--log.level=error")...)
 		if code == 0 || stdout != "" || !strings.Contains(stderr, want) {

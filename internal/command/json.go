@@ -30,6 +30,7 @@ type jsonList struct {
 	Registry  *jsonRegistry  `json:"registry"`
 	Listeners []jsonListener `json:"listeners"`
 	Services  []jsonService  `json:"services"`
+	Leases    []jsonLease    `json:"leases"`
 	Omitted   int            `json:"omitted"`
 	Unknown   []string       `json:"unknown"`
 	Failed    []jsonFailure  `json:"failed"`
@@ -45,6 +46,9 @@ type jsonReserved struct {
 	Team      string `json:"team"`
 	Ports     int    `json:"ports"`
 	PortsUsed int    `json:"ports_used"`
+	// These two are null if nobody may lease the ports.
+	PortsLeased    *int `json:"ports_leased"`
+	PortsAvailable *int `json:"ports_available"`
 }
 
 type jsonListener struct {
@@ -75,6 +79,7 @@ type jsonListener struct {
 	AcceptQueueFullStart    *time.Time     `json:"accept_queue_full_start"`
 	DroppingStart           *time.Time     `json:"dropping_start"`
 	Violation               *jsonViolation `json:"violation"`
+	Lease                   *string        `json:"lease"`
 }
 
 type jsonHolder struct {
@@ -138,7 +143,7 @@ func jsonListOf(o inventory.Options, s *inventory.Snapshot, unknown []string, no
 		if s.Succeeded(inventory.TCP) && s.Succeeded(inventory.UDP) {
 			all.Registry.Reserved = []jsonReserved{}
 			for _, use := range s.Compliance.Reserved {
-				all.Registry.Reserved = append(all.Registry.Reserved, jsonReserved{use.Team, use.Size, use.Used})
+				all.Registry.Reserved = append(all.Registry.Reserved, jsonReservedOf(s, use))
 			}
 		}
 		for _, state := range s.Compliance.Services {
@@ -147,6 +152,7 @@ func jsonListOf(o inventory.Options, s *inventory.Snapshot, unknown []string, no
 			})
 		}
 	}
+	all.Leases = jsonLeases(s)
 	for _, read := range s.Reads {
 		if read.Err != nil {
 			all.Failed = append(all.Failed, jsonFailure{read.Collector, errorText(read.Err)})
@@ -223,6 +229,9 @@ func jsonOf(l *inventory.Listener, processes []inventory.Process, names inventor
 	}
 	for _, h := range l.Holders {
 		j.Holders = append(j.Holders, jsonHolderOf(h, processes, names))
+	}
+	if l.Lease != nil {
+		j.Lease = &l.Lease.ID
 	}
 	if verdict.Reason != "" {
 		j.Violation = &jsonViolation{verdict.Reason, verdict.Service, known(verdict.Declared, verdict.Declared != "")}

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/lease"
 	"github.com/listen-exporter/listen_exporter/test/program"
 )
 
@@ -65,10 +66,14 @@ func TestTheJSONHasWhatTheTableHas(t *testing.T) {
 // Programs read the texts in testdata: look at each of their changes.
 func TestTheJSONIsWhatIsInTestdata(t *testing.T) {
 	judged := hostile()
-	judged.Source = "netlink"
+	judged.Source, judged.Leases = "netlink", nightLeases()
+	judged.Leases.Teams = []lease.Team{{Name: "alpha", Leased: 4, Available: 995}}
+	leased := &judged.Leases.Leases[1]
+	leased.ID, leased.UID = "0123456789abcdef0123456789abcdef", 1000
 	for _, l := range []inventory.Listener{
 		{Verdict: inventory.Verdict{Reason: inventory.ReasonBind, Service: "ssh", Purpose: `the "shell"`, Declared: "loopback"}},
 		{Verdict: inventory.Verdict{Reason: inventory.ReasonReserved, Service: "alpha"}},
+		{Verdict: inventory.Verdict{Service: "slow", Owner: "ci"}, Lease: leased},
 		{Client: true, Key: inventory.Key{Range: inventory.RangeEphemeral}, Detailed: true, IPv6Only: true},
 	} {
 		l.Proto, l.Addr, l.Sockets, l.Judged = inventory.UDP, netip.MustParseAddrPort("[::]:40000"), 2, !l.Client

@@ -182,7 +182,7 @@ func candidates(s *inventory.Snapshot) (found []registry.Candidate) {
 		if l.Client {
 			continue
 		}
-		candidate := registry.Candidate{Listener: l.Input(), Verdict: l.Verdict}
+		candidate := registry.Candidate{Listener: l.Input(), Verdict: l.Verdict, Leased: l.Lease != nil}
 		if !l.Exact {
 			for _, h := range l.Holders {
 				candidate.Guessed = append(candidate.Guessed, registry.Holder{Process: h.Process, Unit: h.Unit})

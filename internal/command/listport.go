@@ -62,6 +62,10 @@ func listPorts(o ListOptions, out *bytes.Buffer, screen screen, s Streams) (all 
 	if o.Format == FormatJSON {
 		shown := *snapshot
 		shown.Listeners = a.shown
+		if s := snapshot.Leases; s != nil {
+			of := *s
+			of.Leases, shown.Leases = a.leased(), &of
+		}
 		return all, nil, errors.Join(err, writeJSON(out, o.Inventory, &shown, clauses, a.json(), a.now))
 	}
 	a.write(out, screen, o.Inventory.Netns == "all")
@@ -160,7 +164,7 @@ func (a *answer) write(out *bytes.Buffer, screen screen, netns bool) {
 			}
 		}
 	}
-	for _, line := range a.remembered() {
+	for _, line := range slices.Concat(a.leases(), a.remembered()) {
 		fmt.Fprintln(out, line)
 	}
 	if len(a.units) > 0 {
@@ -275,7 +279,11 @@ func (a *answer) next(unit string) {
 
 // when returns a moment as people read it, and how long ago it was.
 func (a *answer) when(t time.Time) string {
-	return t.In(a.now.Location()).Format("2006-01-02 15:04:05 MST") + " (" + ageOf(a.now.Sub(t)) + " ago)"
+	return a.clock(t) + " (" + ageOf(a.now.Sub(t)) + " ago)"
+}
+
+func (a *answer) clock(t time.Time) string {
+	return t.In(a.now.Location()).Format("2006-01-02 15:04:05 MST")
 }
 
 // ageOf returns a duration in one unit, such as "47m".

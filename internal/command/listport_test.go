@@ -77,7 +77,7 @@ func watched() *inventory.Snapshot {
 		},
 		Processes: map[inventory.Key][]inventory.Process{ssh: {{Holder: sshd, PID: 812}, {Holder: nc, PID: 4711}}},
 	}
-	s.Compliance = new(inventory.Compliance)
+	s.Compliance, s.Leases = new(inventory.Compliance), nightLeases()
 	for _, of := range []struct {
 		name, proto string
 		port        uint16
@@ -99,7 +99,7 @@ func watched() *inventory.Snapshot {
 func TestTheAnswersAboutPortsAreWhatIsInTestdata(t *testing.T) {
 	const file = "testdata/ports.txt"
 	var out bytes.Buffer
-	for _, ask := range []string{"22", "ssh dns", "80", "tcp/80", "mail", "udp/50-60", "443", "443 without a state"} {
+	for _, ask := range []string{"22", "ssh dns", "80", "tcp/80", "mail", "udp/50-60", "443", "443 without a state", "job", "30001 without a state"} {
 		fmt.Fprintf(&out, "$ list %s\n", ask)
 		state := kept()
 		if strings.Contains(ask, "without") {

@@ -19,6 +19,8 @@ type query struct {
 	ports ports.Set // nil for a service
 	// required are the required ports of a service.
 	required []inventory.ServiceState
+	// leases are those with the name of the service.
+	leases []inventory.Lease
 }
 
 // parseQuery parses a port such as "22", "8000-8010" or "tcp/22", or the name of a service.
@@ -41,7 +43,10 @@ func parseQuery(text string, s *inventory.Snapshot, host string) (query, error) 
 			q.required = append(q.required, state)
 		}
 	}
-	if !slices.ContainsFunc(s.Compliance.Declared, func(d inventory.ServiceInfo) bool { return d.Name == text }) {
+	if s.Leases != nil {
+		q.leases = slices.DeleteFunc(slices.Clone(s.Leases.Leases), func(of inventory.Lease) bool { return of.Name != text })
+	}
+	if len(q.leases) == 0 && !slices.ContainsFunc(s.Compliance.Declared, func(d inventory.ServiceInfo) bool { return d.Name == text }) {
 		return q, fmt.Errorf("%s is neither a port nor a service of the registry for the host %s: %s, or the name of a service", wording.Quoted(text), wording.Name(host), want)
 	}
 	return q, nil
@@ -51,6 +56,9 @@ func parseQuery(text string, s *inventory.Snapshot, host string) (query, error) 
 func (q query) has(proto string, port uint16) bool {
 	if q.ports != nil {
 		return (q.proto == "" || q.proto == proto) && q.ports.Contains(port)
+	}
+	if slices.ContainsFunc(q.leases, func(of inventory.Lease) bool { return of.Has(proto, port) }) {
+		return true
 	}
 	return slices.ContainsFunc(q.required, func(s inventory.ServiceState) bool {
 		set, _ := ports.ParseSet(s.Ports)

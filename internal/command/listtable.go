@@ -64,7 +64,7 @@ func (e entry) cells() []cell {
 	}
 	service := wording.Printable(l.Verdict.Service)
 	switch e.state {
-	case inventory.StateOK:
+	case inventory.StateOK, inventory.StateLeased:
 		state.paint = paintGood
 	case inventory.StateClient:
 		state.paint = paintDim

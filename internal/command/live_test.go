@@ -174,6 +174,18 @@ func startOnTerminal(t *testing.T, size unix.Winsize, environment []string, args
 
 func startCommandOnTerminal(t *testing.T, size unix.Winsize, cmd *exec.Cmd) *os.File {
 	t.Helper()
+	master, slave := openTerminal(t, size)
+	cmd.Stdout = slave
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	slave.Close()
+	return master
+}
+
+// openTerminal returns both ends of a terminal of this size: the one where somebody types, and the one of the program.
+func openTerminal(t *testing.T, size unix.Winsize) (master, slave *os.File) {
+	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
 		t.Skipf("needs a terminal: %v", err)
@@ -189,16 +201,11 @@ func startCommandOnTerminal(t *testing.T, size unix.Winsize, cmd *exec.Cmd) *os.
 	); err != nil {
 		t.Fatal(err)
 	}
-	slave, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		t.Skipf("needs a terminal: %v", err)
 	}
-	cmd.Stdout = slave
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	slave.Close()
-	return master
+	return master, slave
 }
 
 // readToEnd returns what a program writes on its terminal until it ends well.

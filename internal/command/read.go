@@ -90,6 +90,9 @@ func incomplete(s *inventory.Snapshot) error {
 		}
 		failed = append(failed, fmt.Errorf("%s could not be read: %s", read.Collector, what))
 	}
+	if clause, matters := leasesUnknown(s); matters {
+		failed = append(failed, errors.New(clause+": what violates the registry may be leased"))
+	}
 	if s.NamespacesNeverRead > 0 {
 		failed = append(failed, fmt.Errorf("%d network namespaces could not be read in time: their listeners are missing here", s.NamespacesNeverRead))
 	}

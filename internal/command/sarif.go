@@ -103,27 +103,29 @@ const (
 	informationURI = "https://github.com/listen-exporter/listen_exporter"
 )
 
-// ruleTexts describe the rules that findings break, and the notes of audit.
-var ruleTexts = map[string]string{
-	RuleRegistry:                 "A registry has a fault",
-	manifest.RuleDuplicate:       "Two objects take the same port of a node",
-	manifest.RuleTwice:           "A Service has one port twice",
-	manifest.RuleHostNetwork:     "A hostPort differs from its containerPort, which host networking does not allow",
-	manifest.RuleRange:           "A port is not among those that are reserved for the namespace",
-	manifest.RulePrivileged:      "The namespace does not allow this port below 1024",
-	manifest.RuleForbidden:       "The registry forbids a port of a node",
-	manifest.RuleService:         "A nodePort is the port of a service of the registry",
-	manifest.RuleAnnotation:      "An annotation of a Namespace does not list the ports that the registry reserves for it",
-	manifest.RuleValue:           "A value is none that Kubernetes accepts",
-	manifest.RuleUnread:          "A file or a part of it could not be checked",
-	inventory.ReasonForbidden:    "A forbidden port is open",
-	inventory.ReasonUnregistered: "No service declares the port",
-	inventory.ReasonReserved:     "The port is reserved for a team",
-	inventory.ReasonBind:         "A service listens on a wider or another address than declared",
-	inventory.ReasonProcess:      "Another process or unit than declared holds the port",
-	stateMissing:                 "A required service does not listen as declared",
-	noteAssumed:                  "A service is assumed to listen as declared",
-	noteElsewhere:                "A service that must listen on one of its hosts does not listen on this one",
+// ruleText describes a rule that findings break, or a note of audit.
+func ruleText(rule string) string {
+	return map[string]string{
+		RuleRegistry:                 "A registry has a fault",
+		manifest.RuleDuplicate:       "Two objects take the same port of a node",
+		manifest.RuleTwice:           "A Service has one port twice",
+		manifest.RuleHostNetwork:     "A hostPort differs from its containerPort, which host networking does not allow",
+		manifest.RuleRange:           "A port is not among those that are reserved for the namespace",
+		manifest.RulePrivileged:      "The namespace does not allow this port below 1024",
+		manifest.RuleForbidden:       "The registry forbids a port of a node",
+		manifest.RuleService:         "A nodePort is the port of a service of the registry",
+		manifest.RuleAnnotation:      "An annotation of a Namespace does not list the ports that the registry reserves for it",
+		manifest.RuleValue:           "A value is none that Kubernetes accepts",
+		manifest.RuleUnread:          "A file or a part of it could not be checked",
+		inventory.ReasonForbidden:    "A forbidden port is open",
+		inventory.ReasonUnregistered: "No service declares the port",
+		inventory.ReasonReserved:     "The port is reserved for a team",
+		inventory.ReasonBind:         "A service listens on a wider or another address than declared",
+		inventory.ReasonProcess:      "Another process or unit than declared holds the port",
+		stateMissing:                 "A required service does not listen as declared",
+		noteAssumed:                  "A service is assumed to listen as declared",
+		noteElsewhere:                "A service that must listen on one of its hosts does not listen on this one",
+	}[rule]
 }
 
 // sarifReport returns a report for SARIF.
@@ -139,7 +141,7 @@ func sarifReport(r *report, problems []string) any {
 		at := slices.IndexFunc(*rules, func(r sarifRule) bool { return r.ID == f.rule })
 		if at < 0 {
 			at = len(*rules)
-			*rules = append(*rules, sarifRule{f.rule, sarifText{ruleTexts[f.rule]}})
+			*rules = append(*rules, sarifRule{f.rule, sarifText{ruleText(f.rule)}})
 		}
 		text := f.message
 		if f.entry != nil {

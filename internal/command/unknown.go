@@ -19,6 +19,14 @@ func unknown(o inventory.Options, s *inventory.Snapshot, details string) []strin
 	if n := count(s, func(l *inventory.Listener) bool { return !l.Detailed }); n > 0 {
 		clauses = append(clauses, "the "+details+" of "+wording.Count(n, "listener")+" are not known: that needs "+neededForDetails(s))
 	}
+	return addUnknownLeases(clauses, s)
+}
+
+// addUnknownLeases adds what is not known of the leases, unless that makes the answer incomplete.
+func addUnknownLeases(clauses []string, s *inventory.Snapshot) []string {
+	if clause, matters := leasesUnknown(s); clause != "" && !matters {
+		clauses = append(clauses, clause)
+	}
 	return clauses
 }
 
@@ -37,7 +45,7 @@ func unchecked(o inventory.Options, s *inventory.Snapshot) []string {
 	if n := count(s, func(l *inventory.Listener) bool { return l.Verdict.DeviceUnchecked }); n > 0 {
 		clauses = append(clauses, "the interfaces of "+wording.Count(n, "listener")+" were not checked: that needs "+neededForDetails(s))
 	}
-	return clauses
+	return addUnknownLeases(clauses, s)
 }
 
 func count(s *inventory.Snapshot, is func(*inventory.Listener) bool) int {

@@ -91,6 +91,9 @@ func (f flag) names() []string {
 	}
 }
 
+// runs reports whether the command's arguments are a command line of another program, after a "--".
+func (c command) runs() bool { return c.arg == "COMMAND" }
+
 // takesFiles reports whether the command's arguments are files.
 func (c command) takesFiles() bool { return c.arg == "FILE" }
 

@@ -71,8 +71,8 @@ func TestEveryShellCompletesValuesAndOnlyTheFlagsOfACommand(t *testing.T) {
 				t.Fatalf("exit code %d: %s", code, stderr)
 			}
 			want := map[string]string{
-				"":                              "audit check help list serve",
-				"l":                             "list",
+				"":                              "audit check help lease list serve",
+				"l":                             "lease list",
 				"list --format=":                "json prometheus registry table",
 				"list --format=t":               "table",
 				"list 22 --wa":                  "--watch",
@@ -84,15 +84,19 @@ func TestEveryShellCompletesValuesAndOnlyTheFlagsOfACommand(t *testing.T) {
 				"list --state=mi":               "missing",
 				"list --state=ok,u":             "unregistered",
 				"list --collector.scope-exclude=loopback,p": "private public",
-				"audit --co":            "--collector.holder --collector.max-ports --collector.netns --collector.source",
-				"check --l":             "--log.format --log.level",
-				"check --web.":          "",
-				"list --web.":           "",
-				"--web.p":               "--web.page",
-				"serve --web.t":         "--web.telemetry-path",
-				"list --completion":     "",
-				"help au":               "audit",
-				"list --path.sysfs=/de": "dev",
+				"audit --co":                 "--collector.holder --collector.max-ports --collector.netns --collector.source",
+				"lease --f":                  "--format",
+				"lease --proto=":             "tcp udp",
+				"lease --web.":               "",
+				"lease --team=ci -- basenam": "basename",
+				"check --l":                  "--log.format --log.level",
+				"check --web.":               "",
+				"list --web.":                "",
+				"--web.p":                    "--web.page",
+				"serve --web.t":              "--web.telemetry-path",
+				"list --completion":          "",
+				"help au":                    "audit",
+				"list --path.sysfs=/de":      "dev",
 			}
 			got := complete(t, path, driver, program.WriteFile(t, "completion", script), slices.Sorted(maps.Keys(want)))
 			for line, words := range want {

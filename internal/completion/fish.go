@@ -29,6 +29,8 @@ func Fish(app *kingpin.ApplicationModel, shared Shared) string {
 		switch {
 		case c.name == "help":
 			line("-n %s -a '%s'", condition, strings.Join(p.names(), " "))
+		case c.runs():
+			line("-n %s -a '(__fish_complete_subcommand --fcs-skip=2)'", condition)
 		case c.takesFiles():
 			line("-n %s -F", condition)
 		}

@@ -26,6 +26,9 @@ func Zsh(app *kingpin.ApplicationModel, shared Shared) string {
 	write("    )\n    _describe command commands\n    ;;\n  args)\n    case $line[1] in\n")
 	for _, c := range p.commands {
 		write("    %s)\n      _arguments", c.name)
+		if c.runs() {
+			write(" -S") // no flags of ours after a --
+		}
 		for _, spec := range zshFlags(c.flags) {
 			write(" \\\n        %s", spec)
 		}
@@ -34,6 +37,8 @@ func Zsh(app *kingpin.ApplicationModel, shared Shared) string {
 			write(" \\\n        '*:command:(%s)'", strings.Join(p.names(), " "))
 		case c.takesFiles():
 			write(" \\\n        '*:file:_files'")
+		case c.runs():
+			write(" \\\n        '*:: :_normal'")
 		case c.arg != "": // without this, no flag is completed after an argument
 			write(" \\\n        '*:%s: '", c.arg)
 		}

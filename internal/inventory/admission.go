@@ -45,6 +45,7 @@ func (r *rounds) admit(found []socket.Namespace) (changed bool) {
 			continue
 		}
 		s = &scheduled{namespace: newNamespace(name, func(socket.Protocol) socket.Source { return f.Source }, r.options, r.now), found: f, signs: f.Signs, firstRound: r.count, nameless: nameless}
+		s.number = f.Number
 		if r.options.Holders {
 			s.survey = func() holder.Inhabitants { return r.namer.Inhabitants(f.Residents()) }
 		}

@@ -116,13 +116,18 @@ func (a *attribution) processes(l *listing) map[Key][]Process {
 	all := make(map[Key][]Process)
 	for n := range l.open {
 		o := &l.open[n]
-		for _, s := range o.sockets {
-			all[o.Key] = append(all[o.Key], a.finder.Processes(s)...)
-		}
-		slices.SortFunc(all[o.Key], func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
-		all[o.Key] = slices.Compact(all[o.Key])
+		all[o.Key] = a.processesOf(o)
 	}
 	return all
+}
+
+// processesOf returns the exact holders of a listener, the one with the lowest PID first.
+func (a *attribution) processesOf(l *openListener) (processes []Process) {
+	for _, s := range l.sockets {
+		processes = append(processes, a.finder.Processes(s)...)
+	}
+	slices.SortFunc(processes, func(a, b Process) int { return cmp.Compare(a.PID, b.PID) })
+	return slices.Compact(processes)
 }
 
 // shown returns the first maxHolders holders, each once, and whether there are more. Their executables, and

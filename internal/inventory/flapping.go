@@ -32,7 +32,8 @@ type FlappingPort struct {
 
 // openings are the recent openings of a listener.
 type openings struct {
-	*trace   // of the last one
+	*trace          // of the last one
+	lease    string // under which it opened: see trace
 	times    []instant
 	flapping bool
 }
@@ -46,6 +47,9 @@ func (m *memory) noteOpening(t *trace, now instant) {
 	if o == nil {
 		o = new(openings)
 		m.openings[t.spot] = o
+	}
+	if o.lease != t.lease { // its port is somebody else's now
+		o.lease, o.times = t.lease, nil
 	}
 	o.trace = t
 	o.times = append(o.times, now)

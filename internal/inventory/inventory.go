@@ -13,9 +13,11 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 
+	"github.com/listen-exporter/listen_exporter/internal/event"
 	"github.com/listen-exporter/listen_exporter/internal/guard"
 	"github.com/listen-exporter/listen_exporter/internal/holder"
 	"github.com/listen-exporter/listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/internal/users"
 )
 
 // Inventory makes snapshots. Several goroutines may use it; those that overlap share one read.
@@ -23,10 +25,11 @@ type Inventory struct {
 	mu     sync.Mutex
 	flight *flight // under way, or nil
 
-	source  string // of Snapshot.Source
-	options Options
-	cpuTime func() time.Duration // the processor time that the program has used
-	watch   atomic.Int64         // how often Watch looks, in nanoseconds
+	source      string // of Snapshot.Source
+	observesOwn bool
+	options     Options
+	cpuTime     func() time.Duration // the processor time that the program has used
+	watch       atomic.Int64         // how often Watch looks, in nanoseconds
 
 	// Only the flight uses the rest. The stages are in the order in which read runs them.
 	main        *namespace
@@ -36,8 +39,11 @@ type Inventory struct {
 	listing     listing
 	attribution *attribution // nil unless holders are asked for
 	judge       *judge       // nil unless there is a registry
+	events      *events      // nil unless the kernel is asked for events, and reports them
+	eventsErr   error        // why it does not
 	memory      *memory
 	selection   selection
+	traffic     *traffic // nil unless it is asked for
 	troubles    troubles
 }
 
@@ -75,8 +81,48 @@ func Open(o Options, logger log.Logger) (*Inventory, error) {
 	i, err := newInventory(sources, o, logger, time.Now)
 	if err != nil {
 		main.Close()
+		return nil, err
 	}
-	return i, err
+	i.observesOwn = observed.Own
+	i.openEvents(observed, logger)
+	if o.Traffic {
+		i.traffic = openTraffic(&i.options, observed)
+	}
+	return i, nil
+}
+
+// openEvents has the kernel report events if the options ask for that.
+func (i *Inventory) openEvents(observed socket.Observed, logger log.Logger) {
+	if i.options.Events != EventsOn && i.options.Events != EventsAuto {
+		return
+	}
+	e, err := openEvents(&i.options, observed, i.main.ledgers[0].source, i.judge)
+	switch {
+	case err == nil:
+		source := e.source.(*event.Source)
+		level.Info(logger).Log("msg", "the kernel reports each listener that opens and closes", "hooks", source.Hooks())
+		if err := source.WithoutUDP(); err != nil && i.options.UDP {
+			level.Warn(logger).Log("msg", "openings and closings of UDP are those that looks see: the kernel reports only TCP", "err", err)
+		}
+		i.begin(e)
+	case i.options.Events == EventsAuto:
+		level.Info(logger).Log("msg", "openings and closings are those that looks see: the kernel does not report them", "err", err)
+	default:
+		i.eventsErr = err
+	}
+}
+
+// begin takes in events from now on.
+func (i *Inventory) begin(e *events) {
+	i.events, i.memory.events, i.main.number = e, e, e.main
+	go e.run()
+}
+
+// TakeInEvents takes in the events that the kernel has reported until now: at the end, when no snapshot does so any more.
+func (i *Inventory) TakeInEvents() {
+	if i.events != nil {
+		_ = i.events.drainAll(context.Background())
+	}
 }
 
 // Close closes what the inventory has open, but for what a read uses that hangs. No snapshot may be under way, and none may follow.
@@ -86,6 +132,12 @@ func (i *Inventory) Close() {
 	}
 	if i.rounds != nil {
 		i.rounds.close()
+	}
+	if i.events != nil {
+		_ = i.events.source.Close()
+	}
+	if i.traffic != nil {
+		i.traffic.close()
 	}
 }
 
@@ -116,11 +168,16 @@ func newInventory(s sources, o Options, logger log.Logger, now func() time.Time)
 	}
 	if s.holders != nil {
 		i.attribution = &attribution{finder: s.holders}
+		i.memory.processes = i.attribution.processesOf
 	}
 	if len(o.RegistryFiles) > 0 {
 		var err error
 		if i.judge, err = newJudge(&i.options, logger); err != nil {
 			return nil, err
+		}
+		if o.Leases != nil {
+			i.main.proves = i.judge.proves
+			i.judge.leases = &leasing{leases: o.Leases, clock: s.clock, users: users.Own()}
 		}
 	}
 	return i, nil
@@ -227,13 +284,16 @@ func (i *Inventory) failed(err error) *Snapshot {
 	for _, other := range []struct {
 		collector string
 		asked     bool
-	}{{CollectorNetns, i.rounds != nil}, {CollectorHolder, i.attribution != nil}, {CollectorRegistry, i.judge != nil}} {
+	}{{CollectorNetns, i.rounds != nil}, {CollectorHolder, i.attribution != nil}, {CollectorRegistry, i.judge != nil}, {CollectorEvent, i.asksForEvents()}, {CollectorTraffic, i.traffic != nil}} {
 		if other.asked {
 			snapshot.Reads = append(snapshot.Reads, Read{Collector: other.collector, Err: err})
 		}
 	}
 	return snapshot
 }
+
+// asksForEvents reports whether there is a Read of CollectorEvent.
+func (i *Inventory) asksForEvents() bool { return i.events != nil || i.eventsErr != nil }
 
 // ReloadRegistry loads the registry again. A bad file leaves the registry as it was.
 func (i *Inventory) ReloadRegistry() error {
@@ -243,18 +303,26 @@ func (i *Inventory) ReloadRegistry() error {
 	return i.judge.watcher.Reload()
 }
 
-// read fills in a snapshot in six stages. Each stage keeps its result, and works again only if the version of its input is
+// read fills in a snapshot in stages. Each stage keeps its result, and works again only if the version of its input is
 // another one than the last time: where nothing changed, nothing is computed. Versions only grow, so the sum of two changes
 // when either does. processes says whether the snapshot is to have its Processes.
 func (i *Inventory) read(ctx context.Context, snapshot *Snapshot, processes *atomic.Bool) {
+	if i.events != nil {
+		i.events.beginLook()
+		defer i.events.endLook()
+	}
+
 	// Observe: read the sockets of the main namespace, and take what the last round read of the others.
 	var declares declaration
 	if i.judge != nil {
-		declares = i.judge.table.Expects
+		declares = i.judge.begin(i.main)
 	}
 	observing, stop := stageTime(ctx)
 	defer stop()
-	snapshot.Reads = i.main.observe(observing, declares, make([]Read, 0, 5))
+	snapshot.Reads = i.main.observe(observing, declares, make([]Read, 0, 6))
+	if i.judge != nil && i.judge.leases != nil {
+		i.judge.leases.look(i.main)
+	}
 	i.troubles.report("port ranges (the last known or the kernel's defaults are used)", i.main.rangesErr())
 	if i.rounds != nil {
 		i.others = i.rounds.observe(observing)
@@ -285,14 +353,31 @@ func (i *Inventory) read(ctx context.Context, snapshot *Snapshot, processes *ato
 		snapshot.Reads = append(snapshot.Reads, read)
 	}
 
+	// Events: take in what the kernel has reported since the last time.
+	if i.events != nil {
+		version, snapshot.EventsLost, read = i.events.fill(ctx, version, &i.listing, i.others, &i.memory.clock)
+		snapshot.Reads = append(snapshot.Reads, read)
+	} else if i.eventsErr != nil {
+		snapshot.Reads = append(snapshot.Reads, Read{Collector: CollectorEvent, Err: i.eventsErr})
+	}
+
 	// Remember: compare with what was before.
 	version, snapshot.Time = i.memory.remember(version, &i.listing, i.main, i.others, i.judge, snapshot)
+	if i.judge != nil {
+		snapshot.Leases = i.judge.leases.shown(i.memory.clock)
+	}
 	snapshot.Memory, snapshot.WatchInterval = i.memory.current, i.watched()
 	snapshot.Saves, snapshot.Saved = i.options.saves()
 	snapshot.confirming = i.main.confirming()
 
 	// Cut: leave out what the filters exclude, and what is too much.
 	i.selection.cut(version, &i.listing)
+
+	// Traffic: read how much the ports have that are reported.
+	if i.traffic != nil {
+		snapshot.Traffic, read = i.traffic.read(version, &i.selection, snapshot)
+		snapshot.Reads = append(snapshot.Reads, read)
+	}
 
 	for _, read := range snapshot.Reads {
 		i.troubles.report(subjects[read.Collector], read.Err)

@@ -23,6 +23,7 @@ type judge struct {
 	options *Options
 	logger  log.Logger
 	watcher *registry.Watcher
+	leases  *leasing // nil unless there are any
 
 	table    *registry.Table // the part of the registry that is for this host
 	declared []ServiceInfo   // of the table
@@ -66,6 +67,14 @@ func (j *judge) adopt() {
 	logElsewhere(j.logger, j.table, j.options.RegistryHost)
 }
 
+// begin notes that a look begins, and returns what is declared.
+func (j *judge) begin(main *namespace) declaration {
+	if j.leases == nil {
+		return j.table.Expects
+	}
+	return j.leases.begin(main, j.table.Expects)
+}
+
 // registryInterval is how often WatchRegistry looks at the registry's files. Most are a few KiB.
 const registryInterval = time.Second
 
@@ -107,10 +116,13 @@ func (j *judge) judge(input uint64, l *listing, main *namespace) (version uint64
 	start := time.Now()
 	read := Read{Collector: CollectorRegistry}
 	j.adopt()
-	if version = input + j.tables; version != j.version {
+	if version = input + j.tables + j.leases.changed(); version != j.version {
 		j.version = version
-		if err := guard.Do(func() error { j.judgeAll(l, main); return nil }); err != nil {
-			read.Err = err
+		err := j.leases.failed()
+		if err == nil {
+			err = guard.Do(func() error { j.judgeAll(l, main); return nil })
+		}
+		if read.Err = err; err != nil {
 			l.forgetVerdicts()
 			j.tables++ // to judge and to cut again
 		}
@@ -127,7 +139,7 @@ func (j *judge) judge(input uint64, l *listing, main *namespace) (version uint64
 // forgetVerdicts removes the verdicts on all listeners.
 func (l *listing) forgetVerdicts() {
 	for n := range l.open {
-		l.open[n].Verdict, l.open[n].Judged = Verdict{}, false
+		l.open[n].Verdict, l.open[n].Judged, l.open[n].Lease = Verdict{}, false, nil
 	}
 }
 
@@ -135,6 +147,9 @@ func (l *listing) forgetVerdicts() {
 func (j *judge) judgeAll(l *listing, main *namespace) {
 	j.services, j.reserved = nil, nil
 	own := holder.OwnSockets()
+	if j.leases != nil {
+		j.leases.index()
+	}
 	j.input = j.input[:0]
 	for n := range l.open {
 		listener := &l.open[n]
@@ -147,6 +162,9 @@ func (j *judge) judgeAll(l *listing, main *namespace) {
 		input.Own = listener.Proto == TCP && slices.Contains(j.options.OwnPorts, listener.Addr.Port()) ||
 			slices.ContainsFunc(listener.sockets, func(s holder.Socket) bool { _, is := own[s.Inode]; return is })
 		verdict := j.table.Judge(input)
+		if j.leases != nil {
+			j.leases.judge(listener, &verdict)
+		}
 		undeclared := verdict.Undecided || verdict.Reason == ReasonUnregistered || verdict.Reason == ReasonReserved
 		listener.Client = input.Client && undeclared
 		if listener.Judged = !listener.Client && !verdict.Undecided; !listener.Judged {

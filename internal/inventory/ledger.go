@@ -95,6 +95,7 @@ type listener struct {
 	sockets  int
 	fullest  socket.Socket   // the one whose queue is the longest for its limit
 	ipv6Only bool            // every one of its sockets is
+	seen     bool            // the last read had one of its sockets
 	held     []holder.Socket // its sockets, as their holders are asked for
 	opened   time.Time       // when its oldest socket was first read
 	atStart  bool            // one of its sockets was there in the first update
@@ -191,9 +192,9 @@ func (l *ledger) mayBeGone(m *member) bool {
 	return m.lastRead <= l.before && m.listener != nil && m.listener.reported && l.reads-m.lastRead < goneAfter
 }
 
-// settle ends an update: it drops the sockets that are gone and brings the listeners up to date. young reports whether a port that
-// lies in that range, and has been open for that long, is still too young to be reported.
-func (l *ledger) settle(now time.Time, young func(port uint16, in Range, open time.Duration) bool) {
+// settle ends an update: it drops the sockets that are gone and brings the listeners up to date. young reports whether a listener that has
+// been open for that long is still too young to be reported.
+func (l *ledger) settle(now time.Time, young func(port uint16, ln *listener, open time.Duration) bool) {
 	stable := l.reads == l.before+1
 	l.confirming = false
 	ranges := sync.OnceValue(l.readRanges)
@@ -230,7 +231,7 @@ func (l *ledger) settle(now time.Time, young func(port uint16, in Range, open ti
 	}
 	gone := make(map[place]time.Time)
 	for at, ln := range l.listeners {
-		open := ln.lastRead == l.reads && (ln.sticky || !young(at.addr.Port(), ln.portRange, now.Sub(ln.opened)))
+		open := ln.lastRead == l.reads && (ln.sticky || !young(at.addr.Port(), ln, now.Sub(ln.opened)))
 		switch {
 		case open && !ln.reported:
 			ln.reported = true
@@ -294,12 +295,13 @@ func (ln *listener) count(m *member, reads uint64) {
 	if ln.lastRead != reads {
 		ln.lastRead = reads
 		ln.sockets = 0
-		ln.fullest, ln.ipv6Only = m.row, true
+		ln.fullest, ln.ipv6Only, ln.seen = m.row, true, false
 		ln.held = ln.held[:0]
 		ln.opened, ln.atStart, ln.sticky = m.since, false, false
 		ln.firstRead = m.firstRead
 	}
 	ln.sockets++
+	ln.seen = ln.seen || m.lastRead == reads
 	ln.held = append(ln.held, holder.Socket{ID: m.row.ID, Inode: m.row.Inode, Cgroup: m.row.Cgroup, UID: m.row.UID})
 	// Of queues that are as full as each other, such as empty ones, it is the one with the lowest limit: the kernel lists sockets in no
 	// particular order.

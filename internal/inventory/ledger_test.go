@@ -26,7 +26,7 @@ func (l *dropLedger) round(rows ...socket.Socket) {
 	for range goneAfter {
 		l.absorb(rows, l.clock)
 	}
-	l.settle(l.clock, func(uint16, Range, time.Duration) bool { return false })
+	l.settle(l.clock, func(uint16, *listener, time.Duration) bool { return false })
 }
 
 // wantDrops checks the count of the listener on an address.

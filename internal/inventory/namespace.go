@@ -5,9 +5,11 @@ package inventory
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"time"
 
+	"github.com/listen-exporter/listen_exporter/internal/event"
 	"github.com/listen-exporter/listen_exporter/internal/guard"
 	"github.com/listen-exporter/listen_exporter/internal/holder"
 	"github.com/listen-exporter/listen_exporter/internal/socket"
@@ -16,8 +18,12 @@ import (
 // namespace is one network namespace, and what is remembered about it.
 type namespace struct {
 	name    string // empty for the main one
+	number  uint32 // that events give it, or 0 if it is not known
 	options *Options
 	now     func() time.Time
+
+	// proves, unless it is nil, reports whether this process may bind a port for a moment to prove that it is free.
+	proves func(port uint16) bool
 
 	ledgers []*ledger
 	whole   bool   // the last observation read every protocol
@@ -125,11 +131,21 @@ func (n *namespace) update(l *ledger, declares declaration) error {
 		l.absorb(sockets, n.now())
 		missing = l.missing(missing[:0])
 	}
-	l.settle(n.now(), func(port uint16, in Range, open time.Duration) bool {
-		return isClient(l.proto.String(), in) && open < n.options.EphemeralMinAge && (declares == nil || !declares(l.proto.String(), port))
+	l.settle(n.now(), func(port uint16, ln *listener, open time.Duration) bool {
+		proof := n.proves != nil && l.proto == socket.UDP && l.settled && open < proofAge && ln.isOf(uint32(os.Geteuid())) && n.proves(port)
+		client := isClient(l.proto.String(), ln.portRange) && open < n.options.EphemeralMinAge
+		return (proof || client) && (declares == nil || !declares(l.proto.String(), port))
 	})
 	return nil
 }
+
+// isOf reports whether all sockets of a listener are a user's.
+func (ln *listener) isOf(uid uint32) bool {
+	return !slices.ContainsFunc(ln.held, func(s holder.Socket) bool { return s.UID != uid })
+}
+
+// proofAge is for how long a UDP socket may be one that proves that its port is free.
+const proofAge = time.Second
 
 // isClient reports whether a socket is most often a client, unless the registry declares its port.
 func isClient(proto string, in Range) bool { return proto == UDP && in == RangeEphemeral }
@@ -140,6 +156,8 @@ type openListener struct {
 	sockets     []holder.Socket
 	inhabitants holder.Inhabitants // of its namespace
 	restarts    uint64             // how often it restarted between two reads
+	at          event.Place
+	unseen      bool // it may be gone, which is not certain yet
 }
 
 // most returns how many listeners appendListeners appends at most.
@@ -178,7 +196,8 @@ func (n *namespace) appendListeners(open []openListener, gone []Listener) ([]ope
 				} else {
 					listener.ReceiveQueueBytes, listener.ReceiveBufferLimitBytes = ln.fullest.Queue, ln.fullest.QueueLimit
 				}
-				open = append(open, openListener{listener, ln.held, n.inhabitants, ln.restarts})
+				place := event.Place{Proto: l.proto, Netns: n.number, Addr: at.addr, Interface: ln.fullest.Interface}
+				open = append(open, openListener{listener, ln.held, n.inhabitants, ln.restarts, place, !ln.seen})
 			case l.keeps(ln, n.now()):
 				gone = append(gone, listener)
 			}

@@ -24,6 +24,9 @@ type Options struct {
 	// Source is how the kernel is asked: netlink, procfs, or auto for the better one that works.
 	Source string
 
+	// Events is whether the kernel reports each listener that opens and closes: EventsOff, EventsAuto or EventsOn.
+	Events string
+
 	// TCP and UDP say which protocols are read.
 	TCP, UDP bool
 	// RegistryFiles are the files, or directories of files, of the registry that judges the listeners. Without any there is none.
@@ -34,10 +37,14 @@ type Options struct {
 	RegistryHost string
 	// OwnPorts are the TCP ports on which the exporter serves. They need not be declared.
 	OwnPorts []uint16
+	// Leases, unless they are nil, say which listeners are as declared for a time. They count only with a registry.
+	Leases Leases `json:"-"` // an interface is none of an object
 	// Holders says whether to find the holders of each listener.
 	Holders bool
 	// Processes says whether a snapshot has the PIDs of exact holders.
 	Processes bool
+	// Traffic says whether to count the packets of the ports that are reported. It takes eBPF.
+	Traffic bool
 	// EphemeralMinAge is how long a UDP socket on an ephemeral port must have been open before it is reported. A younger one is
 	// most often a client.
 	EphemeralMinAge time.Duration
@@ -49,6 +56,9 @@ type Options struct {
 	Remembered *Remembered
 	// StateWritten reports whether what is remembered could be saved the last time. It is nil if it is not saved.
 	StateWritten *atomic.Bool
+	// Changed, unless it is nil, is called for each listener that opened or closed and passes the filters, but for clients. It must
+	// return at once. Several goroutines may call it at the same time.
+	Changed func(Change) `json:"-"` // a function is none of an object
 	// MaxPorts is how many listeners are reported at most.
 	MaxPorts int
 
@@ -57,10 +67,17 @@ type Options struct {
 	ScopeExclude             ScopeSet
 }
 
+// The values of Options.Events.
+const (
+	EventsOff  = "off"
+	EventsAuto = "auto" // where the rights and the kernel's features are there
+	EventsOn   = "on"   // a failed read where they are not
+)
+
 // DefaultOptions returns the options of a command line without flags.
 func DefaultOptions() Options {
 	return Options{
-		Procfs: "/proc", Sysfs: "/sys", Netns: "host", Source: "auto", TCP: true, UDP: true, Holders: true,
+		Procfs: "/proc", Sysfs: "/sys", Netns: "host", Source: "auto", Events: EventsOff, TCP: true, UDP: true, Holders: true,
 		EphemeralMinAge: time.Minute, MaxPorts: 20_000,
 		Interval: 5 * time.Second, SettledAfter: time.Hour, Remember: 24 * time.Hour,
 	}

@@ -22,6 +22,8 @@ type Memory struct {
 	Gone []GonePort
 	// Flapping are the ports that open again and again.
 	Flapping []FlappingPort
+	// Violations are how many listeners have begun to violate the registry, by reason. There are none without a registry.
+	Violations []ViolationCount
 	// Loaded reports whether the memory goes back before the start of the exporter.
 	Loaded bool
 }
@@ -30,6 +32,13 @@ type Memory struct {
 type Changes struct {
 	Proto          string
 	Opened, Closed uint64
+}
+
+// ViolationCount is how many listeners have begun to violate the registry for a reason since the exporter started. Those on loopback
+// that are not declared, or not there, do not count.
+type ViolationCount struct {
+	Reason string
+	Count  uint64
 }
 
 // Last is where something last listened, and who held it, as far as that is known. Each value is there once.
@@ -42,6 +51,8 @@ type Last struct {
 type memory struct {
 	options *Options
 	clock   clock
+	// processes returns the exact holders of a listener of a listing that is attributed.
+	processes func(*openListener) []Process
 
 	mu       sync.Mutex // for those who export it; the rest is the flight's
 	input    uint64     // the version of the listing that was last compared
@@ -61,6 +72,9 @@ type memory struct {
 	table       *registry.Table // that has them
 	openings    map[spot]*openings
 	counts      map[string]*Changes
+	violations  map[string]uint64 // by reason
+	events      *events           // what they count, looks do not; nil without
+	taken       uint64            // how many of them were taken in at the last look
 
 	boot        string // see Remembered.Boot
 	hasRegistry bool
@@ -78,7 +92,8 @@ func newMemory(o *Options, read func() (time.Duration, time.Time)) *memory {
 		options: o, clock: clock{read: read}, read: make(map[string]instant), sampled: never,
 		listeners: make(map[spot]*trace), ports: make(map[portID]*port), gone: make(map[portID]*port),
 		services: make(map[serviceID]*service), openings: make(map[spot]*openings), counts: make(map[string]*Changes), stale: true,
-		boot: bootID(o.Procfs), hasRegistry: len(o.RegistryFiles) > 0, nextSettled: never,
+		violations: make(map[string]uint64),
+		boot:       bootID(o.Procfs), hasRegistry: len(o.RegistryFiles) > 0, nextSettled: never,
 	}
 	for _, proto := range o.protocols() {
 		m.counts[proto.String()] = &Changes{Proto: proto.String()}
@@ -127,10 +142,13 @@ func (m *memory) remember(input uint64, l *listing, main *namespace, others *rou
 	}
 	m.forgetGone(now)
 	m.countOpenings(now)
+	counted, violations, taken := m.events.counted()
+	m.stale = m.stale || taken != m.taken
+	m.taken = taken
 	if started := now >= bootTimeOver; m.stale || started != m.started {
 		m.started, m.stale = started, false
 		last := m.current
-		m.current = m.publish()
+		m.current = m.publish(counted, violations)
 		if len(m.current.Flapping) > 0 || last != nil && len(last.Flapping) > 0 {
 			m.saved = nil
 		}
@@ -141,11 +159,17 @@ func (m *memory) remember(input uint64, l *listing, main *namespace, others *rou
 // change notes that what is remembered has changed, and is to be shown and saved.
 func (m *memory) change() { m.stale, m.saved = true, nil }
 
-// publish returns what is remembered, for those who show it.
-func (m *memory) publish() *Memory {
+// publish returns what is remembered, for those who show it, with what events have counted.
+func (m *memory) publish(counted map[string]Changes, violations map[string]uint64) *Memory {
 	p := &Memory{Loaded: m.loaded, Services: m.shownServices(), Flapping: m.shownFlapping()}
-	for _, c := range m.counts {
-		p.Changes = append(p.Changes, *c)
+	for proto, c := range m.counts {
+		by := counted[proto]
+		p.Changes = append(p.Changes, Changes{Proto: proto, Opened: c.Opened + by.Opened, Closed: c.Closed + by.Closed})
+	}
+	if m.hasRegistry {
+		for _, reason := range []string{ReasonBind, ReasonForbidden, ReasonProcess, ReasonReserved, ReasonUnregistered} {
+			p.Violations = append(p.Violations, ViolationCount{reason, m.violations[reason] + violations[reason]})
+		}
 	}
 	slices.SortFunc(p.Changes, func(a, b Changes) int { return cmp.Compare(a.Proto, b.Proto) })
 	if m.started {

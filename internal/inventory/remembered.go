@@ -227,6 +227,9 @@ func (m *memory) recall(r *Remembered) {
 	sameBoot := r.Boot != "" && r.Boot == m.boot
 	if sameBoot {
 		then.offset = time.Duration(r.Offset)
+		if (then.offset - m.clock.offset).Abs() <= longestStep {
+			m.clock.offset = then.offset // timestamps that were shown stay the same
+		}
 	}
 	at := func(wall time.Time) instant {
 		if wall.Year() < 1970 || wall.Year() > 2200 { // beyond what an instant can be, or zero
@@ -258,7 +261,7 @@ func (m *memory) recall(r *Remembered) {
 			t := &trace{
 				spot: spot{saved.Proto, "", place{addr, l.Device}},
 				user: saved.User, opened: at(l.FirstSeen), ephemeral: saved.Ephemeral, counts: true, holders: holders,
-				reason: l.Reason, violated: l.Service, violation: at(l.ViolationStart),
+				reason: l.Reason, violated: l.Service, violation: at(l.ViolationStart), since: never,
 			}
 			if t.violation == never || !m.hasRegistry {
 				t.reason, t.violated, t.violation = "", "", never

@@ -69,6 +69,11 @@ func TestWhatIsRememberedOutlastsTheExporter(t *testing.T) {
 	}
 	want(t, "first seen", seen, "81 05:00:02", "82 05:10:02")
 
+	// A wall clock that NTP slewed while nobody watched moves nothing.
+	next.set = -longestStep * 9 / 10
+	slewed := reopened(t, next, next.booted, "one")
+	want(t, "gone by a slewed clock", gone(slewed.look(0, dns)), "tcp 80 05:00:01 0.0.0.0  ", "tcp 22 05:10:02 0.0.0.0 sshd ssh.service")
+
 	// A step of the wall clock while nobody watched, in the same boot.
 	next.set = time.Hour
 	stepped := reopened(t, next, next.booted, "one")

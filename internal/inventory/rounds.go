@@ -70,6 +70,7 @@ type roundResult struct {
 	failed     bool // nothing is known of any namespace
 	open       []openListener
 	gone       []Listener
+	names      map[uint32]string // by number, as far as it is known
 	namespaces int
 	omitted    int // not read this time: what is known is from an earlier round
 	neverRead  int
@@ -272,7 +273,7 @@ func (r *rounds) failure(err error) *roundResult {
 // joined returns what is known of all namespaces, and of the number that was left out.
 func (r *rounds) joined(changed bool, more int) *roundResult {
 	next := &roundResult{
-		version: r.result.version, read: Read{Collector: CollectorNetns}, open: r.result.open, gone: r.result.gone,
+		version: r.result.version, read: Read{Collector: CollectorNetns}, open: r.result.open, gone: r.result.gone, names: r.result.names,
 		namespaces: 1 + len(r.namespaces) + more, neverRead: more,
 	}
 	var errs []error
@@ -293,8 +294,9 @@ func (r *rounds) joined(changed bool, more int) *roundResult {
 		return next
 	}
 	next.version++
-	next.open, next.gone = nil, nil
+	next.open, next.gone, next.names = nil, nil, make(map[uint32]string, len(r.namespaces))
 	for _, s := range r.namespaces {
+		next.names[s.number] = s.name
 		if !s.late {
 			next.open = append(next.open, s.open...)
 			next.gone = append(next.gone, s.gone...)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/listen-exporter/listen_exporter/internal/holder"
+	"github.com/listen-exporter/listen_exporter/internal/lease"
 	"github.com/listen-exporter/listen_exporter/internal/registry"
 )
 
@@ -35,6 +36,9 @@ type Snapshot struct {
 	Processes map[Key][]Process `json:"-"` // a Key is none of an object
 	// Gone are listeners that closed within the last hour and had dropped packets. Only their Key and Drops are set.
 	Gone []Listener
+	// Traffic is that of each port of the main network namespace that one of the Listeners has, lowest port first: none unless it is
+	// asked for and could be read.
+	Traffic []PortTraffic
 	// Omitted is how many listeners were left out because there are more than Options.MaxPorts.
 	Omitted int
 	// Unattributed is how many of the Listeners have no Holders. It is 0 unless the holders were asked for and could be read.
@@ -46,6 +50,10 @@ type Snapshot struct {
 	Namespaces, NamespacesOmitted, NamespacesNeverRead int
 	// Compliance is nil without a registry.
 	Compliance *Compliance
+	// Leases are nil without Options.Leases, and where they could not be asked for.
+	Leases *LeaseView
+	// EventsLost is how many openings, closings and connections the kernel could not report since the exporter started.
+	EventsLost uint64
 	// Memory is what happened before. It is the same memory while nothing changes, and nil if nothing could be read.
 	Memory *Memory
 	// WatchInterval is how often Watch looks now, or 0 if it does not.
@@ -69,11 +77,23 @@ type Compliance struct {
 	ReloadedAt time.Time
 }
 
+// LeaseView is the leases at a look. Those that say why a listener is as it is may have ended since it began.
+type LeaseView struct {
+	lease.View
+	// Booted is what the wall clock would have shown at the host's boot, from which the times of leases count.
+	Booted time.Time
+}
+
+// IsEmpty reports whether there is nothing to show: no ports are leased, and none may be. The view may be nil.
+func (v *LeaseView) IsEmpty() bool { return v == nil || len(v.Teams) == 0 && len(v.Leases) == 0 }
+
 // The collectors other than the protocols, as the collector label names them.
 const (
+	CollectorEvent    = "event"
 	CollectorHolder   = "holder"
 	CollectorNetns    = "netns"
 	CollectorRegistry = "registry"
+	CollectorTraffic  = "traffic"
 )
 
 // Read is how the read of one collector went.
@@ -143,6 +163,10 @@ type (
 	ServiceInfo = registry.ServiceInfo
 	// ServiceState is whether a required port listens as declared.
 	ServiceState = registry.ServiceState
+	// Lease is one or more ports that somebody has for a time.
+	Lease = lease.Lease
+	// LeaseTeam is how a team's ranges are leased.
+	LeaseTeam = lease.Team
 	// TeamUse is how many of a team's reserved ports are in use.
 	TeamUse = registry.TeamUse
 	// LastRegistry is what the files of the registry had when they were last good.
@@ -198,6 +222,8 @@ type Listener struct {
 	Detailed bool
 	// IPv6Only reports whether an IPv6 listener does not accept IPv4.
 	IPv6Only bool
+	// Connections are those of a TCP listener, where events report them.
+	Connections Connections
 	// FirstSeen is when the listener appeared. It is zero if it was there when the exporter started.
 	FirstSeen time.Time
 	// Holders are the holders of the sockets, each once, at most maxHolders. ManyHolders reports whether there are more.
@@ -210,11 +236,23 @@ type Listener struct {
 	// Verdict is the registry's verdict on the listener, if it is Judged.
 	Verdict Verdict
 	Judged  bool
+	// Lease is that of the port, if the registry declares none of its listeners: as it was when the listener was judged. The listener is
+	// as declared by it unless there is a Reason. It is nil if the port is not leased.
+	Lease *Lease
 	// Starts are since when something has been wrong with it, or nil if nothing is.
 	Starts *Starts
 	// Client reports whether this is most often a client, not a service: a UDP socket on an ephemeral port that no service declares.
 	// It is not Judged.
 	Client bool
+}
+
+// Connections are what is known of the connections that a listener has completed: those that are established, accepted or not yet.
+type Connections struct {
+	// Counts reports whether they are counted. Count is how many there have been since the exporter started or the listener opened.
+	Counts bool
+	Count  uint64
+	// Last is when the last of them was completed. It is zero if none was.
+	Last time.Time
 }
 
 // Starts are since when something has been wrong with a listener. A time is zero if that is not so, and for some listeners if it is so
@@ -233,17 +271,20 @@ func (l *Listener) Declared() bool {
 // The states of a listener other than the reasons of a violation.
 const (
 	StateOK     = "ok"        // as the registry says
+	StateLeased = "leased"    // as declared by its Lease
 	StateClient = "ephemeral" // a Client
 )
 
-// State returns what there is to say about a listener, wherever it is shown: StateClient, StateOK, the reason for which it violates the
-// registry, or nothing where there is no registry to judge it.
+// State returns what there is to say about a listener, wherever it is shown: StateClient, StateOK, StateLeased, the reason for which it
+// violates the registry, or nothing where there is no registry to judge it.
 func (l *Listener) State() string {
 	switch {
 	case l.Client:
 		return StateClient
 	case !l.Judged:
 		return ""
+	case l.Verdict.Reason == "" && l.Lease != nil:
+		return StateLeased
 	case l.Verdict.Reason == "":
 		return StateOK
 	default:

@@ -23,7 +23,9 @@ type trace struct {
 	user      uint32   // who owns its sockets
 	holders   []Holder // the last ones that were known
 	service   string   // that declares it; empty if none does
+	lease     string   // the ID of the lease that does, or empty
 
+	covered   bool      // events counted that it opened, or know it from before: see memory.covered
 	look      uint64    // the last one that had it
 	restarted uint64    // the last one at which it had restarted
 	restarts  uint64    // see openListener
@@ -36,6 +38,12 @@ type trace struct {
 
 	drops     uint64 // at the last look
 	*pressure        // nil while there is nothing to remember
+
+	// With Options.Changed:
+	last     *Change  // what the next change says
+	reported bool     // its changes are, unless it is a client
+	followed []Holder // those of whom last.Holder is one
+	since    instant  // when its present sockets opened, or never
 }
 
 // compare brings the traces up to date with the listing.
@@ -59,7 +67,7 @@ func (m *memory) compare(now instant, l *listing, unread map[string]bool, others
 		}
 		isNew := t == nil
 		if isNew {
-			t = &trace{spot: at, restarts: o.restarts, opened: never, violation: never, drops: o.Drops}
+			t = &trace{spot: at, restarts: o.restarts, opened: never, violation: never, drops: o.Drops, since: never}
 			m.listeners[at] = t
 		}
 		m.order = append(m.order, t)
@@ -68,14 +76,23 @@ func (m *memory) compare(now instant, l *listing, unread map[string]bool, others
 			t.firstSeen, t.opened = o.FirstSeen, m.clock.instant(o.FirstSeen)
 		}
 		m.describe(t, o, l.attributed)
+		isOther := o.restarts != t.restarts
+		if isOther {
+			m.closed(t, now)
+			t.last, t.followed = nil, nil // another process may have the same name
+		}
+		m.follow(t, o, l.attributed)
+		if _, known := m.read[o.Proto]; isNew || isOther || !known {
+			t.covered = m.events.covers(o.at)
+		}
 		if isNew {
 			m.meet(t, now)
 		}
-		if o.restarts != t.restarts {
+		if isOther {
 			t.restarts, t.restarted = o.restarts, m.look
 			m.restart(t, now)
 		}
-		changed = m.judgeTrace(t, &o.Listener, now) || changed
+		changed = m.judgeTrace(t, &o.Listener, now, isNew) || changed
 		changed = m.press(t, &o.Listener, now, sample) || changed
 		if t.pressure != nil {
 			m.pressed++
@@ -90,13 +107,11 @@ func (m *memory) compare(now instant, l *listing, unread map[string]bool, others
 			continue
 		}
 		delete(m.listeners, at)
+		m.closed(t, now)
 		if t.counts && !t.client {
 			m.change()
 		}
 		m.stale = m.stale || t.counts
-		if _, known := m.read[at.proto]; known && t.counts {
-			m.counts[at.proto].Closed++
-		}
 	}
 	m.gathered = l.version
 	l.bound(func(s *Starts) *time.Time { return &s.Violation })
@@ -125,12 +140,18 @@ func (m *memory) describe(t *trace, o *openListener, attributed bool) {
 		}
 	}
 	if o.Judged {
-		t.service = ""
+		t.service, t.lease = "", ""
 		if o.Declared() {
 			t.service = o.Verdict.Service
+			if o.Lease != nil {
+				t.lease = o.Lease.ID
+			}
 		}
 	}
 }
+
+// covered reports whether events count what becomes of a listener, and report it.
+func (m *memory) covered(t *trace) bool { return t.covered && !m.events.failed() }
 
 // meet notes that a listener was not there at the look before.
 func (m *memory) meet(t *trace, now instant) {
@@ -145,27 +166,43 @@ func (m *memory) meet(t *trace, now instant) {
 		}
 		return
 	}
+	if t.opened != never { // else it was there at the start
+		m.reportOpened(t, t.opened)
+	}
 	if !t.counts {
 		return
 	}
-	m.counts[t.proto].Opened++
+	if !m.covered(t) {
+		m.counts[t.proto].Opened++
+	}
 	m.stale = true
 	m.noteOpening(t, now)
 }
 
-// restart notes that a listener closed and opened between two looks.
+// closed notes that a listener closed, unless events did.
+func (m *memory) closed(t *trace, now instant) {
+	m.reportClosed(t, now)
+	if _, known := m.read[t.proto]; known && t.counts && !m.covered(t) {
+		m.counts[t.proto].Closed++
+	}
+}
+
+// restart notes that a listener opened that had closed since the last look.
 func (m *memory) restart(t *trace, now instant) {
+	m.reportOpened(t, now)
 	if !t.counts {
 		return
 	}
-	m.counts[t.proto].Opened++
-	m.counts[t.proto].Closed++
+	if !m.covered(t) {
+		m.counts[t.proto].Opened++
+	}
 	m.stale = true
 	m.noteOpening(t, now)
 }
 
 // judgeTrace notes since when a listener violates the registry, and reports whether that is news. If it is not judged, that is not known.
-func (m *memory) judgeTrace(t *trace, l *Listener, now instant) (changed bool) {
+// What a new listener violates is counted by events where these cover it, unless it is left to looks.
+func (m *memory) judgeTrace(t *trace, l *Listener, now instant, isNew bool) (changed bool) {
 	if !l.Judged {
 		return false
 	}
@@ -179,6 +216,9 @@ func (m *memory) judgeTrace(t *trace, l *Listener, now instant) (changed bool) {
 	t.reason, t.violated, t.violation = reason, service, now
 	if reason == "" {
 		t.violation = never
+	} else if _, known := m.read[t.proto]; known && t.counts && countsAs(reason, l.Scope) && (!isNew || !t.covered || leftToLooks(t.proto, reason)) {
+		m.violations[reason]++
+		m.stale = true
 	}
 	return true
 }

@@ -13,9 +13,11 @@ import (
 var subjects = map[string]string{
 	TCP:               "listening tcp sockets",
 	UDP:               "listening udp sockets",
+	CollectorEvent:    "events of the kernel",
 	CollectorNetns:    "all network namespaces",
 	CollectorHolder:   "holders",
 	CollectorRegistry: "the registry",
+	CollectorTraffic:  "the traffic of ports",
 }
 
 // troubles logs what cannot be read: when that begins, changes and ends, and not at each snapshot.

@@ -77,6 +77,13 @@ func (v *view) summary(s *inventory.Snapshot) (counts []count) {
 		add(absent, wording.Plural(absent, "missing service"), true, link, false)
 		addFilter(showViolations, "violation", true, true, true)
 	}
+	if l := v.Leases; l != nil {
+		n, link := len(l.Rows)+l.More, ""
+		if n > 0 {
+			link = v.Query.showing("").Link() + "#leases"
+		}
+		add(n, wording.Plural(n, "lease"), false, link, false)
+	}
 	addFilter(showFull, "full queue", true, true, false)
 	add(v.Listeners, wording.Plural(v.Listeners, "listener"), false, v.Query.showing("").Link(), v.Query.Show == "")
 	addFilter(showOutside, "reachable from outside", false, false, true)

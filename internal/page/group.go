@@ -51,10 +51,18 @@ func isPair(a, b *inventory.Listener) bool {
 // areAlike reports whether there is nothing to say of one listener that is not to be said of the other, but for its address and port.
 func areAlike(a, b *inventory.Listener) bool {
 	return a.Proto == b.Proto && a.Netns == b.Netns && a.Scope == b.Scope && a.Detailed == b.Detailed &&
-		a.Judged == b.Judged && a.Client == b.Client && a.Verdict == b.Verdict &&
+		a.Judged == b.Judged && a.Client == b.Client && a.Verdict == b.Verdict && leasedBy(a) == leasedBy(b) &&
 		a.Exact == b.Exact && a.ManyHolders == b.ManyHolders && slices.Equal(a.Holders, b.Holders) &&
 		a.FirstSeen.IsZero() == b.FirstSeen.IsZero() && a.FirstSeen.Sub(b.FirstSeen).Abs() <= together &&
 		isCalm(a) && isCalm(b)
+}
+
+// leasedBy returns who has leased the port of a listener, or nothing.
+func leasedBy(l *inventory.Listener) string {
+	if l.Lease == nil {
+		return ""
+	}
+	return l.Lease.User
 }
 
 // isCalm reports whether the queue of a listener is neither full nor fills, and it loses nothing.

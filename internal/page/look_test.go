@@ -53,13 +53,15 @@ func TestThePageFitsEveryScreenAndBothSchemes(t *testing.T) {
 	for _, view := range []struct {
 		name     string
 		snapshot *inventory.Snapshot
+		part     string // in view
 	}{
-		{"violations", sample()},
-		{"trouble", trouble()},
-		{"no-registry", noRegistry},
-		{"calm", calm()},
+		{"violations", sample(), ""},
+		{"trouble", trouble(), ""},
+		{"no-registry", noRegistry, ""},
+		{"calm", calm(), ""},
+		{"leases", leasing(), "#leases"},
 	} {
-		address := b.show(view.snapshot)
+		address := b.show(view.snapshot) + view.part
 		for _, screen := range []struct {
 			name          string
 			width, height int64

@@ -173,6 +173,8 @@ func (m *rows) state(l *inventory.Listener) state {
 		return state{levelNone, word, "most often a client"}
 	case word == inventory.StateOK:
 		return state{levelGood, "as declared", ""}
+	case word == inventory.StateLeased:
+		return state{levelGood, word, "by " + wording.Printable(leasedBy(l))}
 	default:
 		s := state{levelBad, word, wording.Violation(word, l.Verdict.Service, l.Verdict.Declared)}
 		if starts := l.Starts; starts != nil && !starts.Violation.IsZero() {

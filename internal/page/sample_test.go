@@ -180,3 +180,25 @@ func calm() *inventory.Snapshot {
 	s.Compliance.Services = s.Compliance.Services[:1]
 	return s
 }
+
+// leasing returns a snapshot of a host that leases ports.
+func leasing() *inventory.Snapshot {
+	s := calm()
+	s.Leases = &inventory.LeaseView{Booted: sampleTime.Add(-time.Hour)}
+	s.Leases.Time, s.Leases.Teams = time.Hour, []inventory.LeaseTeam{{Name: "ci", Leased: 6, Available: 993}, {Name: "load-tests", Available: 100}}
+	s.Leases.Leases = []inventory.Lease{
+		{Team: "ci", Name: "build-4711", Proto: inventory.TCP, Ports: []uint16{20001, 20000, 20002, 20007}, User: "gitlab-runner", Host: sampleOptions.Host, Deadline: time.Hour + 4*time.Minute},
+		{Team: "ci", Name: "udp-echo", Proto: inventory.UDP, Ports: []uint16{20003}, User: "eve", Host: "ci-2.example.com"},
+		{
+			Team: "ci", Name: "preview-of-a-branch-with-a-very-long-name.shop.example.com", Proto: inventory.TCP, Ports: []uint16{20004}, User: "alice", Host: sampleOptions.Host,
+			Deadline: time.Hour - 7*time.Minute, Overstayed: time.Hour - time.Minute,
+		},
+		{Team: "ci", Name: "smoke", Proto: inventory.TCP, Ports: []uint16{20005}, User: "bob", Host: sampleOptions.Host, Deadline: time.Hour - 2*time.Second},
+	}
+	build := judged(listening(inventory.TCP, "127.0.0.1:20000", inventory.ScopeLoopback, inventory.Holder{Process: "node", UID: 1000}), "", "build-4711", "")
+	build.Verdict.Owner, build.Lease = "ci", &s.Leases.Leases[0]
+	preview := judged(listening(inventory.TCP, "0.0.0.0:20004", inventory.ScopeAny, inventory.Holder{Process: "node", UID: 1001}), inventory.ReasonReserved, "ci", "")
+	preview.Verdict.Declared, preview.Lease = "leased as "+s.Leases.Leases[2].Name+" by alice, whose lease has expired", &s.Leases.Leases[2]
+	s.Listeners = append(s.Listeners, build, preview)
+	return s
+}

@@ -53,8 +53,10 @@ type view struct {
 	// Missing has the first maxMissing services that should listen and do not. MoreMissing is the number of others.
 	Missing     []missing
 	MoreMissing int
-	Headings    []heading
-	Rows        []row
+	// Leases are nil if no ports are leased.
+	Leases   *leases
+	Headings []heading
+	Rows     []row
 	// Listeners is how many listeners there are, shown or not.
 	Listeners int
 	// Empty is shown if there are no rows.
@@ -96,6 +98,7 @@ func newView(s *inventory.Snapshot, o Options, q Query, made time.Time) *view {
 	}
 	v.Notices = notices(s)
 	v.Missing, v.MoreMissing = missingServices(s, made)
+	v.Leases = newLeases(s, made)
 	v.Headings = headings(q, v.has)
 	m := rows{processes: s.Processes, users: make(inventory.UserNames), judged: v.Judged, made: made}
 	v.Rows = m.folded(m.all(v.shown(s)))
@@ -237,6 +240,12 @@ func notices(s *inventory.Snapshot) []notice {
 	if r := s.Compliance; r != nil && !r.Reloaded {
 		list = append(list, notice{Bad: true, Text: "The last reload of the registry failed. Listeners are judged by the version of " +
 			r.ReloadedAt.UTC().Format(timeFormat) + "."})
+	}
+	if s.Leases != nil && s.Leases.Err != nil {
+		list = append(list, notice{
+			Bad: true, Text: "The store of leases cannot be reached: nobody can lease a port or renew a lease. The leases are those that were last known.",
+			Detail: wording.Printable(wording.Public(s.Leases.Err)),
+		})
 	}
 	if s.Omitted > 0 {
 		list = append(list, notice{Bad: true, Text: "Not shown: " +
