@@ -8,7 +8,8 @@
     rules(import 'rules/exporter.libsonnet') +
     rules(import 'rules/listeners.libsonnet') +
     rules(import 'rules/services.libsonnet') +
-    rules(import 'rules/registry.libsonnet'),
+    rules(import 'rules/registry.libsonnet') +
+    rules(import 'rules/leases.libsonnet'),
 
   local unknown = std.setDiff(std.objectFields(config.alerts), std.set([rule.alert for rule in main if 'alert' in rule])),
 

@@ -25,6 +25,7 @@ const runbook = "https://github.com/listen-exporter/listen_exporter/blob/main/al
 // ruleFiles are all shipped files with alerts. The unit tests of x.rules.yml are in x*.test.yml in the same directory.
 var ruleFiles = []string{
 	mainRules, "../examples/prometheus/port_gone_missing.rules.yml", "../examples/prometheus/correlation.rules.yml",
+	"../examples/prometheus/unused_listener.rules.yml",
 }
 
 func TestEveryAlertHasASeverityTextsAndARunbook(t *testing.T) {
@@ -35,7 +36,11 @@ func TestEveryAlertHasASeverityTextsAndARunbook(t *testing.T) {
 	for _, file := range ruleFiles {
 		for _, r := range alertsOf(t, file) {
 			t.Run(r.Alert, func(t *testing.T) {
-				severities := []string{"critical", "warning", "info", "{{ if $labels.service_name }}critical{{ else }}warning{{ end }}"}
+				severities := []string{
+					"critical", "warning", "info",
+					"{{ if $labels.service_name }}critical{{ else }}warning{{ end }}",
+					"{{ if eq $labels.reason \"forbidden\" }}critical{{ else }}warning{{ end }}",
+				}
 				if !slices.Contains(severities, r.Labels["severity"]) {
 					t.Errorf("severity is %q, want one of %q", r.Labels["severity"], severities)
 				}

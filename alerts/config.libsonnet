@@ -27,8 +27,18 @@
       ListenerExposed: critical { after: '2m' },
       ListenerHolderChanged: critical { after: '2m' },
       UnregisteredListener: warning { after: '5m' },
+      BriefViolation: {
+        after: '2m',
+        severity: '{{ if eq $labels.reason "forbidden" }}%s{{ else }}%s{{ end }}' % [config.criticalSeverity, config.warningSeverity],
+      },
       PortRegistryReloadFailed: warning { after: '5m' },
       PortRegistryWithoutServices: warning { after: '5m' },
+
+      // With leases.
+      LeaseOverstayed: warning { after: '5m' },
+      LeaseRangeExhausted: warning { after: '5m' },
+      LeaseRangeFillingUp: warning { after: '30m' },
+      LeaseStoreUnavailable: warning { after: '2m' },
 
       // Without a registry.
       PortVanished: warning { after: '2m' },
@@ -46,6 +56,8 @@
       ListenExporterDown: warning { after: '5m' },
       ListenExporterFlapping: warning { after: '1m' },
       ListenCollectorFailed: warning { after: '5m' },
+      ListenEventsFailed: warning { after: '15m' },
+      ListenEventsLost: warning { after: '2m' },
       ListenPortsOmitted: warning { after: '5m' },
       ListenNamespacesNeverRead: warning { after: '15m' },
       ListenStateNotWritten: warning { after: '5m' },

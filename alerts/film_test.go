@@ -4,6 +4,7 @@ package alerts
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -106,8 +107,48 @@ func (m *machine) start(name, labels string, spans ...float64) {
 	if strings.Contains(labels, "family=") {
 		read = labels[len(`proto="`) : len(`proto="`)+3]
 	}
-	for n := 0; n < len(spans); n += 2 {
-		m.add(read, name, labels, since(spans[n]), between(spans[n], spans[n+1]))
+	// One fact: of two with the same labels, promtool takes the last.
+	m.add(read, name, labels, func(minute float64) (start float64) {
+		for n := 0; n < len(spans) && spans[n] <= minute; n += 2 {
+			start = since(spans[n])(minute)
+		}
+		return start
+	}, between(spans...))
+}
+
+// violations adds the counter of a reason, which counts one at each of these minutes, and that the exporter gets events.
+func (m *machine) violations(reason string, minutes ...float64) {
+	m.add("", "host_listen_collector_success", `collector="event"`, constant(1), always)
+	m.add("", "host_listen_violations_total", fmt.Sprintf("reason=%q", reason), count(minutes...), always)
+}
+
+// count is a counter of what happened at these minutes.
+func count(minutes ...float64) func(float64) float64 {
+	return func(minute float64) (n float64) {
+		for _, at := range minutes {
+			if at <= minute {
+				n++
+			}
+		}
+		return n
+	}
+}
+
+// leases are those of the team ci: how many ports are left, while the store answers.
+func (m *machine) leases(available func(float64) float64) {
+	m.add("", "host_listen_lease_ports_available", `team="ci"`, available, always)
+	m.add("", "host_listen_lease_store_up", "", constant(1), always)
+}
+
+// path goes straight from one point to the next, and stays at the last. Points are minute, value, minute, value, ...
+func path(points ...float64) func(float64) float64 {
+	return func(minute float64) float64 {
+		for n := 2; n+1 < len(points); n += 2 {
+			if minute < points[n] {
+				return math.Floor(points[n-1] + (points[n+1]-points[n-1])*(minute-points[n-2])/(points[n]-points[n-2]))
+			}
+		}
+		return points[len(points)-1]
 	}
 }
 
@@ -238,7 +279,7 @@ type alert struct {
 }
 
 // shown are the labels by which alerts are compared.
-const shown = "alertname, instance, cluster, env, proto, port, service_name"
+const shown = "alertname, instance, cluster, env, proto, port, service_name, team"
 
 // film is an incident, and what must be told of it.
 type film struct {
@@ -322,12 +363,25 @@ func (e engine) play(t *testing.T, rules string, films []film, siblings []siblin
 		s.late += e.late
 		tests[s.evaluate].WriteString(unitTest(films, s, e.queries))
 	}
+	files := make(map[string]string)
+	for interval, text := range tests {
+		files[interval.String()+".test.yml"] = text.String()
+	}
+	return e.run(t, files)
+}
+
+// run runs the unit tests among files, and returns what the engine reported.
+func (e engine) run(t *testing.T, files map[string]string) error {
+	t.Helper()
 	dir := t.TempDir()
 	arguments := e.arguments
-	for interval, text := range tests {
-		file := filepath.Join(dir, interval.String()+".test.yml")
-		if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
+	for name, text := range files {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
+		}
+		if !strings.HasSuffix(name, ".test.yml") {
+			continue
 		}
 		if e.name == "vmalert-tool" {
 			file = "--files=" + file

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/listen-exporter/listen_exporter/test/tools"
@@ -20,6 +21,8 @@ const (
 	full   = "host_listen_port_accept_queue_full_start_timestamp_seconds"
 	drops  = "host_listen_port_dropping_start_timestamp_seconds"
 	flaps  = "host_listen_port_flapping"
+	over   = "host_listen_lease_overstayed_start_timestamp_seconds"
+	leased = `team="ci",service_name="shop-test",proto="tcp"`
 	nginx  = `service_name="nginx",proto="tcp",port="443"`
 	held   = `,process="nginx",unit="nginx.service",address="0.0.0.0"`
 )
@@ -97,6 +100,7 @@ var films = []film{
 	},
 	{name: "a forbidden port is open, and flaps", length: 60, want: append(one("ForbiddenListener", `proto="tcp",port="23"`, 12, 40),
 		one("PortFlapping", `proto="tcp",port="23"`, 20, 40)...), stage: with(func(m *machine) {
+		m.violations("forbidden", 10)
 		m.start(bad, listener("tcp", "127.0.0.1", "23", `reason="forbidden"`), 10, 40)
 		m.start(down, `service_name="telnet",proto="tcp",port="23"`, 10, 40)
 		m.add("", flaps, `proto="tcp",port="23"`, constant(4), between(20, 40))
@@ -148,6 +152,7 @@ var films = []film{
 	{name: "a bind shell flaps", length: 40, want: one("PortFlapping", `proto="tcp",port="4444"`, 10, 30), stage: with(func(m *machine) {
 		m.add("", flaps, `proto="tcp",port="4444"`, constant(4), between(10, 30))
 		m.start(bad, listener("tcp", "0.0.0.0", "4444", `reason="unregistered"`), 3, 7, 7.5, 30)
+		m.violations("unregistered", 3, 7.5, 20.9)
 	})},
 	{name: "a lost port flaps", length: 40, want: one("PortFlapping", `proto="tcp",port="81"`, 10, 30), stage: without(func(m *machine) {
 		m.add("", flaps, `proto="tcp",port="81"`, constant(4), between(10, 30))
@@ -203,15 +208,150 @@ var films = []film{
 			m.add("", flaps, fmt.Sprintf(`service_name="range",proto="tcp",port="%d"`, 20000+port), constant(5), between(10, 20))
 		}
 	})},
-	{name: "what fails for 4 minutes, then the exporter is down", length: 40, want: one("ListenExporterDown", "", 18, 60), stage: func() []*machine {
+	{name: "a forbidden port is open between two looks", length: 40, want: one("BriefViolation", "", 13.9, 26), stage: with(func(m *machine) {
+		m.violations("forbidden", 11.9)
+	})},
+	{name: "an undeclared port is open for a minute, and there are no events", length: 40, stage: with(func(m *machine) {
+		m.add("", "host_listen_violations_total", `reason="unregistered"`, count(11.9), always)
+		m.start(bad, listener("tcp", "0.0.0.0", "8080", `reason="unregistered"`), 11.9, 12.9)
+	})},
+	{
+		name: "forbidden for a minute, and undeclared for 3", length: 60, want: append(one("BriefViolation", "", 15, 25), one("BriefViolation", "", 37, 45)...),
+		stage: with(func(m *machine) {
+			m.violations("forbidden", 10.9)
+			m.start(bad, listener("tcp", "0.0.0.0", "23", `reason="forbidden"`), 10.9, 12.2)
+			m.violations("unregistered", 30.9)
+			m.start(bad, listener("tcp", "0.0.0.0", "8080", `reason="unregistered"`), 30.9, 34.5)
+			m.start(bad, listener("tcp", "127.0.0.1", "8080", `reason="unregistered"`), 29, 60)
+		}), only: []string{"each minute", "every 15 seconds", "relabelled"},
+	},
+	{name: "a forbidden port is open for 4 minutes", length: 40, want: one("ForbiddenListener", `proto="tcp",port="23"`, 12, 14), stage: with(func(m *machine) {
+		m.violations("forbidden", 10)
+		m.start(bad, listener("tcp", "127.0.0.1", "23", `reason="forbidden"`), 10, 14)
+	}), only: []string{"each minute", "every 15 seconds", "relabelled"}},
+	{name: "an undeclared port is open for 10 minutes", length: 40, want: one("UnregisteredListener", `proto="tcp",port="8080"`, 15, 20), stage: with(func(m *machine) {
+		m.violations("unregistered", 10)
+		m.start(bad, listener("tcp", "0.0.0.0", "8080", `reason="unregistered"`), 10, 20)
+	})},
+	{name: "a violation that lasts is one alert, and hides no other for long", length: 90, want: append(append(
+		one("ForbiddenListener", `proto="tcp",port="23"`, 12, 18), one("UnregisteredListener", `proto="tcp",port="8080"`, 15, 80)...),
+		one("BriefViolation", "", 53.9, 66)...), stage: with(func(m *machine) {
+		m.violations("forbidden", 10)
+		m.start(bad, listener("tcp", "127.0.0.1", "23", `reason="forbidden"`), 10, 18)
+		m.violations("unregistered", 10, 51.9)
+		m.start(bad, listener("tcp", "0.0.0.0", "8080", `reason="unregistered"`), 10, 80)
+	})},
+	{name: "a lease overstays on two ports", length: 80, want: one("LeaseOverstayed", leased, 15, 40), stage: with(func(m *machine) {
+		m.leases(constant(90))
+		m.violations("reserved", 10)
+		for _, port := range []string{"40000", "40001"} {
+			m.start(over, leased+`,port="`+port+`"`, 10, 40)
+			m.start(bad, listener("tcp", "0.0.0.0", port, `service_name="ci",reason="reserved"`), 10, 40)
+		}
+	})},
+	{name: "a lease overstays on many ports", length: 40, want: one("LeaseOverstayed", leased, 15, 30), stage: with(func(m *machine) {
+		for port := range 25 {
+			m.start(over, fmt.Sprintf(`%s,port="%d"`, leased, 40000+port), 10, 30)
+			m.start(bad, listener("tcp", "0.0.0.0", fmt.Sprint(40000+port), `service_name="ci",reason="reserved"`), 10, 30)
+		}
+	}), only: []string{"each minute", "every 15 seconds", "relabelled"}},
+	{name: "a lease overstays for 3 minutes", length: 60, stage: with(func(m *machine) {
+		m.violations("reserved", 10.9)
+		m.start(over, leased+`,port="40000"`, 10.9, 14.5)
+		m.start(bad, listener("tcp", "0.0.0.0", "40000", `service_name="ci",reason="reserved"`), 10.9, 14.5)
+	}), only: []string{"each minute", "every 15 seconds", "relabelled"}},
+	{
+		name: "a leased port is opened again and again, and somebody else's socket is there too", length: 60,
+		want: one("UnregisteredListener", `service_name="ci",proto="tcp",port="40000"`, 15, 40), stage: with(func(m *machine) {
+			m.add("", "host_listen_lease_info", leased+`,port="40000",uid="1001"`, constant(1), between(0, 20))
+			m.add("", flaps, `service_name="shop-test",proto="tcp",port="40000"`, constant(5), between(10, 30))
+			m.start(bad, listener("tcp", "0.0.0.0", "40000", `service_name="ci",reason="reserved"`), 10, 40)
+		}),
+	},
+	{name: "no port is left to lease, and later only for 4 minutes", length: 80, want: one("LeaseRangeExhausted", `team="ci"`, 15, 40), stage: with(func(m *machine) {
+		m.leases(path(0, 5, 10, 5, 10, 0, 40, 0, 40, 5, 50, 5, 50, 0, 54, 0, 54, 5))
+	})},
+	{
+		name: "the store of leases goes away, and comes back with no port left", length: 80,
+		want: append(one("LeaseStoreUnavailable", "", 12, 40), one("LeaseRangeExhausted", `team="ci"`, 45, 60)...),
+		stage: with(func(m *machine) {
+			m.leases(path(0, 5, 10, 5, 10, 0, 60, 0, 60, 5))
+			m.facts[len(m.facts)-1].value = path(0, 1, 10, 1, 10, 0, 40, 0, 40, 1, 70, 1, 70, 0, 71, 0, 71, 1)
+		}),
+	},
+	{
+		name: "leases are not given back", length: 160,
+		want:  append(one("LeaseRangeFillingUp", `team="ci"`, 111, 130), one("LeaseRangeExhausted", `team="ci"`, 135, 145)...),
+		stage: with(func(m *machine) { m.leases(path(0, 100, 30, 100, 130, 0, 145, 0, 145, 100)) }),
+	},
+	{name: "jobs take many ports at once, and give them back", length: 160, stage: with(func(m *machine) {
+		m.leases(path(0, 100, 20, 100, 20, 40, 60, 40, 60, 100, 70, 100, 70, 20, 150, 20, 150, 100))
+	})},
+	{name: "a range that is mostly free becomes less so", length: 120, stage: with(func(m *machine) {
+		m.leases(path(0, 100, 10, 100, 90, 60))
+	})},
+	{name: "a range that was full empties, and is used again", length: 150, stage: with(func(m *machine) {
+		m.leases(path(0, 100, 5, 100, 5, 5, 60, 5, 90, 45, 140, 35))
+	})},
+	{name: "leases are not given back, and the exporter goes down", length: 110, want: one("ListenExporterDown", "", 94, 200), stage: with(func(m *machine) {
+		m.leases(path(0, 100, 10, 100, 110, 0))
+		m.down = func(minute float64) bool { return minute >= 90 }
+	}), only: []string{"each minute", "every 15 seconds", "relabelled"}},
+	{
+		name: "an undeclared port is open between two looks, and the registry has no service for the host", length: 40,
+		want: one("PortRegistryWithoutServices", "", 15, 60), stage: func() []*machine {
+			m := newHost(web).registry(0)
+			m.facts[len(m.facts)-3].value = func(minute float64) float64 { return max(0, 10-minute) }
+			m.violations("unregistered", 21.9)
+			return []*machine{m}
+		},
+	},
+	{
+		name: "a forbidden port opens on loopback, and the exporter does not answer for two minutes", length: 40,
+		want: one("ForbiddenListener", `proto="tcp",port="23"`, 13.5, 30), stage: with(func(m *machine) {
+			m.violations("forbidden", 10.2)
+			m.start(bad, listener("tcp", "127.0.0.1", "23", `reason="forbidden"`), 10.2, 30)
+			m.down = between(11.5, 13.5)
+		}), only: []string{"each minute"},
+	},
+	{name: "a violation begins, and the exporter is down", length: 40, want: one("ListenExporterDown", "", 15, 60), stage: with(func(m *machine) {
+		m.violations("forbidden", 9.9)
+		m.start(bad, listener("tcp", "0.0.0.0", "23", `reason="forbidden"`), 9.9, 60)
+		m.down = func(minute float64) bool { return minute >= 11 }
+	}), only: []string{"each minute", "every 15 seconds"}},
+	{name: "many undeclared ports for 3 minutes", length: 40, want: one("ManyUndeclaredListeners", "", 12, 13.5), stage: with(func(m *machine) {
+		var all []float64
+		for port := range 30 {
+			m.start(bad, listener("tcp", "0.0.0.0", fmt.Sprint(20000+port), `reason="unregistered"`), 10, 13.5)
+			all = append(all, 10)
+		}
+		m.violations("unregistered", all...)
+	}), only: []string{"each minute", "every 15 seconds", "relabelled"}},
+	{
+		name: "the kernel's events are lost, and then fail", length: 60, want: append(one("ListenEventsLost", "", 13.9, 26), one("ListenEventsFailed", "", 45, 60)...),
+		stage: without(func(m *machine) {
+			m.add("", "host_listen_events_lost_total", "", count(11.9), always)
+			m.add("", "host_listen_collector_success", `collector="event"`, func(minute float64) float64 { return max(0, min(1, 30-minute)) }, always)
+		}),
+	},
+	{name: "what fails for 4 minutes, then the exporter is down", length: 40, want: []alert{
+		{"ListenExporterDown", shownW, 18, 60}, {"ListenExporterDown", `instance="full:10190"`, 18, 60},
+	}, stage: func() []*machine {
 		m := newHost(web)
 		failing := func(minute float64) float64 { return max(0, 10-minute) }
 		m.facts[3].value, m.facts[4].value = failing, func(minute float64) float64 { return max(0, minute-9) }
 		m.registry(5)
 		m.facts[5].value, m.facts[6].value = failing, failing
 		m.add("", "host_listen_collector_success", `collector="holder"`, failing, always)
+		m.add("", "host_listen_collector_success", `collector="event"`, constant(0), always)
+		m.add("", "host_listen_collector_success", `collector="traffic"`, constant(0), always)
+		m.add("", "host_listen_events_lost_total", "", count(12.9), always)
+		m.add("", "host_listen_lease_store_up", "", func(minute float64) float64 { return 1 - count(12.9)(minute) }, always)
 		m.down = func(minute float64) bool { return minute >= 14 }
-		return []*machine{m}
+		full := newHost(`instance="full:10190",job="listen_exporter"`)
+		full.add("", "host_listen_lease_ports_available", `team="ci"`, failing, always)
+		full.down = m.down
+		return []*machine{m, full}
 	}, only: []string{"each minute", "every 15 seconds", "relabelled"}},
 	{name: "what fails", length: 40, want: append(append(append(one("ListenStateNotWritten", "", 15, 60), one("ListenPortsOmitted", "", 15, 60)...),
 		one("PortRegistryReloadFailed", "", 15, 60)...), one("ListenNamespacesNeverRead", "", 25, 60)...), stage: func() []*machine {
@@ -378,6 +518,23 @@ func TestEachIncidentHasItsAlerts(t *testing.T) {
 		t.Run(engine.name, func(t *testing.T) {
 			tools.Look(t, engine.name)
 			if err := engine.play(t, rules, films, some); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestUnusedListenersOnEachEngine has no film: it takes a month.
+func TestUnusedListenersOnEachEngine(t *testing.T) {
+	const rules, tests = "../examples/prometheus/unused_listener.rules.yml", "../examples/prometheus/unused_listener.test.yml"
+	for _, engine := range engines[1:] { // promtool runs all unit tests
+		if os.Getenv("LISTEN_EXPORTER_ENGINES") == "" {
+			continue // make test-rules
+		}
+		t.Run(engine.name, func(t *testing.T) {
+			tools.Look(t, engine.name)
+			text := strings.ReplaceAll(tools.Read(t, tests), engines[0].queries, engine.queries)
+			if err := engine.run(t, map[string]string{filepath.Base(rules): tools.Read(t, rules), filepath.Base(tests): text}); err != nil {
 				t.Error(err)
 			}
 		})

@@ -137,7 +137,7 @@ func TestThePlainFileOfAnotherConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	for place, want := range map[string]int{
-		`job=~"@job@"`: 1, `port!~"@tcp@"`: 1, `port!~"@udp@"`: 1, "@url@#": 21, "job, @cluster@": 5, "prometheus_replica": 1, "severity: 'yes'": 7,
+		`job=~"@job@"`: 1, `port!~"@tcp@"`: 1, `port!~"@udp@"`: 1, "@url@#": 28, "job, @cluster@": 5, "prometheus_replica": 1, "severity: 'yes'": 7,
 	} {
 		if places := strings.Count(text, place); places != want {
 			t.Errorf("%s is in %d places, want %d", place, places, want)

@@ -16,7 +16,7 @@ import (
 
 var (
 	// clause begins a line of an expression that can be left out, with the deeper lines that follow it.
-	clause = regexp.MustCompile(`^ +(and|or|unless|<=|>=|>) `)
+	clause = regexp.MustCompile(`^ +(and|or|unless|<=|>=|<|>) `)
 	// matcher is one of a selector.
 	matcher = regexp.MustCompile(`\b(netns|scope|reason|service_name|required|collector|cause|port)(=|!=|=~|!~)"[^"]*",?`)
 	begin   = regexp.MustCompile(`(?m)^ +- (?:alert|record): (\S+)\n`)

@@ -97,6 +97,7 @@ func queries(t *testing.T) iter.Seq2[grafana.Panel, grafana.Target] {
 func TestEveryQueryIsValidAndHasAnAnswer(t *testing.T) {
 	tools.Look(t, "promtool")
 	const host, lost = "a:10190", `proto="tcp",port="5432",process="postgres",unit="postgresql.service"`
+	const lease = `team="ci",service_name="shop-test",proto="tcp"`
 	// Values of a busy host, by metric; all others are those of the exporter. An hour has 61 samples.
 	lively := map[string]string{
 		"host_listen_port_accept_queue_length":          "3x60",
@@ -120,6 +121,17 @@ func TestEveryQueryIsValidAndHasAnAnswer(t *testing.T) {
 			seen(host, "host_listen_service_down_start_timestamp_seconds", lost+`,service_name="db"`, "1800x60"),
 			seen(host, "host_listen_service_last_change_timestamp_seconds", `proto="tcp",port="5432",service_name="db"`, "1800x60"),
 			seen(host, "host_listen_port_accept_queue_full_start_timestamp_seconds", `proto="tcp",family="ipv4",address="0.0.0.0",port="22"`, "1800x60"),
+			seen("b:10190", "host_listen_time_seconds", "", "1000000x60"),
+			seen("b:10190", "process_start_time_seconds", "", "0x60"),
+			seen("b:10190", "host_listen_port_connections_total", `proto="tcp",family="ipv4",address="0.0.0.0",port="22"`, "0x60"),
+			seen("b:10190", "host_listen_port_connections_total", `proto="tcp",family="ipv4",address="0.0.0.0",port="80"`, "0+60x60"),
+			seen("b:10190", "host_listen_port_last_connection_timestamp_seconds", `proto="tcp",family="ipv4",address="0.0.0.0",port="80"`, "999999x60"),
+			seen("b:10190", "host_listen_violations_total", `reason="bind"`, "0+1x60"),
+			seen("b:10190", "host_listen_events_lost_total", "", "0+1x60"),
+			seen("b:10190", "host_listen_leases", `team="ci"`, "2x60"),
+			seen("b:10190", "host_listen_lease_ports_available", `team="ci"`, "98x60"),
+			seen("b:10190", "host_listen_lease_info", lease+`,port="40000",uid="1001"`, "1x60"),
+			seen("b:10190", "host_listen_lease_overstayed_start_timestamp_seconds", lease+`,port="40001"`, "1800x60"),
 			seen(host, "scrape_samples_scraped", "", "500x60"),
 			seen(host, "ALERTS", `alertname="PortVanished",alertstate="firing",severity="warning",proto="tcp",port="443"`, "1x60"),
 			seen(host, "host_listen_port", `proto="tcp",family="ipv4",address="0.0.0.0",port="22",scope="any",range="privileged"`, "1x60"),
@@ -151,7 +163,7 @@ func TestEveryLabelInAQueryExists(t *testing.T) {
 	// Labels that not every host has, labels of alerts, and one of label_replace.
 	known := map[string]bool{
 		"job": true, "instance": true, "netns": true, "device": true, "unit": true, "service_name": true, "reason": true, "team": true,
-		"container_id": true, "pod_uid": true, "alertname": true, "alertstate": true, "severity": true, "problem": true,
+		"container_id": true, "pod_uid": true, "alertname": true, "alertstate": true, "severity": true, "problem": true, "last": true,
 	}
 	for _, s := range everySeries(t) {
 		for _, found := range regexp.MustCompile(`([a-z_]+)="`).FindAllStringSubmatch(s.labels, -1) {
@@ -280,6 +292,28 @@ func TestOneTableSaysWhatIsWrongAndForHowLong(t *testing.T) {
 	})
 }
 
+// TestTheLeasesOfAFleet adds up the ports of a team, and shows those left on the host that has fewest.
+func TestTheLeasesOfAFleet(t *testing.T) {
+	const lease = `team="ci",service_name="shop-test",proto="tcp"`
+	evaluate(t, ruleTestSet{
+		Name:     "leases",
+		Interval: "1m",
+		InputSeries: []testSeries{
+			seen("a", "host_listen_leases", `team="ci"`, "2x10"), seen("b", "host_listen_leases", `team="ci"`, "3x10"),
+			seen("a", "host_listen_lease_ports_available", `team="ci"`, "98x10"), seen("b", "host_listen_lease_ports_available", `team="ci"`, "0x10"),
+			seen("a", "host_listen_lease_info", lease+`,port="40000",uid="1001"`, "1x10"),
+			seen("a", "host_listen_lease_info", lease+`,port="40001",uid="1001"`, "1x5 stale"),
+			seen("a", "host_listen_lease_overstayed_start_timestamp_seconds", lease+`,port="40000"`, "60x10"),
+		},
+		Expressions: []testQuery{
+			ask(t, "Leased ports", 0, "10m", testSample{`{team="ci"}`, 5}),
+			ask(t, "Ports left to lease", 0, "10m", testSample{`{team="ci"}`, 0}),
+			ask(t, "Leases now", 0, "10m", testSample{`{instance="a",` + lease + `,port="40000",uid="1001"}`, 1}),
+			ask(t, "Overstayed leases now", 0, "10m", testSample{`{instance="a",` + lease + `,port="40000"}`, 60_000}),
+		},
+	})
+}
+
 // TestAQueueIsFullWhenTheKernelDropsNewConnections has listeners with several backlogs, and one read through procfs.
 func TestAQueueIsFullWhenTheKernelDropsNewConnections(t *testing.T) {
 	length := func(port, address, values string) testSeries {
@@ -339,4 +373,35 @@ func TestOpenedAndClosedListenersAreCounted(t *testing.T) {
 			ask(t, "Opened and closed over time", 1, "12m", testSample{"{}", 10}),
 		},
 	})
+}
+
+// TestTheListenersThatNobodyUses asks for 6 hours, by a host's clock that shows 100000.
+func TestTheListenersThatNobodyUses(t *testing.T) {
+	listener := func(port, address string) string {
+		return fmt.Sprintf(`proto="tcp",family="ipv4",address=%q,port=%q,scope="any",range="user"`, address, port)
+	}
+	set := ruleTestSet{Name: "unused", Interval: "1m", InputSeries: []testSeries{
+		seen("a", "host_listen_time_seconds", "", "100000x10"),
+		seen("a", "process_start_time_seconds", "", "60000x10"),
+		seen("a", "host_listen_port_holder_info", listener("80", "0.0.0.0")+`,process="old",unit="old.service"`, "1x10"),
+		seen("a", "host_listen_port_first_seen_timestamp_seconds", listener("81", "0.0.0.0"), "70000x10"),
+		seen("a", "host_listen_port_first_seen_timestamp_seconds", listener("82", "0.0.0.0"), "1000x10"), // before a restart
+		seen("a", "host_listen_port_first_seen_timestamp_seconds", listener("83", "0.0.0.0"), "99000x10"),
+	}}
+	for port, last := range map[string]string{"80": "", "81": "", "82": "", "83": "", "84": "65000", "85": "99000"} {
+		count := "0x10"
+		if last != "" {
+			count = "7x10"
+			set.InputSeries = append(set.InputSeries, seen("a", "host_listen_port_last_connection_timestamp_seconds", listener(port, "0.0.0.0"), last+"x10"))
+		}
+		set.InputSeries = append(set.InputSeries, seen("a", "host_listen_port_connections_total", listener(port, "0.0.0.0"), count))
+	}
+	row := func(port, last, holder string, seconds float64) testSample {
+		return testSample{fmt.Sprintf(`{instance="a",address="0.0.0.0",port=%q,last=%q%s}`, port, last, holder), seconds}
+	}
+	set.Expressions = []testQuery{ask(t, "Listeners nobody uses", 0, "10m",
+		row("80", "never", `,process="old",unit="old.service"`, 40000), row("81", "never", "", 30000), row("82", "never", "", 40000),
+		row("84", "earlier", "", 35000),
+	)}
+	evaluate(t, set)
 }

@@ -140,7 +140,7 @@ func selector(metric string) string {
 	if regexp.MustCompile(`^host_listen_port(_|$)`).MatchString(metric) && !remembered {
 		all += `,netns=~"$netns"`
 	}
-	if regexp.MustCompile(`^(host_listen_(port|service)(_.+)?|ALERTS)$`).MatchString(metric) {
+	if regexp.MustCompile(`^(host_listen_(port|service|lease_info|lease_overstayed)(_.+)?|ALERTS)$`).MatchString(metric) {
 		all += `,port=~"$port"`
 	}
 	if remembered || metric == "host_listen_port_holder_info" || metric == "host_listen_service_down_start_timestamp_seconds" {
@@ -193,7 +193,7 @@ func TestEveryPanelSaysWhatItShows(t *testing.T) {
 }
 
 // units are the IDs of the Grafana units that the dashboards use.
-var units = []string{"none", "percentunit", "s", "bytes", "pps", "dateTimeAsIso"}
+var units = []string{"none", "percentunit", "s", "bytes", "pps", "cps", "dateTimeAsIso"}
 
 func TestEveryPanelHasAUnitAndThresholds(t *testing.T) {
 	for p := range panels(t) {

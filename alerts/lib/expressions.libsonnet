@@ -9,6 +9,9 @@ function(config) {
   listener: ['family', 'address', 'device', 'scope', 'range'],
   holder: ['address', 'process', 'unit'],
 
+  // Leases, for as long as their openings count.
+  leased: 'last_over_time(host_listen_lease_info[20m])',
+
   // An aggregation over these labels, and over the copies of a series from replicas of Prometheus.
   without(labels=[]): 'without (%s)' % std.join(', ', labels + config.replicaLabels),
 

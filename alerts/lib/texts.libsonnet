@@ -13,6 +13,7 @@ local hostPort = { matchers: host.matchers + ',proto=%q,port=%q', values: host.v
   plain:: plain,
   port: port,
   service: '{{ %s }}' % plain('$labels.service_name'),
+  team: '{{ %s }}' % plain('$labels.team'),
   list: 'Log in to the host and type: ' + list,
   firewall: 'A firewall may still close it; the exporter does not see firewalls.',
 
@@ -40,6 +41,12 @@ local hostPort = { matchers: host.matchers + ',proto=%q,port=%q', values: host.v
     '{{ with printf "min by (address) (last_over_time(host_listen_port_violation_start_timestamp_seconds' +
     "{job=%q,instance=%q,netns='',proto=%q,port=%q, " + matchers + '}[10m]))" ' + hostPort.values + ' | query }}' +
     self.each('address', '{{ $s.Labels.address }} since {{ humanizeTimestamp $s.Value }}') + '{{ end }}.',
+
+  // As what the port is leased, and by whom, if it is.
+  leased:
+    '{{- with printf "max by (service_name, uid) (last_over_time(host_listen_lease_info{' + hostPort.matchers + '}[2m]))" ' + hostPort.values +
+    ' | query }} It is leased as ' + self.each('service_name', '{{ %s }} to the user with the uid {{ $s.Labels.uid }}' % plain('$s.Labels.service_name')) +
+    ', whose socket this is not.{{ end }}',
 
   // The owner that the registry names, if any.
   owner(labels=['instance']):

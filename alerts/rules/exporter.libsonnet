@@ -64,8 +64,8 @@ function(config)
       expr=|||
         (
           # A collector failed within the last 3 minutes. Reads that fail now and then blind the alerts on ports too, so this does not
-          # require failures without a gap. A single failure is over before the alert fires.
-          min %(collectors)s (min_over_time(host_listen_collector_success{collector!="registry"}[3m])) == 0
+          # require failures without a gap. A single failure is over before the alert fires. ListenEventsFailed is about those by eBPF.
+          min %(collectors)s (min_over_time(host_listen_collector_success{collector!~"registry|event|traffic"}[3m])) == 0
           # The registry's file does not answer, or comparing with it fails. A bad file has its own alert.
           or on (job, instance)
           (
@@ -90,11 +90,47 @@ function(config)
       summary='Not all ports of {{ $labels.instance }} are watched: its exporter fails.',
       description=
       'The exporter at {{ $labels.instance }} answers, but has not worked properly for at least ' + words('ListenCollectorFailed') + '. ' +
-      '{{ with printf "min by (collector) (min_over_time(host_listen_collector_success{job=%q,instance=%q}[3m])) == 0" ' +
+      '{{ with printf "min by (collector) (min_over_time(host_listen_collector_success{job=%q,instance=%q,collector!~\'event|traffic\'}[3m])) == 0" ' +
       '$labels.job $labels.instance | query -}} It fails to read: ' + texts.each('collector', '{{ $s.Labels.collector }}') + '. ' +
       '{{- else -}} Either host_listen_collector_success is missing from its metrics, or it counts errors while it gathers them ' +
       '(promhttp_metric_handler_errors_total{cause="gathering"}). {{- end }} Until this is repaired, a lost port may go unnoticed. ' +
       'Log in to the host and type: journalctl --since -15min -u listen_exporter',
+    ),
+
+    rule.alert(
+      'ListenEventsFailed',
+      comment=|||
+        Without eBPF the exporter still looks at its host every few seconds, so no lost port goes unnoticed.
+      |||,
+      expr=|||
+        min %s (min_over_time(host_listen_collector_success{collector=~"event|traffic"}[3m])) == 0
+        unless on (job, instance) listen_exporter:silent
+      ||| % expressions.without(['collector']),
+      wait=after('ListenEventsFailed'),
+      summary='The exporter of {{ $labels.instance }} learns nothing by eBPF.',
+      description=
+      'For at least ' + words('ListenEventsFailed') + ' the exporter at {{ $labels.instance }}, which was started with --collector.events ' +
+      'or --collector.traffic, has got nothing from the kernel by eBPF. It still looks at its host every few seconds. But it misses ' +
+      'listeners that live for less and counts no connections, or it counts no packets. Most likely it lacks a capability, or the kernel lacks BTF. ' +
+      'Log in to the host and type: journalctl -u listen_exporter | grep -iE "event|traffic"',
+    ),
+
+    rule.alert(
+      'ListenEventsLost',
+      comment=|||
+        Once is enough: what was lost may have been what somebody wanted to hide.
+      |||,
+      expr=|||
+        max %s (increase(host_listen_events_lost_total[15m])) > 0
+        unless on (job, instance) listen_exporter:silent
+      ||| % replicas,
+      wait=after('ListenEventsLost'),
+      summary='The exporter of {{ $labels.instance }} has lost events of the kernel.',
+      description=
+      'Within 15 minutes the exporter at {{ $labels.instance }} lost {{ printf "%.0f" $value }} events of the kernel, ' +
+      'because listeners opened and closed faster than it could read. Brief listeners may be missing from its log, ' +
+      'from host_listen_opened_total and from host_listen_violations_total. To see who opens so many, ' +
+      "log in to the host and type: journalctl --since -30min -u listen_exporter | grep 'listener opened' | tail",
     ),
 
     rule.alert(

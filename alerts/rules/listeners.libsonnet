@@ -20,6 +20,8 @@ function(config)
         max %(holder)s (
         %(flapping)s
         )
+        # Jobs open a port that they have leased as often as they like.
+        unless on (job, instance, proto, port) %(leased)s
         # ManyUndeclaredListeners. The registry bounds the declared ones.
         unless on (job, instance, service_name) count by (job, instance, service_name) (
           max by (job, instance, proto, port, service_name) (last_over_time(host_listen_port_flapping{service_name=""}[10m]))
@@ -27,6 +29,7 @@ function(config)
       ||| % {
         holder: expressions.without(expressions.holder),
         flapping: lines.indented(expressions.known(flapping), 2),
+        leased: expressions.leased,
         tooMany: config.tooMany,
       },
       summary=texts.port + ' opens again and again on {{ $labels.instance }}.',

@@ -4,6 +4,7 @@ local lines = import '../lib/lines.libsonnet';
 function(config)
   local expressions = (import '../lib/expressions.libsonnet')(config);
   local rule = (import '../lib/rule.libsonnet')(config);
+  local after(name) = config.alerts[name].after;
   local values = {
     selector: config.listenExporterSelector,
     lastRead: expressions.lastRead(),
@@ -72,10 +73,24 @@ function(config)
       Violations, by since when. They explain why a service is not up, and more than %d on a host are one alert.
     ||| % config.tooMany),
 
+    rule.record('listen_exporter:violation:lasting', |||
+      max by (job, instance, reason) (
+        listen_exporter:violation
+          %s
+        unless listen_exporter:violation{reason=~"unregistered|reserved"}
+          %s
+        unless listen_exporter:violation{reason=~"unregistered|reserved|bind",scope="loopback"}
+      )
+    ||| % [expressions.longAgo(after('ForbiddenListener')), std.strReplace(expressions.longAgo(after('UnregisteredListener')), '<=', '>')], |||
+      The newest of the violations that have lasted until an alert of their own, by since when: BriefViolation is about the others.
+    |||),
+
     rule.record('listen_exporter:undeclared:count', |||
       count by (job, instance, reason) (min by (job, instance, proto, port, reason) (
         (
           listen_exporter:violation{reason=~"unregistered|reserved",scope!="loopback"}
+          # LeaseOverstayed
+          unless on (job, instance, proto, port) last_over_time(host_listen_lease_overstayed_start_timestamp_seconds[10m])
           or listen_exporter:violation{reason="forbidden"}
         )
         %s
@@ -89,9 +104,11 @@ function(config)
       max by (job, instance, proto, port, service_name) (
         max_over_time(timestamp(host_listen_port_flapping > 0)[10m:29s])
         %(lastRead)s
+        unless on (job, instance, proto, port) %(leased)s
       )
-    ||| % values, |||
-      Ports that flap. Whatever else could be reported about them is one event with that.
+    ||| % values { leased: expressions.leased }, |||
+      Ports that flap. Whatever else could be reported about them is one event with that. A port that is or was leased may open as often
+      as the job likes.
     |||),
 
     rule.record('listen_exporter:udp_client_port', |||

@@ -22,6 +22,8 @@ function(config)
         |||
           unless on (job, instance, proto, port) listen_exporter:udp_client_port
           unless on (job, instance, proto, port) listen_exporter:flapping
+          # LeaseOverstayed
+          unless on (job, instance, proto, port) last_over_time(host_listen_lease_overstayed_start_timestamp_seconds[10m])
           # ManyUndeclaredListeners
           unless on (job, instance, reason) max by (job, instance, reason) (listen_exporter:undeclared:count) > %d
           # PortRegistryWithoutServices
@@ -31,7 +33,7 @@ function(config)
       summary='Undeclared ' + texts.port + ' on {{ $labels.instance }}.',
       description=
       'A program listens on ' + texts.port + ' of {{ $labels.instance }}, which no service of the registry declares for this host ' +
-      '{{- if eq $labels.reason "reserved" }}, and which is reserved for the team ' + texts.service + '{{ end }}. ' +
+      '{{- if eq $labels.reason "reserved" }}, and which is reserved for the team ' + texts.service + '{{ end }}. ' + texts.leased + ' ' +
       'Other machines can reach it: ' + texts.addresses("reason=~'unregistered|reserved',scope!='loopback'") + ' ' +
       texts.heldBy('host_listen_port_violation_start_timestamp_seconds', ",reason=~'unregistered|reserved'") + ' ' +
       texts.firewall + ' ' + texts.list,
@@ -70,6 +72,55 @@ function(config)
       'the registry forbids{{ else }}no service of the registry declares{{ end }}{{ else }}' +
       'nobody expects, or open again and again{{ end }}. There is no alert for each of them. ' +
       'Log in to the host and type: sudo listen_exporter list',
+    ),
+
+    rule.alert(
+      'BriefViolation',
+      comment=|||
+        With the kernel's events: what opened, violated the registry, and is gone again. What lasts has an alert of its own, and none here,
+        neither now nor once it ends.
+      |||,
+      expr=|||
+        max %(replicas)s (
+          increase(host_listen_violations_total{reason="forbidden"}[15m]) > 0
+          or (
+            increase(host_listen_violations_total[15m]) > 0
+            # PortFlapping
+            unless on (job, instance) last_over_time(listen_exporter:flapping[20m])
+            # PortRegistryWithoutServices
+            unless on (job, instance) min_over_time(host_listen_registry_services[2m]) == 0
+          )
+        )
+        # Without events, looks count what a start or an upgrade opens for a minute.
+        and on (job, instance) last_over_time(host_listen_collector_success{collector="event"}[10m]) == 1
+        # A violation that began meanwhile and lasts, or had an alert of its own. 5 minutes more, in which scrapes may fail.
+        unless on (job, instance, reason) (
+          max by (job, instance, reason) (
+            listen_exporter:violation
+            unless listen_exporter:violation{reason=~"unregistered|reserved|bind",scope="loopback"}
+            or max_over_time(listen_exporter:violation:lasting[20m])
+          )
+          > on (job, instance) group_left () (max by (job, instance) (last_over_time(host_listen_time_seconds[10m])) - 1200)
+        )
+        # LeaseOverstayed, or a lease that overstayed for less
+        unless on (job, instance, reason) label_replace(
+          max by (job, instance) (last_over_time(host_listen_lease_overstayed_start_timestamp_seconds[20m])),
+          "reason", "reserved", "", ""
+        )
+        # ManyUndeclaredListeners
+        unless on (job, instance, reason) max by (job, instance, reason) (max_over_time(listen_exporter:undeclared:count[20m])) > %(tooMany)d
+      ||| % { replicas: expressions.without(), tooMany: config.tooMany },
+      wait=after('BriefViolation'),
+      summary='A listener violated the registry on {{ $labels.instance }}, and is gone again.',
+      description=
+      'Within 15 minutes, the registry of {{ $labels.instance }} was violated ' +
+      '{{ with printf "%.0f" $value }}{{ if eq . "1" }}once{{ else }}{{ . }} times{{ end }}{{ end }}: ' +
+      '{{ with $labels.reason }}{{ if eq . "forbidden" }}a port that it forbids was open' +
+      '{{ else if eq . "bind" }}a declared port was open on an address that is not declared' +
+      '{{ else if eq . "process" }}another program or unit than declared held a port' +
+      '{{ else }}a port that no service declares was open{{ end }}{{ end }}. This is over. ' +
+      'The log of an exporter that runs with --log.events has the port, and who opened it. ' +
+      'Log in to the host and type: journalctl --since -30min -u listen_exporter | grep state={{ $labels.reason }}',
     ),
 
     rule.alert(
