@@ -28,29 +28,35 @@ type workflow struct {
 	On          map[string]any
 	Permissions map[string]string
 	Jobs        map[string]struct {
-		RunsOn         string `yaml:"runs-on"`
-		TimeoutMinutes int    `yaml:"timeout-minutes"`
+		RunsOn         any `yaml:"runs-on"`
+		TimeoutMinutes int `yaml:"timeout-minutes"`
 		Permissions    map[string]string
 		Steps          []step
 	}
 }
 
 type step struct {
-	Uses, If         string
+	ID, Uses, If     string
 	With             map[string]string
 	Run              string
 	WorkingDirectory string `yaml:"working-directory"`
 	Env              map[string]string
 }
 
-func readWorkflow(t *testing.T) workflow {
+func readWorkflow(t *testing.T, file string) workflow {
 	t.Helper()
 	var w workflow
-	strict := yaml.NewDecoder(strings.NewReader(tools.Read(t, "github-actions/check-ports.yml")))
+	strict := yaml.NewDecoder(strings.NewReader(tools.Read(t, file)))
 	strict.KnownFields(true)
 	if err := strict.Decode(&w); err != nil {
 		t.Fatal(err)
 	}
+	return w
+}
+
+func readCheckPorts(t *testing.T) workflow {
+	t.Helper()
+	w := readWorkflow(t, "github-actions/check-ports.yml")
 	if len(w.Jobs) != 1 || len(w.Jobs["check"].Steps) == 0 {
 		t.Fatalf("jobs %+v, want one, called check", w.Jobs)
 	}
@@ -59,37 +65,51 @@ func readWorkflow(t *testing.T) workflow {
 
 // TestTheWorkflowHasNoRights: anybody may open a pull request. The only right is to upload findings.
 func TestTheWorkflowHasNoRights(t *testing.T) {
-	w := readWorkflow(t)
+	w := readCheckPorts(t)
 	// Not pull_request_target, which has the repository's rights. A path filter would block a required check for ever.
 	if diff := cmp.Diff(map[string]any{"pull_request": nil, "push": map[string]any{"branches": []any{"main"}}}, w.On); diff != "" {
 		t.Errorf("on: -want +got:\n%s", diff)
 	}
-	if diff := cmp.Diff(map[string]string{"contents": "read"}, w.Permissions); diff != "" {
-		t.Errorf("permissions: -want +got:\n%s", diff)
-	}
 	if diff := cmp.Diff(map[string]string{"contents": "read", "security-events": "write"}, w.Jobs["check"].Permissions); diff != "" {
 		t.Errorf("permissions of the job: -want +got:\n%s", diff)
 	}
-	if w.Jobs["check"].TimeoutMinutes == 0 {
-		t.Error("the job may run for hours")
-	}
+}
+
+func TestTheStepsOfTheWorkflowsAreSafe(t *testing.T) {
 	ours := tools.Read(t, "../.github/workflows/ci.yml")
-	for _, s := range w.Jobs["check"].Steps {
-		if (s.Uses == "") == (s.Run == "") {
-			t.Errorf("%+v: want either uses or run", s)
+	for _, file := range []string{"github-actions/check-ports.yml", "leases/github-actions.yml"} {
+		w := readWorkflow(t, file)
+		if diff := cmp.Diff(map[string]string{"contents": "read"}, w.Permissions); diff != "" {
+			t.Errorf("%s: permissions: -want +got:\n%s", file, diff)
 		}
-		if s.Uses != "" && !regexp.MustCompile(`^(actions|github/codeql-action)/[a-z-]+@[0-9a-f]{40}$`).MatchString(s.Uses) {
-			t.Errorf("uses: %s: want one of GitHub's own actions, pinned by commit", s.Uses)
+		for name, job := range w.Jobs {
+			if job.TimeoutMinutes == 0 {
+				t.Errorf("%s: the job %s may run for hours", file, name)
+			}
+			for _, s := range job.Steps {
+				s.check(t, file, ours)
+			}
 		}
-		if strings.HasPrefix(s.Uses, "actions/") && !strings.Contains(ours, "uses: "+s.Uses+" # v") {
-			t.Errorf("uses: %s: it is not in this repository's own workflow, and so grows old", s.Uses)
-		}
-		if strings.HasPrefix(s.Uses, "actions/checkout@") && s.With["persist-credentials"] != "false" {
-			t.Errorf("%+v leaves its token behind", s)
-		}
-		if strings.Contains(s.Run, "${{") {
-			t.Errorf("run: %s: an expression in a script is text that a pull request may have chosen", s.Run)
-		}
+	}
+}
+
+// check checks a step of a file. ours is this repository's own workflow.
+func (s step) check(t *testing.T, file, ours string) {
+	t.Helper()
+	if (s.Uses == "") == (s.Run == "") {
+		t.Errorf("%s: %+v: want either uses or run", file, s)
+	}
+	if s.Uses != "" && !regexp.MustCompile(`^(actions|github/codeql-action)/[a-z-]+@[0-9a-f]{40}$`).MatchString(s.Uses) {
+		t.Errorf("%s: uses: %s: want one of GitHub's own actions, pinned by commit", file, s.Uses)
+	}
+	if strings.HasPrefix(s.Uses, "actions/") && !strings.Contains(ours, "uses: "+s.Uses+" # v") {
+		t.Errorf("%s: uses: %s: it is not in this repository's own workflow, and so grows old", file, s.Uses)
+	}
+	if strings.HasPrefix(s.Uses, "actions/checkout@") && s.With["persist-credentials"] != "false" {
+		t.Errorf("%s: %+v leaves its token behind", file, s)
+	}
+	if strings.Contains(s.Run, "${{") {
+		t.Errorf("%s: run: %s: an expression in a script is text that a pull request may have chosen", file, s.Run)
 	}
 }
 
@@ -171,7 +191,7 @@ func compare(t *testing.T, want, got []annotation) {
 // uploaded returns the findings in the file that the workflow uploads.
 func uploaded(t *testing.T, workspace string) (annotations []annotation) {
 	t.Helper()
-	steps := readWorkflow(t).Jobs["check"].Steps
+	steps := readCheckPorts(t).Jobs["check"].Steps
 	at := slices.IndexFunc(steps, func(s step) bool { return strings.HasPrefix(s.Uses, "github/codeql-action/upload-sarif@") })
 	if at < 0 || steps[at].If != "${{ !cancelled() }}" {
 		t.Fatal("the workflow uploads no findings, or none where the check has failed")
@@ -193,7 +213,7 @@ func runWorkflow(t *testing.T, workspace string) (passed bool, log string) {
 	}
 	temp := t.TempDir()
 	checkouts := make(map[string]string)
-	for _, s := range readWorkflow(t).Jobs["check"].Steps {
+	for _, s := range readCheckPorts(t).Jobs["check"].Steps {
 		if path := s.With["path"]; path != "" {
 			checkouts[path] = repository
 			if err := os.Symlink(repository, filepath.Join(workspace, path)); err != nil {

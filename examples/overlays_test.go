@@ -19,6 +19,8 @@ func TestEachOverlayDiffersFromTheBaseOnlyInWhatItAdds(t *testing.T) {
 		"process-names":          {removeProcessNames},
 		"registry":               {removeRegistry},
 		"registry-process-names": {removeRegistry, removeProcessNames},
+		"events":                 {removeEvents},
+		"events-process-names":   {splitRights, removeProcessNames},
 	} {
 		t.Run(name, func(t *testing.T) {
 			objects := buildOverlay(t, name)
@@ -37,13 +39,52 @@ func removeProcessNames(t *testing.T, objects map[string]object) {
 	t.Helper()
 	pod, base := at[object](t, objects["DaemonSet"], podPath), at[object](t, readManifests(t)["DaemonSet"], podPath)
 	check(t, pod, map[string]string{
-		// A user other than root would have the capabilities, but none of them effective.
-		"securityContext": "{runAsNonRoot: false, runAsUser: 0, runAsGroup: 0, seccompProfile: {type: RuntimeDefault}}",
+		"securityContext": asRoot,
 		"containers.0.securityContext": `{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true,
 			capabilities: {drop: [ALL], add: [SYS_PTRACE, DAC_READ_SEARCH]}, appArmorProfile: {type: Unconfined}}`,
 	})
 	pod["securityContext"] = base["securityContext"]
 	at[object](t, pod, "containers.0")["securityContext"] = find(base, "containers.0.securityContext")
+}
+
+// asRoot is the security context of a pod with capabilities. A user other than root would have them, but none of them effective.
+const asRoot = "{runAsNonRoot: false, runAsUser: 0, runAsGroup: 0, seccompProfile: {type: RuntimeDefault}}"
+
+// removeEvents checks the flag and the rights that events take, and replaces them by those of the base. AppArmor and seccomp stay on.
+func removeEvents(t *testing.T, objects map[string]object) {
+	t.Helper()
+	pod, base := at[object](t, objects["DaemonSet"], podPath), at[object](t, readManifests(t)["DaemonSet"], podPath)
+	check(t, pod, map[string]string{
+		"securityContext": asRoot,
+		"containers.0.securityContext": `{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true,
+			capabilities: {drop: [ALL], add: [BPF, PERFMON]}}`,
+	})
+	pod["securityContext"] = base["securityContext"]
+	removeEventsFlag(t, pod)
+	at[object](t, pod, "containers.0")["securityContext"] = find(base, "containers.0.securityContext")
+}
+
+func removeEventsFlag(t *testing.T, pod object) {
+	t.Helper()
+	container := at[object](t, pod, "containers.0")
+	arguments := at[[]any](t, container, "args")
+	last := len(arguments) - 1
+	if arguments[last] != "--collector.events=on" {
+		t.Fatalf("the last argument is %s, want --collector.events=on", arguments[last])
+	}
+	container["args"] = arguments[:last]
+}
+
+// splitRights checks that events and process names together have the capabilities of both, and leaves those of process names.
+func splitRights(t *testing.T, objects map[string]object) {
+	t.Helper()
+	pod := at[object](t, objects["DaemonSet"], podPath)
+	removeEventsFlag(t, pod)
+	check(t, pod, map[string]string{
+		"containers.0.securityContext.capabilities": "{drop: [ALL], add: [SYS_PTRACE, DAC_READ_SEARCH, BPF, PERFMON]}",
+	})
+	capabilities := at[object](t, pod, "containers.0.securityContext.capabilities")
+	capabilities["add"] = at[[]any](t, capabilities, "add")[:2]
 }
 
 // removeRegistry checks that argument, mount, volume and ConfigMap of the registry fit together, and removes the registry.

@@ -107,17 +107,30 @@ func TestTheRulesAreTestedWithTheExportersOwnLabels(t *testing.T) {
 		"host_listen_port_flapping":                        where,
 		"host_listen_service_down_start_timestamp_seconds": where,
 		"host_listen_state_last_write_successful":          nil,
+		// Those of the kernel's events.
+		"host_listen_violations_total":           add(nil, `reason=""`),
+		"host_listen_events_lost_total":          nil,
+		"host_listen_port_receive_packets_total": add(nil, `proto="",port=""`),
+		// Those of leases.
+		"host_listen_lease_info":                               add(nil, `team="",proto="",port="",uid=""`),
+		"host_listen_lease_overstayed_start_timestamp_seconds": add(nil, `team="",proto="",port=""`),
+		"host_listen_lease_ports_available":                    add(nil, `team=""`),
+		"host_listen_leases":                                   add(nil, `team=""`),
+		"host_listen_lease_store_up":                           nil,
 	}
 	exported := make(map[string]map[string]bool)
 	for _, s := range everySeries(t) {
 		exported[s.name] = add(exported[s.name], s.labels)
 	}
-	for _, listeners := range []string{"accept_queue_full", "dropping"} {
-		exported["host_listen_port_"+listeners+"_start_timestamp_seconds"] = exported["host_listen_port"]
+	for _, listeners := range []string{
+		"accept_queue_full_start_timestamp_seconds", "dropping_start_timestamp_seconds", "connections_total", "last_connection_timestamp_seconds",
+	} {
+		exported["host_listen_port_"+listeners] = exported["host_listen_port"]
 	}
 	for _, file := range []string{
 		"../alerts/listen_exporter.test.yml",
 		"prometheus/port_gone_missing.test.yml", "prometheus/correlation.test.yml", "prometheus/kubernetes_pods.test.yml",
+		"prometheus/unused_listener.test.yml",
 	} {
 		var content struct {
 			Tests []struct {

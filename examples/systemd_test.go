@@ -9,9 +9,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/listen-exporter/listen_exporter/test/program"
 	"github.com/listen-exporter/listen_exporter/test/tools"
@@ -33,6 +36,85 @@ func installedUnits(t *testing.T) string {
 	write(t, filepath.Join(dir, "listen_exporter-textfile.service"), textfile)
 	write(t, filepath.Join(dir, "listen_exporter-textfile.timer"), tools.Read(t, "systemd/listen_exporter-textfile.timer"))
 	return dir
+}
+
+// TestSystemdFindsNoFaultInTheDropIns, which are in force, and make the exposure of the service no worse than it may be without.
+func TestSystemdFindsNoFaultInTheDropIns(t *testing.T) {
+	analyze := tools.Look(t, "systemd-analyze")
+	for dropIn, shows := range map[string]string{
+		"listen_exporter-events.conf": "e.g. bpf is allowed",
+		"listen_exporter-leases.conf": "RestrictAddressFamilies=~AF_UNIX +Service may allocate local sockets",
+	} {
+		unit := filepath.Join(installedUnits(t), "listen_exporter.service")
+		write(t, filepath.Join(unit+".d", dropIn), tools.Read(t, "systemd/"+dropIn))
+		if output, err := exec.Command(analyze, "verify", "--man=no", unit).CombinedOutput(); err != nil || len(output) > 0 {
+			t.Errorf("%s: systemd-analyze verify: %v\n%s", dropIn, err, output)
+		}
+		level, output := exposure(t, unit)
+		if level > 2 || !regexp.MustCompile(shows).MatchString(output) {
+			t.Errorf("%s: the exposure is %.1f, want at most 2.0, and the drop-in in force\n%s", dropIn, level, output)
+		}
+	}
+}
+
+// TestTheDropInForLeasesCostsNoExposure that shows in the one decimal that systemd prints, or only just.
+func TestTheDropInForLeasesCostsNoExposure(t *testing.T) {
+	unit := filepath.Join(installedUnits(t), "listen_exporter.service")
+	before, _ := exposure(t, unit)
+	write(t, filepath.Join(unit+".d", "leases.conf"), tools.Read(t, "systemd/listen_exporter-leases.conf"))
+	if after, output := exposure(t, unit); after > before+0.11 {
+		t.Errorf("the exposure is %.1f with it, and %.1f without\n%s", after, before, output)
+	}
+}
+
+// exposure returns how systemd rates a unit, from 0 to 10, and why.
+func exposure(t *testing.T, unit string) (level float64, output string) {
+	t.Helper()
+	text, err := exec.Command(tools.Look(t, "systemd-analyze"), "security", "--no-pager", "--offline=true", unit).CombinedOutput()
+	found := regexp.MustCompile(`Overall exposure level .*: ([0-9.]+) `).FindSubmatch(text)
+	if found == nil {
+		t.Fatalf("systemd-analyze security: %v, and no level\n%s", err, text)
+	}
+	if level, err = strconv.ParseFloat(string(found[1]), 64); err != nil {
+		t.Fatal(err)
+	}
+	return level, string(text)
+}
+
+func TestTheDropInForLeasesAddsOneFamilyOfSocketsAndItsDirectory(t *testing.T) {
+	want := map[string][]string{
+		"RestrictAddressFamilies": {"AF_UNIX"},
+		"RuntimeDirectory":        {"listen_exporter"},
+		"RuntimeDirectoryMode":    {"0755"},
+	}
+	if diff := cmp.Diff(want, directives(t, "systemd/listen_exporter-leases.conf")); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if got := defaultOf(t, "lease.listen-address"); got != "unix:/run/listen_exporter/lease.sock" {
+		t.Errorf("by default the socket is %s: want one in the directory of the drop-in", got)
+	}
+}
+
+// defaultOf returns the default of a flag, as docs/flags.md shows it, which is generated.
+func defaultOf(t *testing.T, flag string) string {
+	t.Helper()
+	found := regexp.MustCompile("(?m)^\\| `--" + regexp.QuoteMeta(flag) + "` \\| `([^`]*)` ").FindStringSubmatch(tools.Read(t, "../docs/flags.md"))
+	if found == nil {
+		t.Fatalf("docs/flags.md has no --%s with a default", flag)
+	}
+	return found[1]
+}
+
+func TestTheDropInForEventsAddsTwoCapabilitiesAndOneSystemCall(t *testing.T) {
+	want := map[string][]string{
+		"AmbientCapabilities":   {"CAP_BPF CAP_PERFMON"},
+		"CapabilityBoundingSet": {"CAP_BPF CAP_PERFMON"},
+		"SystemCallFilter":      {"bpf"},
+		"LimitMEMLOCK":          {"64M"}, // for kernels before 5.11
+	}
+	if diff := cmp.Diff(want, directives(t, "systemd/listen_exporter-events.conf")); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
 }
 
 // TestSystemdFindsNoFaultInTheUnits: any output of verify is a fault, because systemd-analyze exits with 0 on an unknown key. The

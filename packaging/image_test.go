@@ -37,7 +37,7 @@ func imageLabels(t *testing.T) map[string]string {
 }
 
 func TestTheImageIsTheBuiltBinaryAloneAndRunsAsNobody(t *testing.T) {
-	const licenses = "--chmod=0644 LICENSE .build/${OS}-${ARCH}/THIRD_PARTY_LICENSES /"
+	const licenses = "--chmod=0644 LICENSE .build/${OS}-${ARCH}${FORM}/THIRD_PARTY_LICENSES /"
 	dockerfile, labels := instructions(t), imageLabels(t)
 	programs := slices.DeleteFunc(slices.Clone(dockerfile["COPY"]), func(arguments string) bool { return arguments == licenses })
 	for _, test := range []struct {
@@ -47,7 +47,7 @@ func TestTheImageIsTheBuiltBinaryAloneAndRunsAsNobody(t *testing.T) {
 	}{
 		{"one stage, from nothing", dockerfile["FROM"], `scratch`},
 		{"a numeric user and group, neither of them root", dockerfile["USER"], `[1-9]\d*:[1-9]\d*`},
-		{"the binary from where make puts it", programs, `(--chmod=0755 )?\.build/\$\{OS\}-\$\{ARCH\}/listen_exporter /bin/listen_exporter`},
+		{"the binary from where make puts it", programs, `(--chmod=0755 )?\.build/\$\{OS\}-\$\{ARCH\}\$\{FORM\}/listen_exporter /bin/listen_exporter`},
 		{"the copied binary is what runs", dockerfile["ENTRYPOINT"], `\["/bin/listen_exporter"\]`},
 		{"the title", []string{labels["title"]}, `listen_exporter`},
 		{"the description", []string{labels["description"]}, `.+`},
@@ -68,7 +68,7 @@ func TestTheImageIsTheBuiltBinaryAloneAndRunsAsNobody(t *testing.T) {
 	if !slices.Contains(dockerfile["COPY"], licenses) {
 		t.Error("the licences of what the binary contains are not in the image")
 	}
-	for _, argument := range []string{"OS", "ARCH"} {
+	for _, argument := range []string{"OS", "ARCH", "FORM"} {
 		if !slices.ContainsFunc(dockerfile["ARG"], func(line string) bool { return strings.HasPrefix(line, argument+"=") }) {
 			t.Errorf("the argument %s of the binary's path has no default", argument)
 		}

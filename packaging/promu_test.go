@@ -21,55 +21,58 @@ type build struct {
 	Linker    []string // -s, -w, and the variables that -X sets
 }
 
-// TestPromuAndMakeBuildTheSame compares .promu.yml with what `make crossbuild` would run.
+// TestPromuAndMakeBuildTheSame compares .promu.yml, and that of the form with etcd, with what `make crossbuild` would run.
 func TestPromuAndMakeBuildTheSame(t *testing.T) {
 	if _, err := exec.LookPath("make"); err != nil {
 		t.Skip("needs make")
 	}
 	module, version := readModule(t)
-	var promu struct {
-		Go struct {
-			Version string
-			CGO     bool
-		}
-		Repository struct{ Path string }
-		Build      struct {
-			Binaries []struct{ Name, Path string }
-			Flags    string
-			LDFlags  string
-		}
-		Crossbuild struct{ Platforms []string }
-	}
-	tools.Decode(t, "../.promu.yml", &promu)
-	if promu.Repository.Path != module || promu.Go.Version != version || promu.Go.CGO {
-		t.Errorf(".promu.yml: repository %s, Go %s, cgo %t: want %s, Go %s as in go.mod, and no cgo",
-			promu.Repository.Path, promu.Go.Version, promu.Go.CGO, module, version)
-	}
-	if len(promu.Build.Binaries) != 1 || promu.Build.Binaries[0].Name != "listen_exporter" || promu.Build.Binaries[0].Path != "." {
-		t.Errorf(".promu.yml builds %+v", promu.Build.Binaries)
-	}
-	byPromu := build{
-		Platforms: promu.Crossbuild.Platforms,
-		Flags:     strings.Fields(promu.Build.Flags),
-		Linker:    linkerFlags(promu.Build.LDFlags),
-	}
-
 	output, err := exec.Command("make", "-C", "..", "--no-print-directory", "-n", "crossbuild").CombinedOutput()
 	if err != nil {
 		t.Fatalf("make -n crossbuild: %v\n%s", err, output)
 	}
-	command := regexp.MustCompile(`(?m)^CGO_ENABLED=0 GOOS=(\w+) GOARCH=(\w+) go build (.*) -ldflags '([^']*)' -o (\S+)/listen_exporter \.$`)
-	var byMake build
-	for _, found := range command.FindAllStringSubmatch(string(output), -1) {
-		platform := found[1] + "/" + found[2]
-		if found[2] == "arm" {
-			platform += "v" + armVersion(t)
-		}
-		byMake.Platforms = append(byMake.Platforms, platform)
-		byMake.Flags, byMake.Linker = strings.Fields(found[3]), linkerFlags(found[4])
-	}
-	if diff := cmp.Diff(byMake, byPromu); diff != "" {
-		t.Errorf("-Makefile +.promu.yml:\n%s", diff)
+	for file, form := range map[string]string{".promu.yml": "", ".promu-etcd.yml": "-etcd"} {
+		t.Run(file, func(t *testing.T) {
+			var promu struct {
+				Go struct {
+					Version string
+					CGO     bool
+				}
+				Repository struct{ Path string }
+				Build      struct {
+					Binaries []struct{ Name, Path string }
+					Flags    string
+					LDFlags  string
+				}
+				Crossbuild struct{ Platforms []string }
+			}
+			tools.Decode(t, "../"+file, &promu)
+			if promu.Repository.Path != module || promu.Go.Version != version || promu.Go.CGO {
+				t.Errorf("repository %s, Go %s, cgo %t: want %s, Go %s as in go.mod, and no cgo",
+					promu.Repository.Path, promu.Go.Version, promu.Go.CGO, module, version)
+			}
+			if len(promu.Build.Binaries) != 1 || promu.Build.Binaries[0].Name != "listen_exporter" || promu.Build.Binaries[0].Path != "." {
+				t.Errorf("it builds %+v", promu.Build.Binaries)
+			}
+			byPromu := build{
+				Platforms: promu.Crossbuild.Platforms,
+				Flags:     strings.Fields(promu.Build.Flags),
+				Linker:    linkerFlags(promu.Build.LDFlags),
+			}
+			command := regexp.MustCompile(`(?m)^CGO_ENABLED=0 GOOS=(\w+) GOARCH=(\w+) go build (.*) -ldflags '([^']*)' -o \.build/linux-\w+` + form + `/listen_exporter \.$`)
+			var byMake build
+			for _, found := range command.FindAllStringSubmatch(string(output), -1) {
+				platform := found[1] + "/" + found[2]
+				if found[2] == "arm" {
+					platform += "v" + armVersion(t)
+				}
+				byMake.Platforms = append(byMake.Platforms, platform)
+				byMake.Flags, byMake.Linker = strings.Fields(found[3]), linkerFlags(found[4])
+			}
+			if diff := cmp.Diff(byMake, byPromu); diff != "" {
+				t.Errorf("-Makefile +%s:\n%s", file, diff)
+			}
+		})
 	}
 }
 

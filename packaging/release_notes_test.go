@@ -4,6 +4,7 @@ package packaging
 
 import (
 	"archive/tar"
+	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,10 +16,16 @@ import (
 	"github.com/listen-exporter/listen_exporter/test/tools"
 )
 
-const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+const (
+	digest     = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	etcdDigest = "sha256:fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210"
+)
 
-// releaseNotes makes the text of a release of version 1.2.3, whose image has this index and will be in this place.
-func releaseNotes(t *testing.T, index, place string) (string, error) {
+// indexOf returns the index of an OCI archive with one image.
+func indexOf(digest string) string { return `{"manifests":[{"digest":"` + digest + `"}]}` }
+
+// releaseNotes makes the text of a release of version 1.2.3, whose images have these indexes and will be in this place.
+func releaseNotes(t *testing.T, index, etcdIndex, place string) (string, error) {
 	t.Helper()
 	for _, program := range []string{"awk", "bash", "tar"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -39,22 +46,21 @@ func releaseNotes(t *testing.T, index, place string) (string, error) {
 			t.Fatal(err)
 		}
 	}
-	image, err := os.Create(filepath.Join(out, "listen_exporter-1.2.3.oci.tar"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	archive := tar.NewWriter(image)
-	if err := archive.WriteHeader(&tar.Header{Name: "./index.json", Mode: 0o644, Size: int64(len(index))}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := archive.Write([]byte(index)); err != nil {
-		t.Fatal(err)
-	}
-	if err := archive.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := image.Close(); err != nil {
-		t.Fatal(err)
+	for name, index := range map[string]string{"listen_exporter-1.2.3.oci.tar": index, "listen_exporter-etcd-1.2.3.oci.tar": etcdIndex} {
+		var text bytes.Buffer
+		archive := tar.NewWriter(&text)
+		if err := archive.WriteHeader(&tar.Header{Name: "./index.json", Mode: 0o644, Size: int64(len(index))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := archive.Write([]byte(index)); err != nil {
+			t.Fatal(err)
+		}
+		if err := archive.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(out, name), text.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	cmd := exec.Command(filepath.Join(dir, "packaging/release-notes"))
 	cmd.Env = append(os.Environ(), "VERSION=1.2.3", "OUT="+out, "IMAGE="+place)
@@ -63,7 +69,7 @@ func releaseNotes(t *testing.T, index, place string) (string, error) {
 }
 
 func TestThePageOfAReleaseBeginsWithItsSectionOfTheChangelog(t *testing.T) {
-	text, err := releaseNotes(t, `{"manifests":[{"digest":"`+digest+`"}]}`, "")
+	text, err := releaseNotes(t, indexOf(digest), indexOf(etcdDigest), "")
 	if err != nil {
 		t.Fatalf("%v: %s", err, text)
 	}
@@ -81,7 +87,7 @@ func TestThePageOfAReleaseNamesWhatWasPublished(t *testing.T) {
 		{"of the workflow", "registry.example.org/you/listen_exporter", "registry.example.org/you/listen_exporter"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			text, err := releaseNotes(t, `{"manifests":[{"digest":"`+digest+`"}]}`, test.place)
+			text, err := releaseNotes(t, indexOf(digest), indexOf(etcdDigest), test.place)
 			if err != nil {
 				t.Fatalf("%v: %s", err, text)
 			}
@@ -90,6 +96,7 @@ func TestThePageOfAReleaseNamesWhatWasPublished(t *testing.T) {
 				"https://" + module + "/releases/download/v1.2.3/listen-exporter-1.2.3-1.x86_64.rpm",
 				"https://" + module + "/releases/download/v1.2.3/listen-exporter_1.2.3_x86_64.apk",
 				" " + test.image + "@" + digest + "\n",
+				" " + test.image + "@" + etcdDigest + "\n",
 				"go install " + module + "@v1.2.3\n",
 				"sha256sum --check --ignore-missing SHA256SUMS\n",
 				"without a password",
@@ -103,9 +110,14 @@ func TestThePageOfAReleaseNamesWhatWasPublished(t *testing.T) {
 }
 
 func TestThePageOfAReleaseIsNotMadeWithoutAnImage(t *testing.T) {
-	text, err := releaseNotes(t, `{"manifests":[]}`, "")
-	if err == nil || !strings.Contains(text, "listen_exporter-1.2.3.oci.tar names no image") {
-		t.Errorf("%v: %s", err, text)
+	const none = `{"manifests":[]}`
+	for name, indexes := range map[string][2]string{
+		"listen_exporter-1.2.3.oci.tar": {none, indexOf(etcdDigest)}, "listen_exporter-etcd-1.2.3.oci.tar": {indexOf(digest), none},
+	} {
+		text, err := releaseNotes(t, indexes[0], indexes[1], "")
+		if err == nil || !strings.Contains(text, name+" names no image") {
+			t.Errorf("%v: %s", err, text)
+		}
 	}
 }
 

@@ -29,6 +29,8 @@ func TestTheChartIsTheOverlays(t *testing.T) {
 		"overlays/registry":               {registry},
 		"overlays/process-names":          {"--set=shape=process-names"},
 		"overlays/registry-process-names": {registry, "--set=shape=process-names"},
+		"overlays/events":                 {"--set=shape=events"},
+		"overlays/events-process-names":   {"--set=shape=events-process-names"},
 	} {
 		t.Run(dir, func(t *testing.T) {
 			want := kustomize(t, dir)

@@ -124,8 +124,18 @@ func TestProcessNamesNeedNoAppArmorWhateverTheVersionOfKubernetes(t *testing.T) 
 			t.Errorf("%s: the annotation is %v, and there is the field: %v", version, got, isField)
 		}
 	}
-	if got := fmt.Sprint(render(t, "--kube-version=1.29.9")["DaemonSet listen-exporter"]); strings.Contains(got, "apparmor") {
-		t.Error("the shape nobody changes AppArmor")
+	for _, shape := range []string{"nobody", "events"} {
+		if got := fmt.Sprint(render(t, "--set=shape="+shape, "--kube-version=1.29.9")["DaemonSet listen-exporter"]); strings.Contains(got, "apparmor") {
+			t.Errorf("the shape %s changes AppArmor", shape)
+		}
+	}
+}
+
+func TestMoreCapabilitiesComeAfterThoseOfTheShape(t *testing.T) {
+	container, _ := container(t, render(t, "--set=shape=events", "--set=extraCapabilities={NET_ADMIN}", "--set=extraArgs={--collector.traffic}"))
+	want := object{"drop": []any{"ALL"}, "add": []any{"BPF", "PERFMON", "NET_ADMIN"}}
+	if diff := cmp.Diff(want, find(container, "securityContext", "capabilities")); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 
