@@ -57,6 +57,12 @@ func help(args []string) error {
 	switch args[0] {
 	case "load":
 		return load(args[1:])
+	case "storm":
+		return beStorm(args[1:])
+	case "accept":
+		return beServer(args[1], args[2])
+	case "connect":
+		return beClient(args[1])
 	case "page":
 		return servePage(args[1], args[2])
 	case "library":

@@ -1,7 +1,7 @@
 // Command bench measures the figures of BENCHMARKS.md. Run it in this directory: `go run . NAME`.
 //
 // A figure runs in a network, a PID and a mount namespace of its own, as their first process. When it ends, the kernel ends
-// all that it started.
+// all that it started. Those of events see the host's PIDs.
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // product is the program that is measured, and before an older version of it.
@@ -30,8 +31,9 @@ type settings struct {
 	small   bool
 	lenient bool
 	rounds  int
-	before  string // the path of an older version to compare with, or empty
-	tools   string // the directory with the product; set once the figure is in its namespaces
+	length  time.Duration // of the soak
+	before  string        // the path of an older version to compare with, or empty
+	tools   string        // the directory with the product; set once the figure is in its namespaces
 }
 
 // size returns the size of a load: what the figure is about, or little.
@@ -44,29 +46,49 @@ func (s settings) size(full, small int) int {
 
 // figure is one measurement.
 type figure struct {
-	name    string
-	about   string
-	outside bool // it needs neither the product nor namespaces
-	run     func(settings, io.Writer) error
+	name  string
+	about string
+	where where
+	run   func(settings, io.Writer) error
 }
+
+// where is where a figure runs.
+type where int
+
+const (
+	inNamespaces where = iota
+	// withHostPIDs has a network and a mount namespace, and sees the PIDs that the kernel reports to everybody.
+	withHostPIDs
+	// outside needs neither the product nor namespaces.
+	outside
+)
 
 func figures() []figure {
 	return []figure{
-		{"snapshot-million", "a netlink snapshot of 100 listeners, next to 0 and to 1 000 000 other sockets", false, snapshotMillion},
-		{"snapshot-limit", "netlink snapshots against a minimal receive loop", false, snapshotLimit},
-		{"scrape-million", "a scrape of 100 listeners, next to 0 and to 1 000 000 other sockets, and other programs", false, scrapeMillion},
-		{"scrape-10000", "a scrape of 10 000 listeners with their holders, against ss and other programs", false, scrapeMany},
-		{"slow-readers", "resident memory with 200 slow readers of 10 000 listeners, against one reader", false, slowReaders},
-		{"start", "from the start to the first complete answer, memory after it, and the size of the binary", false, startUp},
-		{"profile", "where the processor time of a scrape goes, by perf", false, profile},
-		{"watch", "processor time of the looks between scrapes, 100 listeners on an idle host", false, watch},
-		{"watch-million", "processor time of the looks between scrapes, next to 1 000 000 other sockets", false, watchMillion},
-		{"registry", "10 000 listeners judged by 3 000 services, and by 10 of 5 000, against a scrape", false, registry},
-		{"holders-million", "who holds 100 listeners, next to 1 000 000 open files of 2 000 processes, against ss and lsof", false, holdersMillion},
-		{"first-answer", "the first scrape next to 1 000 000 open files and 250 network namespaces, against its budget", false, first},
-		{"netns-250", "a scrape of 250 network namespaces, against the kernel's own time and ss in each", false, netns},
-		{"netns-nobody", "scrapes as nobody until a new pod's listener is shown, next to 300 namespaces and 200 000 sockets", false, news},
-		{"fleet", "the shipped alert rules over two hours of 500, 1 667 and 5 000 hosts", true, fleetRules},
+		{"snapshot-million", "a netlink snapshot of 100 listeners, next to 0 and to 1 000 000 other sockets", inNamespaces, snapshotMillion},
+		{"snapshot-limit", "netlink snapshots against a minimal receive loop", inNamespaces, snapshotLimit},
+		{"scrape-million", "a scrape of 100 listeners, next to 0 and to 1 000 000 other sockets, and other programs", inNamespaces, scrapeMillion},
+		{"scrape-10000", "a scrape of 10 000 listeners with their holders, against ss and other programs", inNamespaces, scrapeMany},
+		{"slow-readers", "resident memory with 200 slow readers of 10 000 listeners, against one reader", inNamespaces, slowReaders},
+		{"start", "from the start to the first complete answer, memory after it, and the size of the binary", inNamespaces, startUp},
+		{"profile", "where the processor time of a scrape goes, by perf", inNamespaces, profile},
+		{"watch", "processor time of the looks between scrapes, 100 listeners on an idle host", inNamespaces, watch},
+		{"watch-million", "processor time of the looks between scrapes, next to 1 000 000 other sockets", inNamespaces, watchMillion},
+		{"registry", "10 000 listeners judged by 3 000 services, and by 10 of 5 000, against a scrape", inNamespaces, registry},
+		{"holders-million", "who holds 100 listeners, next to 1 000 000 open files of 2 000 processes, against ss and lsof", inNamespaces, holdersMillion},
+		{"first-answer", "the first scrape next to 1 000 000 open files and 250 network namespaces, against its budget", inNamespaces, first},
+		{"netns-250", "a scrape of 250 network namespaces, against the kernel's own time and ss in each", inNamespaces, netns},
+		{"netns-nobody", "scrapes as nobody until a new pod's listener is shown, next to 300 namespaces and 200 000 sockets", inNamespaces, news},
+		{"events-storm", "10 000 listeners of 16 µs to 1 ms from one process and from eight: how many are counted, and with whom", withHostPIDs, eventsStorm},
+		{"events-peers", "what bpftrace, bcc, ss, netstat and lsof see of such a storm", withHostPIDs, eventsPeers},
+		{"events-flood", "100 000 listeners a second for 30 s: memory, what is lost, and scrapes meanwhile", withHostPIDs, eventsFlood},
+		{"events-cost", "throughput of a server that accepts connections as fast as it can, with events and without", withHostPIDs, eventsCost},
+		{"events-memory", "resident memory with events off and on, after the start and after 20 scrapes", withHostPIDs, eventsMemory},
+		{"events-soak", "a storm for as long as -length says: memory, open files, goroutines", withHostPIDs, eventsSoak},
+		{"traffic-cost", "what a packet costs while --collector.traffic counts it", inNamespaces, trafficCost},
+		{"leases", "leases taken, renewed and given back over the API, by one client and by 64, in a file and in etcd", inNamespaces, leases},
+		{"leases-unused", "start and memory without leases, against a version that has none (-before)", inNamespaces, leasesUnused},
+		{"fleet", "the shipped alert rules over two hours of 500, 1 667 and 5 000 hosts", outside, fleetRules},
 	}
 }
 
@@ -86,6 +108,7 @@ func run(args []string) error {
 	flags.BoolVar(&s.small, "small", false, "small loads and one round, to see that a figure runs; implies -lenient")
 	flags.BoolVar(&s.lenient, "lenient", false, "a figure that misses its bound is no error")
 	flags.IntVar(&s.rounds, "rounds", 7, "how often each side is measured, in turns")
+	flags.DurationVar(&s.length, "length", time.Hour, "how long events-soak takes")
 	flags.StringVar(&s.before, "before", "", "path of an older listen_exporter, which is measured in the same turns")
 	flags.StringVar(&s.tools, "tools", "", "set by the program itself")
 	flags.Usage = func() {
@@ -133,7 +156,7 @@ func run(args []string) error {
 // start runs a figure: here, where it is in its namespaces already, or in another process.
 func start(f figure, s settings) error {
 	switch {
-	case f.outside:
+	case f.where == outside:
 		return f.run(s, os.Stdout)
 	case s.tools == "":
 		return enter(f, s)
@@ -165,11 +188,14 @@ func enter(f figure, s settings) error {
 		return fmt.Errorf("%s: %w", strings.Join(build.Args, " "), err)
 	}
 	cmd := exec.Command("/proc/self/exe", "-tools", tools, "-before", s.before, fmt.Sprintf("-rounds=%d", s.rounds),
-		fmt.Sprintf("-lenient=%t", s.lenient), fmt.Sprintf("-small=%t", s.small), f.name)
+		fmt.Sprintf("-lenient=%t", s.lenient), fmt.Sprintf("-small=%t", s.small), "-length="+s.length.String(), f.name)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWNS,
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS,
 		Pdeathsig:  syscall.SIGKILL,
+	}
+	if f.where == inNamespaces {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWPID
 	}
 	return cmd.Run()
 }

@@ -54,25 +54,33 @@ func startUp(s settings, out io.Writer) error {
 	return missed
 }
 
-// startOnce starts a program and scrapes until an answer is complete: it has so many listeners, all their holders, and no failed read.
+// startOnce starts a program until an answer is complete, and ends it.
 func startOnce(name, path string, listeners int) (took time.Duration, resident float64, err error) {
-	begin := time.Now()
-	e, err := launch(name, path)
+	e, took, err := startComplete(name, path, listeners)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer e.stop()
+	resident, err = e.resident()
+	return took, resident, err
+}
+
+// startComplete starts a program and scrapes until an answer is complete: it has so many listeners, all their holders, and no failed read.
+func startComplete(name, path string, listeners int) (e *exporter, took time.Duration, err error) {
+	begin := time.Now()
+	if e, err = launch(name, path); err != nil {
+		return nil, 0, err
+	}
 	for ; ; time.Sleep(time.Millisecond) {
 		p, err := e.page()
 		took = time.Since(begin)
 		if err == nil && p.count("host_listen_port") == listeners && p.count("host_listen_port_holder_info") >= listeners &&
 			!strings.Contains(string(p), "\nhost_listen_collector_success{collector=\"holder\"} 0\n") {
-			break
+			return e, took, nil
 		}
 		if took > startTimeout {
-			return 0, 0, fmt.Errorf("%s has no complete answer: %w", name, err)
+			e.stop()
+			return nil, 0, fmt.Errorf("%s has no complete answer: %w", name, err)
 		}
 	}
-	resident, err = e.resident()
-	return took, resident, err
 }

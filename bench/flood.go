@@ -1,0 +1,234 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// The flood: so many listeners a second, closed at once, from so many processes.
+const (
+	floodRate      = 100_000
+	floodProcesses = 4
+	// floodSlowdown is what a scrape may take during the flood, of its time during a flood without events, which takes all processors
+	// as well, and floodPause how often there is one.
+	floodSlowdown = 2.0
+	floodPause    = 200 * time.Millisecond
+)
+
+// flood returns how long the flood is.
+func (s settings) flood() time.Duration { return time.Duration(s.size(30_000, 300)) * time.Millisecond }
+
+// eventsFlood floods the exporter with listeners, with events off and on.
+func eventsFlood(s settings, out io.Writer) error {
+	open, err := openListeners(fewListeners)
+	if err != nil {
+		return err
+	}
+	defer open.hold()
+	w := tabwriter.NewWriter(out, 0, 0, 1, ' ', 0)
+	_, _ = fmt.Fprintf(w, "A flood of listeners that close at once, from %d processes, for %s: want %d a second\n\n",
+		floodProcesses, s.flood(), floodRate)
+	_, _ = fmt.Fprint(w, "| --collector.events\t| GOMAXPROCS\t| ports\t| listeners\t| a second\t| opened, closed\t| lost\t| of all events\t| memory before, most\t",
+		"| CPU of the exporter\t| scrape before, during, longest\t| during / during the flood without events\t| series before, after\t|\n",
+		strings.Repeat("| ---\t", 13)+"|\n")
+	var missed error
+	var without time.Duration // of a scrape during the flood
+	for _, row := range []struct {
+		mode         string
+		procs, ports int // GOMAXPROCS, and the ports of each process
+	}{{"off", 1, manyPorts}, {"on", 2, manyPorts}, {"on", 1, manyPorts}, {"off", 1, 1}, {"on", 2, 1}} {
+		err := floodRow(s, w, row.mode, row.procs, row.ports, &without)
+		if err != nil && !errors.Is(err, errMissed) {
+			return err
+		}
+		missed = errors.Join(missed, err)
+	}
+	_, _ = fmt.Fprintln(w)
+	return errors.Join(w.Flush(), missed)
+}
+
+func floodRow(s settings, out io.Writer, mode string, procs, ports int, without *time.Duration) error {
+	var storms []*storm
+	defer func() { endStorms(storms) }()
+	for n := range floodProcesses {
+		one, err := startStorm(0, "tcp", n, lifetimes{})
+		if err != nil {
+			return err
+		}
+		one.ports = ports
+		storms = append(storms, one)
+	}
+	e, err := startEvents(s, mode, "--log.events", "--runtime.gomaxprocs="+strconv.Itoa(procs))
+	if err != nil {
+		return err
+	}
+	defer e.stop()
+	scrape := e.scrape(identity).sample
+	var quiet, flooded []time.Duration
+	for range s.size(50, 5) {
+		took, err := scrape()
+		if err != nil {
+			return err
+		}
+		quiet = append(quiet, took)
+		time.Sleep(floodPause / 4)
+	}
+	before, first, err := e.tally(s.settled())
+	if err != nil {
+		return err
+	}
+	resident, err := e.resident()
+	if err != nil {
+		return err
+	}
+	type result struct {
+		gale
+		error
+	}
+	done := make(chan result, 1)
+	used := e.cpuTime()
+	go func() {
+		rate := floodRate / floodProcesses
+		g, err := blow(storms, rate*int(s.flood()/time.Millisecond)/1000, rate)
+		done <- result{g, err}
+	}()
+	var made result
+	for over := false; !over; {
+		select {
+		case made = <-done:
+			over = true
+		case <-time.After(floodPause / time.Duration(s.size(1, 10))):
+			took, err := scrape()
+			if err != nil {
+				return err
+			}
+			flooded = append(flooded, took)
+		}
+	}
+	if made.error != nil {
+		return made.error
+	}
+	used = e.cpuTime() - used
+	counted, last, err := e.tally(s.settled())
+	if err != nil {
+		return err
+	}
+	counted = counted.minus(before)
+	most, err := e.memory("VmHWM:")
+	if err != nil {
+		return err
+	}
+	slices.Sort(quiet)
+	slices.Sort(flooded)
+	if mode == "off" {
+		*without = median(flooded)
+	}
+	ratio := float64(median(flooded)) / float64(*without)
+	events := float64(2 * made.Made)
+	_, _ = fmt.Fprintf(out, "| %s\t| %d\t| %d\t| %d\t| %.0f\t| %.0f, %.0f\t| %.0f\t| %.2f %%\t| %.1f MB, %.1f MB\t| %.0f %%\t| %s, %s, %s\t| %.2f\t| %d, %d\t|\n",
+		mode, procs, len(storms)*ports, made.Made, made.rate(), counted.opened, counted.closed, counted.lost, 100*counted.lost/events, resident, most,
+		100*used.Seconds()/made.Took.Seconds(), short(median(quiet)), short(median(flooded)), short(flooded[len(flooded)-1]), ratio,
+		first.samples(), last.samples())
+	if mode != "on" {
+		return nil
+	}
+	var errs []error
+	if procs == 2 && ratio > floodSlowdown { // which is what the exporter takes with events
+		errs = append(errs, fmt.Errorf("GOMAXPROCS %d, %d ports: a scrape takes %.2f times as long, want at most %g: %w", procs, len(storms)*ports, ratio, floodSlowdown, errMissed))
+	}
+	// Each event is counted or lost. An event of which the opening was lost may be neither.
+	if sum := counted.opened + counted.closed + counted.lost; sum < events || counted.opened > float64(made.Made) || counted.closed > float64(made.Made) {
+		errs = append(errs, fmt.Errorf("GOMAXPROCS %d: %.0f events are counted or lost, want %.0f: %w", procs, sum, events, errMissed))
+	}
+	return errors.Join(errs...)
+}
+
+// soakRows is in how many rows a soak is shown.
+const soakRows = 12
+
+// eventsSoak has storms blow for as long as it is to take.
+func eventsSoak(s settings, out io.Writer) error {
+	length := s.length
+	if s.small {
+		length = 2 * time.Second
+	}
+	open, err := openListeners(fewListeners)
+	if err != nil {
+		return err
+	}
+	defer open.hold()
+	var storms []*storm
+	defer func() { endStorms(storms) }()
+	for n := range stormProcesses {
+		one, err := startStorm(0, []string{"tcp", "tcp", "tcp", "udp"}[n%4], n, lifetimes{shortest, longest})
+		if err != nil {
+			return err
+		}
+		storms = append(storms, one)
+	}
+	e, err := startEvents(s, "on", "--log.events")
+	if err != nil {
+		return err
+	}
+	defer e.stop()
+	w := tabwriter.NewWriter(out, 0, 0, 1, ' ', 0)
+	_, _ = fmt.Fprintf(w, "A storm for %s, a scrape each second\n\n", length)
+	_, _ = fmt.Fprint(w, "| after\t| listeners\t| opened, closed\t| lost\t| open files\t| goroutines\t| resident memory\t| heap in use\t| series\t|\n",
+		"| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t| ---\t|\n")
+	const rate = 250 // of each process
+	first, _, err := e.tally(s.settled())
+	if err != nil {
+		return err
+	}
+	made := 0
+	row := func(after time.Duration) error {
+		counted, p, err := e.tally(s.settled())
+		if err != nil {
+			return err
+		}
+		counted = counted.minus(first)
+		files, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(e.cmd.Process.Pid), "fd"))
+		if err != nil {
+			return err
+		}
+		resident, err := e.resident()
+		if err != nil {
+			return err
+		}
+		goroutines, _ := p.value("go_goroutines")
+		heap, _ := p.value("go_memstats_heap_inuse_bytes")
+		_, err = fmt.Fprintf(w, "| %s\t| %d\t| %.0f, %.0f\t| %.0f\t| %d\t| %.0f\t| %.1f MB\t| %.1f MB\t| %d\t|\n", after.Round(time.Second), made,
+			counted.opened, counted.closed, counted.lost, len(files), goroutines, resident, heap/1e6, p.samples())
+		return errors.Join(err, w.Flush())
+	}
+	begin := time.Now()
+	if err := row(0); err != nil {
+		return err
+	}
+	for shown := 1; shown <= soakRows; {
+		g, err := blow(storms, rate, rate) // a second
+		if err != nil {
+			return err
+		}
+		made += g.Made
+		if _, err := e.page(); err != nil {
+			return err
+		}
+		if after := time.Since(begin); after >= length*time.Duration(shown)/soakRows {
+			if err := row(after); err != nil {
+				return err
+			}
+			shown = int(after*soakRows/length) + 1
+		}
+	}
+	_, err = fmt.Fprintln(out)
+	return err
+}
