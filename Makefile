@@ -5,6 +5,8 @@ DOCKER   ?= docker
 FUZZTIME ?= 30s
 BENCH    ?= .
 ARCHES   ?= amd64 arm64 arm 386 ppc64le s390x riscv64
+# Those of the form that can keep leases in etcd as well. Hosts that share ranges are big ones.
+ETCD_ARCHES ?= amd64 arm64
 # More arguments for `go test`, for example TESTFLAGS='-v -count=1'.
 TESTFLAGS ?=
 
@@ -30,7 +32,9 @@ LDFLAGS     := -s -w \
 # GOARM=6 runs on every Raspberry Pi.
 export GOARM ?= 6
 
-BINARIES := $(ARCHES:%=.build/linux-%/listen_exporter)
+BINARIES := $(ARCHES:%=.build/linux-%/listen_exporter) $(ETCD_ARCHES:%=.build/linux-%-etcd/listen_exporter)
+# grpcnotrace leaves pages for debugging out of gRPC, and lets the linker drop what only they call.
+ETCD_TAGS = etcd,grpcnotrace
 MODULES = $(dir $(shell find . -name go.mod -not -path './.[a-z]*'))
 # FuzzX of ./internal/y reads ./internal/y:FuzzX here.
 FUZZ_TARGETS = $(shell grep -rEo '^func Fuzz[[:alnum:]_]+' --include='*_test.go' --exclude-dir='.[a-z]*' . | \
@@ -52,16 +56,27 @@ help: ## Show this list.
 .PHONY: build
 build: .build/linux-$(shell $(GO) env GOARCH)/listen_exporter ## Build the binary for this machine into .build/.
 
+.PHONY: build-etcd
+build-etcd: .build/linux-$(shell $(GO) env GOARCH)-etcd/listen_exporter ## Build that which can keep leases in etcd as well.
+
 .PHONY: crossbuild
-crossbuild: $(BINARIES) ## Build the binary for every supported architecture.
+crossbuild: $(BINARIES) ## Build the binaries for every supported architecture.
 
 # Go finds out what has changed. The texts next to the program go with every copy of it.
+define build_program
+CGO_ENABLED=0 GOOS=linux GOARCH=$* $(GO) build -trimpath -buildvcs=false $(1) -ldflags '$(LDFLAGS)' -o $@ .
+@CGO_ENABLED=0 GOOS=linux GOARCH=$* $(GO) list -deps $(1) -json=Dir,Standard,Module . | \
+	CGO_ENABLED=0 SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' $(GO) run ./packaging/bill -program $@ -version '$(VERSION)' \
+		-sbom $(@D)/bill.cdx.json -licenses $(@D)/THIRD_PARTY_LICENSES
+endef
+
 .PHONY: FORCE
 .build/linux-%/listen_exporter: FORCE
-	CGO_ENABLED=0 GOOS=linux GOARCH=$* $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o $@ .
-	@CGO_ENABLED=0 GOOS=linux GOARCH=$* $(GO) list -deps -json=Dir,Standard,Module . | \
-		CGO_ENABLED=0 SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' $(GO) run ./packaging/bill -program $@ -version '$(VERSION)' \
-			-sbom $(@D)/bill.cdx.json -licenses $(@D)/THIRD_PARTY_LICENSES
+	$(call build_program)
+
+# Of two patterns that fit, make takes the one that leaves less to the stem.
+.build/linux-%-etcd/listen_exporter: FORCE
+	$(call build_program,-tags=$(ETCD_TAGS))
 
 .PHONY: test
 test: test-tools ## Run the tests that take seconds, as any user.
@@ -103,9 +118,10 @@ test-kubernetes: ## Give examples/kubernetes and the Helm chart to a real API se
 	@CGO_ENABLED=0 $(REPORT) -C test/kubernetes -- -trimpath -count=1 -timeout 15m .
 
 .PHONY: test-systemd
-test-systemd: build ## Install the deb under a real systemd; wants root, debootstrap, podman, runc.
+test-systemd: build build-etcd ## Install the deb under a real systemd; wants root, debootstrap, podman, runc.
 	@.ci/tools nfpm node_exporter
-	@$(WITH_PACKAGES) $(PROGRAM) $(REPORT) -- -count=1 -skip=TestPlaybook -timeout 20m ./test/systemd
+	@$(WITH_PACKAGES) FORM=etcd packaging/build $$($(GO) env GOARCH) && \
+		$(PROGRAM) $(REPORT) -- -count=1 -skip=TestPlaybook -timeout 20m ./test/systemd
 
 .PHONY: test-ansible
 test-ansible: build ## Run the playbook of examples/ under a real systemd; wants root, debootstrap, podman, runc.
@@ -120,6 +136,10 @@ test-openrc: build ## Unpack the apk where a real OpenRC is, and use its service
 .PHONY: test-install
 test-install: build ## Run each command of the README's Install in a fresh Debian with empty caches; wants root, debootstrap, internet.
 	@$(PROGRAM) $(REPORT) -- -count=1 -timeout 40m ./test/install
+
+.PHONY: test-leases
+test-leases: ## Kill, partition and crowd the stores of leases, in a file and in etcd, 10 000 operations each; wants root, iproute2, etcd.
+	@LISTEN_EXPORTER_LEASES=full $(REPORT) -- -tags=$(ETCD_TAGS) -count=1 -parallel=8 -timeout=15m $(TESTFLAGS) ./internal/lease
 
 .PHONY: test-incidents
 test-incidents: build ## Play incidents in front of a real Prometheus 2 and 3 and Alertmanager; wants root, iproute2.
@@ -157,8 +177,12 @@ test-rules: ## Play incidents to the alert rules on Prometheus 2, on 3 and on Vi
 	@LISTEN_EXPORTER_ENGINES=all LISTEN_EXPORTER_MUTANTS='$(MUTANTS)' $(REPORT) -- -count=1 $(TESTFLAGS) -timeout 60m ./alerts
 
 .PHONY: generate
-generate: rules ## Write the rules, the help texts, the pages of docs/ that come from the program, and the chart's copies.
+generate: rules programs ## Write the rules, the eBPF objects, the help texts, the pages of docs/ that come from the program, and the chart's copies.
 	$(GO) test -count=1 -run 'TestHelpIs|TestThePageOf|TestTheChartsFilesAreCopies' . ./collector ./packaging/helm -update
+
+.PHONY: programs
+programs: ## Compile the eBPF programs of internal/event, for both byte orders; wants clang-14 and llvm-14.
+	internal/event/programs/compile internal/event/programs
 
 .PHONY: rules
 rules: ## Write the alert rules, for Prometheus, its operator and the Helm chart, from the mixin in alerts/.
@@ -190,20 +214,23 @@ bench-full: ## Measure the figures of BENCHMARKS.md; wants root, 12 GB and half 
 .PHONY: check
 check: lint vet check-modules check-yaml check-scripts check-names check-rules check-metrics ## Run every check that is no test.
 
+# With the flags of the builds, which then find the packages compiled.
 .PHONY: lint
 lint: ## Check the Go code with golangci-lint and gofumpt.
 	@.ci/tools golangci-lint gofumpt
 	golangci-lint config verify
 	@set -e; for module in $(MODULES); do \
 		echo "golangci-lint run in $$module"; \
-		(cd $$module && golangci-lint run --config '$(CURDIR)/.golangci.yml' ./...); \
+		(cd $$module && CGO_ENABLED=0 GOFLAGS=-trimpath golangci-lint run --config '$(CURDIR)/.golangci.yml' ./...); \
 	done
+	golangci-lint run --build-tags=$(ETCD_TAGS) . ./internal/lease/...
 	@unformatted=$$(gofumpt -l .) && [ -z "$$unformatted" ] || { echo "gofumpt is needed on: $$unformatted"; exit 1; }
 
 # The second time where an int has 32 bits, with the flags of the crossbuild, which then finds its packages compiled.
 .PHONY: vet
 vet: ## Check the Go code with go vet, for 64 and for 32 bits.
 	$(GO) vet ./...
+	$(GO) vet -tags=$(ETCD_TAGS) ./...
 	GOFLAGS=-trimpath GOARCH=386 CGO_ENABLED=0 $(GO) vet ./...
 
 .PHONY: check-modules
@@ -242,7 +269,7 @@ check-metrics: build ## Check a page of the real program with promtool.
 .PHONY: vulnerabilities
 vulnerabilities: ## Check what is built against Go's vulnerability database, which is on the internet.
 	@.ci/tools govulncheck
-	govulncheck ./...
+	govulncheck -tags=$(ETCD_TAGS) ./...
 
 .PHONY: soak
 soak: ## Scrape 10 000 times, and take 10 000 snapshots under churn; wants root, takes hours.
@@ -262,9 +289,11 @@ address: ## Change the project's address everywhere: make address ADDRESS=exampl
 tools: ## Fetch every tool into .tools/.
 	@.ci/tools
 
+# `make docker FORM=etcd` builds the other form.
 .PHONY: docker
-docker: build ## Build the container image for this machine.
-	$(DOCKER) build -t listen_exporter:$(VERSION) \
+docker: build$(FORM:%=-%) ## Build the container image for this machine.
+	$(DOCKER) build -t listen_exporter:$(VERSION)$(FORM:%=-%) \
+		--build-arg FORM=$(FORM:%=-%) \
 		--build-arg ARCH=$$($(GO) env GOARCH) \
 		--build-arg VERSION=$(VERSION) \
 		--build-arg REVISION=$(REVISION) \
@@ -277,14 +306,16 @@ version: ## Print the version that is built: the newest one in the changelog.
 .PHONY: packages
 packages: build crossbuild ## Build an archive, a deb, an rpm and an apk for every supported architecture into .build/packages/.
 	@.ci/tools nfpm
-	@VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' packaging/build $(ARCHES)
+	@export VERSION='$(VERSION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' && \
+		packaging/build $(ARCHES) && FORM=etcd packaging/build $(ETCD_ARCHES)
 
 .PHONY: release
 release: build crossbuild ## Build all files of a release into .build/release/; wants root, buildah.
 	@.ci/tools nfpm
 	@rm -rf .build/release
 	@export VERSION='$(VERSION)' REVISION='$(REVISION)' SOURCE_DATE_EPOCH='$(SOURCE_DATE_EPOCH)' OUT=.build/release && \
-		packaging/build $(ARCHES) && packaging/image $(ARCHES) && packaging/release-notes >.build/release-notes.md
+		packaging/build $(ARCHES) && packaging/image $(ARCHES) && \
+		FORM=etcd packaging/build $(ETCD_ARCHES) && FORM=etcd packaging/image $(ETCD_ARCHES) && packaging/release-notes >.build/release-notes.md
 	@cd .build/release && sha256sum -- * >../SHA256SUMS && mv ../SHA256SUMS .
 
 .PHONY: check-release

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,6 +29,7 @@ type node struct {
 	host.Report
 	pod       pod
 	exact     bool     // the program may see which process holds a socket
+	events    bool     // and may load eBPF programs
 	added     []string // arguments of the program that the overlay does not have
 	configMap string   // the directory of the registry's ConfigMap
 	emptyDirs string   // the directory of those of the pod
@@ -49,7 +51,8 @@ func beNode() error {
 	if n.pod, registry, err = readOverlay(string(manifest)); err != nil {
 		return err
 	}
-	n.exact = len(n.pod.Containers[0].SecurityContext.Capabilities.Add) > 0
+	added := n.pod.Containers[0].SecurityContext.Capabilities.Add
+	n.exact, n.events = slices.Contains(added, "SYS_PTRACE"), slices.Contains(added, "BPF")
 	configMaps, err := os.MkdirTemp(n.scratch, "configmaps")
 	if err != nil {
 		return err
@@ -75,8 +78,15 @@ func beNode() error {
 	if err := n.startServices(); err != nil {
 		return err
 	}
-	n.run = append([]string{"--cgroup-parent", host.Slice() + "/containers", "--pids-limit", "0"},
-		append(n.pod.podmanArguments(configMaps, n.emptyDirs), n.added...)...)
+	n.run = []string{"--cgroup-parent", host.Slice() + "/containers", "--pids-limit", "0"}
+	if n.events {
+		profile, err := n.seccompProfile()
+		if err != nil {
+			return err
+		}
+		n.run = append(n.run, "--security-opt=seccomp="+profile)
+	}
+	n.run = append(append(n.run, n.pod.podmanArguments(configMaps, n.emptyDirs)...), n.added...)
 	if n.id, err = n.podman(append([]string{"run", "--detach", "--name", "listen_exporter"}, n.run...)...); err != nil {
 		return err
 	}
@@ -88,6 +98,9 @@ func beNode() error {
 		host.Check{Name: "user, capabilities and system calls are as the manifest says", Run: n.confinement},
 	)
 	n.Check(n.inventory()...)
+	if n.events {
+		n.Check(host.Check{Name: "no listener escapes, however short it lives", Run: n.countsShortListeners})
+	}
 	if registry != "" {
 		n.checkRegistries()
 	} else {
@@ -268,6 +281,7 @@ func (n *node) confinement() error {
 	for _, name := range n.pod.Containers[0].SecurityContext.Capabilities.Add {
 		mask |= map[string]uint64{
 			"SYS_PTRACE": 1 << unix.CAP_SYS_PTRACE, "DAC_READ_SEARCH": 1 << unix.CAP_DAC_READ_SEARCH,
+			"BPF": 1 << unix.CAP_BPF, "PERFMON": 1 << unix.CAP_PERFMON,
 		}[name]
 	}
 	added, none := fmt.Sprintf("%016x", mask), fmt.Sprintf("%016x", 0)

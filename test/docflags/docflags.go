@@ -16,7 +16,7 @@ import (
 // foreignPrograms have flags of their own. True are those that may run listen_exporter: flags after its name are ours again.
 var foreignPrograms = map[string]bool{
 	"alertmanager": false, "amtool": false, "apt-get": false, "buildah": true, "conntrack": false, "curl": false, "docker": true,
-	"git": false, "gofumpt": false, "golangci-lint": false, "grep": false, "helm": false, "htpasswd": false, "install": false,
+	"etcdctl": false, "git": false, "gofumpt": false, "golangci-lint": false, "grep": false, "helm": false, "htpasswd": false, "install": false,
 	"ip": true, "iptables": false, "jq": false, "journalctl": false, "kubectl": true, "lsof": false, "make": false, "nft": false,
 	"nsenter": true, "openssl": false, "podman": true, "prometheus": false, "promtool": false, "promu": false, "ps": false,
 	"runc": true, "setpriv": true, "ss": false, "systemctl": false, "systemd-analyze": false, "systemd-run": true, "tar": false,
@@ -77,7 +77,7 @@ func Real(t testing.TB) map[string]bool {
 		text += help
 	}
 	flags := make(map[string]bool)
-	for _, found := range regexp.MustCompile(`(?m)^\s+(?:-\w, )?--(\[no-\])?([a-z][a-z0-9.-]*)`).FindAllStringSubmatch(text, -1) {
+	for _, found := range regexp.MustCompile(`(?m)^\s+(?:-\w, )?--(\[no-\])?([a-z][a-z0-9.-]*[a-z0-9])`).FindAllStringSubmatch(text, -1) {
 		flags["--"+found[2]] = true
 		if found[1] != "" {
 			flags["--no-"+found[2]] = true

@@ -43,6 +43,7 @@ type incident struct {
 	late  bool     // the alerts come only when other incidents of the act have ended
 	begin func() error
 	end   func() error // may be nil
+	since time.Time    // alerts that began earlier are no concern of it
 	got   []alert
 	err   error
 }
@@ -177,7 +178,9 @@ func (s *stage) attribute(w *world, first int, incidents []*incident) (stray []a
 			stray = append(stray, a)
 			continue
 		}
-		incidents[at].got = append(incidents[at].got, a)
+		if !a.StartsAt.Before(incidents[at].since) {
+			incidents[at].got = append(incidents[at].got, a)
+		}
 	}
 	return stray
 }
@@ -201,6 +204,13 @@ func (h *machine) awaitAlert(name, at string, fires bool) error {
 		return slices.ContainsFunc(alerts, func(a alert) bool {
 			return a.Labels["alertname"] == name && h.isIn(a) && a.at() == at && (isFiring(a) || !fires)
 		}), err
+	})
+}
+
+// awaitQuiet waits until no alert about a port is pending or fires.
+func (h *machine) awaitQuiet(at string) error {
+	return await(fmt.Sprintf("no alert about %s on %s", at, h.name), func() (bool, error) {
+		return h.world.monitoring.quiet(func(a alert) bool { return h.isIn(a) && a.at() == at })
 	})
 }
 

@@ -65,7 +65,7 @@ func (s *script) slowBoots() *stage {
 			time.Sleep(time.Minute / speed)
 			err = errors.Join(err, h.bootWith(h.services[:1]...))
 			for _, s := range h.services[1:] {
-				time.Sleep(30 * time.Second / speed)
+				time.Sleep(15 * time.Second / speed)
 				err = errors.Join(err, s.start())
 			}
 			return err

@@ -24,6 +24,7 @@ func (g *guest) checks() []host.Check {
 		{Name: "the sources agree on every queue", Run: g.checkQueues},
 		{Name: "the sources count the same UDP drops", Run: g.checkUDPDrops},
 		{Name: "every read succeeds", Run: g.checkSuccess},
+		{Name: "with two capabilities, events count listeners that live for less than a look, and connections", Run: g.checkEvents},
 	}
 	if g.modules {
 		checks = append(checks, []host.Check{

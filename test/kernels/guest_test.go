@@ -57,6 +57,7 @@ func (g *guest) prepare() error {
 		{"devtmpfs", "/dev"},
 		{"proc", "/proc"},
 		{"tmpfs", "/tmp"},
+		{"sysfs", "/sys"},
 		{"cgroup2", "/sys/fs/cgroup"},
 	} {
 		if err := errors.Join(
@@ -73,6 +74,7 @@ func (g *guest) prepare() error {
 		os.WriteFile("/proc/sys/net/ipv4/ip_nonlocal_bind", []byte("1"), 0),
 		os.WriteFile("/proc/sys/net/ipv6/ip_nonlocal_bind", []byte("1"), 0),
 		raiseLoopback(),
+		allowLockedMemory(),
 	); err != nil {
 		return err
 	}

@@ -31,7 +31,7 @@ const (
 	// bootVariable is set by the kernel's command line: with, to load the modules of sock_diag, or without.
 	bootVariable = "LISTEN_EXPORTER_DIAG_MODULES"
 	// bootLimit ends a machine that hangs.
-	bootLimit = time.Minute
+	bootLimit = 2 * time.Minute
 	// fetchLimit is for a download on a slow line.
 	fetchLimit = 5 * time.Minute
 )

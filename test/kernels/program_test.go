@@ -32,9 +32,9 @@ type program struct {
 	*host.Process
 }
 
-// startProgram starts the program and waits until it has read the sockets for the first time.
-func startProgram(source string, port int) (*program, error) {
-	p := &program{source: source, port: port, log: filepath.Join("/tmp", source+".log")}
+// startProgram starts the program, after changes of its command, and waits until it has read the sockets for the first time.
+func startProgram(source string, port int, changes ...func(*exec.Cmd)) (*program, error) {
+	p := &program{source: source, port: port, log: filepath.Join("/tmp", strconv.Itoa(port)+".log")}
 	stderr, err := os.Create(p.log)
 	if err != nil {
 		return nil, err
@@ -42,6 +42,9 @@ func startProgram(source string, port int) (*program, error) {
 	defer func() { _ = stderr.Close() }()
 	cmd := command("--collector.source="+source, "--web.listen-address=127.0.0.1:"+strconv.Itoa(port))
 	cmd.Stderr = stderr
+	for _, change := range changes {
+		change(cmd)
+	}
 	if p.Process, err = host.Start(cmd); err != nil {
 		return nil, err
 	}

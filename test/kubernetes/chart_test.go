@@ -69,6 +69,7 @@ func TestChart(t *testing.T) {
 	}{
 		{"nobody", `"runAsUser":65534`, nil},
 		{"process-names", `"SYS_PTRACE"`, []string{"--set=shape=process-names"}},
+		{"events", `"PERFMON"`, []string{"--set=shape=events", "--set=extraCapabilities={NET_ADMIN}"}},
 		{"everything with a PodMonitor", `"--collector.netns=all"`, append([]string{"--set=monitor.kind=PodMonitor"}, everything...)},
 		{"everything with a ServiceMonitor", `"SYS_PTRACE"`, append([]string{"--set=monitor.kind=ServiceMonitor", "--set=shape=process-names"}, everything...)},
 		{"nobody again", `"runAsUser":65534`, nil},

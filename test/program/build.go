@@ -7,8 +7,10 @@ package program
 import (
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/listen-exporter/listen_exporter/test/host"
@@ -29,6 +31,9 @@ var built struct {
 
 // Main runs the tests of a package and removes what they have built. It is for TestMain.
 func Main(m *testing.M) {
+	if signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // or what nohup(1) has it ignore is ignored by the program too
+	}
 	code := m.Run()
 	if built.dir != "" {
 		_ = os.RemoveAll(built.dir)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,6 +47,7 @@ forbidden:
   - {port: 45003, reason: nor anything else}
 reserved:
   - {team: alpha, ports: 30000-30999}
+  - {team: ci, ports: 31000, users: ["*"]}
 `
 
 // fact is a listener, or a service that does not listen, and what every part of the program says of it.
@@ -55,6 +57,7 @@ type fact struct {
 	alert   string // the alerts on it and the service or team that they name, or empty
 	missing bool   // it is a service, for which no listener is to blame
 	down    bool   // the service of this name is not up
+	leased  bool   // its port is leased before it listens
 	reader  string // that of which this is so, if not all: exact, guessed, netlink or procfs
 	name    string // of the process that holds it, if not the test's
 	options []netnstest.Option
@@ -77,6 +80,7 @@ func facts() []fact {
 		{who: "tcp 0.0.0.0:8000", state: "unregistered", alert: "UnregisteredListener", options: reuse},
 		{who: "tcp 127.0.0.1:8001", state: "unregistered"}, // a program talks to itself
 		{who: "tcp 0.0.0.0:45000", state: "unregistered", alert: "UnregisteredListener"},
+		{who: "tcp 0.0.0.0:31000", state: "leased", leased: true},
 		{who: "tcp 0.0.0.0:30080", state: "reserved", alert: "UnregisteredListener alpha"},
 		{who: "udp 0.0.0.0:514", state: "unregistered", alert: "UnregisteredListener"},
 		{who: "udp 0.0.0.0:30081", state: "reserved", alert: "UnregisteredListener alpha"},
@@ -144,7 +148,7 @@ func openFacts(t *testing.T) {
 	t.Helper()
 	open := func(f fact) {
 		proto, address, _ := strings.Cut(strings.TrimPrefix(f.who, "other "), " ")
-		if f.missing || f.reader == "guessed" || f.reader == "procfs" || strings.Contains(address, ":1019") {
+		if f.missing || f.leased || f.reader == "guessed" || f.reader == "procfs" || strings.Contains(address, ":1019") {
 			return
 		}
 		fd, err := netnstest.Listen(proto, strings.Replace(address, "%lo", "", 1), f.options...)
@@ -177,9 +181,14 @@ func openFacts(t *testing.T) {
 }
 
 func testFacts(t *testing.T, file, user, source string) {
+	dir := host.OpenDir(t)
+	if err := os.Chown(dir, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "lease.sock")
 	run := func(args ...string) *program.Exporter {
 		args = append(args, "--collector.netns=all", "--collector.source="+source, "--registry.file="+file, "--registry.host=web-1",
-			"--web.listen-address=127.0.0.1:10190", "--web.listen-address=:10191", "--web.listen-address=:10192")
+			"--lease.listen-address=unix:"+socket, "--web.listen-address=127.0.0.1:10190", "--web.listen-address=:10191", "--web.listen-address=:10192")
 		if user == "root" {
 			return program.Launch(t, exec.Command(program.Path(t), args...))
 		}
@@ -196,9 +205,17 @@ func testFacts(t *testing.T, file, user, source string) {
 	reader := map[string]bool{"": true, source: true, "exact": user == "root", "guessed": user != "root"}
 	want = slices.DeleteFunc(want, func(f fact) bool { return !reader[f.reader] })
 
-	e := run("--collector.udp.ephemeral-min-age=0s").Listen()
+	leasing := []string{"--lease.enable", "--lease.file=" + filepath.Join(dir, "leases.db")}
+	e := run(append(leasing, "--collector.udp.ephemeral-min-age=0s")...).Listen()
 	e.URL = "http://127.0.0.1:10190"
 	e.AwaitReady()
+	for _, f := range want {
+		if f.leased {
+			proto, address, _ := strings.Cut(f.who, " ")
+			askForLease(t, leaseClient(socket), http.MethodPost, "", fmt.Sprintf(`{"proto": %q, "ttl": "1h"}`, proto), nil)
+			program.Listen(t, proto, address)
+		}
+	}
 	compare := func(what string, got map[string]string, value func(f fact) (string, bool)) {
 		t.Helper()
 		wanted := make(map[string]string)
@@ -214,9 +231,12 @@ func testFacts(t *testing.T, file, user, source string) {
 	state := func(f fact) (string, bool) { return f.state, true }
 	listener := func(f fact) (string, bool) { return f.state, !f.missing }
 	violation := func(f fact) (string, bool) {
-		return f.state, !strings.HasPrefix(f.who, "other ") && f.state != "ok" && f.state != "ephemeral"
+		return f.state, !strings.HasPrefix(f.who, "other ") && f.state != "ok" && f.state != "leased" && f.state != "ephemeral"
 	}
 	judged := func(f fact) (string, bool) {
+		if f.leased {
+			return "ok", true
+		}
 		return strings.Replace(f.state, "ephemeral", "", 1), !f.missing // no metric tells a client from what is not judged
 	}
 	page := e.Scrape()
@@ -231,7 +251,7 @@ func testFacts(t *testing.T, file, user, source string) {
 	e.Stop()
 
 	// A client that is young is not there yet.
-	e = run().Listen()
+	e = run(leasing...).Listen()
 	e.URL = "http://127.0.0.1:10190"
 	e.AwaitReady()
 	young := func(f fact) (string, bool) { return f.state, f.state != "ephemeral" }
@@ -329,7 +349,7 @@ func factsOfJSON(t *testing.T, text string) map[string]string {
 		if l.State != nil {
 			state, reason = *l.State, *l.State
 		}
-		if state == "ok" || state == "ephemeral" {
+		if state == "ok" || state == "leased" || state == "ephemeral" {
 			reason = ""
 		}
 		got := ""
@@ -395,7 +415,7 @@ func checkAlerts(t *testing.T, want []fact, page string) {
 		}
 		fmt.Fprintf(&test, "  - series: |-\n      %s{%s,%s}\n    values: '%s+%dx30'\n", name, target, labels, value, step)
 	}
-	test.WriteString("  promql_expr_test:\n  - expr: 'count by (alertname, proto, port, service_name) (ALERTS{alertstate=\"firing\"})'\n    eval_time: 30m\n    exp_samples:\n")
+	test.WriteString("  promql_expr_test:\n  - expr: 'count by (alertname, proto, port, service_name) (ALERTS{alertstate=\"firing\", port!=\"\"})'\n    eval_time: 30m\n    exp_samples:\n")
 	for _, f := range want {
 		if f.alert == "" {
 			continue

@@ -43,6 +43,14 @@ func testTextfile(t *testing.T, path, node string) {
 	// Another user than the one who writes the file.
 	nodeExporter := program.Launch(t, netnstest.Nobody(t, node, "--collector.disable-defaults", "--collector.textfile",
 		"--collector.textfile.directory="+dir, "--web.listen-address="+nodeExporterAddress, "--log.level=warn"))
+	var served string
+	serve := func() (err error) {
+		served, err = host.Get("http://" + nodeExporterAddress + "/metrics")
+		return err
+	}
+	if err := host.Await(patience, serve); err != nil { // its own listener is in the file too
+		t.Fatal(err)
+	}
 	flags := []string{"--collector.netns=self", "--registry.file=" + registry, "--web.listen-address=127.0.0.1:10190"}
 	exporter := program.Launch(t, exec.Command(path, flags...)).Listen()
 	exporter.AwaitReady()
@@ -50,11 +58,7 @@ func testTextfile(t *testing.T, path, node string) {
 	if output, err := list.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
-	var served string
-	if err := host.Await(patience, func() (err error) {
-		served, err = host.Get("http://" + nodeExporterAddress + "/metrics")
-		return err
-	}); err != nil {
+	if err := serve(); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"\nnode_textfile_scrape_error 0\n", "\nnode_textfile_mtime_seconds{file=\"" + file + "\"} "} {

@@ -60,21 +60,27 @@ func TestASecondRunMakesTheSameBytes(t *testing.T) {
 	if testing.Short() {
 		again = slices.DeleteFunc(slices.Clone(architectures), func(a architecture) bool { return a.goarch != runtime.GOARCH && a.goarch != "arm" })
 	} else {
-		program := ".build/linux-" + runtime.GOARCH + "/listen_exporter"
-		makeAgain("GOCACHE="+host.OpenDir(t), program)
-		content := tools.Read(t, filepath.Join(to, program))
+		cache := host.OpenDir(t)
 		for _, a := range architectures {
-			if a.goarch == runtime.GOARCH && content != tools.Read(t, filepath.Join(unpack(t, a), "listen_exporter")) {
-				t.Error("with an empty cache, the program for this machine has other bytes")
+			if a.goarch != runtime.GOARCH {
+				continue
+			}
+			program := ".build/linux-" + a.goarch + string(a.form) + "/listen_exporter"
+			makeAgain("GOCACHE="+cache, program)
+			if tools.Read(t, filepath.Join(to, program)) != tools.Read(t, filepath.Join(unpack(t, a), "listen_exporter")) {
+				t.Errorf("with an empty cache, %s has other bytes", program)
 			}
 		}
 	}
 
-	var names []string
-	for _, a := range again {
-		names = append(names, a.goarch)
+	names := func(f form) string {
+		var names []string
+		for _, a := range f.in(again) {
+			names = append(names, a.goarch)
+		}
+		return strings.Join(names, " ")
 	}
-	makeAgain("", "release", "ARCHES="+strings.Join(names, " "))
+	makeAgain("", "release", "ARCHES="+names(plain), "ETCD_ARCHES="+names(etcd))
 	second := filepath.Join(to, ".build/release")
 	first := sums(t, filepath.Join(dir, "SHA256SUMS"))
 	want := map[string]string{}
@@ -84,19 +90,23 @@ func TestASecondRunMakesTheSameBytes(t *testing.T) {
 		}
 	}
 	got := sums(t, filepath.Join(second, "SHA256SUMS"))
-	if len(again) == len(architectures) {
-		want[image(version)] = first[image(version)]
-	} else {
-		delete(got, image(version)) // it is for fewer architectures
+	for _, f := range []form{plain, etcd} {
+		if len(again) == len(architectures) {
+			want[f.image(version)] = first[f.image(version)]
+		} else {
+			delete(got, f.image(version)) // it is for fewer architectures
+		}
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("SHA256SUMS, -first +second:\n%s", diff)
 	}
 
-	before := digests(t, dir, version)
-	for platform, digest := range digests(t, second, version) {
-		if digest != before[platform] {
-			t.Errorf("the image for %s has the digest %s, and had %s", platform, digest, before[platform])
+	for _, f := range []form{plain, etcd} {
+		before := digests(t, dir, version, f)
+		for platform, digest := range digests(t, second, version, f) {
+			if digest != before[platform] {
+				t.Errorf("%s for %s has the digest %s, and had %s", f.image(version), platform, digest, before[platform])
+			}
 		}
 	}
 }

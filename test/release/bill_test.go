@@ -45,10 +45,10 @@ func TestEachBillOfMaterialsListsTheModulesOfItsProgram(t *testing.T) {
 	dir, version := release(t)
 	schema := schema(t)
 	for _, a := range architectures {
-		t.Run(a.goarch, func(t *testing.T) {
+		t.Run(a.goarch+string(a.form), func(t *testing.T) {
 			unpacked := unpack(t, a)
 			program := filepath.Join(unpacked, "listen_exporter")
-			text := tools.Read(t, filepath.Join(dir, "listen_exporter-"+version+".linux-"+a.archive+".cdx.json"))
+			text := tools.Read(t, filepath.Join(dir, a.archiveName(version)+".cdx.json"))
 			value, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
 			if err != nil {
 				t.Fatal(err)

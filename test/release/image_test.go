@@ -57,12 +57,12 @@ func blob(t *testing.T, layout string, d descriptor, into any) {
 	}
 }
 
-// images returns the layout of a release's image, unpacked, and the images of which it is one.
-func images(t *testing.T, dir, version string) (layout string, name descriptor, all index) {
+// images returns the layout of a release's image of a form, unpacked, and the images of which it is one.
+func images(t *testing.T, dir, version string, f form) (layout string, name descriptor, all index) {
 	t.Helper()
 	host.NeedTools(t, "tar")
 	layout = t.TempDir()
-	if _, err := host.Output(minute, "tar", "-C", layout, "-xf", filepath.Join(dir, image(version))); err != nil {
+	if _, err := host.Output(minute, "tar", "-C", layout, "-xf", filepath.Join(dir, f.image(version))); err != nil {
 		t.Fatal(err)
 	}
 	var top index
@@ -76,10 +76,10 @@ func images(t *testing.T, dir, version string) (layout string, name descriptor, 
 	return layout, top.Manifests[0], all
 }
 
-// digests returns the digest of the image for each platform.
-func digests(t *testing.T, dir, version string) map[string]string {
+// digests returns the digest of the image of a form for each platform.
+func digests(t *testing.T, dir, version string, f form) map[string]string {
 	t.Helper()
-	_, _, all := images(t, dir, version)
+	_, _, all := images(t, dir, version, f)
 	found := make(map[string]string)
 	for _, d := range all.Manifests {
 		found[d.Platform.Architecture+d.Platform.Variant] = d.Digest
@@ -88,14 +88,21 @@ func digests(t *testing.T, dir, version string) map[string]string {
 }
 
 func TestTheImageIsForAllArchitectures(t *testing.T) {
+	for _, f := range []form{plain, etcd} {
+		t.Run(f.image("VERSION"), func(t *testing.T) { checkImage(t, f) })
+	}
+}
+
+func checkImage(t *testing.T, f form) {
+	t.Helper()
 	dir, version := release(t)
-	layout, name, all := images(t, dir, version)
-	if got, want := name.Annotations["org.opencontainers.image.ref.name"], "listen_exporter:"+version; got != want {
+	layout, name, all := images(t, dir, version, f)
+	if got, want := name.Annotations["org.opencontainers.image.ref.name"], "listen_exporter:"+version+string(f); got != want {
 		t.Errorf("it is called %q, want %q", got, want)
 	}
 
 	var want, got []string
-	for _, a := range architectures {
+	for _, a := range f.in(architectures) {
 		want = append(want, strings.TrimSuffix(a.goarch+" "+strings.TrimPrefix(a.archive, a.goarch), " "))
 	}
 	for _, d := range all.Manifests {
@@ -148,12 +155,14 @@ func TestTheImageOfThisArchitectureLoadsAndRuns(t *testing.T) {
 			"--cgroup-manager", "cgroupfs", "--events-backend", "none",
 		}, arguments...)...)
 	}
-	if _, err := podman("load", "--input", filepath.Join(dir, image(version))); err != nil {
-		t.Fatal(err)
-	}
-	output, err := podman("run", "--rm", "--network", "host", "--read-only", "--cap-drop", "ALL", "--ulimit", "nofile=4096:4096",
-		"--ulimit", "nproc=4096:4096", "localhost/listen_exporter:"+version, "--version")
-	if want := "listen_exporter, version " + version + " ("; err != nil || !strings.HasPrefix(output, want) {
-		t.Errorf("--version prints %q, %v: want %q", output, err, want)
+	for _, f := range []form{plain, etcd} {
+		if _, err := podman("load", "--input", filepath.Join(dir, f.image(version))); err != nil {
+			t.Fatal(err)
+		}
+		output, err := podman("run", "--rm", "--network", "host", "--read-only", "--cap-drop", "ALL", "--ulimit", "nofile=4096:4096",
+			"--ulimit", "nproc=4096:4096", "localhost/listen_exporter:"+version+string(f), "--version")
+		if want := "listen_exporter, version " + version + " ("; err != nil || !strings.HasPrefix(output, want) {
+			t.Errorf("--version of %s prints %q, %v: want %q", f.image(version), output, err, want)
+		}
 	}
 }

@@ -20,7 +20,7 @@ func TestThePageOfTheReleaseNamesItsFilesAndItsImage(t *testing.T) {
 	there := sums(t, filepath.Join(dir, "SHA256SUMS"))
 	there["SHA256SUMS"] = ""
 	there["provenance.sigstore.json"] = "" // which the workflow adds
-	names := regexp.MustCompile(`listen[_-]exporter[_-]`+regexp.QuoteMeta(version)+`[\w.-]*\w|SHA256SUMS|provenance\.[a-z.]+json`).FindAllString(text, -1)
+	names := regexp.MustCompile(`listen[_-]exporter(-etcd)?[_-]`+regexp.QuoteMeta(version)+`[\w.-]*\w|SHA256SUMS|provenance\.[a-z.]+json`).FindAllString(text, -1)
 	if len(names) < 5 {
 		t.Errorf("it names only %q", names)
 	}
@@ -29,9 +29,11 @@ func TestThePageOfTheReleaseNamesItsFilesAndItsImage(t *testing.T) {
 			t.Errorf("it names %s, which is not in the release", name)
 		}
 	}
-	_, top, _ := images(t, dir, version)
-	if !strings.Contains(text, "@"+top.Digest+"\n") {
-		t.Errorf("it does not name the image %s", top.Digest)
+	for _, f := range []form{plain, etcd} {
+		_, top, _ := images(t, dir, version, f)
+		if !strings.Contains(text, "@"+top.Digest+"\n") {
+			t.Errorf("it does not name the image %s", top.Digest)
+		}
 	}
 	scripts := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(text, -1)
 	for _, script := range scripts {

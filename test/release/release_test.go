@@ -36,31 +36,54 @@ type architecture struct {
 	goarch, archive, deb, rpm, apk string
 
 	machine elf.Machine
+	form    form
 }
 
+// form is how the names of a form of the program end.
+type form string
+
+const (
+	plain form = ""
+	etcd  form = "-etcd" // it can keep leases in etcd as well
+)
+
 var architectures = []architecture{
-	{"amd64", "amd64", "amd64", "x86_64", "x86_64", elf.EM_X86_64},
-	{"arm64", "arm64", "arm64", "aarch64", "aarch64", elf.EM_AARCH64},
-	{"arm", "armv6", "armhf", "armv6hl", "armhf", elf.EM_ARM},
-	{"386", "386", "i386", "i386", "x86", elf.EM_386},
-	{"ppc64le", "ppc64le", "ppc64el", "ppc64le", "ppc64le", elf.EM_PPC64},
-	{"s390x", "s390x", "s390x", "s390x", "s390x", elf.EM_S390},
-	{"riscv64", "riscv64", "riscv64", "riscv64", "riscv64", elf.EM_RISCV},
+	{"amd64", "amd64", "amd64", "x86_64", "x86_64", elf.EM_X86_64, plain},
+	{"arm64", "arm64", "arm64", "aarch64", "aarch64", elf.EM_AARCH64, plain},
+	{"arm", "armv6", "armhf", "armv6hl", "armhf", elf.EM_ARM, plain},
+	{"386", "386", "i386", "i386", "x86", elf.EM_386, plain},
+	{"ppc64le", "ppc64le", "ppc64el", "ppc64le", "ppc64le", elf.EM_PPC64, plain},
+	{"s390x", "s390x", "s390x", "s390x", "s390x", elf.EM_S390, plain},
+	{"riscv64", "riscv64", "riscv64", "riscv64", "riscv64", elf.EM_RISCV, plain},
+	{"amd64", "amd64", "amd64", "x86_64", "x86_64", elf.EM_X86_64, etcd},
+	{"arm64", "arm64", "arm64", "aarch64", "aarch64", elf.EM_AARCH64, etcd},
+}
+
+// in returns those of some architectures in a form.
+func (f form) in(all []architecture) []architecture {
+	return slices.DeleteFunc(slices.Clone(all), func(a architecture) bool { return a.form != f })
+}
+
+// archiveName is the name of the archive for the architecture, without that of its format.
+func (a architecture) archiveName(version string) string {
+	return "listen_exporter" + string(a.form) + "-" + version + ".linux-" + a.archive
 }
 
 // files are those of a release that are for the architecture.
 func (a architecture) files(version string) []string {
 	return []string{
-		"listen_exporter-" + version + ".linux-" + a.archive + ".tar.gz",
-		"listen_exporter-" + version + ".linux-" + a.archive + ".cdx.json",
-		"listen-exporter_" + version + "_" + a.deb + ".deb",
-		"listen-exporter-" + version + "-1." + a.rpm + ".rpm",
-		"listen-exporter_" + version + "_" + a.apk + ".apk",
+		a.archiveName(version) + ".tar.gz",
+		a.archiveName(version) + ".cdx.json",
+		"listen-exporter" + string(a.form) + "_" + version + "_" + a.deb + ".deb",
+		"listen-exporter" + string(a.form) + "-" + version + "-1." + a.rpm + ".rpm",
+		"listen-exporter" + string(a.form) + "_" + version + "_" + a.apk + ".apk",
 	}
 }
 
-// image is the file with the image for all architectures.
-func image(version string) string { return "listen_exporter-" + version + ".oci.tar" }
+// image is the file with the image for all architectures of a form.
+func (f form) image(version string) string {
+	return "listen_exporter" + string(f) + "-" + version + ".oci.tar"
+}
 
 // release returns the directory with the files, and their version.
 func release(t *testing.T) (dir, version string) {
@@ -74,7 +97,7 @@ func release(t *testing.T) (dir, version string) {
 
 func TestAReleaseHasTheseFilesAndNoOthers(t *testing.T) {
 	dir, version := release(t)
-	want := []string{"SHA256SUMS", image(version)}
+	want := []string{"SHA256SUMS", plain.image(version), etcd.image(version)}
 	for _, a := range architectures {
 		want = append(want, a.files(version)...)
 	}
@@ -127,7 +150,7 @@ func unpack(t *testing.T, a architecture) string {
 	t.Helper()
 	dir, version := release(t)
 	host.NeedTools(t, "tar", "gzip")
-	name, to := "listen_exporter-"+version+".linux-"+a.archive, t.TempDir()
+	name, to := a.archiveName(version), t.TempDir()
 	if _, err := host.Output(minute, "tar", "-C", to, "-xzf", filepath.Join(dir, name+".tar.gz")); err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +167,7 @@ func unpack(t *testing.T, a architecture) string {
 func TestEachArchiveUnpacksAndRuns(t *testing.T) {
 	_, version := release(t)
 	for _, a := range architectures {
-		t.Run(a.goarch, func(t *testing.T) {
+		t.Run(a.goarch+string(a.form), func(t *testing.T) {
 			dir := unpack(t, a)
 			for _, name := range []string{
 				"LICENSE", "THIRD_PARTY_LICENSES", "README.md", "CHANGELOG.md", "SECURITY.md", "listen_exporter.1.gz",
@@ -172,6 +195,12 @@ func TestEachArchiveUnpacksAndRuns(t *testing.T) {
 			output, err := host.Output(minute, program, "--version")
 			if first := fmt.Sprintf("listen_exporter, version %s (", version); err != nil || !strings.HasPrefix(output, first) {
 				t.Errorf("--version prints %q, %v: want %q", output, err, first)
+			}
+			// Only one of them looks for etcd.
+			output, err = host.Output(minute, program, "--web.listen-address=127.0.0.1:0", "--registry.file="+filepath.Join(dir, "examples/registry/ports.yml"),
+				"--lease.enable", "--lease.listen-address=unix:"+filepath.Join(dir, "sock"), "--lease.store=etcd", "--lease.etcd-endpoint=nowhere")
+			if want := map[form]string{plain: "listen-exporter-etcd", etcd: "the endpoint"}[a.form]; err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("with --lease.store=etcd: %q, %v, want %s in it", output, err, want)
 			}
 		})
 	}

@@ -42,6 +42,7 @@ func beMachine() error {
 	if err := errors.Join(
 		m.unpack(),
 		host.Install(os.Getenv(debVariable), filepath.Join(m.tree, "deb")),
+		host.Install(os.Getenv(etcdDebVariable), filepath.Join(m.tree, "etcd-deb")),
 		host.Install(os.Getenv(nodeExporterVariable), filepath.Join(m.tree, "node_exporter")),
 	); err != nil {
 		return err
@@ -63,7 +64,7 @@ func beMachine() error {
 		return err
 	}
 	for _, checks := range [][]host.Check{
-		m.installs(), m.sandbox(), m.sees("-"), m.writesTextfile(), m.dropIns(), m.reloads(), m.restarts(), m.activates(), m.upgrades(), m.removes(before),
+		m.installs(), m.sandbox(), m.sees("-"), m.writesTextfile(), m.dropIns(), m.events(), m.leases(), m.reloads(), m.restarts(), m.activates(), m.upgrades(), m.changesForm(), m.removes(before),
 	} {
 		m.Check(checks...)
 	}
@@ -89,7 +90,7 @@ func (m *machine) boot() error {
 		mount --make-rshared / && exec /sbin/init`, host.Slice())
 	if _, err := host.Podman(m.podDir, "run", "--detach", "--name", "system", "--hostname", "system", "--network", "host", "--cgroupns", "host",
 		"--cgroup-parent", host.Slice()+"/podman", "--systemd=always", "--pids-limit", "0",
-		"--cap-add", "SYS_ADMIN,MKNOD,SYS_PTRACE,DAC_READ_SEARCH", "--security-opt", "apparmor=unconfined",
+		"--cap-add", "SYS_ADMIN,MKNOD,SYS_PTRACE,DAC_READ_SEARCH,BPF,PERFMON", "--security-opt", "apparmor=unconfined",
 		"--security-opt", "seccomp=unconfined", "--rootfs", m.tree, "/bin/sh", "-c", script); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 // TestPlaybook runs the Ansible playbook of examples/ on the machine itself. The rpm is not
 // tried: that needs another distribution.
 func TestPlaybook(t *testing.T) {
-	deb, _ := packages(t)
+	deb, _ := packages(t, "")
 	host.NeedTools(t, "ip", "nsenter", "podman", "runc", "ss")
 	system := host.Debian(t, "ansible", "systemd", "systemd-sysv", "procps", "ansible-core", "python3-apt")
 	host.Own(t, "playbook", 15*minute, true, systemVariable+"="+system, debVariable+"="+deb, scratchVariable+"="+host.OpenDir(t))

@@ -46,17 +46,7 @@ func (m *machine) installs() []host.Check {
 		{Name: "it serves metrics", Run: m.scrape},
 		{Name: "the service is active", Run: m.has("active", "ActiveState")},
 		{Name: "systemd finds no fault in the units", Run: m.says("", "sh", "-c", "systemd-analyze verify --man=no "+unit+" "+socket+" 2>&1")},
-		{Name: "systemd rates the exposure at most 2.0 of 10", Run: func() error {
-			text, _ := m.inside("systemd-analyze", "security", "--no-pager", unit)
-			found := regexp.MustCompile(`Overall exposure level .*: ([0-9.]+) `).FindStringSubmatch(text)
-			if found == nil {
-				return errors.New("no exposure level in:\n" + text)
-			}
-			if exposure, err := strconv.ParseFloat(found[1], 64); err != nil || exposure > 2 {
-				return fmt.Errorf("got %s, %w", found[1], err)
-			}
-			return nil
-		}},
+		{Name: "systemd rates the exposure at most 2.0 of 10", Run: m.isHardlyExposed},
 		{Name: "systemd warns of nothing", Run: host.Want("", func() (string, error) {
 			text, _ := m.journal("--priority", "warning")
 			return text, nil
@@ -75,6 +65,18 @@ func (m *machine) installs() []host.Check {
 		{Name: "the line of its description that keeps it to this host does so", Run: m.keepsToThisHost},
 		{Name: "the example registry is a good one", Run: m.run("listen_exporter", "check", "/usr/share/doc/listen-exporter/examples/ports.yml")},
 	}
+}
+
+func (m *machine) isHardlyExposed() error {
+	text, _ := m.inside("systemd-analyze", "security", "--no-pager", unit)
+	found := regexp.MustCompile(`Overall exposure level .*: ([0-9.]+) `).FindStringSubmatch(text)
+	if found == nil {
+		return errors.New("no exposure level in:\n" + text)
+	}
+	if exposure, err := strconv.ParseFloat(found[1], 64); err != nil || exposure > 2 {
+		return fmt.Errorf("got %s, %w", found[1], err)
+	}
+	return nil
 }
 
 // keepsToThisHost writes the line that the package's description offers into the file that it names.
@@ -357,6 +359,29 @@ func (m *machine) upgrades() []host.Check {
 		{Name: "only the configuration differs from the package", Run: m.says("??5?????? c /etc/default/listen_exporter",
 			"dpkg", "-V", "listen-exporter")},
 	}
+}
+
+// changesForm replaces the package by that which can keep leases in etcd as well, and back.
+func (m *machine) changesForm() []host.Check {
+	var checks []host.Check
+	for _, change := range []struct{ deb, from, to string }{
+		{"/etcd-deb", "listen-exporter", "listen-exporter-etcd"}, {"/deb", "listen-exporter-etcd", "listen-exporter"},
+	} {
+		var pid string
+		checks = append(checks,
+			host.Check{Name: change.to + " replaces " + change.from, Run: steps(m.run("systemctl", "--quiet", "enable", "--now", unit), m.scrape,
+				m.keepPID(&pid), m.run("dpkg", "-i", change.deb))},
+			host.Check{Name: "and serves", Run: m.scrape},
+			host.Check{Name: "as another process", Run: steps(m.samePID(false, &pid), m.keepPID(&pid))},
+			host.Check{Name: "with the options of before", Run: m.demoIs(1, 1)},
+			host.Check{Name: "and what it remembered", Run: m.remembers},
+			host.Check{Name: "to purge the other package takes nothing from it", Run: steps(m.run("dpkg", "-P", change.from),
+				m.run("test", "-e", stateFile), m.run("test", "-e", "/etc/default/listen_exporter"),
+				m.says("enabled", "systemctl", "is-enabled", unit), m.scrape, m.samePID(true, &pid))},
+			host.Check{Name: "nor from the package", Run: m.says("??5?????? c /etc/default/listen_exporter", "dpkg", "-V", change.to)},
+		)
+	}
+	return checks
 }
 
 func (m *machine) removes(before []string) []host.Check {

@@ -33,6 +33,7 @@ const (
 	// What a machine needs to know: its system, its packages, a node_exporter, and a directory for its files.
 	systemVariable       = "LISTEN_EXPORTER_SYSTEMD_SYSTEM"
 	debVariable          = "LISTEN_EXPORTER_SYSTEMD_DEB"
+	etcdDebVariable      = "LISTEN_EXPORTER_SYSTEMD_ETCD_DEB"
 	nodeExporterVariable = "LISTEN_EXPORTER_SYSTEMD_NODE_EXPORTER"
 	scratchVariable      = "LISTEN_EXPORTER_SYSTEMD_SCRATCH"
 )
@@ -53,8 +54,8 @@ func fetch(t *testing.T) string {
 	return host.Debian(t, "systemd", "systemd", "systemd-sysv", "procps")
 }
 
-// packages returns the paths of the deb and of the rpm for this machine.
-func packages(t *testing.T) (deb, rpm string) {
+// packages returns the paths of the deb and of the rpm for this machine. form is what their names have, such as -etcd.
+func packages(t *testing.T, form string) (deb, rpm string) {
 	t.Helper()
 	host.Program(t, "test-systemd")
 	host.NeedRoot(t)
@@ -69,8 +70,8 @@ func packages(t *testing.T) (deb, rpm string) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(host.Root, ".build/packages")
-	deb = filepath.Join(dir, fmt.Sprintf("listen-exporter_%s_%s.deb", version, strings.TrimSpace(arch)))
-	rpm = filepath.Join(dir, fmt.Sprintf("listen-exporter-%s-1.%s.rpm", version, strings.TrimSpace(machine)))
+	deb = filepath.Join(dir, fmt.Sprintf("listen-exporter%s_%s_%s.deb", form, version, strings.TrimSpace(arch)))
+	rpm = filepath.Join(dir, fmt.Sprintf("listen-exporter%s-%s-1.%s.rpm", form, version, strings.TrimSpace(machine)))
 	for _, file := range []string{deb, rpm} {
 		if _, err := os.Stat(file); err != nil {
 			t.Fatalf("%v: make test-systemd builds it", err)
@@ -80,18 +81,24 @@ func packages(t *testing.T) (deb, rpm string) {
 }
 
 func TestPackages(t *testing.T) {
-	_, rpm := packages(t)
-	for _, c := range []host.Check{
-		{Name: "the rpm is whole", Run: runs("rpm", "-K", "--nosignature", rpm)},
-		{Name: "the rpm has the configuration", Run: host.Want("/etc/default/listen_exporter\n", func() (string, error) {
-			return host.Output(minute, "rpm", "-qcp", rpm)
-		})},
-	} {
-		t.Run(c.Name, func(t *testing.T) {
-			if err := c.Run(); err != nil {
-				t.Error(err)
-			}
-		})
+	for form, other := range map[string]string{"": "listen-exporter-etcd", "-etcd": "listen-exporter"} {
+		_, rpm := packages(t, form)
+		for _, c := range []host.Check{
+			{Name: "the rpm is whole", Run: runs("rpm", "-K", "--nosignature", rpm)},
+			{Name: "the rpm has the configuration", Run: host.Want("/etc/default/listen_exporter\n", func() (string, error) {
+				return host.Output(minute, "rpm", "-qcp", rpm)
+			})},
+			// With Obsoletes, an upgrade of one would install the other.
+			{Name: "the rpm conflicts with the other form, and does not replace it", Run: host.Want(other+"\n", func() (string, error) {
+				return host.Output(minute, "rpm", "-qp", "--conflicts", "--obsoletes", rpm)
+			})},
+		} {
+			t.Run(c.Name+form, func(t *testing.T) {
+				if err := c.Run(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
 	}
 }
 
@@ -104,8 +111,9 @@ func runs(name string, arguments ...string) func() error {
 }
 
 func TestService(t *testing.T) {
-	deb, _ := packages(t)
+	deb, _ := packages(t, "")
+	etcdDeb, _ := packages(t, "-etcd")
 	host.NeedTools(t, "ip", "nsenter", "openssl", "podman", "runc", "ss")
-	host.Own(t, "machine", 4*minute, true,
-		systemVariable+"="+fetch(t), debVariable+"="+deb, nodeExporterVariable+"="+tools.Look(t, "node_exporter"), scratchVariable+"="+host.OpenDir(t))
+	host.Own(t, "machine", 6*minute, true,
+		systemVariable+"="+fetch(t), debVariable+"="+deb, etcdDebVariable+"="+etcdDeb, nodeExporterVariable+"="+tools.Look(t, "node_exporter"), scratchVariable+"="+host.OpenDir(t))
 }
