@@ -71,18 +71,22 @@ func TestEveryFlagThatADocumentNamesIsReal(t *testing.T) {
 func exportedMetrics() []string {
 	listener := func(proto string) inventory.Listener {
 		return inventory.Listener{
-			Key:       inventory.Key{Proto: proto, Addr: netip.MustParseAddrPort("[::]:53")},
-			Detailed:  true,
-			Holders:   []inventory.Holder{{Process: "x"}},
-			FirstSeen: time.Now(),
-			Starts:    &inventory.Starts{Violation: time.Now(), Full: time.Now(), Dropping: time.Now()},
-			Judged:    true,
-			Verdict:   inventory.Verdict{Reason: inventory.ReasonUnregistered},
+			Key:         inventory.Key{Proto: proto, Addr: netip.MustParseAddrPort("[::]:53")},
+			Detailed:    true,
+			Holders:     []inventory.Holder{{Process: "x"}},
+			FirstSeen:   time.Now(),
+			Connections: inventory.Connections{Counts: true, Last: time.Now()},
+			Starts:      &inventory.Starts{Violation: time.Now(), Full: time.Now(), Dropping: time.Now()},
+			Judged:      true,
+			Verdict:     inventory.Verdict{Reason: inventory.ReasonUnregistered},
 		}
 	}
+	leases := new(inventory.LeaseView)
+	leases.Teams = make([]inventory.LeaseTeam, 1)
+	leases.Leases = []inventory.Lease{{Ports: []uint16{1}, Deadline: 1, Overstayed: 1}}
 	var names []string
 	for _, family := range collector.NewText(func() uint64 { return 0 }).Families(&inventory.Snapshot{
-		Reads:     []inventory.Read{{Collector: inventory.TCP}, {Collector: inventory.CollectorHolder}, {Collector: inventory.CollectorNetns}},
+		Reads:     []inventory.Read{{Collector: inventory.TCP}, {Collector: inventory.CollectorHolder}, {Collector: inventory.CollectorNetns}, {Collector: inventory.CollectorEvent}},
 		Listeners: []inventory.Listener{listener(inventory.TCP), listener(inventory.UDP)},
 		Compliance: &inventory.Compliance{
 			Declared: make([]inventory.ServiceInfo, 1),
@@ -90,11 +94,14 @@ func exportedMetrics() []string {
 			Reserved: make([]inventory.TeamUse, 1),
 		},
 		Memory: &inventory.Memory{
-			Changes:  make([]inventory.Changes, 1),
-			Services: []inventory.ServiceMemory{{DownSince: time.Now(), LastChange: time.Now(), Changes: 1}},
-			Gone:     make([]inventory.GonePort, 1),
-			Flapping: make([]inventory.FlappingPort, 1),
+			Changes:    make([]inventory.Changes, 1),
+			Services:   []inventory.ServiceMemory{{DownSince: time.Now(), LastChange: time.Now(), Changes: 1}},
+			Gone:       make([]inventory.GonePort, 1),
+			Flapping:   make([]inventory.FlappingPort, 1),
+			Violations: make([]inventory.ViolationCount, 1),
 		},
+		Leases:        leases,
+		Traffic:       make([]inventory.PortTraffic, 1),
 		WatchInterval: time.Second,
 		Saves:         true,
 	}) {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -209,6 +210,12 @@ func readmeState(t *testing.T, procfs string) string {
 	return file
 }
 
+// overstayed is what an exporter answers that has an overstayed lease.
+func overstayed() string {
+	return fmt.Sprintf(`{"leases": [{"team": "ci", "name": "job", "proto": "tcp", "ports": [443], "host": "web-1", "expires": %q, "state": "overstayed"}]}`,
+		time.Now().Add(time.Hour).Format(time.RFC3339))
+}
+
 // jsonFields adds the fields of a JSON value, with those of the objects in it as "object.field".
 func jsonFields(value any, prefix string, fields map[string]bool) {
 	switch value := value.(type) {
@@ -229,7 +236,9 @@ func TestEveryFieldOfTheJSONIsDocumented(t *testing.T) {
 	host := []string{"--path.procfs=" + procfs, "--registry.file=ports.yml"}
 	udp := filepath.Join(procfs, "1/net/udp")
 	for command, runs := range map[string][][]string{
-		"list":  {host, {"without UDP"}, append(host[:2:2], "22", "443", "--state.file="+readmeState(t, procfs))}, // so that each object is there once
+		"list": { // so that each object is there once
+			host, {"without UDP"}, append(host[:2:2], "22", "443", "--state.file="+readmeState(t, procfs), "--lease.listen-address="+program.AnswerLeases(t, 200, overstayed())),
+		},
 		"audit": {host},
 		"check": {{"ports.yml", "--manifests=deploy"}, {"team.yml", "--manifests=chart"}},
 	} {
