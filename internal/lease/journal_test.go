@@ -20,7 +20,7 @@ import (
 // sizeVariable set to full has the tests of crashes, clients and partitions take as long as they should, and not some seconds.
 const sizeVariable = "LISTEN_EXPORTER_LEASES"
 
-// size returns what make test-leases does, or what every other run of the tests does.
+// size returns what make test-leases-full does, or what every other run of the tests does.
 func size[T any](full, short T) T {
 	if os.Getenv(sizeVariable) == "full" {
 		return full
