@@ -138,8 +138,12 @@ test-install: build ## Run each command of the README's Install in a fresh Debia
 	@$(PROGRAM) $(REPORT) -- -count=1 -timeout 40m ./test/install
 
 .PHONY: test-leases
-test-leases: ## Kill, partition and crowd the stores of leases, in a file and in etcd, 10 000 operations each; wants root, iproute2, etcd.
-	@LISTEN_EXPORTER_LEASES=full $(REPORT) -- -tags=$(ETCD_TAGS) -count=1 -parallel=8 -timeout=15m $(TESTFLAGS) ./internal/lease
+test-leases: ## Kill, partition and crowd the stores of leases, in a file and in etcd; wants root, iproute2, etcd.
+	@$(REPORT) -- -tags=$(ETCD_TAGS) -count=1 -parallel=8 -timeout=15m $(TESTFLAGS) ./internal/lease
+
+.PHONY: test-leases-full
+test-leases-full: ## The same with 10 000 operations of each store, 64 clients for a minute, and partitions for longer.
+	@LISTEN_EXPORTER_LEASES=full $(REPORT) -- -tags=$(ETCD_TAGS) -count=1 -parallel=8 -timeout=25m $(TESTFLAGS) ./internal/lease
 
 .PHONY: test-incidents
 test-incidents: build ## Play incidents in front of a real Prometheus 2 and 3 and Alertmanager; wants root, iproute2.
