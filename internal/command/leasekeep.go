@@ -22,13 +22,13 @@ const (
 	longestRetry  = 5 * time.Second
 )
 
-// keep renews a lease each third of its time, until ctx is done or the exporter refuses. An expired lease is renewed as well: until its ports
-// are given to somebody else, it is alive again then.
+// keep renews a lease each third of its time, until ctx is done or there is no such lease any more. An expired lease is renewed as well:
+// until its ports are given to somebody else, it is alive again then. So is one that the registry no longer permits: it may be mended.
 func (l lessee) keep(ctx context.Context, leased api.Lease) {
 	name := wording.Printable(leased.Name)
 	deadline := time.Now().Add(remaining(leased))
 	ttl := time.Duration(leased.TTL)
-	warned, expired := false, false
+	warned, expired, withdrawn := false, false, false
 	for wait := time.Until(deadline) / 3; ; {
 		select {
 		case <-ctx.Done():
@@ -45,9 +45,17 @@ func (l lessee) keep(ctx context.Context, leased api.Lease) {
 			if warned {
 				l.warn("the lease of " + portsOf(leased) + " is renewed again")
 			}
-			warned, expired = false, false
+			warned, expired, withdrawn = false, false, false
 			deadline = now.Add(remaining(renewed))
 			wait = time.Until(deadline) / 3
+		case isWithdrawn(err):
+			if !withdrawn {
+				l.warn(fmt.Sprintf("the lease of %s is not renewed and expires in %s, but %s goes on: %s", portsOf(leased), ageOf(deadline.Sub(now)), name, l.why(err)))
+			}
+			warned, expired, withdrawn = true, true, true
+			wait = ttl / 3
+		case isFinal(err) && withdrawn: // the warning was enough
+			return
 		case isFinal(err):
 			l.warn(fmt.Sprintf("the lease of %s is lost, but %s goes on: %s", portsOf(leased), name, l.why(err)))
 			return
@@ -80,6 +88,12 @@ func remaining(leased api.Lease) time.Duration {
 func isFinal(err error) bool {
 	refused, is := errors.AsType[*api.Error](err)
 	return is && refused.Status < http.StatusInternalServerError
+}
+
+// isWithdrawn reports whether the registry does not permit a lease any more: nobody but the user who took it renews it here.
+func isWithdrawn(err error) bool {
+	refused, is := errors.AsType[*api.Error](err)
+	return is && refused.Status == http.StatusForbidden
 }
 
 // warn writes a line to stderr between those of the command.

@@ -109,6 +109,48 @@ func wantLines(t *testing.T, e *program.Exporter, want ...string) {
 	}
 }
 
+var withdrawn = api.Error{Message: "the registry no longer permits the lease: port 30001: it is forbidden: telnet"}
+
+const withdrawnWarning = "listen_exporter: warning: the lease of port 30001 is not renewed and expires in 0s, but sh goes on: the registry no longer permits the lease: port 30001: it is forbidden: telnet"
+
+// A registry may be mended: what it refuses is asked for again, and reported once, whether the lease expires meanwhile or not.
+func TestALeaseThatTheRegistryNoLongerPermitsIsReportedOnceAndRenewedLater(t *testing.T) {
+	s := newLeaseServer(t)
+	s.ttl = 600 * time.Millisecond
+	s.refuse = func(what string, before int) (int, any) {
+		if what == "renew" && before < 5 {
+			return http.StatusForbidden, withdrawn
+		}
+		return 0, nil
+	}
+	e, end := s.startUntilTold(t)
+	e.Await("the renewal", func() bool { return strings.Contains(e.Stderr.String(), "renewed again") })
+	end()
+	wantLines(t, e, withdrawnWarning, "listen_exporter: warning: the lease of port 30001 is renewed again")
+}
+
+func TestALeaseThatTheRegistryNoLongerPermitsEndsWithoutAnotherWarning(t *testing.T) {
+	s := newLeaseServer(t)
+	s.ttl = 300 * time.Millisecond
+	s.refuse = func(what string, before int) (int, any) {
+		switch {
+		case what == http.MethodPost:
+			return 0, nil
+		case what == "renew" && before < 4:
+			return http.StatusForbidden, withdrawn
+		}
+		return http.StatusNotFound, api.Error{Message: "no such lease: it has ended, or has expired"}
+	}
+	e, end := s.startUntilTold(t)
+	s.awaitRequests(e, "renew", 5)
+	time.Sleep(s.ttl)
+	end()
+	if requests := s.requests(); requests != "POST renew renew renew renew renew DELETE" {
+		t.Errorf("requests %q", requests)
+	}
+	wantLines(t, e, withdrawnWarning)
+}
+
 func TestALeaseThatIsLostIsReportedOnce(t *testing.T) {
 	s := newLeaseServer(t)
 	s.ttl = 300 * time.Millisecond

@@ -212,7 +212,7 @@ func (i *Inventory) LeaseRules() (lease.Rules, error) {
 		return lease.Rules{}, err
 	}
 	table := i.judge.watcher.Current()
-	rules := lease.Rules{Service: table.HasService, Version: rulesVersion{table, fmt.Sprint(kernel)}}
+	rules := lease.Rules{Claim: table.Refusal, Service: table.HasService, Version: rulesVersion{table, fmt.Sprint(kernel)}}
 	for _, r := range table.Leasable() {
 		rules.Ranges = append(rules.Ranges, lease.Range(r))
 	}

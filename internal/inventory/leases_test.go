@@ -112,6 +112,9 @@ func TestRulesOfLeasesAreThoseOfTheRegistryAndTheKernelNow(t *testing.T) {
 			t.Errorf("%d: %q, want %q", port, got, want)
 		}
 	}
+	if rules.Claim(9001) != rules.Refuse(9001) || rules.Claim(9002)+rules.Claim(40000) != "" { // which is not the registry's
+		t.Errorf("claims %q, %q and %q", rules.Claim(9001), rules.Claim(9002), rules.Claim(40000))
+	}
 	if !rules.Service("web") || rules.Service("ci") {
 		t.Error("web is no service, or ci is one")
 	}

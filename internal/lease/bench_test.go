@@ -28,6 +28,7 @@ func benchManager(b *testing.B, leases int) *lease.Manager {
 		return lease.Rules{
 			Ranges:  []lease.Range{{Range: ports.Range{First: 1024, Last: 65535}, Team: "ci", Users: []string{"*"}}},
 			Refuse:  func(uint16) string { return "" },
+			Claim:   func(uint16) string { return "" },
 			Service: func(string) bool { return false },
 			Version: 1,
 		}, nil

@@ -157,15 +157,16 @@ const forbidden = 7
 
 // rulesOf returns rules by which everybody may lease from a range, but for one port.
 func rulesOf(r ports.Range) func() (lease.Rules, error) {
+	claim := func(port uint16) string {
+		if port == r.First+forbidden {
+			return "forbidden"
+		}
+		return ""
+	}
 	return func() (lease.Rules, error) {
 		return lease.Rules{
 			Ranges: []lease.Range{{Range: r, Team: "ci", Users: []string{"*"}}},
-			Refuse: func(port uint16) string {
-				if port == r.First+forbidden {
-					return "forbidden"
-				}
-				return ""
-			},
+			Refuse: claim, Claim: claim,
 			Service: func(string) bool { return false },
 			Version: 1,
 		}, nil

@@ -28,6 +28,7 @@ func TestAViewHasWhatHasJustEnded(t *testing.T) {
 		return lease.Rules{
 			Ranges:  []lease.Range{{Range: ports.Range{First: 45010, Last: 45019}, Team: "ci", Users: []string{"*"}}},
 			Refuse:  func(uint16) string { return "" },
+			Claim:   func(uint16) string { return "" },
 			Service: func(string) bool { return false },
 			Version: 1,
 		}, nil

@@ -32,6 +32,16 @@ func (e *NotAllowedError) Error() string {
 	return fmt.Sprintf("user %s may not lease from the ranges %s, %s: want %[1]s in users of the range, in the registry", e.User, of, may)
 }
 
+// WithdrawnError is the error of a lease that the registry permitted when it was given, and permits no longer.
+type WithdrawnError struct {
+	// Why is what has changed.
+	Why string
+}
+
+func (e *WithdrawnError) Error() string {
+	return "the registry no longer permits the lease: " + e.Why
+}
+
 // FieldError is the error of a bad request.
 type FieldError struct {
 	// Field is the name of the field in JSON.

@@ -109,18 +109,21 @@ func (m *Manager) step(name string) {
 func (m *Manager) Now() time.Duration { return m.clock() }
 
 // Renew extends a lease by its TTL from now. uid is who asks: the error is ErrNotYours unless that is the user who took it, or root. It is
-// ErrNoLease if there is none, on this host.
+// ErrNoLease if there is none, on this host, and a *WithdrawnError if the registry of this moment does not permit the lease.
 func (m *Manager) Renew(ctx context.Context, id string, uid uint32) (Lease, error) {
 	l, unlock, err := m.hold(ctx, id, uid)
 	if err != nil {
 		return Lease{}, err
 	}
 	defer unlock()
+	if err := m.permits(&l); err != nil {
+		return Lease{}, err
+	}
 	m.step("renewing")
 	return m.options.Store.Renew(ctx, l.ID)
 }
 
-// End gives the ports of a lease back. The errors are those of Renew.
+// End gives the ports of a lease back. The errors are ErrNotYours and ErrNoLease, as those of Renew.
 func (m *Manager) End(ctx context.Context, id string, uid uint32) (Lease, error) {
 	l, unlock, err := m.hold(ctx, id, uid)
 	if err != nil {

@@ -87,14 +87,15 @@ func (l *life) now() time.Duration { return time.Duration(l.boot.Load()) }
 func (l *life) refuses(port uint16) bool { return int64(port)%7 == l.version.Load()%7 }
 
 func (l *life) rules() (lease.Rules, error) {
+	claim := func(port uint16) string {
+		if l.refuses(port) {
+			return "forbidden"
+		}
+		return ""
+	}
 	return lease.Rules{
 		Ranges: lifeRanges, Version: l.version.Load(), Service: func(name string) bool { return name == "sshd" },
-		Refuse: func(port uint16) string {
-			if l.refuses(port) {
-				return "forbidden"
-			}
-			return ""
-		},
+		Refuse: claim, Claim: claim,
 	}, nil
 }
 
@@ -218,6 +219,12 @@ func (l *life) change(what string, ask func(context.Context, string, uint32) (le
 		want = lease.ErrNotYours
 	}
 	got, err := ask(l.t.Context(), id, uid)
+	if want == nil && what == "renew" && slices.ContainsFunc(l.leases[i].Ports, l.refuses) {
+		if _, is := errors.AsType[*lease.WithdrawnError](err); !is {
+			l.t.Fatalf("renew of a lease with a port that is forbidden by now: got %v", err)
+		}
+		return "renew of what is forbidden by now"
+	}
 	if !errors.Is(err, want) {
 		l.t.Fatalf("%s by %d: got %v, want %v", what, uid, err, want)
 	}

@@ -31,6 +31,7 @@ func managerOf(t *testing.T, r ports.Range) *lease.Manager {
 		return lease.Rules{
 			Ranges:  []lease.Range{{Range: r, Team: "ci", Users: []string{"*"}}},
 			Refuse:  func(uint16) string { return "" },
+			Claim:   func(uint16) string { return "" },
 			Service: func(string) bool { return false },
 		}, nil
 	})

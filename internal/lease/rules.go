@@ -4,6 +4,7 @@ package lease
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/listen-exporter/listen_exporter/internal/ports"
@@ -25,6 +26,9 @@ type Rules struct {
 	Ranges []Range
 	// Refuse returns why a port must not be leased, such as `service "web" declares it`, or nothing.
 	Refuse func(port uint16) string
+	// Claim returns what the registry says against a port, which is a part of what Refuse says, or nothing. A lease of the port is not
+	// renewed then. That the kernel gives the port to clients by now does not matter: its program has it.
+	Claim func(port uint16) string
 	// Service reports whether a service of the registry has a name, which a lease must not take then.
 	Service func(name string) bool
 	// Version is of a comparable type, and equal only for the same rules: what Refuse says of tens of thousands of ports is kept by it.
@@ -48,7 +52,7 @@ type teamPorts struct {
 	ports ports.Set // merged
 }
 
-// Use sets what returns the rules. They are asked for at each lease that is to be given.
+// Use sets what returns the rules. They are asked for at each lease that is to be given or renewed.
 func (m *Manager) Use(rules func() (Rules, error)) {
 	m.mu.Lock()
 	m.ask = rules
@@ -94,4 +98,49 @@ func (m *Manager) rules() (*ruled, error) {
 	defer m.mu.Unlock()
 	m.ruled = r
 	return r, nil
+}
+
+// permits returns an error, a *WithdrawnError, if the registry of this moment no longer permits a lease. If that cannot be read, what it
+// said last counts.
+func (m *Manager) permits(l *Lease) error {
+	rules, err := m.rules()
+	if err != nil {
+		m.mu.Lock()
+		rules = m.ruled
+		m.mu.Unlock()
+		if rules == nil {
+			return err
+		}
+	}
+	if rules.Service(l.Name) {
+		return &WithdrawnError{fmt.Sprintf("%q is the name of a service by now", l.Name)}
+	}
+	for _, port := range l.Ports {
+		if why := rules.Claim(port); why != "" {
+			return &WithdrawnError{fmt.Sprintf("port %d: %s", port, why)}
+		}
+		if err := rules.reserves(l, port); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reserves returns an error unless a range reserves a port of a lease as the lease has it.
+func (r *ruled) reserves(l *Lease, port uint16) error {
+	var users []string
+	withdrawn := &WithdrawnError{fmt.Sprintf("no range of team %s from which anybody may lease has port %d any more", l.Team, port)}
+	for _, of := range r.Ranges {
+		switch {
+		case of.Team != l.Team || !of.Contains(port):
+		case !mayLease(of.Users, l.UID):
+			users = append(users, of.Users...)
+			withdrawn.Why = (&NotAllowedError{User: l.User, Team: l.Team, Users: distinct(users)}).Error()
+		case l.AnyUser && !of.AnyUser:
+			withdrawn.Why = fmt.Sprintf("the range of port %d no longer has any_user: true, with which the lease was given", port)
+		default:
+			return nil
+		}
+	}
+	return withdrawn
 }

@@ -5,6 +5,7 @@ package lease_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -81,7 +82,7 @@ func TestNoPortIsGivenThatTheRulesRefuseOrThatListens(t *testing.T) {
 	})
 }
 
-// TestRulesAreThoseOfTheMoment: a registry that was reloaded counts for the next lease, and says nothing of those that are given.
+// TestRulesAreThoseOfTheMoment: a registry that was reloaded counts for the next lease and the next renewal.
 func TestRulesAreThoseOfTheMoment(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		l := w.take(lease.Request{UID: alice})
@@ -91,8 +92,8 @@ func TestRulesAreThoseOfTheMoment(t *testing.T) {
 		if err := w.refuse(lease.Request{UID: alice, Team: "ci"}); !errors.As(err, &problem) || !strings.HasSuffix(problem.Problem, ": want web") {
 			t.Error(err)
 		}
-		if _, err := w.Renew(t.Context(), l.ID, alice); err != nil {
-			t.Error(err)
+		if _, err := w.Renew(t.Context(), l.ID, alice); err == nil {
+			t.Error("a lease of a range that is gone is renewed")
 		}
 		w.look()
 		if v := w.View(); len(v.Teams) != 1 || v.Teams[0].Name != "web" || v.Teams[0].Leased != 0 {
@@ -112,6 +113,84 @@ func TestRulesAreThoseOfTheMoment(t *testing.T) {
 		w.Use(nil)
 		if err := w.refuse(lease.Request{UID: alice}); err == nil || !strings.Contains(err.Error(), "before the registry is read") {
 			t.Error(err)
+		}
+	})
+}
+
+// TestALeaseIsNotRenewedOnceTheRegistryNoLongerPermitsIt: it ends by its time, unless the registry is mended before.
+func TestALeaseIsNotRenewedOnceTheRegistryNoLongerPermitsIt(t *testing.T) {
+	const first = firstPort
+	for name, test := range map[string]struct {
+		change func(w *world)
+		why    string // or empty if the lease is renewed
+	}{
+		"range_withdrawn":        {func(w *world) { w.ranges = nil }, "no range of team ci from which anybody may lease has port 23100 any more"},
+		"range_made_smaller":     {func(w *world) { w.ranges[0].First++ }, "no range of team ci from which anybody may lease has port 23100 any more"},
+		"range_of_another_team":  {func(w *world) { w.ranges[0].Team = "web" }, "no range of team ci from which anybody may lease has port 23100 any more"},
+		"user_withdrawn":         {func(w *world) { w.ranges[0].Users = []string{"4243", "daemon"} }, "user 4242 may not lease from the ranges of team ci, only 4243, daemon and root may: want 4242 in users of the range, in the registry"},
+		"port_declared":          {func(w *world) { w.claimed[first+1] = `service "db" declares it` }, `port 23101: service "db" declares it`},
+		"port_forbidden":         {func(w *world) { w.claimed[first] = "it is forbidden: telnet" }, "port 23100: it is forbidden: telnet"},
+		"any_user_withdrawn":     {func(w *world) { w.ranges[0].AnyUser = false }, "the range of port 23100 no longer has any_user: true, with which the lease was given"},
+		"another_range_has_both": {func(w *world) { w.ranges = append(w.ranges, w.ranges[0]); w.ranges[0].Users = nil }, ""},
+		"port_elsewhere":         {func(w *world) { w.claimed[first+2] = "it is forbidden" }, ""},
+		"given_to_clients":       {func(w *world) { w.refused[first] = "the kernel gives it to clients" }, ""},
+		"rules_unreadable":       {func(w *world) { w.problem = errors.New("no sysctl"); w.ranges = nil }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.only(2)
+				w.ranges[0].AnyUser = true
+				l := w.take(lease.Request{UID: alice, Count: 2, TTL: time.Minute})
+				slices.Sort(l.Ports)
+				before := slices.Clone(w.ranges)
+				w.look() // which reads the rules, too
+				test.change(w)
+				for _, uid := range []uint32{alice, 0} {
+					renewed, err := w.Renew(t.Context(), l.ID, uid)
+					withdrawn, is := errors.AsType[*lease.WithdrawnError](err)
+					if test.why == "" && err != nil || test.why != "" && (!is || withdrawn.Why != test.why) {
+						t.Errorf("Renew by %d: %+v, %v, want %q", uid, renewed, err, test.why)
+					}
+				}
+				if test.why == "" {
+					return
+				}
+				if _, err := w.Renew(t.Context(), l.ID, bob); !errors.Is(err, lease.ErrNotYours) {
+					t.Errorf("Renew by another user: %v", err)
+				}
+				w.wantState(l.ID, "held")
+				time.Sleep(time.Minute)
+				w.look(l.Ports[0])
+				time.Sleep(time.Second)
+				w.look(l.Ports[0])
+				w.wantState(l.ID, "overstayed")
+				w.ranges = before
+				clear(w.claimed)
+				if _, err := w.Renew(t.Context(), l.ID, alice); err != nil {
+					t.Errorf("Renew by the registry as it was: %v", err)
+				}
+				w.wantState(l.ID, "held")
+				test.change(w)
+				if _, err := w.End(t.Context(), l.ID, alice); err != nil {
+					t.Errorf("End, which the registry does not keep anybody from: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// TestALeaseIsNotRenewedOnceAServiceHasItsName.
+func TestALeaseIsNotRenewedOnceAServiceHasItsName(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		l := w.take(lease.Request{UID: alice, Name: "shop"})
+		w.Use(func() (lease.Rules, error) {
+			rules, err := w.rules()
+			rules.Service = func(name string) bool { return name == "shop" }
+			return rules, err
+		})
+		_, err := w.Renew(t.Context(), l.ID, alice)
+		if withdrawn, is := errors.AsType[*lease.WithdrawnError](err); !is || withdrawn.Why != `"shop" is the name of a service by now` {
+			t.Errorf("Renew: %v", err)
 		}
 	})
 }

@@ -37,8 +37,9 @@ type world struct {
 	options lease.Options
 	ranges  []lease.Range
 	refused map[uint16]string
-	problem error        // of the rules
-	asked   atomic.Int64 // how often a port was asked for
+	claimed map[uint16]string // refused by the registry
+	problem error             // of the rules
+	asked   atomic.Int64      // how often a port was asked for
 }
 
 // bubbleClock returns the clock of a bubble: the host was booted an hour before.
@@ -58,7 +59,7 @@ func inWorldOf(t *testing.T, change func(*lease.Options), test func(t *testing.T
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		clock := bubbleClock()
-		w := &world{t: t, refused: make(map[uint16]string), options: lease.Options{
+		w := &world{t: t, refused: make(map[uint16]string), claimed: make(map[uint16]string), options: lease.Options{
 			Host: "here", MaxTTL: time.Hour, Clock: clock.Boot, Logger: log.NewNopLogger(),
 		}}
 		if change != nil {
@@ -106,10 +107,11 @@ func (w *world) lease(size int, team string, users ...string) {
 func (w *world) only(size int) { w.ranges = nil; w.lease(size, "ci", "*") }
 
 func (w *world) rules() (lease.Rules, error) {
-	refused := maps.Clone(w.refused)
+	refused, claimed := maps.Clone(w.refused), maps.Clone(w.claimed)
 	return lease.Rules{
 		Ranges:  slices.Clone(w.ranges),
 		Refuse:  func(port uint16) string { w.asked.Add(1); return refused[port] },
+		Claim:   func(port uint16) string { return claimed[port] },
 		Service: func(name string) bool { return name == "web" },
 	}, w.problem
 }

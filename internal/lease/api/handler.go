@@ -182,6 +182,7 @@ func (h *handler) refusal(err error) *Error {
 		exhausted  *lease.ExhaustedError
 		limit      *lease.LimitError
 		notAllowed *lease.NotAllowedError
+		withdrawn  *lease.WithdrawnError
 		panicked   *guard.Panic
 	)
 	refused := &Error{Message: wording.Public(err)}
@@ -194,7 +195,7 @@ func (h *handler) refusal(err error) *Error {
 		refused.Status, refused.Exhausted = http.StatusConflict, h.now().exhausted(exhausted)
 	case errors.As(err, &limit):
 		refused.Status = http.StatusTooManyRequests
-	case errors.As(err, &notAllowed), errors.Is(err, lease.ErrNotYours):
+	case errors.As(err, &notAllowed), errors.As(err, &withdrawn), errors.Is(err, lease.ErrNotYours):
 		refused.Status = http.StatusForbidden
 	case errors.Is(err, lease.ErrNoLease):
 		refused.Status = http.StatusNotFound

@@ -153,6 +153,7 @@ func TestEachErrorHasItsStatus(t *testing.T) {
 		{"any team", &lease.NotAllowedError{User: "eve"}, `403 {"error":"user eve may not lease from the ranges of any team, only root may: want eve in users of the range, in the registry"}`},
 		{"a team of others, who are named", &lease.NotAllowedError{User: "eve", Team: "ci", Users: []string{"ann"}}, `403 {"error":"user eve may not lease from the ranges of team ci, only ann and root may: want eve in users of the range, in the registry"}`},
 		{"another user's", lease.ErrNotYours, `403 {"error":"` + lease.ErrNotYours.Error() + `"}`},
+		{"withdrawn", &lease.WithdrawnError{Why: "port 1: it is forbidden"}, `403 {"error":"the registry no longer permits the lease: port 1: it is forbidden"}`},
 		{"no lease", lease.ErrNoLease, `404 {"error":"no such lease: it has ended, or has expired"}`},
 		{
 			"none left", &lease.ExhaustedError{Team: "ci", Count: 2, Left: 1, Size: 3, More: 1, Holders: []lease.PortHolder{

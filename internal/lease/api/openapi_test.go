@@ -130,7 +130,7 @@ func TestTheDocumentHasEachAnswer(t *testing.T) {
 		{
 			"POST /api/v1/leases/{id}/renew",
 			[]string{"", "{}", `{"ttl": "1s"}`, strings.Repeat(" ", maxBody+1), "text"},
-			[]error{lease.ErrNotYours, lease.ErrNoLease, away, errors.New("a bug")},
+			[]error{lease.ErrNotYours, &lease.WithdrawnError{Why: "port 1"}, lease.ErrNoLease, away, errors.New("a bug")},
 		},
 		{
 			"DELETE /api/v1/leases/{id}",

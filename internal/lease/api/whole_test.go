@@ -32,15 +32,16 @@ func manage(t *testing.T, file string) (m *lease.Manager, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	claim := func(port uint16) string {
+		if port == 30004 {
+			return `service "web" declares it`
+		}
+		return ""
+	}
 	m.Use(func() (lease.Rules, error) {
 		return lease.Rules{
 			Ranges: []lease.Range{{Range: ports.Range{First: 30000, Last: 30004}, Team: "ci", Users: []string{"1001", "1002"}}},
-			Refuse: func(port uint16) string {
-				if port == 30004 {
-					return `service "web" declares it`
-				}
-				return ""
-			},
+			Refuse: claim, Claim: claim,
 			Service: func(name string) bool { return name == "web" },
 		}, nil
 	})
