@@ -85,9 +85,9 @@ var families = []family{
 	},
 	{
 		name: "host_listen_lease_store_up",
-		help: "Whether the store of leases can be reached (1) or not (0). While it is 0, nobody gets a lease, and nobody loses one.",
+		help: "Whether the store of leases can be reached, and has taken the last write (1), or not (0). While it is 0, nobody gets a lease.",
 		note: "Only with `--lease.enable`.",
-		host: leases(func(v *inventory.LeaseView, add add) { add(boolean(v.Err == nil)) }),
+		host: leases(func(v *inventory.LeaseView, add add) { add(boolean(v.Err == nil && v.Unwritable == nil)) }),
 	},
 	{
 		name:  "host_listen_leases",

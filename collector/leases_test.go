@@ -41,7 +41,7 @@ host_listen_lease_overstayed_start_timestamp_seconds{port="20003",proto="udp",se
 # TYPE host_listen_lease_ports_available gauge
 host_listen_lease_ports_available{team="ci"} 95
 host_listen_lease_ports_available{team="team \"x\""} 0
-# HELP host_listen_lease_store_up Whether the store of leases can be reached (1) or not (0). While it is 0, nobody gets a lease, and nobody loses one.
+# HELP host_listen_lease_store_up Whether the store of leases can be reached, and has taken the last write (1), or not (0). While it is 0, nobody gets a lease.
 # TYPE host_listen_lease_store_up gauge
 host_listen_lease_store_up 1
 # HELP host_listen_leases Ports of the team's ranges that are leased on this host, those whose lease is overstayed included.
@@ -98,10 +98,14 @@ func TestOnlySoManyLeasedPortsAreShown(t *testing.T) {
 		t.Error(err)
 	}
 	away.Leases.Err = errors.New("no route to host")
-	want = "# HELP host_listen_lease_store_up Whether the store of leases can be reached (1) or not (0). While it is 0, nobody gets a lease, and nobody loses one.\n" +
+	full := leasedExample()
+	full.Leases.Unwritable = errors.New("no space")
+	want = "# HELP host_listen_lease_store_up Whether the store of leases can be reached, and has taken the last write (1), or not (0). While it is 0, nobody gets a lease.\n" +
 		"# TYPE host_listen_lease_store_up gauge\nhost_listen_lease_store_up 0\n"
-	if err := testutil.CollectAndCompare(newCollector(func() *inventory.Snapshot { return away }), strings.NewReader(want), "host_listen_lease_store_up"); err != nil {
-		t.Error(err)
+	for _, s := range []*inventory.Snapshot{away, full} {
+		if err := testutil.CollectAndCompare(newCollector(func() *inventory.Snapshot { return s }), strings.NewReader(want), "host_listen_lease_store_up"); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

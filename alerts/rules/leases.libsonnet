@@ -86,10 +86,10 @@ function(config)
         unless on (job, instance) listen_exporter:silent
       ||| % replicas,
       wait=after('LeaseStoreUnavailable'),
-      summary='No port can be leased on {{ $labels.instance }}: the store of leases cannot be reached.',
+      summary='No port can be leased on {{ $labels.instance }}: the store of leases cannot be reached or written.',
       description=
       'For at least ' + duration.words(after('LeaseStoreUnavailable')) + ' the exporter at {{ $labels.instance }} has not been able to ' +
-      'reach its store of leases, such as etcd. Leases that were taken there stay, but nobody gets a new one. ' +
+      'reach its store of leases, such as etcd, or to write to it. Nobody gets a new lease there. ' +
       'Log in to the host and type: journalctl --since -15min -u listen_exporter',
     ),
   ]

@@ -26,8 +26,10 @@ type shaky struct {
 	mu     sync.Mutex
 	leases []lease.Lease
 	away   error
-	hangs  chan struct{} // until it is closed
-	others []uint16      // ports that another host takes as soon as somebody else wants them
+	// unwritable does not keep it from anything.
+	unwritable error
+	hangs      chan struct{} // until it is closed
+	others     []uint16      // ports that another host takes as soon as somebody else wants them
 }
 
 func inShakyWorld(t *testing.T, output *bytes.Buffer, test func(t *testing.T, w *world, s *shaky)) {
@@ -127,6 +129,12 @@ func (s *shaky) Leases() ([]lease.Lease, error) {
 	return s.leases, s.away
 }
 
+func (s *shaky) Unwritable() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unwritable
+}
+
 func (s *shaky) Close() error { return nil }
 
 // TestWhileTheStoreIsAwayWhatIsHeldStays: nobody could renew it.
@@ -171,7 +179,7 @@ func TestWhileTheStoreIsAwayWhatIsHeldStays(t *testing.T) {
 		w.wantState(over.ID, "gone")
 	})
 	want := []string{
-		`level=error msg="no lease is given or renewed: the store of leases fails" err="the store of leases cannot be reached: no route to host"`,
+		`level=error msg="no lease is given: the store of leases fails" err="the store of leases cannot be reached: no route to host"`,
 		`level=info msg="the store of leases works again"`,
 	}
 	var got []string
@@ -182,6 +190,32 @@ func TestWhileTheStoreIsAwayWhatIsHeldStays(t *testing.T) {
 	}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("the log has\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestAStoreThatTakesNoLeasesIsReported, though it can be read: what is held is renewed and ends as ever.
+func TestAStoreThatTakesNoLeasesIsReported(t *testing.T) {
+	var output bytes.Buffer
+	inShakyWorld(t, &output, func(t *testing.T, w *world, s *shaky) {
+		l := w.take(lease.Request{UID: alice, TTL: time.Minute})
+		full := fmt.Errorf("%w: no space", lease.ErrAway)
+		s.set(func() { s.unwritable = full })
+		if v := w.look(l.Ports[0]); !errors.Is(v.Unwritable, full) || v.Err != nil {
+			t.Errorf("%+v", v)
+		}
+		time.Sleep(time.Hour)
+		if _, alive := w.look().Of("tcp", l.Ports[0]); alive {
+			t.Error("a lease that could be renewed is alive beyond its time")
+		}
+		w.look()
+		w.wantState(l.ID, "gone")
+		s.set(func() { s.unwritable = nil })
+		if v := w.look(); v.Unwritable != nil {
+			t.Errorf("%+v", v)
+		}
+	})
+	if got := output.String(); strings.Count(got, "level=error") != 1 || strings.Count(got, "works again") != 1 || !strings.Contains(got, "no space") {
+		t.Errorf("the log has\n%s", got)
 	}
 }
 

@@ -3,6 +3,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ const (
 	maxBatch = 256
 )
 
+var errHangs = errors.New("the file system does not answer")
+
 // file is the store of one host, in a file. Only one goroutine uses the file.
 type file struct {
 	path  string
@@ -40,6 +43,11 @@ type file struct {
 	// leases never change: each write makes others.
 	leases []Lease
 	err    error
+	// unwritable is why a write has failed, until one that needs more space succeeds: on a full disk, leases can still be renewed.
+	unwritable error
+	// writing reports whether a write is under way, and hangs why somebody has given up waiting for it.
+	writing bool
+	hangs   error
 }
 
 // operation is a change that somebody waits for.
@@ -54,6 +62,7 @@ type operation struct {
 type draft struct {
 	leases  []Lease
 	changed map[string]bool // by the ID
+	grows   bool            // there is one more
 }
 
 func sortLeases(leases []Lease) {
@@ -70,7 +79,7 @@ func (f *file) start() {
 func (f *file) run() {
 	for {
 		var retry <-chan time.Time
-		if f.err != nil {
+		if f.unwritable != nil {
 			retry = time.After(retryInterval)
 		}
 		select {
@@ -78,7 +87,7 @@ func (f *file) run() {
 			f.ended <- errors.Join(guarded(f.db.Close), f.lock.Close())
 			return
 		case <-retry:
-			f.commit(nil)
+			f.tryAgain()
 		case first := <-f.asked:
 			batch := f.others([]*operation{first})
 			f.commit(batch)
@@ -111,6 +120,7 @@ func (f *file) commit(batch []*operation) {
 	if len(d.changed) == 0 && f.err == nil {
 		return
 	}
+	f.setWriting()
 	err := guarded(func() error {
 		if !f.isThere() {
 			return f.replace(d.leases)
@@ -134,7 +144,32 @@ func (f *file) commit(batch []*operation) {
 	sortLeases(d.leases)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.leases, f.err = d.leases, err
+	f.leases, f.err, f.writing, f.hangs = d.leases, err, false, nil
+	if err != nil || d.grows {
+		f.unwritable = err
+	}
+}
+
+func (f *file) setWriting() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.writing = true
+}
+
+// tryAgain tries to write after a write has failed. A new file shows that there is space again. Without that, what is written may still fit
+// into the old one.
+func (f *file) tryAgain() {
+	f.setWriting()
+	err := guarded(func() error { return f.replace(f.leases) })
+	f.mu.Lock()
+	f.writing, f.hangs = false, nil
+	if err == nil {
+		f.err, f.unwritable = nil, nil
+	}
+	f.mu.Unlock()
+	if f.err != nil {
+		f.commit(nil)
+	}
 }
 
 func (d *draft) write(tx *bbolt.Tx, clock Clock) error {
@@ -160,7 +195,7 @@ func (d *draft) index(id string) int {
 
 // ask has an operation done and waits for it.
 func (f *file) ask(ctx context.Context, do func(*draft) (Lease, error)) (Lease, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, filePatience, errors.New("the file system does not answer"))
+	ctx, cancel := context.WithTimeoutCause(ctx, filePatience, errHangs)
 	defer cancel()
 	o := &operation{do: do, done: make(chan struct{})}
 	select {
@@ -174,7 +209,14 @@ func (f *file) ask(ctx context.Context, do func(*draft) (Lease, error)) (Lease, 
 	case <-f.ctx.Done():
 		return Lease{}, fmt.Errorf("%w: it is closed", ErrAway)
 	}
-	return Lease{}, fmt.Errorf("%w: %s: %w", ErrAway, f.path, context.Cause(ctx))
+	cause := context.Cause(ctx)
+	err := fmt.Errorf("%w: %s: %w", ErrAway, f.path, cause)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.writing && errors.Is(cause, errHangs) {
+		f.hangs = err
+	}
+	return Lease{}, err
 }
 
 // Take implements Store.
@@ -198,7 +240,7 @@ func (f *file) Take(ctx context.Context, l Lease) (Lease, error) {
 			return Lease{}, fmt.Errorf("the lease cannot be stored: %w", r.check())
 		}
 		d.leases = append(d.leases, l)
-		d.changed[l.ID] = true
+		d.changed[l.ID], d.grows = true, true
 		return l, nil
 	})
 }
@@ -246,7 +288,14 @@ func (f *file) Remove(ctx context.Context, id string) error {
 func (f *file) Leases() ([]Lease, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.leases, f.err
+	return f.leases, cmp.Or(f.hangs, f.err)
+}
+
+// Unwritable implements Store.
+func (f *file) Unwritable() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.unwritable
 }
 
 // Close implements Store.
@@ -257,6 +306,6 @@ func (f *file) Close() error {
 		f.ended <- err
 		return err
 	case <-time.After(filePatience):
-		return fmt.Errorf("%s: the file system does not answer", f.path)
+		return fmt.Errorf("%s: %w", f.path, errHangs)
 	}
 }

@@ -4,6 +4,7 @@ package lease_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/listen-exporter/listen_exporter/internal/lease"
+	"github.com/listen-exporter/listen_exporter/test/host"
 	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
@@ -435,14 +437,17 @@ func TestAFullDiskEndsNoLease(t *testing.T) {
 		if list, err := s.Leases(); !errors.Is(err, lease.ErrAway) || !cmp.Equal(list, given) {
 			t.Errorf("%d leases of %d: %v", len(list), len(given), err)
 		}
-		must(t, os.Remove(filler))
-		for began := time.Now(); ; time.Sleep(50 * time.Millisecond) {
-			if _, err := s.Leases(); err == nil {
-				break
-			} else if time.Since(began) > time.Minute {
-				t.Fatal(err)
+		for range 10 { // it is tried again meanwhile
+			if err := s.Unwritable(); !errors.Is(err, lease.ErrAway) {
+				t.Errorf("while the disk is full: %v", err)
 			}
+			time.Sleep(500 * time.Millisecond)
 		}
+		if _, err := s.Renew(t.Context(), held.ID); err != nil || s.Unwritable() == nil {
+			t.Errorf("Renew, which needs no space: %v, and then %v", err, s.Unwritable())
+		}
+		must(t, os.Remove(filler))
+		must(t, host.Await(time.Minute, s.Unwritable))
 		must(t, s.Close())
 		s, err = lease.OpenFile(path, "here", fixedClock())
 		must(t, err)
@@ -450,6 +455,45 @@ func TestAFullDiskEndsNoLease(t *testing.T) {
 			t.Errorf("%d leases of %d: %v", len(list), len(given), err)
 		}
 		must(t, s.Close())
+	})
+}
+
+// TestADiskThatHangsIsReportedUntilItAnswers: whoever wants a lease gives up, and then all see it, without asking the disk. The disk is a
+// FUSE that nobody serves.
+func TestADiskThatHangsIsReportedUntilItAnswers(t *testing.T) {
+	netnstest.Run(t, func(t *testing.T) {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "leases.db")
+		s, err := lease.OpenFile(path, "here", fixedClock())
+		must(t, err)
+		held, err := s.Take(t.Context(), numbered(1, 20000))
+		must(t, err)
+		fuse, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Skipf("needs FUSE: %v", err)
+		}
+		if err := unix.Mount("hangs", dir, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fuse)); err != nil {
+			_ = unix.Close(fuse)
+			t.Skipf("needs to mount a file system: %v", err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := s.Renew(ctx, held.ID); !errors.Is(err, context.Canceled) {
+			t.Errorf("Renew for somebody who has gone: %v", err)
+		}
+		if _, err := s.Leases(); err != nil {
+			t.Errorf("before anybody has waited for long: %v", err)
+		}
+		if _, err := s.Renew(t.Context(), held.ID); !errors.Is(err, lease.ErrAway) || !strings.Contains(err.Error(), "does not answer") {
+			t.Errorf("Renew: %v", err)
+		}
+		if list, err := s.Leases(); !errors.Is(err, lease.ErrAway) || !cmp.Equal(list, []lease.Lease{held}) {
+			t.Errorf("%+v: %v", list, err)
+		}
+		must(t, errors.Join(unix.Unmount(dir, unix.MNT_DETACH), unix.Close(fuse))) // which ends what hangs, and shows the directory again
+		must(t, host.Await(time.Minute, func() error { _, err := s.Leases(); return err }))
+		_, err = s.Renew(t.Context(), held.ID)
+		must(t, errors.Join(err, s.Close()))
 	})
 }
 

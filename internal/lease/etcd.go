@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -45,6 +46,9 @@ type etcdStore struct {
 	away error
 	// refused is why the last request to etcd failed, in gRPC's words.
 	refused string
+	// unwritable is why the last write failed, or nil if it did not. Reads do not show that: etcd refuses writes when its space is used
+	// up, or if its user may only read.
+	unwritable error
 	// orphans are leases of etcd to be revoked.
 	orphans []clientv3.LeaseID
 	// foreign are the keys of which it is logged that they have no lease.
@@ -144,7 +148,29 @@ func (s *etcdStore) explain(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) && s.refused != "" {
 		return fmt.Errorf("%w: etcd: %s", ErrAway, s.refused)
 	}
+	if errors.Is(err, rpctypes.ErrNoSpace) {
+		err = fmt.Errorf("%w: want etcd compacted and defragmented, or a larger --quota-backend-bytes of it, and its alarm disarmed", err)
+	}
 	return fmt.Errorf("%w: etcd: %w", ErrAway, err)
+}
+
+// wrote notes how a write went.
+func (s *etcdStore) wrote(ctx context.Context, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case err == nil:
+		s.unwritable = nil
+	case !errors.Is(ctx.Err(), context.Canceled): // by the caller
+		s.unwritable = s.explain(err)
+	}
+}
+
+// Unwritable implements Store. An etcd whose space is used up still extends and ends leases.
+func (s *etcdStore) Unwritable() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unwritable
 }
 
 func (s *etcdStore) wake() {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-kit/log"
 	"github.com/google/go-cmp/cmp"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
@@ -129,6 +130,54 @@ func TestHostsThatShareARangeGiveNoPortTwiceAndSeeWhoHasIt(t *testing.T) {
 	again.Host = "two"
 	mustTake(t, two, again)
 	await(t, atOnce, "after a lease was removed", lists(one, again, other))
+}
+
+// TestAnEtcdWithoutSpaceIsReportedUntilItTakesWritesAgain, also if nobody asks for a lease. What is held can be renewed and ended meanwhile.
+func TestAnEtcdWithoutSpaceIsReportedUntilItTakesWritesAgain(t *testing.T) {
+	t.Parallel()
+	etcd := host.StartEtcd(t, "127.0.0.1", "--quota-backend-bytes=200000")
+	s := openEtcd(t, optionsOf(etcd))
+	defer closeStore(t, s)
+	held, ends := mustTake(t, s, wanted(1, 30000)), mustTake(t, s, wanted(2, 30001))
+	client := rawClient(t, etcd)
+	var err error
+	for n := 0; err == nil && n < 10_000; n++ {
+		_, err = client.Put(t.Context(), fmt.Sprint("/filler/", n), strings.Repeat("x", 20000))
+	}
+	if !errors.Is(err, rpctypes.ErrNoSpace) {
+		t.Fatalf("etcd has space: %v", err)
+	}
+	if _, err := s.Take(t.Context(), wanted(3, 30002)); !errors.Is(err, lease.ErrAway) || !strings.Contains(err.Error(), "want etcd compacted") {
+		t.Errorf("Take: %v", err)
+	}
+	if err := s.Unwritable(); !errors.Is(err, rpctypes.ErrNoSpace) {
+		t.Errorf("after a lease was refused: %v", err)
+	}
+	held, err = s.Renew(t.Context(), held.ID)
+	if err = errors.Join(err, s.Remove(t.Context(), ends.ID)); err != nil {
+		t.Errorf("a lease is renewed and another ended: %v", err)
+	}
+	await(t, atOnce, "what is held", lists(s, held))
+	time.Sleep(6 * time.Second) // longer than until etcd is looked at again
+	if err := s.Unwritable(); !errors.Is(err, rpctypes.ErrNoSpace) {
+		t.Errorf("after a renewal and an end, which need no space: %v", err)
+	}
+
+	gone, err := client.Delete(t.Context(), "/filler/", clientv3.WithPrefix())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Compact(t.Context(), gone.Header.Revision, clientv3.WithCompactPhysical()); err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.Defragment(t.Context(), strings.TrimPrefix(etcd.URL, "http://"))
+	_, disarmed := client.AlarmDisarm(t.Context(), new(clientv3.AlarmMember))
+	if err = errors.Join(err, disarmed); err != nil {
+		t.Fatal(err)
+	}
+	await(t, 20*time.Second, "etcd takes writes", s.Unwritable)
+	await(t, atOnce, "what is held", lists(s, held))
+	mustTake(t, s, wanted(4, 30002))
 }
 
 // TestEtcdEndsTheLeasesOfAHostThatIsGone: within 15 s after their time. Those of a host that is there stay until it removes them.

@@ -40,5 +40,5 @@ func (prefix etcdKeys) of(l *Lease) []string {
 	return keys
 }
 
-// alive is read to find out whether etcd answers. Nobody writes it.
+// alive is read to find out whether etcd answers, and written to find out whether it takes writes again.
 func (prefix etcdKeys) alive() string { return string(prefix) + "alive" }

@@ -30,6 +30,7 @@ func (s *etcdStore) Take(ctx context.Context, l Lease) (Lease, error) {
 	sent := s.options.Clock.Boot()
 	granted, err := s.client.Grant(ctx, seconds(l.TTL+etcdMargin))
 	if err != nil {
+		s.wrote(ctx, err)
 		return Lease{}, s.failed(ctx, err)
 	}
 	var free []clientv3.Cmp
@@ -46,8 +47,10 @@ func (s *etcdStore) Take(ctx context.Context, l Lease) (Lease, error) {
 		if l.Key == "" {
 			s.orphan(granted.ID)
 		}
+		s.wrote(ctx, err)
 		return Lease{}, s.failed(ctx, err)
 	case done.Succeeded:
+		s.wrote(ctx, nil)
 		return s.note(l, granted.ID, done.Header.Revision, sent+l.TTL), nil
 	}
 	s.orphan(granted.ID)
@@ -187,10 +190,12 @@ func (s *etcdStore) rewrite(ctx context.Context, id string, change func(*Lease))
 	case errors.Is(err, rpctypes.ErrLeaseNotFound):
 		return p, s.ended(p)
 	case err != nil:
+		s.wrote(ctx, err)
 		return p, s.failed(ctx, err)
 	case !done.Succeeded:
 		return p, fmt.Errorf("another program has changed the lease %s in etcd", id)
 	}
+	s.wrote(ctx, nil)
 	p.lease, p.revision = &l, done.Header.Revision
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -222,9 +222,23 @@ func (s *etcdStore) visit(ctx context.Context) error {
 	if answer.Header.ClusterId != cluster || answer.Header.Revision < seen { // it has been restored from a backup
 		return errReload
 	}
+	if s.Unwritable() != nil {
+		s.tryToWrite(ctx)
+	}
 	s.revokeOrphans(ctx)
 	s.keepExpired(ctx)
 	return nil
+}
+
+// tryToWrite finds out whether etcd takes writes again, by one that soon ends by itself.
+func (s *etcdStore) tryToWrite(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
+	defer cancel()
+	granted, err := s.client.Grant(ctx, 1)
+	if err == nil {
+		_, err = s.client.Put(ctx, s.keys.alive(), "", clientv3.WithLease(granted.ID))
+	}
+	s.wrote(ctx, err)
 }
 
 // revokeOrphans ends leases of etcd that nobody has.

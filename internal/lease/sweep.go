@@ -3,6 +3,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -31,7 +32,7 @@ func (m *Manager) Run(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 		case err != nil && !away:
-			line := []any{"msg", "no lease is given or renewed: the store of leases fails", "err", err}
+			line := []any{"msg", "no lease is given: the store of leases fails", "err", err}
 			if panicked := new(guard.Panic); errors.As(err, &panicked) {
 				line = append(line, "stack", string(panicked.Stack()))
 			}
@@ -58,7 +59,7 @@ func (m *Manager) sweep(ctx context.Context) error {
 		}
 	}
 	_, err := m.options.Store.Leases()
-	return err
+	return cmp.Or(err, m.options.Store.Unwritable())
 }
 
 // after reports whether a lease of this host had expired when the look began.

@@ -23,6 +23,8 @@ type View struct {
 	// Err is why the store cannot be reached, or nil. The leases are then those that were last known: those of this host count as
 	// alive, as nobody can renew them.
 	Err error
+	// Unwritable is why the store takes no leases although it can be reached, or nil. Leases are renewed and end nevertheless.
+	Unwritable error
 
 	// byPort has the leases of this host. A View that was not made by a Manager has none.
 	byPort map[uint16]*Lease
@@ -116,6 +118,7 @@ func (m *Manager) Looked(at time.Duration, listening []uint16, whole bool) View 
 func (m *Manager) view() View {
 	v := View{Time: m.clock()}
 	v.Leases, v.Err = m.options.Store.Leases()
+	v.Unwritable = m.options.Store.Unwritable()
 	m.seen.update(&v)
 	v.Version, v.byPort = m.seen.version, m.seen.byPort
 	for len(m.ended) > 0 && v.Time-m.ended[0].Deadline >= EndedKept {

@@ -50,6 +50,8 @@ func TestALeaseIsARow(t *testing.T) {
 func TestThePageShowsLeases(t *testing.T) {
 	away := leasing()
 	away.Leases.Err = errors.New("the store of leases cannot be reached: etcd\x1b does not answer")
+	full := leasing()
+	full.Leases.Unwritable = errors.New("the store of leases cannot be reached: no space")
 	for _, test := range []struct {
 		name             string
 		snapshot         *inventory.Snapshot
@@ -70,6 +72,7 @@ func TestThePageShowsLeases(t *testing.T) {
 			[]string{`<p class="notice bad"><b>The store of leases cannot be reached`, `etcd\x1b does not answer`, "build-4711"},
 			nil,
 		},
+		{"while the store is full", full, []string{`<p class="notice bad"><b>The store of leases cannot be written`, "no space", "build-4711"}, nil},
 		{"without leases", sample(), nil, []string{"leases", "leased"}},
 	} {
 		content := get(t, pageOf(t, test.snapshot, sampleOptions)).Body.String()

@@ -247,6 +247,12 @@ func notices(s *inventory.Snapshot) []notice {
 			Detail: wording.Printable(wording.Public(s.Leases.Err)),
 		})
 	}
+	if s.Leases != nil && s.Leases.Err == nil && s.Leases.Unwritable != nil {
+		list = append(list, notice{
+			Bad: true, Text: "The store of leases cannot be written: nobody can lease a port.",
+			Detail: wording.Printable(wording.Public(s.Leases.Unwritable)),
+		})
+	}
 	if s.Omitted > 0 {
 		list = append(list, notice{Bad: true, Text: "Not shown: " +
 			wording.Count(s.Omitted, "listener") + " above the limit of --collector.max-ports."})
