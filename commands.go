@@ -60,7 +60,7 @@ func addLeaseCommand(app *kingpin.Application, o *command.LeaseOptions, renewSet
 		PlaceHolder("WORD").StringVar(&o.Request.Key)
 	lease.Flag("format", "Output format without a command: text for one port a line, or json for the whole lease, with its id.").
 		Default(command.FormatText).SetValue(&choice{&o.Format, []string{command.FormatText, command.FormatJSON}})
-	lease.Flag("renew", "Renew the lease with this id instead.").
+	lease.Flag("renew", "Renew the lease with this id instead, for the time that it was taken for.").
 		PlaceHolder("ID").IsSetByUser(renewSet).StringVar(&o.Renew)
 	lease.Flag("end", "End the lease with this id instead.").
 		PlaceHolder("ID").IsSetByUser(endSet).StringVar(&o.End)

@@ -115,6 +115,9 @@ func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
 		}
 		c.list.Output = cmp.Or(c.list.Output, command.Stdin)
 	}
+	if err := refuseFlagsOfATake(app, args); err != nil {
+		return nil, false, err
+	}
 	if err := refuseLooseCommand(args, c.leasing.Command); err != nil {
 		return nil, false, err
 	}
@@ -251,6 +254,31 @@ func refuseLooseCommand(args, of []string) error {
 		return fmt.Errorf("the command of lease comes after a --, so that its flags are its own: want %s lease -- %s", wording.Program, strings.Join(of, " "))
 	}
 	return nil
+}
+
+// refuseFlagsOfATake returns an error if --renew or --end has a flag next to it that says which lease to take: they would ignore it.
+func refuseFlagsOfATake(app *kingpin.Application, args []string) error {
+	context, err := app.ParseContext(args)
+	if err != nil {
+		return err
+	}
+	instead, ofATake := "", ""
+	for _, element := range context.Elements {
+		flag, isFlag := element.Clause.(*kingpin.FlagClause)
+		if !isFlag {
+			continue
+		}
+		switch name := flag.Model().Name; name {
+		case "renew", "end":
+			instead = cmp.Or(instead, name)
+		case "team", "name", "proto", "ttl", "count", "key":
+			ofATake = cmp.Or(ofATake, name)
+		}
+	}
+	if instead == "" || ofATake == "" {
+		return nil
+	}
+	return fmt.Errorf("--%s is only for a new lease, and --%s is for one that is there, which keeps its own: want one of them", ofATake, instead)
 }
 
 // printText prints the texts whose failing kingpin ignores, or that it prints on its own stdout. It reports whether the command line

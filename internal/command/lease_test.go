@@ -254,6 +254,13 @@ func TestWhatDoesNotGoTogetherIsRefusedBeforeTheExporterIsAsked(t *testing.T) {
 	}{
 		"--renew=1 --end=1":                      {ExitTrouble, "want one of --renew, --end and a command"},
 		"--end=1 -- true":                        {ExitNotLeased, "want one of --renew, --end and a command"},
+		"--renew=1 --ttl=1h":                     {ExitTrouble, "--ttl is only for a new lease, and --renew is for one that is there, which keeps its own: want one of them"},
+		"--count=1 --renew=1":                    {ExitTrouble, "--count is only for a new lease, and --renew is"},
+		"--renew 1 --name=x":                     {ExitTrouble, "--name is only for a new lease, and --renew is"},
+		"--renew=1 --team x":                     {ExitTrouble, "--team is only for a new lease, and --renew is"},
+		"--end=1 --proto=tcp":                    {ExitTrouble, "--proto is only for a new lease, and --end is"},
+		"--key= --end=1":                         {ExitTrouble, "--key is only for a new lease, and --end is"},
+		"--renew=1 -- true":                      {ExitNotLeased, "want one of --renew, --end and a command"},
 		"--format=json -- true":                  {ExitNotLeased, "--format=json prints the lease: want it without a command"},
 		"--lease.listen-address=ftp://x -- true": {ExitNotLeased, `--lease.listen-address: "ftp://x" is no address of leases`},
 		"--lease.listen-address=/s -- true":      {ExitNotLeased, `--lease.listen-address: "/s" is no address of leases: want unix:PATH`},
