@@ -40,7 +40,7 @@ func manage(t *testing.T, file string) (m *lease.Manager, stop func()) {
 	}
 	m.Use(func() (lease.Rules, error) {
 		return lease.Rules{
-			Ranges: []lease.Range{{Range: ports.Range{First: 30000, Last: 30004}, Team: "ci", Users: []string{"1001", "1002"}}},
+			Ranges: []lease.Range{{Range: ports.Range{First: 30000, Last: 30004}, Team: "ci", Users: []string{"61001", "61002"}}},
 			Refuse: claim, Claim: claim,
 			Service: func(name string) bool { return name == "web" },
 		}, nil
@@ -57,6 +57,7 @@ func manage(t *testing.T, file string) (m *lease.Manager, stop func()) {
 	}
 }
 
+// The users have numbers that have no names, on any host.
 func TestSeveralUsersLeaseFromARealManager(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		inUse, err := net.Listen("tcp", "127.0.0.1:30003")
@@ -98,17 +99,17 @@ func TestSeveralUsersLeaseFromARealManager(t *testing.T) {
 		}
 		var first, second string
 		serving(func(client *Client) {
-			check(1003, "403 ", "take", `{"team": "ci"}`)
-			check(1001, `400 name: "web" is the name of a service of the registry: want another`, "take", `{"name": "web"}`)
-			check(1001, "400 ttl: 2h is not from 1s to 1h, which is the exporter's --lease.max-ttl", "take", `{"ttl": "2h"}`)
-			first = check(1001, "ID 1001", "take", `{"count": 2, "name": "job-1", "key": "k"}`)
-			if again := check(1001, "ID 1001", "take", `{"count": 2, "name": "job-1", "key": "k"}`); again != first {
+			check(61003, "403 ", "take", `{"team": "ci"}`)
+			check(61001, `400 name: "web" is the name of a service of the registry: want another`, "take", `{"name": "web"}`)
+			check(61001, "400 ttl: 2h is not from 1s to 1h, which is the exporter's --lease.max-ttl", "take", `{"ttl": "2h"}`)
+			first = check(61001, "ID 61001", "take", `{"count": 2, "name": "job-1", "key": "k"}`)
+			if again := check(61001, "ID 61001", "take", `{"count": 2, "name": "job-1", "key": "k"}`); again != first {
 				t.Errorf("the same request gives %s, and gave %s", again, first)
 			}
-			check(1001, "429 user 1001 has 2 of at most 3 leased ports: end a lease first", "take", `{"count": 2}`)
-			check(1002, "409 team ci has 1 of 5 ports left, and 2 are asked for", "take", `{"count": 2}`)
-			second = check(1002, "ID 1002", "take", `{"key": "k"}`)
-			check(1002, fmt.Sprint("403 ", lease.ErrNotYours), "end", first)
+			check(61001, "429 user 61001 has 2 of at most 3 leased ports: end a lease first", "take", `{"count": 2}`)
+			check(61002, "409 team ci has 1 of 5 ports left, and 2 are asked for", "take", `{"count": 2}`)
+			second = check(61002, "ID 61002", "take", `{"key": "k"}`)
+			check(61002, fmt.Sprint("403 ", lease.ErrNotYours), "end", first)
 
 			_, err := client.Take(t.Context(), Request{}) // as root
 			var got []string
@@ -118,16 +119,16 @@ func TestSeveralUsersLeaseFromARealManager(t *testing.T) {
 				}
 			}
 			slices.Sort(got) // the first lease has any port
-			want := []string{"  in use false", `  service "web" declares it false`, "ci 1002 leased true", "job-1 1001 leased true", "job-1 1001 leased true"}
+			want := []string{"  in use false", `  service "web" declares it false`, "ci 61002 leased true", "job-1 61001 leased true", "job-1 61001 leased true"}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("what has the ports (-want +got):\n%s\n%v", diff, err)
 			}
 		})
 		serving(func(client *Client) { // it was restarted
-			check(1001, "ID 1001", "renew", first)
-			check(1002, "ID 1002", "end", second)
-			check(1002, fmt.Sprint("404 ", lease.ErrNoLease), "renew", second)
-			check(0, "ID 1001", "end", first)
+			check(61001, "ID 61001", "renew", first)
+			check(61002, "ID 61002", "end", second)
+			check(61002, fmt.Sprint("404 ", lease.ErrNoLease), "renew", second)
+			check(0, "ID 61001", "end", first)
 			listed, err := client.Leases(t.Context())
 			want := Listing{Host: listed.Host, Teams: []Team{{"ci", 0, 4}}, Leases: []Lease{}}
 			if len(listed.Ended) != 2 {
