@@ -88,7 +88,7 @@ func (l *leasing) testDeclares() {
 
 // testOverstays has a listener on a port whose lease expires.
 func (l *leasing) testOverstays() {
-	of := l.take(`{"name": "slow", "ttl": "1s"}`)
+	of := l.take(`{"name": "slow", "ttl": "5s"}`) // long enough to listen before it expires
 	closeNow := program.Listen(l.t, "tcp", fmt.Sprintf("0.0.0.0:%d", of.Ports[0]))
 	l.Await("an overstayed lease", func() bool {
 		return strings.Contains(l.Scrape(), fmt.Sprintf(`host_listen_lease_overstayed_start_timestamp_seconds{port="%d",proto="tcp",service_name="slow",team="ci"}`, of.Ports[0]))
