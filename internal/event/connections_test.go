@@ -3,6 +3,7 @@
 package event
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/listen-exporter/listen_exporter/internal/socket"
+	"github.com/listen-exporter/listen_exporter/test/host"
 	"github.com/listen-exporter/listen_exporter/test/netnstest"
 )
 
@@ -36,7 +38,22 @@ func connect(t *testing.T, address string, times int) {
 	}
 }
 
-// counts returns the connections of a namespace. The last acknowledgement of a handshake may still be on its way.
+// wantCounts waits until these are the connections of a namespace: the last acknowledgement of a handshake may still be on its way.
+func wantCounts(t *testing.T, what string, source *Source, want map[string]uint64) {
+	t.Helper()
+	netns := ownNetns(t)
+	diff := ""
+	if host.Await(time.Minute, func() error {
+		if diff = cmp.Diff(want, counts(t, source, netns)); diff != "" {
+			return errors.New(diff)
+		}
+		return nil
+	}) != nil {
+		t.Errorf("%s: -want +got:\n%s", what, diff)
+	}
+}
+
+// counts returns the connections of a namespace.
 func counts(t *testing.T, source *Source, netns uint32) map[string]uint64 {
 	t.Helper()
 	found := make(map[string]uint64)
@@ -106,9 +123,7 @@ func TestConnectionsAreCountedAtTheirListener(t *testing.T) {
 			"0.0.0.0:8 bound": 2, "[::]:9 bound": 5, "127.0.0.1:10 bound": 3,
 			"[fe80::1]:11 bound": 2, "[::]:12": 3, "127.0.0.1:13": 9, "127.0.0.1:14": 0,
 		}
-		if diff := cmp.Diff(want, counts(t, source, ownNetns(t))); diff != "" {
-			t.Errorf("-want +got:\n%s", diff)
-		}
+		wantCounts(t, "connections", source, want)
 	})
 }
 
@@ -123,9 +138,7 @@ func TestAListenerThatWasThereBeforeIsWatched(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", what, err)
 			}
-			if diff := cmp.Diff(want, counts(t, source, netns)); diff != "" {
-				t.Errorf("%s: -want +got:\n%s", what, diff)
-			}
+			wantCounts(t, what, source, want)
 		}
 		connect(t, "127.0.0.1:1", 3)
 		step("before", nil, map[string]uint64{})
@@ -150,9 +163,7 @@ func TestASYNCookieOpensAConnection(t *testing.T) {
 		listen(t, "tcp", "[::]:1")
 		connect(t, "127.0.0.1:1", 3)
 		connect(t, "[::1]:1", 2)
-		if diff := cmp.Diff(map[string]uint64{"[::]:1": 5}, counts(t, source, ownNetns(t))); diff != "" {
-			t.Errorf("-want +got:\n%s", diff)
-		}
+		wantCounts(t, "with cookies", source, map[string]uint64{"[::]:1": 5})
 	})
 }
 

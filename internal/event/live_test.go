@@ -334,7 +334,7 @@ func TestCloseEndsReadAndLeavesNothingBehind(t *testing.T) {
 			}
 			select {
 			case <-w.ended:
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("Read goes on after Close")
 			}
 			_, lost := source.Lost()

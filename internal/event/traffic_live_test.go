@@ -88,7 +88,7 @@ func askUDP(t *testing.T, address string, packets, size int) {
 		t.Fatal(err)
 	}
 	defer func() { _ = client.Close() }()
-	_ = client.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = client.SetDeadline(time.Now().Add(time.Minute))
 	packet := make([]byte, size)
 	for range packets {
 		if _, err := client.Write(packet); err != nil {
@@ -145,13 +145,13 @@ func TestPacketsOfTCPAreCountedFromTheFirstToTheLast(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				accepted, err := server.Accept() // by now all packets of the handshake have arrived
+				if err != nil {
+					t.Fatal(err)
+				}
 				shaken := counted(t, traffic)[port] // SYN and ACK, SYN+ACK
 				if shaken.ReceivePackets != 2 || shaken.TransmitPackets != 1 {
 					t.Errorf("after a handshake: %+v", shaken)
-				}
-				accepted, err := server.Accept()
-				if err != nil {
-					t.Fatal(err)
 				}
 				go func() {
 					_, _ = io.CopyN(client, zeros{}, size)

@@ -4,9 +4,10 @@ package inventory_test
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
 	"github.com/listen-exporter/listen_exporter/test/host"
@@ -16,29 +17,31 @@ import (
 func TestTrafficOfAListenerIsCountedOnceItIsSeen(t *testing.T) {
 	netnstest.Run(t, func(t *testing.T) {
 		host.CgroupRoot(t)
-		send := func(port, packets int) {
-			conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = conn.Close() }()
+		send := func(socket, packets int) {
 			for range packets {
-				if _, err := conn.Write(make([]byte, 72)); err != nil {
+				to, err := unix.Getsockname(socket)
+				if err == nil {
+					err = unix.Sendto(socket, make([]byte, 72), 0, to)
+				}
+				if err == nil {
+					_, _, err = unix.Recvfrom(socket, make([]byte, 72), 0) // by now it is counted
+				}
+				if err != nil {
 					t.Fatal(err)
 				}
 			}
 		}
-		bind(t, "udp", "127.0.0.1:53")
+		early := bind(t, "udp", "127.0.0.1:53")
 		i := open(t, "netlink", func(o *inventory.Options) { o.Traffic = true })
 		t.Cleanup(i.Close)
 		if s := i.Snapshot(t.Context()); !s.Succeeded(inventory.CollectorTraffic) {
 			t.Skipf("traffic cannot be counted here: %+v", s.Reads)
 		}
-		send(53, 3)
-		bind(t, "udp", "127.0.0.1:54")
-		send(54, 1)
+		send(early, 3)
+		late := bind(t, "udp", "127.0.0.1:54")
+		send(late, 1)
 		read(t, i)
-		send(54, 2)
+		send(late, 2)
 		s, _ := read(t, i)
 		var got []string
 		for _, p := range s.Traffic {
