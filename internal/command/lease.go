@@ -47,7 +47,7 @@ const (
 	// answerTimeout is how long to wait for the exporter. It answers within a few seconds even if its store cannot be reached.
 	answerTimeout = 10 * time.Second
 	// interruptedTimeout is how long to wait for it after a signal: a lease that it gives meanwhile can be given back.
-	interruptedTimeout = time.Second
+	interruptedTimeout = 2 * time.Second
 )
 
 // Lease takes a lease of ports, and returns the exit code. With a command it runs that with the ports in its environment, renews the lease

@@ -106,7 +106,7 @@ func TestASignalEndsTheWaitForALease(t *testing.T) {
 		delay    time.Duration
 		requests string
 	}{
-		{"the exporter answers then, and the lease is given back", interruptedTimeout / 4, "POST DELETE"},
+		{"the exporter answers then, and the lease is given back", interruptedTimeout / 2, "POST DELETE"},
 		{"the exporter hangs", time.Minute, "POST"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -133,7 +133,8 @@ func TestACommandMayBeAnInteractiveShell(t *testing.T) {
 	k.press(ctrlC)
 	k.enter(`echo "in""side $?"`)
 	k.await("inside 130", 1)
-	k.enter(`bash -c 'trap "echo con\"\"tinued" CONT; echo wait""ing; while sleep 0.05; do :; done'`)
+	// Without a trap, bash goes on with the loop if SIGINT comes when sleep has just ended by itself.
+	k.enter(`bash -c 'trap "echo con\"\"tinued" CONT; trap exit INT; echo wait""ing; while sleep 0.05; do :; done'`)
 	k.await("waiting", 1)
 	k.press(ctrlZ)
 	k.await("Stopped", 1)
