@@ -149,9 +149,9 @@ func TestATakeWhoseAnswerIsLost(t *testing.T) {
 			if _, err := s.Take(t.Context(), l); !errors.Is(err, lease.ErrAway) {
 				t.Fatalf("error %v, want %v", err, lease.ErrAway)
 			}
-			await(t, atOnce, "it is done nevertheless", lists(direct, l))
+			await(t, "it is done nevertheless", lists(direct, l))
 			way.cut()
-			await(t, 20*time.Second, "the cut is found", func() error {
+			await(t, "the cut is found", func() error {
 				if _, err := s.Leases(); err == nil {
 					return errors.New("not yet")
 				}
@@ -159,11 +159,11 @@ func TestATakeWhoseAnswerIsLost(t *testing.T) {
 			})
 			way.join(etcd.URL)
 			if key == "" {
-				await(t, 20*time.Second, "it is given up", lists(direct))
-				await(t, atOnce, "the store knows", lists(s))
+				await(t, "it is given up", lists(direct))
+				await(t, "the store knows", lists(s))
 				return
 			}
-			await(t, 20*time.Second, "etcd is found", lists(s, l))
+			await(t, "etcd is found", lists(s, l))
 			again := wanted(2, 30001)
 			again.Key = key
 			got := mustTake(t, s, again)
@@ -191,7 +191,7 @@ func TestAStoreCatchesUpWithWhatHappenedWhileItCouldNotSeeIt(t *testing.T) {
 	s := openEtcd(t, o)
 	defer closeStore(t, s)
 	stays, goes := mustTake(t, direct, wanted(1, 30000)), mustTake(t, direct, wanted(2, 30001))
-	await(t, atOnce, "both are seen", lists(s, stays, goes))
+	await(t, "both are seen", lists(s, stays, goes))
 
 	way.cut()
 	if err := direct.Remove(t.Context(), goes.ID); err != nil {
@@ -210,10 +210,10 @@ func TestAStoreCatchesUpWithWhatHappenedWhileItCouldNotSeeIt(t *testing.T) {
 		t.Errorf("leases while the link is cut (-want +got):\n%s", diff)
 	}
 	way.join(etcd.URL)
-	await(t, 20*time.Second, "after the compaction", lists(s, stays, comes))
+	await(t, "after the compaction", lists(s, stays, comes))
 	way.cut()
 	way.join(empty.URL)
-	await(t, 20*time.Second, "another etcd", lists(s))
+	await(t, "another etcd", lists(s))
 }
 
 // TestAStoreFollowsAnEtcdThatIsRestoredFromABackup, which has the ID that it had, and more than the store began with.
@@ -237,10 +237,10 @@ func TestAStoreFollowsAnEtcdThatIsRestoredFromABackup(t *testing.T) {
 	defer closeStore(t, s)
 	stays, lost := mustTake(t, taker, wanted(1, 30000)), wanted(2, 30001)
 	restart(func() error { return os.CopyFS(backup, os.DirFS(data)) })
-	await(t, 20*time.Second, "etcd is found", func() error { _, err := taker.Take(t.Context(), lost); return err })
-	await(t, 20*time.Second, "both are seen", lists(s, stays, lost))
+	await(t, "etcd is found", func() error { _, err := taker.Take(t.Context(), lost); return err })
+	await(t, "both are seen", lists(s, stays, lost))
 	restart(func() error { return errors.Join(os.RemoveAll(data), os.Rename(backup, data)) })
-	await(t, 20*time.Second, "the backup", lists(s, stays))
+	await(t, "the backup", lists(s, stays))
 }
 
 // leasesOf returns what is listed, whether or not etcd can be reached.

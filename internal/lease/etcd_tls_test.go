@@ -132,7 +132,7 @@ func TestEtcdAndTheExporterKnowEachOtherByTheirCertificates(t *testing.T) {
 			test.change(&test.options)
 			s := openEtcd(t, test.options)
 			defer closeStore(t, s)
-			await(t, time.Minute, "the error", func() error {
+			await(t, "the error", func() error {
 				if _, err := s.Leases(); err == nil || !strings.Contains(err.Error(), test.why) {
 					return fmt.Errorf("%w, want %q in it", err, test.why)
 				}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,7 +42,7 @@ func CountsShortListeners(count int, scrape func() (Page, error)) error {
 			return err
 		}
 	}
-	return Await(10*time.Second, Want(before+count, opened))
+	return Await(limit, Want(before+count, opened))
 }
 
 // listenForAMoment is not by net.Listen, which opens sockets of MPTCP.

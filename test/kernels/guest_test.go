@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -126,7 +125,7 @@ func raiseLoopback() error {
 	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request); err != nil {
 		return fmt.Errorf("raise the loopback interface: %w", err)
 	}
-	return host.Await(10*time.Second, func() error { // ::1 may take a moment
+	return host.Await(patience, func() error { // ::1 may take a moment
 		listener, err := net.Listen("tcp", "[::1]:1")
 		if err != nil {
 			return err

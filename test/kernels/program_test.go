@@ -19,7 +19,7 @@ import (
 )
 
 // patience is how long the program may take for what an idle machine does at once: an emulated one is slow.
-const patience = 15 * time.Second
+const patience = 30 * time.Second
 
 // nobody is the user who runs the program, without any capability.
 const nobody = 65534

@@ -122,7 +122,7 @@ func TestSlowClientsKeepNobodyOut(t *testing.T) {
 		}
 		return nil
 	}
-	if err := host.Await(readTimeout+idleTimeout, gone); err != nil {
+	if err := host.Await(readTimeout+idleTimeout+time.Minute, gone); err != nil {
 		t.Error(err)
 	}
 }
