@@ -28,7 +28,7 @@ type leaseServer struct {
 	// refuse returns the status of a request and its answer, or 0 if the request is granted. It is called with such as "POST", "renew"
 	// or "DELETE", and how many of those came before.
 	refuse func(what string, before int) (status int, answer any)
-	// ttl is that of its leases, or 0 for that of the request.
+	// ttl is that of its leases, or 0 for that of the request, or an hour if that has none.
 	ttl time.Duration
 
 	mu    sync.Mutex // a test changes the server only before command, and looks at it after requests
@@ -82,8 +82,11 @@ func (s *leaseServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // lease returns the lease that the server gives.
 func (s *leaseServer) lease(asked api.Request) api.Lease {
 	ttl := time.Duration(asked.TTL)
-	if s.ttl != 0 {
+	switch {
+	case s.ttl != 0:
 		ttl = s.ttl
+	case ttl == 0:
+		ttl = time.Hour
 	}
 	expires := time.Now().Add(ttl)
 	l := api.Lease{ID: leaseID, Team: "ci", Name: asked.Name, Proto: asked.Proto, User: "alice", Host: "here", TTL: api.Duration(ttl), Expires: &expires, State: api.Held}
