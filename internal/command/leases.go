@@ -127,13 +127,15 @@ func (a *answer) leases() (lines []string) {
 // until returns until when a lease of this host lives, or lived.
 func (a *answer) until(of *inventory.Lease) string {
 	at := expiry(a.snapshot, of)
-	switch {
-	case of.Overstayed != 0:
+	switch state := a.snapshot.Leases.State(of); {
+	case state == lease.Overstayed:
 		return ", overstayed: still listens although the lease expired " + a.when(at)
-	case at.After(a.now):
-		return fmt.Sprintf(", until %s (in %s)", a.clock(at), ageOf(at.Sub(a.now)))
-	default:
+	case state == lease.Expired:
 		return ", expired " + a.when(at)
+	case a.snapshot.Leases.Err != nil && !at.After(a.now):
+		return ", held beyond its time, " + a.when(at) + ", as its store cannot be reached"
+	default:
+		return fmt.Sprintf(", until %s (in %s)", a.clock(at), ageOf(at.Sub(a.now)))
 	}
 }
 
@@ -160,7 +162,7 @@ func jsonLeases(s *inventory.Snapshot) []jsonLease {
 	all := []jsonLease{}
 	for i := range s.Leases.Leases {
 		of := &s.Leases.Leases[i]
-		j := jsonLease{of.ID, of.Team, of.Name, of.Proto, of.Ports, of.UID, of.User, of.AnyUser, of.Host, nil, of.State(s.Leases.Time)}
+		j := jsonLease{of.ID, of.Team, of.Name, of.Proto, of.Ports, of.UID, of.User, of.AnyUser, of.Host, nil, s.Leases.State(of)}
 		if of.Deadline != 0 {
 			j.Expires = moment(expiry(s, of).Truncate(time.Second))
 		}

@@ -114,6 +114,18 @@ func TestThePortsThatAreAskedForHaveTheirLeases(t *testing.T) {
 			t.Errorf("%s: %d leases, want %d", test.asked, got, test.ids)
 		}
 	}
+	s.Leases.Err = lease.ErrAway // and nobody can renew it
+	a, err := answerTo([]string{"30003"}, s, State{}, "here")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const held = "udp 30003: leased as left by bob from the ports of ci, held beyond its time, 2026-11-22 02:59:57 CET (3s ago), as its store cannot be reached"
+	if diff := cmp.Diff([]string{held}, a.leases()); diff != "" {
+		t.Errorf("while the store is away (-want +got):\n%s", diff)
+	}
+	if all := jsonLeases(s); all[2].ServiceName != "left" || all[2].State != lease.Held {
+		t.Errorf("in JSON, while the store is away: %+v", all[2])
+	}
 	if _, err := answerTo([]string{"none"}, s, State{}, "here"); err == nil || !strings.Contains(fmt.Sprint(err), "none") {
 		t.Errorf("a name that no lease has: %v", err)
 	}

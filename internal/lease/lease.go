@@ -49,18 +49,6 @@ const (
 	Expired    = "expired"
 )
 
-// State returns the state of the lease at a time on CLOCK_BOOTTIME. One of another host is held until it is overstayed or removed.
-func (l *Lease) State(now time.Duration) string {
-	switch {
-	case l.Overstayed != 0:
-		return Overstayed
-	case l.Deadline != 0 && now >= l.Deadline:
-		return Expired
-	default:
-		return Held
-	}
-}
-
 // Has reports whether a protocol and port are leased.
 func (l *Lease) Has(proto string, port uint16) bool {
 	return l.Proto == proto && slices.Contains(l.Ports, port)

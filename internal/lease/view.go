@@ -46,6 +46,18 @@ type Team struct {
 	Leased, Available int
 }
 
+// State returns the state of a lease of the view: Held if it counts as alive. One of another host is held until it is overstayed or removed.
+func (v View) State(l *Lease) string {
+	switch {
+	case l.Overstayed != 0:
+		return Overstayed
+	case l.Deadline == 0 || v.alive(l):
+		return Held
+	default:
+		return Expired
+	}
+}
+
 // Of returns the lease of this host that is alive and has a protocol and port.
 func (v View) Of(proto string, port uint16) (*Lease, bool) {
 	l := v.byPort[port]

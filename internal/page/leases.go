@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
+	"github.com/listen-exporter/listen_exporter/internal/lease"
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
@@ -62,18 +63,20 @@ func newLeases(s *inventory.Snapshot, made time.Time) *leases {
 func newLeaseRow(v *inventory.LeaseView, of *inventory.Lease, made time.Time) leaseRow {
 	r := leaseRow{
 		Name: wording.Printable(of.Name), Team: wording.Printable(of.Team), Proto: of.Proto, Ports: portsText(of.Ports),
-		User: wording.Printable(of.User), Host: wording.Printable(of.Host), State: state{levelGood, of.State(v.Time), ""},
+		User: wording.Printable(of.User), Host: wording.Printable(of.Host), State: state{levelGood, v.State(of), ""},
 	}
 	if of.Deadline != 0 {
 		r.Expires = v.Booted.Add(of.Deadline).UTC()
 		left := r.Expires.Sub(made)
 		if r.Span = "in " + span(left); left <= 0 {
 			r.Span = span(-left) + " ago"
-			r.State.Level, r.State.Detail = levelNone, "its ports are free unless something listens"
 		}
 	}
-	if of.Overstayed != 0 {
+	switch r.State.Word {
+	case lease.Overstayed:
 		r.State.Level, r.State.Detail = levelBad, "it has expired, and something still listens"
+	case lease.Expired:
+		r.State.Level, r.State.Detail = levelNone, "its ports are free unless something listens"
 	}
 	return r
 }

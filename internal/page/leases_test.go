@@ -47,6 +47,17 @@ func TestALeaseIsARow(t *testing.T) {
 	}
 }
 
+// Nobody can renew a lease while the store is away: its listeners comply beyond its time, and the row says so.
+func TestALeaseIsHeldBeyondItsTimeWhileTheStoreIsAway(t *testing.T) {
+	away := leasing()
+	away.Leases.Err = errors.New("the store of leases cannot be reached")
+	for _, r := range newLeases(away, sampleTime).Rows {
+		if want := (state{levelGood, "held", ""}); r.Name == "smoke" && (r.State != want || r.Span != "2 seconds ago") {
+			t.Errorf("%+v, want %+v", r, want)
+		}
+	}
+}
+
 func TestThePageShowsLeases(t *testing.T) {
 	away := leasing()
 	away.Leases.Err = errors.New("the store of leases cannot be reached: etcd\x1b does not answer")

@@ -32,7 +32,7 @@ func (m moment) wallTime(deadline time.Duration) *time.Time {
 func (m moment) lease(l lease.Lease, uid uint32) Lease {
 	shown := Lease{
 		ID: l.ID, Team: l.Team, Name: l.Name, Proto: l.Proto, Ports: append([]uint16{}, l.Ports...), UID: l.UID, User: l.User,
-		AnyUser: l.AnyUser, Host: l.Host, TTL: Duration(l.TTL), Expires: m.wallTime(l.Deadline), State: l.State(m.boot),
+		AnyUser: l.AnyUser, Host: l.Host, TTL: Duration(l.TTL), Expires: m.wallTime(l.Deadline), State: lease.View{Time: m.boot}.State(&l),
 	}
 	if l.Deadline != 0 && l.UID == uid { // on another host the number may be another user's
 		shown.Key = l.Key
@@ -51,9 +51,9 @@ func (m moment) exhausted(e *lease.ExhaustedError) *Exhausted {
 // listing is an answer that is sent lease by lease: a whole one for each slow reader could take much memory.
 type listing struct {
 	Listing
-	now           moment
-	uid           uint32
-	ended, leases []lease.Lease
+	now  moment
+	uid  uint32
+	view lease.View
 }
 
 func (h *handler) list(r request) (int, any, error) {
@@ -61,7 +61,7 @@ func (h *handler) list(r request) (int, any, error) {
 }
 
 func (h *handler) listing(view lease.View, now moment, uid uint32) listing {
-	l := listing{Listing{Host: h.host, Teams: []Team{}, Leases: []Lease{}}, now, uid, view.Ended, view.Leases}
+	l := listing{Listing{Host: h.host, Teams: []Team{}, Leases: []Lease{}}, now, uid, view}
 	for _, team := range view.Teams {
 		l.Teams = append(l.Teams, Team{team.Name, team.Leased, team.Available})
 	}
@@ -91,23 +91,23 @@ func (l *listing) write(to *bufio.Writer) {
 	const end = `"leases":[]}`           // the last field
 	around, _ := json.Marshal(l.Listing) // of types that all have a form in JSON
 	_, _ = to.Write(around[:len(around)-len(end)])
-	if len(l.ended) > 0 {
+	if len(l.view.Ended) > 0 {
 		_, _ = to.WriteString(`"ended":[`)
-		l.writeEach(to, l.ended, func(shown *Lease) { shown.State = Ended })
+		l.writeEach(to, l.view.Ended, func(*lease.Lease) string { return Ended })
 		_, _ = to.WriteString(`],`)
 	}
 	_, _ = to.WriteString(`"leases":[`)
-	l.writeEach(to, l.leases, func(*Lease) {})
+	l.writeEach(to, l.view.Leases, l.view.State)
 	_, _ = to.WriteString("]}\n")
 }
 
-func (l *listing) writeEach(to *bufio.Writer, leases []lease.Lease, edit func(*Lease)) {
+func (l *listing) writeEach(to *bufio.Writer, leases []lease.Lease, state func(*lease.Lease) string) {
 	for n, kept := range leases {
 		if n > 0 {
 			_ = to.WriteByte(',')
 		}
 		shown := l.now.lease(kept, l.uid)
-		edit(&shown)
+		shown.State = state(&kept)
 		text, _ := json.Marshal(shown)
 		if _, err := to.Write(text); err != nil {
 			return

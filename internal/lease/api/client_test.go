@@ -168,6 +168,13 @@ func TestAListingIsAViewAgain(t *testing.T) {
 			if got, want := view.Leases[n].Alive(now), kept[n].Alive(now); got != want {
 				t.Errorf("%s is alive: %t, want %t", kept[n].Name, got, want)
 			}
+			want := map[string]string{"web": Held, "db": Held, "old": Expired, "overstays": Overstayed, "far": Held}[kept[n].Name]
+			if away != nil && want == Expired {
+				want = Held // nobody can renew it
+			}
+			if got := view.State(&view.Leases[n]); listed.Leases[n].State != want || got != want {
+				t.Errorf("%s is listed as %s, and then %s, want %s", kept[n].Name, listed.Leases[n].State, got, want)
+			}
 		}
 	}
 }

@@ -80,10 +80,10 @@ func (l Listing) View(at time.Duration) lease.View {
 	}
 	now := lease.HostClock().Boot()
 	for _, listed := range l.Leases {
-		view.Leases = append(view.Leases, listed.kept(now))
+		view.Leases = append(view.Leases, listed.kept(now, l.Problem != ""))
 	}
 	for _, listed := range l.Ended {
-		view.Ended = append(view.Ended, listed.kept(now))
+		view.Ended = append(view.Ended, listed.kept(now, l.Problem != ""))
 	}
 	for _, team := range l.Teams {
 		view.Teams = append(view.Teams, lease.Team{Name: team.Team, Leased: team.Leased, Available: team.Available})
@@ -91,15 +91,15 @@ func (l Listing) View(at time.Duration) lease.View {
 	return view
 }
 
-// kept returns a lease as a store keeps it.
-func (l *Lease) kept(now time.Duration) lease.Lease {
+// kept returns a lease as a store keeps it, which may be away: what is held is then held beyond its time.
+func (l *Lease) kept(now time.Duration, away bool) lease.Lease {
 	kept := lease.Lease{
 		ID: l.ID, Team: l.Team, Name: l.Name, Proto: l.Proto, Ports: l.Ports, UID: l.UID, User: l.User, AnyUser: l.AnyUser, Host: l.Host,
 		Key: l.Key, TTL: time.Duration(l.TTL),
 	}
 	if l.Expires != nil { // it is of this host
 		kept.Deadline = now + time.Until(*l.Expires)
-		if l.State == Held {
+		if l.State == Held && !away {
 			kept.Deadline = max(kept.Deadline, now+1)
 		}
 	}
