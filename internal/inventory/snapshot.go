@@ -173,6 +173,12 @@ type (
 	LastRegistry = registry.Good
 )
 
+// The states of a lease that is not held: see [lease.View.State].
+const (
+	LeaseOverstayed = lease.Overstayed
+	LeaseExpired    = lease.Expired
+)
+
 // The reasons of a Verdict.
 const (
 	ReasonForbidden    = registry.ReasonForbidden

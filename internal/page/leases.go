@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/listen-exporter/listen_exporter/internal/inventory"
-	"github.com/listen-exporter/listen_exporter/internal/lease"
 	"github.com/listen-exporter/listen_exporter/internal/wording"
 )
 
@@ -73,9 +72,9 @@ func newLeaseRow(v *inventory.LeaseView, of *inventory.Lease, made time.Time) le
 		}
 	}
 	switch r.State.Word {
-	case lease.Overstayed:
+	case inventory.LeaseOverstayed:
 		r.State.Level, r.State.Detail = levelBad, "it has expired, and something still listens"
-	case lease.Expired:
+	case inventory.LeaseExpired:
 		r.State.Level, r.State.Detail = levelNone, "its ports are free unless something listens"
 	}
 	return r
