@@ -3,6 +3,8 @@
 package lease_test
 
 import (
+	"context"
+	"errors"
 	"path/filepath"
 	"testing"
 	"time"
@@ -52,4 +54,42 @@ func TestAViewHasWhatHasJustEnded(t *testing.T) {
 	if later := m.View(); len(later.Ended) != 0 || len(v.Ended) != 1 {
 		t.Errorf("%+v", later)
 	}
+}
+
+// afterRemoval is a store that calls removed before whoever removed a lease knows that it is done.
+type afterRemoval struct {
+	*shaky
+	removed func()
+}
+
+func (s *afterRemoval) Remove(ctx context.Context, id string) error {
+	err := s.shaky.Remove(ctx, id)
+	s.removed()
+	return err
+}
+
+// TestALeaseHasEndedOnceTheStoreHasRemovedIt, no sooner and no later: what cannot be removed has not ended.
+func TestALeaseHasEndedOnceTheStoreHasRemovedIt(t *testing.T) {
+	s := &afterRemoval{shaky: new(shaky)}
+	inWorldOf(t, func(o *lease.Options) { s.clock, o.Store = o.Clock, s }, func(t *testing.T, w *world) {
+		l := w.take(lease.Request{UID: alice})
+		check := func(has, ended int) {
+			t.Helper()
+			if v := w.View(); len(v.Leases) != has || len(v.Ended) != ended {
+				t.Errorf("%d leases, and %d that have ended, want %d and %d", len(v.Leases), len(v.Ended), has, ended)
+			}
+		}
+		s.removed = func() { check(1, 0) }
+		s.set(func() { s.away = lease.ErrAway })
+		if _, err := w.End(t.Context(), l.ID, alice); !errors.Is(err, lease.ErrAway) {
+			t.Errorf("End: %v", err)
+		}
+		check(1, 0)
+		s.set(func() { s.away = nil })
+		s.removed = func() { check(0, 1) }
+		if _, err := w.End(t.Context(), l.ID, alice); err != nil {
+			t.Error(err)
+		}
+		check(0, 1)
+	})
 }

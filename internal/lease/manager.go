@@ -54,7 +54,8 @@ type Manager struct {
 	pending   map[*wanted]Lease // while ports are kept for them
 	next      map[string]uint16 // port of a team to try next
 	seen      seen
-	ended     []Lease // of View; it is only appended to, so that Views may share it
+	ending    map[string]Lease // by ID, while the store removes them
+	ended     []Lease          // of View; it is only appended to, so that Views may share it
 }
 
 // turn is taken by one at a time.
@@ -90,7 +91,7 @@ func NewManager(o Options) (*Manager, error) {
 	}
 	m := &Manager{
 		options: o, logger: o.Logger, clock: o.Clock, binding: make(turn, 1), wake: make(chan struct{}, 1),
-		pending: make(map[*wanted]Lease), next: make(map[string]uint16),
+		pending: make(map[*wanted]Lease), next: make(map[string]uint16), ending: make(map[string]Lease),
 	}
 	for i := range m.changing {
 		m.bindingOf[i], m.changing[i], m.repeating[i] = make(turn, 1), make(turn, 1), make(turn, 1)
@@ -131,8 +132,10 @@ func (m *Manager) End(ctx context.Context, id string, uid uint32) (Lease, error)
 	}
 	defer unlock()
 	m.step("ending")
-	m.noteEnd(l)
-	if err := m.options.Store.Remove(ctx, l.ID); err != nil {
+	m.noteEnding(l)
+	err = m.options.Store.Remove(ctx, l.ID)
+	m.noteEnd(l, err == nil)
+	if err != nil {
 		return Lease{}, err
 	}
 	level.Debug(m.logger).Log("msg", "lease ended", "id", l.ID, "name", l.Name, "user", l.User)
@@ -142,10 +145,21 @@ func (m *Manager) End(ctx context.Context, id string, uid uint32) (Lease, error)
 // maxEnded is how many leases that ended a View has at most.
 const maxEnded = 4096
 
-// noteEnd notes that a lease ends.
-func (m *Manager) noteEnd(l Lease) {
+// noteEnding notes that a lease is being ended. It has ended as soon as the store does not have it, which a View may see before noteEnd.
+func (m *Manager) noteEnding(l Lease) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.ending[l.ID] = l
+}
+
+// noteEnd notes whether a lease has ended.
+func (m *Manager) noteEnd(l Lease, has bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.ending, l.ID)
+	if !has {
+		return
+	}
 	l.Deadline = min(l.Deadline, m.clock())
 	m.ended = append(m.ended, l)
 	m.ended = m.ended[max(0, len(m.ended)-maxEnded):]

@@ -137,6 +137,12 @@ func (m *Manager) view() View {
 		m.ended = m.ended[1:]
 	}
 	v.Ended = slices.Clip(m.ended)
+	for id, l := range m.ending {
+		if !slices.ContainsFunc(v.Leases, func(of Lease) bool { return of.ID == id }) {
+			l.Deadline = min(l.Deadline, v.Time)
+			v.Ended = append(v.Ended, l)
+		}
+	}
 	if m.ruled == nil {
 		return v
 	}
