@@ -17,11 +17,15 @@ import (
 )
 
 const (
-	// maxConnections is how many connections are open at most, and maxOfOne how many of them a user has, or a host by TCP. One takes
-	// about 20 KB.
+	// maxConnections is how many connections are open at most, next to those of root, and maxOfOne how many of them a user has, or a host by
+	// TCP. One takes about 20 KB. Above maxShared each user has one only: those who hold all others keep nobody out who has none yet.
 	maxConnections = 256
+	maxShared      = 192
 	maxOfOne       = 128
 )
+
+// root is the owner of connections whom no others keep out.
+const root = "user 0"
 
 // connections limits the open connections, so that nobody who holds many can keep others out.
 type connections struct {
@@ -58,18 +62,23 @@ func connectionOf(r *http.Request) *connection {
 // accepted is called for a new connection, and returns the context of its requests.
 func (c *connections) accepted(ctx context.Context, conn net.Conn) context.Context {
 	opened := c.connection(conn)
+	c.add(opened)
+	return context.WithValue(ctx, connectionKey{}, opened)
+}
+
+// add adds a new connection, and closes one if there are too many.
+func (c *connections) add(opened *connection) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.events++
 	opened.since = c.events
-	c.open[conn] = opened
+	c.open[opened.Conn] = opened
 	switch {
 	case c.closing:
 		c.close(opened)
 	case len(c.open) > maxOfOne:
 		c.closeOne(opened)
 	}
-	return context.WithValue(ctx, connectionKey{}, opened)
 }
 
 func (c *connections) connection(conn net.Conn) *connection {
@@ -108,7 +117,8 @@ func (c *connections) peer(conn *net.UnixConn) (uid uint32, err error) {
 	return credentials.Uid, nil
 }
 
-// closeOne closes a connection if there are too many: one of a user who has too many, or else of one who has most.
+// closeOne closes a connection if there are too many: one of a user who has too many, or else of one who has most, or else, if these are all
+// busy, the newest one.
 func (c *connections) closeOne(newest *connection) {
 	of := make(map[string]int)
 	most := 0
@@ -119,7 +129,8 @@ func (c *connections) closeOne(newest *connection) {
 	switch {
 	case of[newest.owner] > maxOfOne:
 		c.close(c.leastMissed(newest, func(conn *connection) bool { return conn.owner == newest.owner }))
-	case len(c.open) > maxConnections:
+	case newest.owner == root:
+	case len(c.open) > maxConnections, len(c.open) > maxShared && of[newest.owner] > 1:
 		c.close(c.leastMissed(newest, func(conn *connection) bool { return of[conn.owner] == most }))
 	}
 }

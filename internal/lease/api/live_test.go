@@ -3,12 +3,15 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -73,20 +76,86 @@ func TestAUserWhomTheExportersNamespaceDoesNotHaveIsRefused(t *testing.T) {
 	}
 }
 
+// slow has a user open so many connections of each kind, until the test's end.
+func slow(t *testing.T, path string, uid uint32, each int, kinds ...string) {
+	t.Helper()
+	client, err := host.StartReady(as(uid, roleSlow, append([]string{path, strconv.Itoa(each)}, kinds...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = client.Input.Close()
+		client.Kill()
+	})
+}
+
+// TestUsersWhoseRequestsTakeLongKeepNobodyOut: none of these is cut off, as what it asks for may be done.
+func TestUsersWhoseRequestsTakeLongKeepNobodyOut(t *testing.T) {
+	host.NeedRoot(t)
+	var taking atomic.Int64
+	done := make(chan struct{})
+	path := serve(t, &fake{taking: func(context.Context) {
+		taking.Add(1)
+		<-done
+	}})
+	t.Cleanup(func() { close(done) })
+	const request = "POST /api/v1/leases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+	await := func(want int64) {
+		t.Helper()
+		if err := host.Await(time.Minute, func() error {
+			if got := taking.Load(); got != want {
+				return fmt.Errorf("%d requests are under way, want %d", got, want)
+			}
+			return nil
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	slow(t, path, 1001, maxOfOne+10, request)
+	await(maxOfOne)
+	slow(t, path, 1002, maxOfOne+10, request)
+	await(maxShared)
+	for _, uid := range []uint32{1003, 1004, 0} {
+		if got := result(t, uid, path, "list"); got != "" {
+			t.Errorf("user %d: %q", uid, got)
+		}
+	}
+	if open := connected(t, path); open < maxShared {
+		t.Errorf("%d connections are open, want those of %d requests", open, maxShared)
+	}
+}
+
+// TestRootGetsInWhereAllConnectionsAreTaken.
+func TestRootGetsInWhereAllConnectionsAreTaken(t *testing.T) {
+	conns := newConnections()
+	open := func(owner string) *connection {
+		ours, theirs := net.Pipe()
+		t.Cleanup(func() { _ = theirs.Close() })
+		c := &connection{Conn: ours, owner: owner, busy: true}
+		conns.add(c)
+		return c
+	}
+	for n := range maxConnections {
+		if c := open(fmt.Sprint("user ", 1001+n)); conns.open[c.Conn] == nil {
+			t.Fatalf("user %d, who has no other, is kept out", n)
+		}
+	}
+	if c := open("user 1"); conns.open[c.Conn] != nil || len(conns.open) != maxConnections {
+		t.Errorf("%d connections are open, want %d", len(conns.open), maxConnections)
+	}
+	for range maxOfOne {
+		if c := open(root); conns.open[c.Conn] == nil {
+			t.Fatal("root is kept out")
+		}
+	}
+	if c := open(root); conns.open[c.Conn] != nil {
+		t.Error("root has more connections than others may have")
+	}
+}
+
 func TestSlowClientsKeepNobodyOut(t *testing.T) {
 	host.NeedRoot(t)
 	path := serve(t, new(fake))
-	slow := func(uid uint32, each int) {
-		t.Helper()
-		client, err := host.StartReady(as(uid, roleSlow, path, strconv.Itoa(each)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			_ = client.Input.Close()
-			client.Kill()
-		})
-	}
 	others := func(when string, most int) {
 		t.Helper()
 		began := time.Now()
@@ -105,12 +174,12 @@ func TestSlowClientsKeepNobodyOut(t *testing.T) {
 			t.Errorf("%s: %d connections are open, want %d at most", when, now, most)
 		}
 	}
-	slow(1001, 10)
+	slow(t, path, 1001, 10)
 	others("with 50 slow connections of a user", 50)
-	slow(1001, 60)
+	slow(t, path, 1001, 60)
 	others("with 350 of a user", maxOfOne)
 	for uid := range uint32(8) {
-		slow(2000+uid, 40)
+		slow(t, path, 2000+uid, 40)
 	}
 	others("with 200 each of 8 more", maxConnections)
 	if testing.Short() {

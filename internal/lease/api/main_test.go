@@ -31,7 +31,8 @@ const (
 	// roleClient asks for what its arguments say, and prints the answer: the ID and the user of a lease, or the status and the error.
 	// Of a list it prints the user and the key of each.
 	roleClient = "client"
-	// roleSlow opens some connections of each kind, and keeps them until the end of its input.
+	// roleSlow opens some connections of each kind, and keeps them until the end of its input. The kinds are slowKinds, or the arguments that
+	// follow.
 	roleSlow = "slow"
 	// roleServer serves a fake manager that takes a second for each lease, until SIGTERM.
 	roleServer = "server"
@@ -113,9 +114,13 @@ func beSlow() error {
 	if err != nil {
 		return err
 	}
+	kinds := slowKinds
+	if len(os.Args) > 3 {
+		kinds = os.Args[3:]
+	}
 	var all []net.Conn
 	for range each {
-		for _, sent := range slowKinds {
+		for _, sent := range kinds {
 			conn, err := net.Dial("unix", os.Args[1])
 			if err == nil {
 				all = append(all, conn)
