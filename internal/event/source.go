@@ -95,7 +95,7 @@ func (s *Source) Hooks() string { return s.hooks }
 func (s *Source) WithoutUDP() error { return s.withoutUDP }
 
 // maxRead is how many events Read returns at most.
-const maxRead = 128
+const maxRead = 2048
 
 // ErrFlushed is the error of a Read after Flush. All that was reported before has been read, its events included.
 var ErrFlushed = errors.New("flushed")

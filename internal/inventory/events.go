@@ -53,6 +53,11 @@ type events struct {
 	device   func(index uint32) (name string, loopback bool)
 	detailed bool // looks know the interface that a socket is bound to
 
+	// Only run uses these.
+	booted     time.Time         // what the wall clock would have shown at the boot, when events were last read
+	portRanges socket.PortRanges // likewise
+	spare      *announced        // one that is announced no more, to be used again: a storm makes no garbage
+
 	rest atomic.Int64 // until when, since boot, no event is taken in
 
 	mu         sync.Mutex
@@ -175,7 +180,7 @@ func (e *events) take(ev *event.Event) {
 
 // keyOf returns the key of an event's listener, and whether its namespace is observed.
 func (e *events) keyOf(ev *event.Event) (key Key, seen bool) {
-	key = Key{Proto: ev.Proto.String(), Addr: ev.Addr, Scope: scopeOf(ev.Addr.Addr()), Range: rangeOf(ev.Addr.Port(), e.ranges())}
+	key = Key{Proto: ev.Proto.String(), Addr: ev.Addr, Scope: scopeOf(ev.Addr.Addr()), Range: rangeOf(ev.Addr.Port(), e.portRanges)}
 	if ev.Netns == e.main {
 		if loopback := false; ev.Interface != 0 {
 			if key.Device, loopback = e.device(ev.Interface); loopback {
@@ -214,7 +219,12 @@ func (e *events) takeOpened(ev *event.Event, key Key, table *registry.Table) {
 		}
 	}
 	if len(e.announced) < maxAnnounced {
-		e.announced[ev.Place] = &announced{change: change, since: ev.Time}
+		a := e.spare
+		if a == nil {
+			a = new(announced)
+		}
+		*a, e.spare = announced{change: change, since: ev.Time}, nil
+		e.announced[ev.Place] = a
 	}
 	e.mu.Unlock()
 	e.report(change)
@@ -249,6 +259,7 @@ func (e *events) takeClosed(ev *event.Event, key Key) {
 	if opened != 0 {
 		change.Lifetime = ev.Time - opened
 	}
+	e.spare = a
 	e.report(change)
 }
 
@@ -289,11 +300,14 @@ func (e *events) judge(table *registry.Table, key Key, holder Holder, known bool
 	return l.State(), l.Verdict.Service
 }
 
-// wall returns what the wall clock showed at a time since boot.
-func (e *events) wall(at time.Duration) time.Time {
+// readClock brings booted and portRanges up to date, once for many events.
+func (e *events) readClock() {
 	sinceBoot, wall := e.now()
-	return wall.Add(at - sinceBoot)
+	e.booted, e.portRanges = wall.Add(-sinceBoot), e.ranges()
 }
+
+// wall returns what the wall clock showed at a time since boot.
+func (e *events) wall(at time.Duration) time.Time { return e.booted.Add(at) }
 
 // covers notes that a look has seen a listener, and reports whether events count its opening and closing, so that looks need not: each
 // of TCP, and those of UDP that were announced, have ended since, or may still be announced.

@@ -4,6 +4,7 @@ package inventory
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"sync"
@@ -191,6 +192,30 @@ func TestEventsCountWhatNoLookSees(t *testing.T) {
 	w.advance(time.Second) // else it is a storm, for which no look waits
 	if got := counts(w.Snapshot(), TCP); got != [2]uint64{1000, 1000} {
 		t.Errorf("got %v", got)
+	}
+}
+
+func TestAListenerThatClosesLeavesNothingToTheNextOnes(t *testing.T) {
+	w := newWatched(t, "")
+	w.Snapshot()
+	first, second, third := tcpPlace("127.0.0.1:7001"), tcpPlace("127.0.0.1:7002"), tcpPlace("127.0.0.1:7003")
+	w.opens(first, "first", 9*time.Second)
+	w.closes(first, "first", 8*time.Second, time.Second)
+	w.opens(second, "second", 7*time.Second)
+	w.opens(third, "third", 5*time.Second)
+	w.closes(second, "second", 4*time.Second, 3*time.Second)
+	w.closes(third, "third", 0, 5*time.Second)
+	w.Snapshot()
+	var closed []string
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.changes {
+		if !c.Opened {
+			closed = append(closed, fmt.Sprint(c.Addr.Port(), " ", c.Holder.Process, " ", c.Lifetime))
+		}
+	}
+	if diff := cmp.Diff([]string{"7001 first 1s", "7002 second 3s", "7003 third 5s"}, closed); diff != "" {
+		t.Errorf("closed (-want +got):\n%s", diff)
 	}
 }
 

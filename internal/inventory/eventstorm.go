@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"runtime"
 	"slices"
 	"time"
 
@@ -16,11 +15,15 @@ import (
 
 const (
 	// drainTime is how long a look waits for the events that came before it. While there is a storm of more than stormRate events a second
-	// it does not wait, and until it ends, or for restTime, none is taken in. What is counted lags behind then, and scrapes do not.
-	drainTime, restTime = time.Second, 250 * time.Millisecond
-	stormRate           = 5000
+	// it does not wait, and until it ends, or for restTime, none is taken in, nor for answerTime after it, in which a scrape writes its
+	// answer. What is counted lags behind then, and scrapes do not.
+	drainTime, restTime, answerTime = time.Second, 250 * time.Millisecond, 10 * time.Millisecond
+	stormRate                       = 5000
 	// stormWindow is the least time over which that is counted: a few events at once are no storm.
 	stormWindow = 100 * time.Millisecond
+	// After stormBatch events at once, others gather for stormPause before they are taken in. A goroutine that sleeps leaves the processor
+	// to scrapes. One that waits in Read for the next event, which is there at once, does not.
+	stormBatch, stormPause = 16, 2 * time.Millisecond
 )
 
 // waiter waits until the events up to a time have been taken in.
@@ -35,6 +38,7 @@ func (e *events) run() {
 		var buffer []event.Event
 		for {
 			batch, err := e.source.Read(buffer[:0])
+			e.readClock()
 			for n := range batch {
 				e.take(&batch[n])
 			}
@@ -47,9 +51,8 @@ func (e *events) run() {
 				e.release(batch[len(batch)-1].Time)
 			}
 			buffer = batch
-			runtime.Gosched() // a storm must not keep scrapes waiting
-			for e.rests() {
-				time.Sleep(time.Millisecond)
+			for pauses := len(batch) >= stormBatch; pauses || e.rests(); pauses = false {
+				time.Sleep(stormPause)
 			}
 		}
 	})
@@ -124,8 +127,17 @@ func (e *events) beginLook() {
 	}
 }
 
-// endLook has events taken in again.
-func (e *events) endLook() { e.rest.Store(0) }
+// endLook has events taken in again, in a storm soon.
+func (e *events) endLook() {
+	now, _ := e.now()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.storms {
+		e.rest.Store(int64(now + answerTime))
+	} else {
+		e.rest.Store(0)
+	}
+}
 
 // rests reports whether no event is to be taken in now.
 func (e *events) rests() bool {
