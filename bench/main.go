@@ -82,6 +82,7 @@ func figures() []figure {
 		{"events-storm", "10 000 listeners of 16 µs to 1 ms from one process and from eight: how many are counted, and with whom", withHostPIDs, eventsStorm},
 		{"events-peers", "what bpftrace, bcc, ss, netstat and lsof see of such a storm", withHostPIDs, eventsPeers},
 		{"events-flood", "100 000 listeners a second for 30 s: memory, what is lost, and scrapes meanwhile", withHostPIDs, eventsFlood},
+		{"events-flood-scrapes", "scrapes during such floods, with events on and off in turns", withHostPIDs, eventsFloodScrapes},
 		{"events-cost", "throughput of a server that accepts connections as fast as it can, with events and without", withHostPIDs, eventsCost},
 		{"events-memory", "resident memory with events off and on, after the start and after 20 scrapes", withHostPIDs, eventsMemory},
 		{"events-soak", "a storm for as long as -length says: memory, open files, goroutines", withHostPIDs, eventsSoak},
