@@ -146,8 +146,14 @@ func (c *client) do(o *operation, ask func() error) error {
 		o.Outcome, err = refused, nil
 	}
 	c.say(number, *o)
+	if o.Outcome != done {
+		time.Sleep(refusedPause)
+	}
 	return err
 }
+
+// refusedPause is how long a client that got nothing waits before it asks again. Refusals take microseconds: without it there is little else.
+const refusedPause = 10 * time.Millisecond
 
 // maxClients is more than there are at a time.
 const maxClients = 1000

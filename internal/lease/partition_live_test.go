@@ -47,11 +47,13 @@ func TestAPartitionGivesNoPortTwice(t *testing.T) {
 		}
 		var links sync.WaitGroup
 		for _, p := range all {
-			links.Go(func() { p.cutAndMend(size(90*time.Second, 30*time.Second)) })
+			links.Go(func() {
+				p.cutAndMend(size(90*time.Second, 30*time.Second))
+				p.end()
+			})
 		}
 		links.Wait()
 		for _, p := range all {
-			p.end()
 			h.operations = append(h.operations, p.operations...)
 		}
 		// The last leases of both hosts end by their time.

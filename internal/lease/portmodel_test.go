@@ -82,13 +82,16 @@ func (s portState) after(in portInput) (next portState, possible bool) {
 	}
 }
 
+// checkTime is how long a busy machine may search for an order of the operations on a port. An idle one needs milliseconds.
+const checkTime = 5 * time.Minute
+
 // checkPort returns an error unless the operations on a port have an order.
 func checkPort(operations []porcupine.Operation) error {
 	model := portModel.ToModel()
-	if porcupine.CheckOperationsTimeout(model, operations, time.Minute) == porcupine.Ok {
+	if porcupine.CheckOperationsTimeout(model, operations, checkTime) == porcupine.Ok {
 		return nil
 	}
-	result, info := porcupine.CheckOperationsVerbose(model, operations, time.Minute)
+	result, info := porcupine.CheckOperationsVerbose(model, operations, checkTime)
 	// Where the longest order ends is what went wrong, or near it.
 	var longest []porcupine.Operation
 	for _, some := range info.PartialLinearizationsOperations()[0] {
