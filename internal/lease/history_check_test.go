@@ -47,6 +47,20 @@ func TestTheCheckerFindsWhatMustNotHappen(t *testing.T) {
 		"a port given again while its end may have been": {
 			operations: []operation{a, {Kind: end, Outcome: unknown, Call: 4 * s, Return: forever, Lease: lease.Lease{ID: "a"}}, b},
 		},
+		"a port given again long after its end that may have been": {
+			operations: []operation{a, {Kind: end, Outcome: unknown, Call: 3 * s, Return: 4 * s, Lease: lease.Lease{ID: "a"}}, b},
+		},
+		"a port given again long after its end that cannot have been, as the lease was renewed": {
+			operations: []operation{
+				a, {Kind: end, Outcome: unknown, Call: 3 * s, Return: 4 * s, Lease: lease.Lease{ID: "a"}}, asked(renew, "a", 4500*time.Millisecond, done), b,
+			},
+			want: "these cannot follow",
+		},
+		"a port given again after an end that may have been after a renewal": {
+			operations: []operation{
+				a, {Kind: end, Outcome: unknown, Call: 2 * s, Return: 6 * s, Lease: lease.Lease{ID: "a"}}, asked(renew, "a", 4*s, done), b,
+			},
+		},
 		"a port given again, and the lease renewed after its end that may have been": {
 			operations: []operation{
 				a, {Kind: end, Outcome: unknown, Call: 4 * s, Return: forever, Lease: lease.Lease{ID: "a"}}, b, asked(renew, "a", 6*s, done),
@@ -70,6 +84,21 @@ func TestTheCheckerFindsWhatMustNotHappen(t *testing.T) {
 				{Kind: renew, Outcome: unknown, Call: 5 * s, Return: 6 * s, Lease: lease.Lease{ID: "a", TTL: 10 * s}},
 				given("b", 7, 12*s, 10*s),
 			},
+		},
+		"a lease that is there after its time, which a renewal before the last one may have extended": {
+			operations: []operation{
+				a,
+				{Kind: renew, Outcome: unknown, Call: 2 * s, Return: 20 * s, Lease: lease.Lease{ID: "a", TTL: 10 * s}},
+				asked(renew, "a", 5*s, done), asked(renew, "a", 25*s, done),
+			},
+		},
+		"a lease that is there after the time of all renewals": {
+			operations: []operation{
+				a,
+				{Kind: renew, Outcome: unknown, Call: 2 * s, Return: 6 * s, Lease: lease.Lease{ID: "a", TTL: 10 * s}},
+				asked(renew, "a", 5*s, done), asked(renew, "a", 40*s, done),
+			},
+			want: "these cannot follow",
 		},
 		"a port given again while it listened": {
 			operations: []operation{a, given("b", 7, 12*s, 10*s)},

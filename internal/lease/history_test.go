@@ -85,8 +85,12 @@ func (h *history) check() error {
 	for _, o := range operations {
 		add := func(port uint16, in portInput) {
 			in.kind, in.outcome, in.call, in.answer = o.Kind, o.Outcome, o.Call, o.Return
+			until := o.Return
+			if o.Outcome == unknown && o.Kind != take {
+				until = o.Call // what it may do later, a portState keeps
+			}
 			byPort[port] = append(byPort[port], porcupine.Operation{
-				ClientId: o.Client, Call: int64(o.Call), Return: int64(o.Return), Input: in,
+				ClientId: o.Client, Call: int64(o.Call), Return: int64(until), Input: in,
 			})
 		}
 		if o.Kind == list {

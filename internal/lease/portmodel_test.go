@@ -22,6 +22,9 @@ type portState struct {
 	secret bool
 	// now is how late it is at least.
 	now time.Duration
+	// An end of the lease that nobody answered is done until endable, or never, and a renewal has the lease last until longer, or not. To
+	// keep these, and not to try each such operation at each moment, makes the search short: a partition has hundreds of them.
+	endable, longer time.Duration
 }
 
 // portInput is an operation as one port sees it. from and until are when the lease ends that it gives.
@@ -47,7 +50,11 @@ var portModel = porcupine.NondeterministicModel{
 	Step: func(state, input, _ any) (states []any) {
 		s, in := state.(portState), input.(portInput)
 		if in.outcome == unknown {
+			s = s.perhaps(in)
 			states = append(states, s)
+			if in.kind != take {
+				return states
+			}
 		}
 		if next, possible := s.after(in); possible {
 			states = append(states, next)
@@ -56,25 +63,42 @@ var portModel = porcupine.NondeterministicModel{
 	},
 }
 
+// perhaps returns the state after the call of an end or a renewal that nobody answered, and which is done some time later, or never.
+func (s portState) perhaps(in portInput) portState {
+	if s.lease != in.lease || s.until < in.call {
+		return s
+	}
+	switch in.kind {
+	case end:
+		s.now, s.endable = max(s.now, in.call), max(s.endable, in.answer)
+	case renew:
+		s.longer = max(s.longer, in.until)
+		s.until = max(s.until, s.longer)
+	}
+	return s
+}
+
 // after returns the state after an operation that was done, and whether that is possible. It is as early as it can be then.
 func (s portState) after(in portInput) (next portState, possible bool) {
 	s.now = max(s.now, in.call)
 	free := portState{now: s.now}
-	if s.lease != "" && !s.secret {
+	if s.lease != "" && !s.secret && s.endable == 0 {
 		free.now = max(s.now, s.from)
 	}
 	has, isFree := s.lease == in.lease && s.now <= min(s.until, in.answer), free.now <= in.answer
-	given := portState{in.lease, in.from, in.until, in.kind == take && in.outcome == unknown, s.now}
+	if s.now > s.endable {
+		s.endable = 0 // for whoever sees the lease now
+	}
 	switch {
 	case in.kind == take:
-		given.now = free.now
-		return given, isFree
+		return portState{lease: in.lease, from: in.from, until: in.until, secret: in.outcome == unknown, now: free.now}, isFree
 	case in.kind == list && in.lease == "", in.outcome == none && s.lease == in.lease:
 		return free, isFree
 	case in.outcome == none:
 		return s, s.now <= in.answer
 	case in.kind == again, in.kind == renew:
-		return given, has
+		s.from, s.until, s.secret = in.from, max(in.until, s.longer), false
+		return s, has
 	case in.kind == end:
 		return portState{now: s.now}, has
 	default:
@@ -82,8 +106,8 @@ func (s portState) after(in portInput) (next portState, possible bool) {
 	}
 }
 
-// checkTime is how long a busy machine may search for an order of the operations on a port. An idle one needs milliseconds.
-const checkTime = 5 * time.Minute
+// checkTime is how long a busy machine may search for an order of the operations on a port. It takes milliseconds.
+const checkTime = time.Minute
 
 // checkPort returns an error unless the operations on a port have an order.
 func checkPort(operations []porcupine.Operation) error {
