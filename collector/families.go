@@ -85,7 +85,7 @@ var families = []family{
 	},
 	{
 		name: "host_listen_lease_store_up",
-		help: "Whether the store of leases can be reached, and has taken the last write (1), or not (0). While it is 0, nobody gets a lease.",
+		help: "Whether the store of leases can be reached and takes new leases (1) or not (0).",
 		note: "Only with `--lease.enable`.",
 		host: leases(func(v *inventory.LeaseView, add add) { add(boolean(v.Err == nil && v.Unwritable == nil)) }),
 	},

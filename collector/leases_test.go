@@ -41,7 +41,7 @@ host_listen_lease_overstayed_start_timestamp_seconds{port="20003",proto="udp",se
 # TYPE host_listen_lease_ports_available gauge
 host_listen_lease_ports_available{team="ci"} 95
 host_listen_lease_ports_available{team="team \"x\""} 0
-# HELP host_listen_lease_store_up Whether the store of leases can be reached, and has taken the last write (1), or not (0). While it is 0, nobody gets a lease.
+# HELP host_listen_lease_store_up Whether the store of leases can be reached and takes new leases (1) or not (0).
 # TYPE host_listen_lease_store_up gauge
 host_listen_lease_store_up 1
 # HELP host_listen_leases Ports of the team's ranges that are leased on this host, those whose lease is overstayed included.
@@ -100,7 +100,7 @@ func TestOnlySoManyLeasedPortsAreShown(t *testing.T) {
 	away.Leases.Err = errors.New("no route to host")
 	full := leasedExample()
 	full.Leases.Unwritable = errors.New("no space")
-	want = "# HELP host_listen_lease_store_up Whether the store of leases can be reached, and has taken the last write (1), or not (0). While it is 0, nobody gets a lease.\n" +
+	want = "# HELP host_listen_lease_store_up Whether the store of leases can be reached and takes new leases (1) or not (0).\n" +
 		"# TYPE host_listen_lease_store_up gauge\nhost_listen_lease_store_up 0\n"
 	for _, s := range []*inventory.Snapshot{away, full} {
 		if err := testutil.CollectAndCompare(newCollector(func() *inventory.Snapshot { return s }), strings.NewReader(want), "host_listen_lease_store_up"); err != nil {

@@ -77,10 +77,12 @@ func (f *file) start() {
 
 // run does what it is asked to, until the store is closed.
 func (f *file) run() {
+	ticker := time.NewTicker(retryInterval)
+	defer ticker.Stop()
 	for {
 		var retry <-chan time.Time
 		if f.unwritable != nil {
-			retry = time.After(retryInterval)
+			retry = ticker.C
 		}
 		select {
 		case <-f.ctx.Done():

@@ -447,7 +447,10 @@ func TestAFullDiskEndsNoLease(t *testing.T) {
 			t.Errorf("Renew, which needs no space: %v, and then %v", err, s.Unwritable())
 		}
 		must(t, os.Remove(filler))
-		must(t, host.Await(time.Minute, s.Unwritable))
+		must(t, host.Await(time.Minute, func() error { // also while there is always something else to do
+			_, err := s.Renew(t.Context(), held.ID)
+			return errors.Join(err, s.Unwritable())
+		}))
 		must(t, s.Close())
 		s, err = lease.OpenFile(path, "here", fixedClock())
 		must(t, err)

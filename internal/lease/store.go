@@ -24,8 +24,8 @@ type Store interface {
 	// slice must not be changed, and does not change: other leases are in another slice. If the store cannot be reached, they are
 	// those that were last known, and the error, which is ErrAway or wraps it, says why.
 	Leases() ([]Lease, error)
-	// Unwritable returns why the store takes no leases although its own are known, or nil: the last write has failed, and none has
-	// succeeded since. It does not wait.
+	// Unwritable returns why the store takes no leases although its own are known, or nil: a write has failed, and since then none has
+	// succeeded that needs more space. It does not wait.
 	Unwritable() error
 	// Close closes the store. The leases stay.
 	Close() error
