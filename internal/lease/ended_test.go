@@ -91,5 +91,15 @@ func TestALeaseHasEndedOnceTheStoreHasRemovedIt(t *testing.T) {
 			t.Error(err)
 		}
 		check(0, 1)
+		lost := w.take(lease.Request{UID: alice}) // the answer to its end is lost, and its end is not
+		s.removed = func() {}
+		s.set(func() { s.away = lease.ErrAway })
+		if _, err := w.End(t.Context(), lost.ID, alice); !errors.Is(err, lease.ErrAway) {
+			t.Errorf("End: %v", err)
+		}
+		check(1, 1)
+		s.set(func() { s.away, s.leases = nil, nil })
+		check(0, 2)
+		check(0, 2)
 	})
 }

@@ -54,7 +54,7 @@ type Manager struct {
 	pending   map[*wanted]Lease // while ports are kept for them
 	next      map[string]uint16 // port of a team to try next
 	seen      seen
-	ending    map[string]Lease // by ID, while the store removes them
+	ending    map[string]Lease // by ID, which the store is to remove
 	ended     []Lease          // of View; it is only appended to, so that Views may share it
 }
 
@@ -133,11 +133,10 @@ func (m *Manager) End(ctx context.Context, id string, uid uint32) (Lease, error)
 	defer unlock()
 	m.step("ending")
 	m.noteEnding(l)
-	err = m.options.Store.Remove(ctx, l.ID)
-	m.noteEnd(l, err == nil)
-	if err != nil {
-		return Lease{}, err
+	if err := m.options.Store.Remove(ctx, l.ID); err != nil {
+		return Lease{}, err // it may be removed nevertheless, also later
 	}
+	m.noteEnd(l)
 	level.Debug(m.logger).Log("msg", "lease ended", "id", l.ID, "name", l.Name, "user", l.User)
 	return l, nil
 }
@@ -145,21 +144,26 @@ func (m *Manager) End(ctx context.Context, id string, uid uint32) (Lease, error)
 // maxEnded is how many leases that ended a View has at most.
 const maxEnded = 4096
 
-// noteEnding notes that a lease is being ended. It has ended as soon as the store does not have it, which a View may see before noteEnd.
+// noteEnding notes that a lease is to be ended. It has ended as soon as the store does not have it.
 func (m *Manager) noteEnding(l Lease) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.ending[l.ID] = l
 }
 
-// noteEnd notes whether a lease has ended.
-func (m *Manager) noteEnd(l Lease, has bool) {
+// noteEnd notes that a lease has ended.
+func (m *Manager) noteEnd(l Lease) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	delete(m.ending, l.ID)
-	if !has {
+	m.addEnded(l)
+}
+
+// addEnded adds a lease to those that have ended, unless a View has seen that before. The caller has the lock.
+func (m *Manager) addEnded(l Lease) {
+	if _, is := m.ending[l.ID]; !is {
 		return
 	}
+	delete(m.ending, l.ID)
 	l.Deadline = min(l.Deadline, m.clock())
 	m.ended = append(m.ended, l)
 	m.ended = m.ended[max(0, len(m.ended)-maxEnded):]

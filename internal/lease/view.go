@@ -23,7 +23,7 @@ type View struct {
 	// Err is why the store cannot be reached, or nil. The leases are then those that were last known: those of this host count as
 	// alive, as nobody can renew them.
 	Err error
-	// Unwritable is why the store takes no leases although it can be reached, or nil. Leases are renewed and end nevertheless.
+	// Unwritable is why the store takes no leases although it can be reached, or nil. Leases that have not overstayed are renewed nevertheless, and all end.
 	Unwritable error
 
 	// byPort has the leases of this host. A View that was not made by a Manager has none.
@@ -133,16 +133,15 @@ func (m *Manager) view() View {
 	v.Unwritable = m.options.Store.Unwritable()
 	m.seen.update(&v)
 	v.Version, v.byPort = m.seen.version, m.seen.byPort
+	for id, l := range m.ending {
+		if kept := v.byPort[l.Ports[0]]; kept == nil || kept.ID != id {
+			m.addEnded(l)
+		}
+	}
 	for len(m.ended) > 0 && v.Time-m.ended[0].Deadline >= EndedKept {
 		m.ended = m.ended[1:]
 	}
 	v.Ended = slices.Clip(m.ended)
-	for id, l := range m.ending {
-		if !slices.ContainsFunc(v.Leases, func(of Lease) bool { return of.ID == id }) {
-			l.Deadline = min(l.Deadline, v.Time)
-			v.Ended = append(v.Ended, l)
-		}
-	}
 	if m.ruled == nil {
 		return v
 	}
