@@ -26,7 +26,7 @@ type shaky struct {
 	mu     sync.Mutex
 	leases []lease.Lease
 	away   error
-	// unwritable does not keep it from anything.
+	// unwritable keeps leases from being marked as overstayed, and from nothing else.
 	unwritable error
 	hangs      chan struct{} // until it is closed
 	others     []uint16      // ports that another host takes as soon as somebody else wants them
@@ -111,6 +111,9 @@ func (s *shaky) Renew(ctx context.Context, id string) (lease.Lease, error) {
 }
 
 func (s *shaky) Overstay(ctx context.Context, id string) error {
+	if err := s.Unwritable(); err != nil {
+		return err
+	}
 	_, err := s.change(ctx, id, func(l *lease.Lease) bool { l.Overstayed = s.clock(); return true })
 	return err
 }
@@ -193,10 +196,12 @@ func TestWhileTheStoreIsAwayWhatIsHeldStays(t *testing.T) {
 	}
 }
 
-// TestAStoreThatTakesNoLeasesIsReported, though it can be read: what is held is renewed and ends as ever.
+// TestAStoreThatTakesNoLeasesIsReported, though it can be read: what is held is renewed and ends, also next to what cannot be marked as
+// overstayed.
 func TestAStoreThatTakesNoLeasesIsReported(t *testing.T) {
 	var output bytes.Buffer
 	inShakyWorld(t, &output, func(t *testing.T, w *world, s *shaky) {
+		over := w.take(lease.Request{UID: alice, TTL: time.Minute})
 		l := w.take(lease.Request{UID: alice, TTL: time.Minute})
 		full := fmt.Errorf("%w: no space", lease.ErrAway)
 		s.set(func() { s.unwritable = full })
@@ -204,15 +209,17 @@ func TestAStoreThatTakesNoLeasesIsReported(t *testing.T) {
 			t.Errorf("%+v", v)
 		}
 		time.Sleep(time.Hour)
-		if _, alive := w.look().Of("tcp", l.Ports[0]); alive {
+		if _, alive := w.look(over.Ports[0]).Of("tcp", l.Ports[0]); alive {
 			t.Error("a lease that could be renewed is alive beyond its time")
 		}
-		w.look()
+		w.look(over.Ports[0])
 		w.wantState(l.ID, "gone")
+		w.wantState(over.ID, "expired")
 		s.set(func() { s.unwritable = nil })
-		if v := w.look(); v.Unwritable != nil {
+		if v := w.look(over.Ports[0]); v.Unwritable != nil {
 			t.Errorf("%+v", v)
 		}
+		w.wantState(over.ID, "overstayed")
 	})
 	if got := output.String(); strings.Count(got, "level=error") != 1 || strings.Count(got, "works again") != 1 || !strings.Contains(got, "no space") {
 		t.Errorf("the log has\n%s", got)
