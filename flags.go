@@ -278,7 +278,7 @@ func refuseFlagsOfATake(app *kingpin.Application, args []string) error {
 	if instead == "" || ofATake == "" {
 		return nil
 	}
-	return fmt.Errorf("--%s is only for a new lease, and --%s is for one that is there, which keeps its own: want one of them", ofATake, instead)
+	return fmt.Errorf("--%s has no effect with --%s: want one of them", ofATake, instead)
 }
 
 // printText prints the texts whose failing kingpin ignores, or that it prints on its own stdout. It reports whether the command line

@@ -49,11 +49,19 @@ func (l lessee) keep(ctx context.Context, leased api.Lease) {
 			deadline = now.Add(remaining(renewed))
 			wait = time.Until(deadline) / 3
 		case isWithdrawn(err):
+			left := deadline.Sub(now)
 			if !withdrawn {
-				l.warn(fmt.Sprintf("the lease of %s is not renewed and expires in %s, but %s goes on: %s", portsOf(leased), ageOf(deadline.Sub(now)), name, l.why(err)))
+				when := "expires in " + ageOf(left)
+				if left <= 0 {
+					when = "has expired"
+				}
+				l.warn(fmt.Sprintf("the lease of %s is not renewed and %s, but %s goes on: %s", portsOf(leased), when, name, l.why(err)))
 			}
 			warned, expired, withdrawn = true, true, true
 			wait = ttl / 3
+			if left > 0 { // a last time shortly before it expires
+				wait = min(wait, max(left/2, longestRetry))
+			}
 		case isFinal(err) && withdrawn: // the warning was enough
 			return
 		case isFinal(err):

@@ -113,34 +113,42 @@ func (m *Manager) permits(l *Lease) error {
 		}
 	}
 	if rules.Service(l.Name) {
-		return &WithdrawnError{fmt.Sprintf("%q is the name of a service by now", l.Name)}
+		return &WithdrawnError{fmt.Sprintf("%q is now the name of a service: want another name for the next lease", l.Name)}
 	}
 	for _, port := range l.Ports {
 		if why := rules.Claim(port); why != "" {
 			return &WithdrawnError{fmt.Sprintf("port %d: %s", port, why)}
 		}
-		if err := rules.reserves(l, port); err != nil {
-			return err
+	}
+	return rules.reserves(l)
+}
+
+// reserves returns an error unless ranges reserve the ports of a lease as the lease has them.
+func (r *ruled) reserves(l *Lease) error {
+	var from ports.Set // what the lease may have
+	var users []string // who may lease from the other ranges of its ports
+	noneAny := false   // which some of them have no any_user for
+	for _, of := range r.Ranges {
+		switch {
+		case of.Team != l.Team || !slices.ContainsFunc(l.Ports, of.Contains):
+		case !mayLease(of.Users, l.UID):
+			users = append(users, of.Users...)
+		case l.AnyUser && !of.AnyUser:
+			noneAny = true
+		default:
+			from = append(from, of.Range)
+		}
+	}
+	for _, port := range l.Ports {
+		switch {
+		case slices.ContainsFunc(from, func(of ports.Range) bool { return of.Contains(port) }):
+		case noneAny:
+			return &WithdrawnError{fmt.Sprintf("the range of port %d no longer has any_user: true, with which the lease was given", port)}
+		case len(users) > 0:
+			return &WithdrawnError{(&NotAllowedError{User: l.User, Team: l.Team, Users: distinct(users)}).Error()}
+		default:
+			return &WithdrawnError{fmt.Sprintf("port %d is no longer in a range that team %s leases: want a new lease", port, l.Team)}
 		}
 	}
 	return nil
-}
-
-// reserves returns an error unless a range reserves a port of a lease as the lease has it.
-func (r *ruled) reserves(l *Lease, port uint16) error {
-	var users []string
-	withdrawn := &WithdrawnError{fmt.Sprintf("no range of team %s from which anybody may lease has port %d any more", l.Team, port)}
-	for _, of := range r.Ranges {
-		switch {
-		case of.Team != l.Team || !of.Contains(port):
-		case !mayLease(of.Users, l.UID):
-			users = append(users, of.Users...)
-			withdrawn.Why = (&NotAllowedError{User: l.User, Team: l.Team, Users: distinct(users)}).Error()
-		case l.AnyUser && !of.AnyUser:
-			withdrawn.Why = fmt.Sprintf("the range of port %d no longer has any_user: true, with which the lease was given", port)
-		default:
-			return nil
-		}
-	}
-	return withdrawn
 }

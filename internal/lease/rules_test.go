@@ -124,9 +124,9 @@ func TestALeaseIsNotRenewedOnceTheRegistryNoLongerPermitsIt(t *testing.T) {
 		change func(w *world)
 		why    string // or empty if the lease is renewed
 	}{
-		"range_withdrawn":        {func(w *world) { w.ranges = nil }, "no range of team ci from which anybody may lease has port 23100 any more"},
-		"range_made_smaller":     {func(w *world) { w.ranges[0].First++ }, "no range of team ci from which anybody may lease has port 23100 any more"},
-		"range_of_another_team":  {func(w *world) { w.ranges[0].Team = "web" }, "no range of team ci from which anybody may lease has port 23100 any more"},
+		"range_withdrawn":        {func(w *world) { w.ranges = nil }, "port 23100 is no longer in a range that team ci leases: want a new lease"},
+		"range_made_smaller":     {func(w *world) { w.ranges[0].First++ }, "port 23100 is no longer in a range that team ci leases: want a new lease"},
+		"range_of_another_team":  {func(w *world) { w.ranges[0].Team = "web" }, "port 23100 is no longer in a range that team ci leases: want a new lease"},
 		"user_withdrawn":         {func(w *world) { w.ranges[0].Users = []string{"4243", "daemon"} }, "user 4242 may not lease from the ranges of team ci, only 4243, daemon and root may: want 4242 in users of the range, in the registry"},
 		"port_declared":          {func(w *world) { w.claimed[first+1] = `service "db" declares it` }, `port 23101: service "db" declares it`},
 		"port_forbidden":         {func(w *world) { w.claimed[first] = "it is forbidden: telnet" }, "port 23100: it is forbidden: telnet"},
@@ -179,7 +179,6 @@ func TestALeaseIsNotRenewedOnceTheRegistryNoLongerPermitsIt(t *testing.T) {
 	}
 }
 
-// TestALeaseIsNotRenewedOnceAServiceHasItsName.
 func TestALeaseIsNotRenewedOnceAServiceHasItsName(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		l := w.take(lease.Request{UID: alice, Name: "shop"})
@@ -189,7 +188,7 @@ func TestALeaseIsNotRenewedOnceAServiceHasItsName(t *testing.T) {
 			return rules, err
 		})
 		_, err := w.Renew(t.Context(), l.ID, alice)
-		if withdrawn, is := errors.AsType[*lease.WithdrawnError](err); !is || withdrawn.Why != `"shop" is the name of a service by now` {
+		if withdrawn, is := errors.AsType[*lease.WithdrawnError](err); !is || withdrawn.Why != `"shop" is now the name of a service: want another name for the next lease` {
 			t.Errorf("Renew: %v", err)
 		}
 	})
