@@ -124,14 +124,17 @@ func (c *connections) closeOne(newest *connection) {
 	most := 0
 	for _, conn := range c.open {
 		of[conn.owner]++
-		most = max(most, of[conn.owner])
+		if conn.owner != root {
+			most = max(most, of[conn.owner])
+		}
 	}
+	others := len(c.open) - of[root]
 	switch {
 	case of[newest.owner] > maxOfOne:
 		c.close(c.leastMissed(newest, func(conn *connection) bool { return conn.owner == newest.owner }))
 	case newest.owner == root:
-	case len(c.open) > maxConnections, len(c.open) > maxShared && of[newest.owner] > 1:
-		c.close(c.leastMissed(newest, func(conn *connection) bool { return of[conn.owner] == most }))
+	case others > maxConnections, others > maxShared && of[newest.owner] > 1:
+		c.close(c.leastMissed(newest, func(conn *connection) bool { return conn.owner != root && of[conn.owner] == most }))
 	}
 }
 

@@ -125,7 +125,6 @@ func TestUsersWhoseRequestsTakeLongKeepNobodyOut(t *testing.T) {
 	}
 }
 
-// TestRootGetsInWhereAllConnectionsAreTaken.
 func TestRootGetsInWhereAllConnectionsAreTaken(t *testing.T) {
 	conns := newConnections()
 	open := func(owner string) *connection {
