@@ -56,7 +56,7 @@ type events struct {
 	// Only run uses these.
 	booted     time.Time         // what the wall clock would have shown at the boot, when events were last read
 	portRanges socket.PortRanges // likewise
-	spare      *announced        // one that is announced no more, to be used again: a storm makes no garbage
+	spare      *announced        // one that is announced no more, to be used again: in a storm most close at once
 
 	rest atomic.Int64 // until when, since boot, no event is taken in
 
@@ -69,6 +69,7 @@ type events struct {
 	ended      map[event.Place]bool // where a listener ended since the last look, which may still list it
 	waiting    []waiter
 	storms     bool  // there is a storm
+	resting    bool  // the current look has events wait
 	behind     bool  // events from before the last look are still to come
 	failure    error // why no more events come
 
@@ -259,7 +260,9 @@ func (e *events) takeClosed(ev *event.Event, key Key) {
 	if opened != 0 {
 		change.Lifetime = ev.Time - opened
 	}
-	e.spare = a
+	if a != nil {
+		e.spare = a
+	}
 	e.report(change)
 }
 
@@ -300,8 +303,8 @@ func (e *events) judge(table *registry.Table, key Key, holder Holder, known bool
 	return l.State(), l.Verdict.Service
 }
 
-// readClock brings booted and portRanges up to date, once for many events.
-func (e *events) readClock() {
+// refresh brings booted and portRanges up to date, once for many events.
+func (e *events) refresh() {
 	sinceBoot, wall := e.now()
 	e.booted, e.portRanges = wall.Add(-sinceBoot), e.ranges()
 }

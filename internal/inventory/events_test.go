@@ -550,3 +550,24 @@ func TestAStormOfEventsTakesBoundedMemory(t *testing.T) {
 		t.Errorf("%d are remembered", len(w.events.announced))
 	}
 }
+
+// A rest that each look begins again would never end.
+func TestEventsAreTakenInWhileLooksFollowEachOtherInAStorm(t *testing.T) {
+	w := newWatched(t, "")
+	rested, looks := 0, 200
+	for range looks {
+		w.events.mu.Lock()
+		w.events.taken += 1000
+		w.events.mu.Unlock()
+		w.events.beginLook()
+		w.advance(time.Millisecond)
+		w.events.endLook()
+		if w.events.rests() {
+			rested++
+		}
+		w.advance(4 * time.Millisecond)
+	}
+	if rested == 0 || rested > looks/5 {
+		t.Errorf("events rested after %d of %d looks", rested, looks)
+	}
+}

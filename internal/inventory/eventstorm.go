@@ -19,8 +19,11 @@ const (
 	// answer. What is counted lags behind then, and scrapes do not.
 	drainTime, restTime, answerTime = time.Second, 250 * time.Millisecond, 10 * time.Millisecond
 	stormRate                       = 5000
-	// stormWindow is the least time over which that is counted: a few events at once are no storm.
+	// stormWindow is the least time over which that is counted: a few events at once are no storm. It is also the least time between two
+	// rests, so that scrapes that follow each other do not keep events from being taken in.
 	stormWindow = 100 * time.Millisecond
+	// restEvents is after how many events of a batch a rest may begin.
+	restEvents = 128
 	// After stormBatch events at once, others gather for stormPause before they are taken in. A goroutine that sleeps leaves the processor
 	// to scrapes. One that waits in Read for the next event, which is there at once, does not.
 	stormBatch, stormPause = 16, 2 * time.Millisecond
@@ -38,8 +41,11 @@ func (e *events) run() {
 		var buffer []event.Event
 		for {
 			batch, err := e.source.Read(buffer[:0])
-			e.readClock()
+			e.refresh()
 			for n := range batch {
+				for n%restEvents == 0 && e.rests() {
+					time.Sleep(stormPause)
+				}
 				e.take(&batch[n])
 			}
 			switch {
@@ -51,7 +57,7 @@ func (e *events) run() {
 				e.release(batch[len(batch)-1].Time)
 			}
 			buffer = batch
-			for pauses := len(batch) >= stormBatch; pauses || e.rests(); pauses = false {
+			if len(batch) >= stormBatch {
 				time.Sleep(stormPause)
 			}
 		}
@@ -113,29 +119,32 @@ func (e *events) drain(ctx context.Context) error {
 	return e.failure
 }
 
-// beginLook has no event taken in for a while if there is a storm. Looks that come close together are of the same one.
+// beginLook has no event taken in for a while if there is a storm, unless that was so just before.
 func (e *events) beginLook() {
 	now, _ := e.now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.resting = false
+	if now < time.Duration(e.rest.Load())+stormWindow {
+		return
+	}
 	if past := now - e.then; past >= stormWindow {
 		e.storms = float64(e.taken-e.takenThen) > stormRate*past.Seconds()
 		e.then, e.takenThen = now, e.taken
 	}
 	if e.storms {
+		e.resting = true
 		e.rest.Store(int64(now + restTime))
 	}
 }
 
-// endLook has events taken in again, in a storm soon.
+// endLook has events taken in again, soon if they rested.
 func (e *events) endLook() {
 	now, _ := e.now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.storms {
+	if e.resting {
 		e.rest.Store(int64(now + answerTime))
-	} else {
-		e.rest.Store(0)
 	}
 }
 
