@@ -142,7 +142,8 @@ func flooding(storms []*storm, length, pause time.Duration, sample func() (time.
 		case <-time.After(pause):
 			took, err := sample()
 			if err != nil {
-				return made, nil, errors.Join(err, <-done)
+				err = errors.Join(err, <-done)
+				return made, nil, err
 			}
 			samples = append(samples, took)
 		}
