@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -67,6 +68,16 @@ func (k *typist) await(text string, times int) {
 	k.shell.Await(fmt.Sprintf("%d times %q on the screen", times, text), func() bool { return strings.Count(k.screen.String(), text) >= times })
 }
 
+// endless returns a command line that shows "ready" and then does nothing until Ctrl-C ends it. A shell that shows it and executes sleep
+// loses a Ctrl-C in between, and a program that reads the terminal takes what is typed next.
+func endless(t *testing.T) string {
+	file := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(file, []byte("ready\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return "tail -f " + file
+}
+
 func TestCtrlCReachesTheCommandOnce(t *testing.T) {
 	k := newTypist(t, newLeaseServer(t))
 	k.enter(k.lease + ` bash -c 'trap "echo g""ot it" INT; echo re""ady; for n in {1..2000}; do sleep 0.03; done'`)
@@ -85,7 +96,7 @@ func TestCtrlCReachesTheCommandOnce(t *testing.T) {
 func TestCtrlCEndsTheScriptAroundTheCommand(t *testing.T) {
 	s := newLeaseServer(t)
 	k := newTypist(t, s)
-	k.enter(`bash -c '` + k.lease + ` sh -c "echo re\"\"ady; exec sleep 60"; echo went"" on'`)
+	k.enter(`bash -c '` + k.lease + ` ` + endless(t) + `; echo went"" on'`)
 	k.await("ready", 1)
 	k.press(ctrlC)
 	k.enter(`echo "co""de $?"`)
@@ -128,8 +139,8 @@ func TestACommandMayBeAnInteractiveShell(t *testing.T) {
 	k.enter(k.lease + " bash --norc --noprofile --noediting -i")
 	k.enter(`echo "po""rt $PORT"`)
 	k.await("port 30001", 1)
-	k.enter(`sh -c 'echo sle""eping; exec sleep 60'`)
-	k.await("sleeping", 1)
+	k.enter(endless(t))
+	k.await("ready", 1)
 	k.press(ctrlC)
 	k.enter(`echo "in""side $?"`)
 	k.await("inside 130", 1)
