@@ -196,15 +196,11 @@ func eventsStorm(s settings, out io.Writer) error {
 }
 
 func stormRow(s settings, out io.Writer, proto string, processes int) error {
-	var storms []*storm
-	defer func() { endStorms(storms) }()
-	for n := range processes {
-		one, err := startStorm(0, proto, n, lifetimes{shortest, longest})
-		if err != nil {
-			return err
-		}
-		storms = append(storms, one)
+	storms, err := startStorms(processes, lifetimes{shortest, longest}, proto)
+	if err != nil {
+		return err
 	}
+	defer endStorms(storms)
 	e, err := startEvents(s, "on", "--log.events")
 	if err != nil {
 		return err

@@ -113,16 +113,11 @@ func floodRow(s settings, out io.Writer, mode string, procs, ports int) error {
 
 // startFlood starts the processes of a flood, each with so many ports.
 func startFlood(ports int) (storms []*storm, err error) {
-	for n := range floodProcesses {
-		one, err := startStorm(0, "tcp", n, lifetimes{})
-		if err != nil {
-			endStorms(storms)
-			return nil, err
-		}
+	storms, err = startStorms(floodProcesses, lifetimes{}, "tcp")
+	for _, one := range storms {
 		one.ports = ports
-		storms = append(storms, one)
 	}
-	return storms, nil
+	return storms, err
 }
 
 // flooding has the storms flood for so long, and samples each pause meanwhile. The samples are sorted.
@@ -164,15 +159,11 @@ func eventsSoak(s settings, out io.Writer) error {
 		return err
 	}
 	defer open.hold()
-	var storms []*storm
-	defer func() { endStorms(storms) }()
-	for n := range stormProcesses {
-		one, err := startStorm(0, []string{"tcp", "tcp", "tcp", "udp"}[n%4], n, lifetimes{shortest, longest})
-		if err != nil {
-			return err
-		}
-		storms = append(storms, one)
+	storms, err := startStorms(stormProcesses, lifetimes{shortest, longest}, "tcp", "tcp", "tcp", "udp")
+	if err != nil {
+		return err
 	}
+	defer endStorms(storms)
 	e, err := startEvents(s, "on", "--log.events")
 	if err != nil {
 		return err

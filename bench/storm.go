@@ -108,6 +108,19 @@ func blow(storms []*storm, count, rate int) (gale, error) {
 // rate returns how many listeners a second it opened.
 func (g gale) rate() float64 { return float64(g.Made) / g.Took.Seconds() }
 
+// startStorms starts processes in the namespaces of this one, with the protocols in turns.
+func startStorms(processes int, open lifetimes, protos ...string) (storms []*storm, err error) {
+	for n := range processes {
+		one, err := startStorm(0, protos[n%len(protos)], n, open)
+		if err != nil {
+			endStorms(storms)
+			return nil, err
+		}
+		storms = append(storms, one)
+	}
+	return storms, nil
+}
+
 // endStorms ends the processes.
 func endStorms(storms []*storm) {
 	for _, s := range storms {
