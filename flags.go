@@ -115,8 +115,10 @@ func parse(args []string, stdout io.Writer) (c *config, done bool, err error) {
 		}
 		c.list.Output = cmp.Or(c.list.Output, command.Stdin)
 	}
-	if err := refuseFlagsOfATake(app, args); err != nil {
-		return nil, false, err
+	if c.renewSet || c.endSet {
+		if err := refuseFlagsOfATake(app, args); err != nil {
+			return nil, false, err
+		}
 	}
 	if err := refuseLooseCommand(args, c.leasing.Command); err != nil {
 		return nil, false, err
@@ -256,7 +258,8 @@ func refuseLooseCommand(args, of []string) error {
 	return nil
 }
 
-// refuseFlagsOfATake returns an error if --renew or --end has a flag next to it that says which lease to take: they would ignore it.
+// refuseFlagsOfATake returns an error if --renew or --end, one of which is set, has a flag next to it that says which lease to take: they
+// would ignore it.
 func refuseFlagsOfATake(app *kingpin.Application, args []string) error {
 	context, err := app.ParseContext(args)
 	if err != nil {
@@ -275,7 +278,7 @@ func refuseFlagsOfATake(app *kingpin.Application, args []string) error {
 			ofATake = cmp.Or(ofATake, name)
 		}
 	}
-	if instead == "" || ofATake == "" {
+	if ofATake == "" {
 		return nil
 	}
 	return fmt.Errorf("--%s has no effect with --%s: want one of them", ofATake, instead)
