@@ -42,7 +42,7 @@ type trace struct {
 	// With Options.Changed:
 	last     *Change  // what the next change says
 	reported bool     // its changes are, unless it is a client
-	followed []Holder // those of whom last.Holder is one
+	followed []Holder // of which last.Holder is one
 	since    instant  // when its present sockets opened, or never
 }
 
